@@ -1,0 +1,19 @@
+"""The Lottery Ticket Hypothesis on MNIST: prune, rewind, train and judge.
+
+Rooms, top to bottom (a module imports only from rooms below it)::
+
+    __main__     the command line behind run_all.sh
+    plots        tidy frame -> figure                                 no torch
+    results      tidy frames, summaries, claims and verdicts          no torch
+    experiments  the report's experiments: arms, data, recipes
+    sweep        units -> futures: one queue for all experiments
+    store        where a run lives on disk
+    lottery      the train-prune-rewind loop                          no disk
+    train        train one network under a mask                       no disk
+    pruning      masks, criteria, controls, collapse diagnosis
+    models       plain networks
+    data         MNIST as tensors; halves, label sets, validation
+    config       settings, presets, units, identities                 stdlib only
+"""
+
+__version__ = "0.1.0"

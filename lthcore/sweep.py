@@ -1,0 +1,296 @@
+"""Units -> futures: one queue for all experiments, as many processes as cores, one thread each.
+
+The smallest piece of work is one level of one unit. A level is ready when the level whose pruning
+gives its mask is finished; among the ready ones the one with the longest way behind it goes first,
+so that the long chains never wait. Finished levels come from the store or the archive and are never
+trained again, so a run that was killed simply goes on.
+"""
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+
+from . import store
+
+RETRIES = 2  # times a level is tried again after its worker process died
+
+
+class Plan:
+    """What there is to do for some units: their levels, which are finished, and who waits for whom.
+
+    Parameters
+    ----------
+    units : list of Unit
+        The chains that they borrow masks from are added by themselves.
+    """
+
+    def __init__(self, units):
+        self.units = list(dict.fromkeys([u.source for u in units if u.source] + list(units)))
+        self.tasks = [(unit, level) for unit in self.units for level in unit.levels]
+        self.found = {task: found for task in self.tasks if (found := store.find_level(*task))}
+        self.missing = [task for task in self.tasks if task not in self.found]
+        self.waits_for = {task: before for task in self.missing if (before := task[0].needs(task[1])) and before not in self.found}
+        self.followers = {}
+        for task, before in self.waits_for.items():
+            self.followers.setdefault(before, []).append(task)
+
+    def cost(self, task):
+        """Seconds that a level takes on one core of this machine, measured on a few steps of its kind."""
+        return seconds_per_level(task[0])
+
+    def way_behind(self):
+        """Seconds of the longest chain of missing levels that begins at a task: dict, task -> float."""
+        way = {}
+        for task in reversed(self._ordered()):
+            way[task] = self.cost(task) + max((way[t] for t in self.followers.get(task, ())), default=0)
+        return way
+
+    def _ordered(self):
+        """The missing tasks, each after the one it waits for."""
+        out = [task for task in self.missing if task not in self.waits_for]
+        for task in out:  # grows while it is read
+            out += self.followers.get(task, ())
+        return out
+
+    def seconds(self, workers):
+        """Estimated wall time with so many processes: float, by playing the queue through."""
+        way, ready, clock, busy = self.way_behind(), [], 0.0, []
+        ready = [task for task in self.missing if task not in self.waits_for]
+        while ready or busy:
+            ready.sort(key=way.get)
+            while ready and len(busy) < workers:
+                task = ready.pop()
+                busy.append((clock + self.cost(task), task))
+            busy.sort(key=lambda item: item[0])
+            clock, task = busy.pop(0)
+            ready += self.followers.get(task, ())
+        return clock
+
+
+def run(units, device="auto", workers=0, say=print):
+    """Train what is missing of these units.
+
+    Parameters
+    ----------
+    units : list of Unit
+    device : {"auto", "cpu", "cuda"}
+    workers : int
+        Processes; 0: one per core, or one where there is a GPU.
+    say : callable
+        Called with a line at the start, per finished level, and at the end.
+
+    Raises
+    ------
+    FloatingPointError
+        If a loss is not finite; names unit, level and step.
+    RuntimeError
+        If a level's process died more than ``RETRIES`` times.
+    """
+    plan = Plan(units)
+    if not plan.missing:
+        say(f"all {len(plan.tasks)} levels of {len(plan.units)} units found, nothing to train")
+        return
+    device = resolve(device)
+    workers = workers or default_workers(device)
+    _prepare_data()
+    total, progress = plan.seconds(workers), _Progress(plan, workers, say)
+    say(
+        f"{len(plan.found)} of {len(plan.tasks)} levels found; training {len(plan.missing)} "
+        f"with {workers} process{'es' * (workers > 1)} on {device}, about {duration(total)}"
+    )
+    way, deaths = plan.way_behind(), {}
+    ready = [task for task in plan.missing if task not in plan.waits_for]
+    while ready:  # once, and again with a fresh pool after a worker died
+        ready = _drain(plan, ready, way, deaths, device, workers, progress)
+    say(f"trained {len(plan.missing)} levels in {duration(time.monotonic() - progress.start)}")
+
+
+def _drain(plan, ready, way, deaths, device, workers, progress):
+    """Work off the queue; what was in flight when a worker died is returned to be tried again."""
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),))
+    flying = {}
+    try:
+        while ready or flying:
+            ready.sort(key=way.get)
+            while ready and len(flying) < workers:
+                task = ready.pop()
+                flying[pool.submit(run_level, *task, device)] = task
+            done, _ = wait(flying, return_when=FIRST_COMPLETED)
+            for future in done:
+                task = flying[future]
+                seconds, accuracy = future.result()
+                del flying[future]
+                progress.finished(task, seconds, accuracy)
+                ready += plan.followers.get(task, ())
+        return []
+    except BrokenProcessPool:
+        for unit, level in flying.values():
+            deaths[unit, level] = deaths.get((unit, level), 0) + 1
+            if deaths[unit, level] > RETRIES:
+                raise RuntimeError(f"{unit.key} level {level}: its process died {deaths[unit, level]} times (out of memory?)") from None
+        return ready + list(flying.values())
+    finally:
+        _stop(pool)
+
+
+def _stop(pool):
+    """End the workers at once: what they had not finished is trained again from its mask."""
+    processes = list((pool._processes or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join(5)
+
+
+def _start_worker(parent):
+    """In a worker: one thread, no Ctrl-C of its own, and on Linux no life after the driver's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(1)
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def run_level(unit, level, device="cpu"):
+    """Train one level and keep it: (seconds, final test accuracy in percent).
+
+    Raises
+    ------
+    FloatingPointError
+        If a loss is not finite; names unit, level and step.
+    """
+    import torch
+
+    from . import data, lottery
+
+    started = time.monotonic()
+    config, before = unit.config, unit.needs(level)
+    mask = lottery.dense_mask(config.model)
+    if before:
+        mask = {k: torch.from_numpy(v) for k, v in store.find_level(*before).next_mask(config.model).items()}
+    try:
+        played = lottery.play(unit, level, mask, lambda subset: data.split(config, subset, unit.replicate, device))
+    except FloatingPointError as error:
+        raise FloatingPointError(f"{unit.key}: {error}") from None
+    seconds = time.monotonic() - started
+    facts = {
+        "seconds": round(seconds, 3), "device": device, "engine": device, "preset": config.preset,
+        "torch": torch.__version__, "code": store.code_version(), **store.machine(),
+    }  # fmt: skip
+    if device == "cuda":
+        facts["gpu"] = torch.cuda.get_device_name()
+    next_mask = played.next_mask and {k: v.numpy() for k, v in played.next_mask.items()}
+    store.save_level(unit, level, played.rows, next_mask, facts)
+    accuracies = [row[4] for row in played.rows if row[2:4] == ("test", "accuracy")]
+    return seconds, accuracies[-1]
+
+
+def resolve(device):
+    """``auto`` -> ``cuda`` where there is one, else ``cpu``; ValueError for a ``cuda`` that is not there."""
+    import torch
+
+    there = torch.cuda.is_available()
+    if device == "cuda" and not there:
+        raise ValueError("device = 'cuda': no CUDA device is found here, must be 'auto' or 'cpu'")
+    return ("cuda" if there else "cpu") if device == "auto" else device
+
+
+def default_workers(device):
+    """One process per core that this process may use; one on a GPU."""
+    if device == "cuda":
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _prepare_data():
+    """Fetch before the fan-out, so that no two processes do."""
+    from . import data
+
+    data.fetch()
+
+
+_measured = {}
+
+
+def seconds_per_level(unit):
+    """Seconds for one level of this unit on one thread, from a few measured steps and evaluations."""
+    config = unit.config
+    kind = config.model, config.activation, config.pool, config.batch_size, config.optimizer
+    if kind not in _measured:
+        _measured[kind] = _measure(config)
+    step, image = _measured[kind]
+    from . import data, train
+
+    n_train, n_validation, n_test = data.sizes(config, unit.subset)
+    validation, test = train.evaluation_steps(config, n_train)
+    evaluated = n_validation * len(validation) * bool(n_validation) + n_test * (len(test) + 1)
+    return step * train.total_steps(config, n_train) + image * evaluated
+
+
+def _measure(config):
+    """Seconds of one optimizer step and of evaluating one image: (float, float), on random images."""
+    import torch
+
+    from . import data, train
+    from .lottery import dense_mask, initial
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        n = max(1000, config.batch_size)
+        images, labels = torch.randn(n, 1, 28, 28), torch.randint(10, (n,))
+        few = data.Split((images, labels), None, (images[:1], labels[:1]))
+        values, mask = initial(config.model, 0, "theta0", 0), dense_mask(config.model)
+        mask["head"][0, 0] = False  # the masked step, as nearly all levels have it
+        engine = train.choose_engine(config, mask, labels.device)(values, mask, few, config)
+        order = torch.arange(40 * config.batch_size) % n
+        engine.advance(order)  # warm
+        started = time.perf_counter()
+        engine.advance(order)
+        middle = time.perf_counter()
+        engine.logits(images)
+        return (middle - started) / 40, (time.perf_counter() - middle) / n
+    finally:
+        torch.set_num_threads(threads)
+
+
+class _Progress:
+    """A line per finished level: how many, how long, how long still, and what came out."""
+
+    def __init__(self, plan, workers, say):
+        self.plan, self.workers, self.say, self.start = plan, workers, say, time.monotonic()
+        self.left, self.done, self.spent, self.expected = sum(map(plan.cost, plan.missing)), 0, 0.0, 0.0
+
+    def finished(self, task, seconds, accuracy):
+        unit, level = task
+        cost = self.plan.cost(task)
+        self.done, self.left, self.spent, self.expected = self.done + 1, self.left - cost, self.spent + seconds, self.expected + cost
+        still = max(self.left, 0) * self.spent / self.expected / self.workers
+        config = unit.config
+        self.say(
+            f"[{self.done:>4}/{len(self.plan.missing)}] {duration(time.monotonic() - self.start)}, {duration(still)} left  "
+            f"{config.experiment} {unit.arm} r{unit.replicate} level {level} "
+            f"({100 * config.density(level):.3g} % kept): test accuracy {accuracy:.2f} %"
+        )
+
+
+def duration(seconds):
+    """Seconds as people say them: ``8 s``, ``4 min 10 s``, ``2 h 05 min``."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
