@@ -102,15 +102,16 @@ def starting_values(unit, level, load):
 def _diagnosis(config, mask, data, trained):
     """Rows of the collapse diagnosis, and of what the network answers on the test images at its last step."""
     facts = diagnose(config.model, mask)
-    answers, labels = trained.logits.argmax(1), data.test[1].cpu()
-    counts = answers.bincount(minlength=trained.logits.shape[1])
-    top = int(counts.argmax())
     live = live_units(on_path(config.model, mask), list(mask)[-1])
-    dead = [c for c in range(len(counts)) if c not in live]
+    answers, labels = trained.logits.argmax(1), data.test[1].cpu()
+    classes = range(trained.logits.shape[1])
+    given = [int((answers == c).sum()) for c in classes]
+    dead = [c for c in classes if c not in live]
     possible = live + sorted(dead, key=lambda c: -trained.logits[0, c])[:1]  # constant logits: only the largest can win
-    facts["answered_classes"] = int((counts > 0).sum())
-    facts["answers_outside"] = sum(int(n) for c, n in enumerate(counts) if c not in possible)
-    facts["top_answer"] = top
+    facts |= {f"live_output:{c}": int(c in live) for c in classes}
+    facts["answered_classes"] = sum(n > 0 for n in given)
+    facts["answers_outside"] = sum(n for c, n in enumerate(given) if c not in possible)
+    facts["top_answer"] = top = max(classes, key=lambda c: given[c])
     facts["top_answer_share"] = 100 * (labels == top).double().mean().item()
     step, epoch = max(row[:2] for row in trained.rows)
     return [(step, epoch, "test" if "answer" in name else "mask", name, value) for name, value in facts.items()]
