@@ -1,0 +1,323 @@
+"""Tidy table -> figure. No torch: a figure is redrawn from finished levels alone.
+
+Density axes are logarithmic and decrease to the right; lines are means, bands the range over
+replicates; an arm has one colour in every figure; preset and n are stamped on it.
+"""
+
+import io
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from . import experiments, results, store
+
+_OKABE_ITO = {  # Okabe & Ito's colours, told apart with every kind of colour vision
+    "black": "#000000", "orange": "#E69F00", "sky": "#56B4E9", "green": "#009E73",
+    "yellow": "#C9B800", "blue": "#0072B2", "red": "#D55E00", "purple": "#CC79A7",
+}  # fmt: skip
+
+# arm -> (label, colour, marker); a new arm is one line here
+ARMS = {
+    "ticket": ("ticket (theta0)", "blue", "o"),
+    "random_reinit": ("re-initialised", "orange", "s"),
+    "random_mask": ("random mask", "green", "^"),
+    "ticket_spared": ("ticket, smallest layer spared", "purple", "D"),
+    "t1_on_s1": ("T1 on S1", "blue", "o"),
+    "t2_on_s2": ("T2 on S2", "black", "v"),
+    "t1_on_s2": ("T1 on S2", "red", "D"),
+    "adam": ("Adam, own mask", "blue", "o"),
+    "sgd": ("SGD, own mask", "red", "s"),
+    "momentum": ("SGD momentum 0.9, own mask", "purple", "D"),
+    "sgd_mask_by_adam": ("Adam, SGD's mask", "sky", "^"),
+    "adam_mask_by_sgd": ("SGD, Adam's mask", "orange", "v"),
+    "momentum_mask_by_adam": ("Adam, momentum's mask", "green", "<"),
+    "adam_mask_by_momentum": ("SGD momentum 0.9, Adam's mask", "yellow", ">"),
+}
+UNITS = {"accuracy": "test accuracy (%)", "loss": "test loss (nats)"}
+
+
+def style(arm):
+    """Label, colour and marker of an arm; what is spared changes the panel, not the colour."""
+    label, colour, marker = ARMS.get(arm) or ARMS[arm.removesuffix("_spared")]
+    return label, _OKABE_ITO[colour], marker
+
+
+class _Sheet:
+    """A figure under construction, and the table of what is drawn on it."""
+
+    def __init__(self, study, title, rows=1, columns=2, width=5.6, height=4.0):
+        sns.set_theme(style="whitegrid", rc={"axes.titlesize": 11, "legend.fontsize": 8.5, "svg.hashsalt": "lth"})
+        self.study, self.drawn = study, []
+        self.figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), layout="constrained", squeeze=False)
+        self.axes = axes.flatten().tolist()
+        self.figure.suptitle(title, fontsize=13)
+
+    def line(self, axis, table, x, label, colour, panel, **look):
+        """One curve of means with its band: `table` has the columns x, mean, low, high, n."""
+        if table.empty:
+            return
+        n = int(table["n"].max())
+        axis.plot(table[x], table["mean"], label=f"{label} (n = {n})" if label else None, color=colour, **look)
+        if n > 1:
+            axis.fill_between(table[x], table["low"], table["high"], color=colour, alpha=0.18, linewidth=0)
+        self.drawn.append(table.assign(panel=panel))
+
+    def against_density(self, axis, frame, arms, metric="accuracy", title="", zoom=None):
+        for arm in arms:
+            label, colour, marker = style(arm)
+            table = _spread(results.at_end(frame[frame["arm"] == arm], metric), frame)
+            self.line(axis, table.sort_values("density"), "density", label, colour, title, marker=marker, markersize=4.5, lw=1.6)
+        density_axis(axis)
+        axis.set(ylabel=UNITS[metric], title=title)
+        if zoom:
+            axis.set_ylim(*zoom)
+
+    def against_step(self, axis, frame, arms, level, metric="accuracy", title="", faint=None):
+        for at, look in ((faint, {"lw": 1.1, "alpha": 0.45, "ls": "--"}), (level, {"lw": 1.8})):
+            for arm in arms if at is not None else ():
+                label, colour, _ = style(arm)
+                table = _by_step(frame[frame["arm"] == arm], _at_or_before(frame, arm, at), metric)
+                self.line(axis, table, "step", label if at == level else "", colour, title, **look)
+        step_axis(axis)
+        axis.set(ylabel=UNITS[metric], title=title)
+        if metric == "loss":
+            axis.set_yscale("log")
+
+    def done(self, legend_on=0, where="best"):
+        """Stamp and legend: (Figure, DataFrame of what is drawn)."""
+        for i in np.atleast_1d(legend_on):
+            if self.axes[i].get_legend_handles_labels()[0]:
+                self.axes[i].legend(loc=where)
+        drawn = pd.concat(self.drawn, ignore_index=True) if self.drawn else pd.DataFrame()
+        config = self.study.config
+        n = int(drawn["n"].max()) if len(drawn) else 0
+        stamp = f"MNIST · {config.model} · preset {config.preset} · n = {n} · lines: mean, bands: range over replicates"
+        self.figure.supxlabel(stamp, fontsize=8, color="0.4", x=0.99, ha="right")
+        return self.figure, drawn
+
+
+def _spread(series, frame):
+    """Mean and range over replicates: frame with arm, level, density, n, mean, low, high."""
+    grouped = series.groupby(["arm", "level"])
+    table = grouped.agg(n="size", mean="mean", low="min", high="max").reset_index()
+    density = frame.groupby(["arm", "level"])["density"].first()
+    return table.assign(density=[density[key] for key in zip(table["arm"], table["level"], strict=True)])
+
+
+def _by_step(frame, level, metric):
+    rows = frame[(frame["level"] == level) & (frame["metric"] == metric) & (frame["split"] == "test")]
+    grouped = rows.groupby(["arm", "level", "density", "step"])["value"]
+    return grouped.agg(n="size", mean="mean", low="min", high="max").reset_index()
+
+
+def _at_or_before(frame, arm, level):
+    """The arm's last level up to `level`: controls do not stand at every one; the dense one has no controls."""
+    return max((k for k in results.levels(frame, arm) if k <= level), default=None)
+
+
+def density_axis(axis):
+    """Logarithmic, decreasing to the right, in percent of kept weights."""
+    low = axis.dataLim.x0 if np.isfinite(axis.dataLim.x0) else 0.01
+    axis.set_xscale("log")
+    axis.set_xlim(1.15, low / 1.15)
+    ticks = [t for t in (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 1e-4, 1e-5) if t > low / 1.15]
+    axis.set_xticks(ticks, [f"{100 * t:g}" for t in ticks])
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.set_xlabel("density: kept weights (%)")
+
+
+def step_axis(axis):
+    """Linear up to 10 steps, logarithmic beyond, so that step 0 and the end are both seen."""
+    axis.set_xscale("symlog", linthresh=10)
+    axis.set_xlim(left=0)
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    axis.set_xlabel("training step")
+
+
+def _zoom(frame, arms, share=0.25):
+    """Limits for the upper part of an accuracy panel: from a little below the dense accuracy to its top."""
+    top = results.at_end(frame)
+    top = top[top.index.get_level_values("arm").isin(arms)]
+    if top.empty:
+        return None
+    high = min(100.0, top.max() + 0.3)
+    return max(0.0, min(high - 4, top[top.index.get_level_values("level") == 0].min() - 3)), high
+
+
+_PRE_MIDSEM = ("ticket", "random_reinit", "random_mask", "ticket_spared")
+
+
+def _accuracy_vs_density(study, frame, number, name, marks):
+    sheet = _Sheet(study, f"Figure {number}a. {name}: test accuracy against remaining weights")
+    full, near = sheet.axes
+    sheet.against_density(full, frame, _PRE_MIDSEM, title="all of it")
+    sheet.against_density(near, frame, _PRE_MIDSEM, title="near the dense network", zoom=_zoom(frame, _PRE_MIDSEM))
+    for axis in sheet.axes:
+        for density, words in marks:
+            axis.axvline(density, color="0.5", lw=1, ls=":")
+            axis.annotate(words, (density, 0.02), xycoords=("data", "axes fraction"), rotation=90, fontsize=8, color="0.4", ha="right")
+    full.axhline(80, color="0.5", lw=1, ls=":")
+    return sheet.done(where="lower left")
+
+
+def _accuracy_vs_step(study, frame, number, name):
+    sheet = _Sheet(study, f"Figure {number}b. {name}: test accuracy against training step, a curve per density (ticket)")
+    there = results.levels(frame, "ticket")
+    wanted = sorted({there[round(i)] for i in np.linspace(0, len(there) - 1, min(8, len(there)))}) if there else []
+    colours = sns.color_palette("viridis", len(wanted))
+    for axis, title in zip(sheet.axes, ("all of it", "near the dense network"), strict=True):
+        for level, colour in zip(wanted, colours, strict=True):
+            table = _by_step(frame[frame["arm"] == "ticket"], level, "accuracy")
+            label = f"level {level}: {100 * results.density_at(frame, 'ticket', level):.3g} %"
+            sheet.line(axis, table, "step", label, colour, title, lw=1.6)
+        step_axis(axis)
+        axis.set(ylabel=UNITS["accuracy"], title=title)
+    if zoom := _zoom(frame, ["ticket"]):
+        sheet.axes[1].set_ylim(zoom[0] - 4, zoom[1])
+    return sheet.done(where="lower right")
+
+
+def fig1a(study, frame):
+    """MLP: test accuracy against density."""
+    return _accuracy_vs_density(study, frame, 1, "MLP", ((0.1, "90 % pruned"), (0.05, "95 % pruned")))
+
+
+def fig1b(study, frame):
+    """MLP: test accuracy against training step, a curve per density."""
+    return _accuracy_vs_step(study, frame, 1, "MLP")
+
+
+def fig2a(study, frame):
+    """LeNet-5: test accuracy against density."""
+    return _accuracy_vs_density(study, frame, 2, "LeNet-5", ((0.15, "85 % pruned"), (0.05, "95 % pruned")))
+
+
+def fig2b(study, frame):
+    """LeNet-5: test accuracy against training step, a curve per density."""
+    return _accuracy_vs_step(study, frame, 2, "LeNet-5")
+
+
+_TASKS = ("t1_on_s1", "t2_on_s2", "t1_on_s2", "random_mask", "random_reinit")
+
+
+def fig3(study, frame):
+    """Task 1: test accuracy and loss against training step, and final accuracy against density."""
+    level, last = _levels(study, frame, "t1_on_s1")
+    sheet = _Sheet(study, f"Figure 3. Task 1, halves of the data: {_at_levels(frame, 't1_on_s1', level, last)}", columns=3, width=5)
+    sheet.against_step(sheet.axes[0], frame, _TASKS, level, "accuracy", "accuracy, all steps", faint=last)
+    sheet.against_step(sheet.axes[1], frame, _TASKS, level, "loss", "loss, all steps", faint=last)
+    sheet.against_density(sheet.axes[2], frame, _TASKS, title="final accuracy at every level", zoom=_zoom(frame, _TASKS))
+    return sheet.done(where="lower right")
+
+
+def _task2(study, frame, letter, metric):
+    sheet = _Sheet(study, f"Figure 4{letter}. Task 2, S1 = labels 0-4, S2 = labels 5-9: test {metric}", rows=2)
+    for row, (suffix, words) in enumerate((("", "pruned as in the report"), ("_spared", "output layer spared"))):
+        arms = [arm + suffix for arm in _TASKS]
+        if arms[0] not in set(frame["arm"]):
+            continue
+        level, last = _levels(study, frame, arms[0])
+        steps, density = sheet.axes[2 * row : 2 * row + 2]
+        sheet.against_step(steps, frame, arms, level, metric, f"{words}: {_at_levels(frame, arms[0], level, last)}", faint=last)
+        sheet.against_density(density, frame, arms, metric, f"{words}: at the last step of every level")
+        shares = results.dead_labels(frame, f"t1_on_s2{suffix}", range(5, 10))
+        if metric == "accuracy" and len(shares):
+            share = shares["class_share"].iloc[-1]
+            density.axhline(share, color="0.4", lw=1, ls=":")
+            words = f"{share:.4f} %: all answers are {shares['top_answer'].iloc[-1]}"
+            density.annotate(words, (0.02, share + 1.5), xycoords=("axes fraction", "data"), fontsize=8, color="0.3")
+    return sheet.done(legend_on=(0, 2), where="lower right" if metric == "accuracy" else "best")
+
+
+def fig4a(study, frame):
+    """Task 2: test accuracy, as pruned in the report and with the output layer spared."""
+    return _task2(study, frame, "a", "accuracy")
+
+
+def fig4b(study, frame):
+    """Task 2: test loss, likewise."""
+    return _task2(study, frame, "b", "loss")
+
+
+_OPTIMIZERS = ("adam", "sgd_mask_by_adam", "momentum_mask_by_adam", "sgd", "adam_mask_by_sgd", "momentum", "adam_mask_by_momentum")
+
+
+def fig5a(study, frame):
+    """Task 3: test accuracy against density, tickets of each optimizer and crossed."""
+    sheet = _Sheet(study, "Figure 5a. Task 3, optimizers: test accuracy against remaining weights")
+    sheet.against_density(sheet.axes[0], frame, _OPTIMIZERS, title="all of it")
+    sheet.against_density(sheet.axes[1], frame, _OPTIMIZERS, title="near the dense networks", zoom=_zoom(frame, _OPTIMIZERS))
+    return sheet.done(where="lower left")
+
+
+def fig5b(study, frame):
+    """Task 3: test loss against training step at the common level."""
+    level = results.common_level(frame, study.config)
+    last = max(results.levels(frame, "adam"), default=None)
+    title = f"Figure 5b. Task 3, optimizers: test loss, {_at_levels(frame, 'adam', level, last)}"
+    sheet = _Sheet(study, title)
+    for axis, words, arms in zip(sheet.axes, ("trained by Adam", "trained by SGD"), (_OPTIMIZERS[:3], _OPTIMIZERS[3:]), strict=True):
+        sheet.against_step(axis, frame, arms, level, "loss", words, faint=last)
+    return sheet.done(legend_on=(0, 1))
+
+
+def _levels(study, frame, arm):
+    return results.ticket_level(frame, arm, study.config.tolerance), max(results.levels(frame, arm), default=None)
+
+
+def _at_levels(frame, arm, level, last):
+    def words(k):
+        return f"level {k} ({100 * results.density_at(frame, arm, k):.2g} % kept)"
+
+    return f"solid: {words(level)}; faint: {words(last)}" if level is not None else "not run"
+
+
+# experiment -> its figures: file name -> function of (study, frame)
+FIGURES = {
+    "mlp": {"fig1a_mlp_accuracy_vs_density": fig1a, "fig1b_mlp_accuracy_vs_step": fig1b},
+    "lenet5": {"fig2a_lenet5_accuracy_vs_density": fig2a, "fig2b_lenet5_accuracy_vs_step": fig2b},
+    "task1": {"fig3_task1": fig3},
+    "task2": {"fig4a_task2_accuracy": fig4a, "fig4b_task2_loss": fig4b},
+    "task3": {"fig5a_task3_accuracy_vs_density": fig5a, "fig5b_task3_loss_vs_step": fig5b},
+}
+
+
+def draw(study, frame=None):
+    """Draw, save and show all figures of a study.
+
+    Parameters
+    ----------
+    study : Study
+    frame : DataFrame
+        Its tidy rows; read from the finished levels if not given.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The pictures; a csv of what is drawn, an svg and the provenance lie beside each.
+    """
+    frame = experiments.finished(study) if frame is None else frame
+    paths = []
+    for name, function in FIGURES[study.config.experiment].items():
+        figure, drawn = function(study, frame)
+        paths.append(save_figure(study, name, figure, drawn))
+        plt.show()
+        plt.close(figure)
+    return paths
+
+
+def save_figure(study, name, figure, drawn):
+    """Write ``<name>.png``, ``.svg``, ``.csv`` (what is drawn) and ``.json`` (where it comes from): Path of the png."""
+    folder = study.folder
+    for kind in ("png", "svg"):
+        content = io.BytesIO()
+        metadata = {"Date": None} if kind == "svg" else {"Software": None}
+        figure.savefig(content, format=kind, dpi=130, metadata=metadata)
+        store.write(folder / f"{name}.{kind}", content.getvalue())
+    store.write(folder / f"{name}.csv", drawn.to_csv(index=False, lineterminator="\n"))
+    store.write(folder / f"{name}.json", json.dumps(experiments.provenance(study), indent=1, sort_keys=True) + "\n")
+    return folder / f"{name}.png"

@@ -1,0 +1,416 @@
+"""From tidy tables to numbers with intervals, and from numbers to verdicts. No torch.
+
+An interval is the 95 % t-interval over replicates; the sampling of the test images is not in it.
+Differences are paired: arms of one replicate share theta0, data and the order of the batches.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+REPORT_REPLICATES = 3  # a verdict needs at least so many, and the preset `report`
+
+
+def interval(values):
+    """Mean and 95 % t-interval of replicates.
+
+    Parameters
+    ----------
+    values : (n,) array of float
+
+    Returns
+    -------
+    n, mean, low, high : int, float, float, float
+        `low` and `high` are NaN for n < 2.
+    """
+    values = np.asarray(values, float)
+    n = len(values)
+    if n < 2:
+        return n, float(values.mean()) if n else math.nan, math.nan, math.nan
+    half = stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / math.sqrt(n)
+    mean = float(values.mean())
+    return n, mean, mean - half, mean + half
+
+
+def at_end(frame, metric="accuracy", split="test"):
+    """Values at each level's last step: Series over (arm, level, replicate)."""
+    rows = frame[(frame["metric"] == metric) & (frame["split"] == split)]
+    last = rows.sort_values("step", kind="stable").groupby(["arm", "level", "replicate"])["value"].last()
+    return last.astype(float)
+
+
+def paired(series, first, level, second=None, second_level=None):
+    """Values of arm `first` at `level`, less those of `second` where one is given: Series over replicates."""
+    values = _at(series, first, level)
+    if second is not None:
+        values = values - _at(series, second, level if second_level is None else second_level)
+    return values.dropna()
+
+
+def _at(series, arm, level):
+    try:
+        return series.loc[(arm, level)]
+    except KeyError:
+        return pd.Series(dtype=float)
+
+
+def levels(frame, arm):
+    """Levels at which an arm has rows: list of int, increasing."""
+    return sorted(int(k) for k in frame.loc[frame["arm"] == arm, "level"].unique())
+
+
+def ticket_level(frame, arm, tolerance):
+    """The level L at which the ticket stands.
+
+    The last level before the chain's mean validation accuracy first falls more than `tolerance` points
+    below level 0; the last level where there is no validation set.
+
+    Returns
+    -------
+    int or None
+        ``None`` where the dense network is not finished.
+    """
+    mean = at_end(frame[frame["arm"] == arm], split="validation").groupby("level").mean()
+    if mean.empty:
+        return max(levels(frame, arm), default=None)
+    fallen = mean.index[mean < mean.get(0, math.nan) - tolerance]
+    return int(max(mean.index[mean.index < min(fallen, default=math.inf)], default=0))
+
+
+def best_level(frame, arm):
+    """Level >= 1 of best mean validation accuracy (test accuracy decides nothing): int or None."""
+    mean = at_end(frame[frame["arm"] == arm], split="validation").groupby("level").mean()
+    mean = mean[mean.index >= 1]
+    return int(mean.idxmax()) if len(mean) else None
+
+
+def first_below(frame, arm, accuracy):
+    """First level at which the mean test accuracy is below `accuracy` percent: int or None."""
+    mean = at_end(frame[frame["arm"] == arm]).groupby("level").mean()
+    return int(mean.index[mean < accuracy].min()) if (mean < accuracy).any() else None
+
+
+def density_at(frame, arm, level):
+    """Density of an arm at a level, in [0, 1]."""
+    found = frame.loc[(frame["arm"] == arm) & (frame["level"] == level), "density"]
+    return float(found.iloc[0]) if len(found) else math.nan
+
+
+def summary(frame, metric="accuracy", split="test"):
+    """Mean and interval per arm and level: frame with arm, level, density, n, mean, low, high."""
+    rows = []
+    for (arm, level), values in at_end(frame, metric, split).groupby(["arm", "level"], sort=False):
+        n, mean, low, high = interval(values)
+        rows.append((arm, level, density_at(frame, arm, level), n, mean, low, high))
+    return pd.DataFrame(rows, columns=["arm", "level", "density", "n", "mean", "low", "high"])
+
+
+def overview(frame):
+    """The summary table of a notebook: a row per level, a column per arm, ``mean ± half interval`` in percent."""
+    table = summary(frame)
+    text = [f"{m:.2f}" + (f" ± {h - m:.2f}" if n > 1 else "") for n, m, h in table[["n", "mean", "high"]].itertuples(index=False)]
+    order = list(dict.fromkeys(frame["arm"]))
+    return table.assign(text=text).pivot(index="level", columns="arm", values="text").reindex(columns=order).fillna("")
+
+
+# ---------------------------------------------------------------------------------------------- the report's claims
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number that a claim is judged by.
+
+    Parameters
+    ----------
+    what : str
+        In words, with the level.
+    level, density : int, float
+        Where it is taken.
+    values : Series
+        One per replicate: accuracy points, or steps.
+    above, below : float
+        It holds if the whole interval lies in (above, below].
+    fails_below : float
+        It does not hold if the whole interval lies below this; by default below `above`.
+    judged : bool
+        False: shown beside the claim, part of no verdict.
+    """
+
+    what: str
+    level: int
+    density: float
+    values: pd.Series
+    above: float = -math.inf
+    below: float = math.inf
+    fails_below: float | None = None
+    judged: bool = True
+
+    def verdict(self):
+        """``holds``, ``does not hold`` or ``unresolved``; empty if it is only shown."""
+        if not self.judged:
+            return ""
+        _, _, low, high = interval(self.values)
+        if low > self.above and high <= self.below:
+            return "holds"
+        if high < (self.above if self.fails_below is None else self.fails_below) or low > self.below:
+            return "does not hold"
+        return "unresolved"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the report, and the function that measures it: (frame, config) -> list of Measure."""
+
+    id: str
+    experiment: str
+    text: str
+    report: str  # the number the report gives
+    figure: str
+    notebook: str
+    measures: callable
+
+
+def _almost_dense(frame, config, *, level):
+    return [_difference(frame, f"ticket - dense, level {level}", ("ticket", level), ("ticket", 0), above=-config.margin)]
+
+
+def _below_80(frame, config, *, level):
+    first = first_below(frame, "ticket", 80)
+    where = "never in these levels" if first is None else f"first at level {first}, {100 * density_at(frame, 'ticket', first):.2g} % kept"
+    end = at_end(frame)
+    return [Measure(f"ticket, level {level} (mean below 80 %: {where})", level, density_at(frame, "ticket", level), paired(end, "ticket", level), below=80)]
+
+
+def _better(frame, config):
+    level = best_level(frame, "ticket")
+    return [_difference(frame, f"ticket - dense, level {level} (best on validation)", ("ticket", level), ("ticket", 0), above=0)]
+
+
+def _initialisation(frame, config, *, level):
+    out = []
+    for name, wanted in (("", level), ("L = ", ticket_level(frame, "ticket", config.tolerance))):
+        there = [k for k in levels(frame, "random_reinit") if wanted is not None and k <= wanted]
+        at = max(there, default=wanted)
+        words = f"ticket - random_reinit, level {name}{wanted}" + (f" (nearest control: {at})" if at != wanted else "")
+        out.append(_difference(frame, words, ("ticket", at), ("random_reinit", at), above=0, fails_below=config.margin))
+    return out
+
+
+def _task1(frame, config):
+    level = ticket_level(frame, "t1_on_s1", config.tolerance)
+    m = config.margin
+    return [
+        _difference(frame, f"T1 on S2 - T2 on S2, L = {level}", ("t1_on_s2", level), ("t2_on_s2", level), above=-m, below=m),
+        _difference(frame, f"T1 on S2 - random mask on S2, L = {level}", ("t1_on_s2", level), ("random_mask", level), judged=False),
+        *(_shown(frame, f"{words}, L = {level}", arm, level) for words, arm in (("T1 on S1", "t1_on_s1"), ("T1 on S2", "t1_on_s2"))),
+    ]
+
+
+def _task2(frame, config):
+    out = []
+    for suffix, words in (("", "as pruned"), ("_spared", "head spared")):
+        level = ticket_level(frame, f"t1_on_s1{suffix}", config.tolerance)
+        t1, t2, last = f"t1_on_s2{suffix}", f"t2_on_s2{suffix}", max(levels(frame, f"t1_on_s2{suffix}"), default=None)
+        out.append(_difference(frame, f"T1 on S2 - T2 on S2, {words}, L = {level}", (t1, level), (t2, level), below=-config.margin))
+        out.append(_shown(frame, f"T1 on S2, {words}, L = {level}", t1, level))
+        out.append(_shown(frame, f"T1 on S2, {words}, last level {last}", t1, last))
+    return out
+
+
+def _task3(frame, config):
+    level = common_level(frame, config)
+    m = config.margin
+    pairs = (("adam", "sgd_mask_by_adam", "Adam"), ("sgd", "adam_mask_by_sgd", "SGD"))
+    return [
+        *(
+            _difference(frame, f"trained by {words}: foreign - own mask, L = {level}", (foreign, level), (own, level), above=-m, below=m)
+            for own, foreign, words in pairs
+        ),
+        *(_shown(frame, f"{words} ticket, L = {level}", own, level) for own, _, words in pairs),
+    ]
+
+
+def common_level(frame, config):
+    """Task 3's level: the smallest L of its optimizers' chains, int or None."""
+    found = [ticket_level(frame, arm, config.tolerance) for arm in ("adam", "sgd", "momentum")]
+    return None if None in found else min(found)
+
+
+def _hypothesis(frame, config):
+    level = best_level(frame, "ticket")
+    accuracy, step = at_end(frame, "early_accuracy"), _early_steps(frame)
+    at = {"level": level, "density": density_at(frame, "ticket", level)}
+    return [
+        Measure(f"a' - a at minimum validation loss, level {level}", values=paired(accuracy, "ticket", level, "ticket", 0), above=-0.2, **at),
+        Measure(f"j' - j in steps, level {level}", values=paired(step, "ticket", level, "ticket", 0), below=0, **at),
+    ]
+
+
+def _early_steps(frame):
+    rows = frame[frame["metric"] == "early_accuracy"]
+    return rows.set_index(["arm", "level", "replicate"])["step"].astype(float).sort_index()
+
+
+def _difference(frame, what, one, other, **bounds):
+    values = paired(at_end(frame), *one, *other)
+    return Measure(what, one[1], density_at(frame, *one), values, **bounds)
+
+
+def _shown(frame, what, arm, level):
+    return Measure(what, level, density_at(frame, arm, level), paired(at_end(frame), arm, level), judged=False)
+
+
+_MLP = ("mlp", "fig1a_mlp_accuracy_vs_density", "01_pre_midsem")
+_LENET = ("lenet5", "fig2a_lenet5_accuracy_vs_density", "01_pre_midsem")
+
+
+def _claim(id, where, text, report, measures, **settings):
+    experiment, figure, notebook = where
+    return Claim(id, experiment, text, report, figure, notebook, partial(measures, **settings) if settings else measures)
+
+
+CLAIMS = [
+    _claim("mlp-90", _MLP, "MLP pruned by more than 90 % is almost as accurate as dense", "almost the same", _almost_dense, level=7),
+    _claim("mlp-95", _MLP, "MLP pruned by more than 95 % falls below 80 %", "< 80", _below_80, level=9),
+    _claim("mlp-better", _MLP, "at some density the MLP's subnetwork beats the dense one", "better", _better),
+    _claim("mlp-init", _MLP, "the initialisation matters (MLP)", "an important criterion", _initialisation, level=7),
+    _claim("mlp-lth", _MLP, "Lottery Ticket Hypothesis: j' <= j, a' >= a, fewer weights (MLP)", "predicted", _hypothesis),
+    _claim("lenet-85", _LENET, "LeNet-5 pruned by more than 85 % is almost as accurate as dense", "almost the same", _almost_dense, level=9),
+    _claim("lenet-95", _LENET, "LeNet-5 pruned by more than 95 % falls below 80 %", "< 80", _below_80, level=14),
+    _claim("lenet-better", _LENET, "at some density LeNet-5's subnetwork beats the dense one", "better", _better),
+    _claim("lenet-init", _LENET, "the initialisation matters (LeNet-5)", "an important criterion", _initialisation, level=9),
+    _claim("lenet-lth", _LENET, "Lottery Ticket Hypothesis: j' <= j, a' >= a, fewer weights (LeNet-5)", "predicted", _hypothesis),
+    _claim("task1", ("task1", "fig3_task1", "02_task1_data_halves"), "a ticket carries over to the other half of the data", "95.74 on S1, 96.14 on S2", _task1),
+    _claim("task2", ("task2", "fig4a_task2_accuracy", "03_task2_label_sets"), "a ticket does not carry over to other labels", "97.23 on S1, 21.1479 on S2", _task2),
+    _claim("task3", ("task3", "fig5a_task3_accuracy_vs_density", "04_task3_optimizers"), "tickets do not depend on the optimizer", "97.52 by SGD, 97.17 by Adam", _task3),
+]
+
+
+def judge(frame, config):
+    """Every claim about one experiment, measured and judged.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Tidy rows of one experiment; may be incomplete.
+    config : Config
+        Gives tolerance, margin and preset.
+
+    Returns
+    -------
+    DataFrame
+        A row per measure: claim, text, report, measured, density, n, ours, low, high, alone, verdict, figure, notebook.
+        `alone` is the measure's own verdict, `verdict` the claim's, on its first row: ``holds`` if all its measures do,
+        ``does not hold`` if one does not, else ``unresolved``; ``not judged (...)`` below the preset ``report``, below 3
+        replicates or without a validation set.
+    """
+    rows = []
+    for claim in CLAIMS:
+        if claim.experiment != config.experiment:
+            continue
+        measures = claim.measures(frame, config) if len(frame) else []
+        verdict = _verdict(measures, config)
+        final = verdict in ("holds", "does not hold", "unresolved")
+        for i, m in enumerate(measures):
+            alone = m.verdict() if final else ""
+            rows.append((claim, m.what, m.density, *interval(m.values), alone, verdict if i == 0 else ""))
+        if not measures:
+            rows.append((claim, "", math.nan, *interval([]), "", verdict))
+    return pd.DataFrame(
+        [(c.id, c.text, c.report, *rest, c.figure, c.notebook) for c, *rest in rows],
+        columns=["claim", "text", "report", "measured", "density", "n", "ours", "low", "high", "alone", "verdict", "figure", "notebook"],
+    )
+
+
+def _verdict(measures, config):
+    judged = [m for m in measures if m.judged]
+    n = min((len(m.values) for m in judged), default=0)
+    if not measures or n == 0:
+        return "not run"
+    if config.preset != "report":
+        return f"not judged ({config.preset})"
+    if n < REPORT_REPLICATES:
+        return f"not judged (n = {n})"
+    if not config.validation:
+        return "not judged (no validation set)"
+    each = [m.verdict() for m in judged]
+    if all(v == "holds" for v in each):
+        return "holds"
+    return "does not hold" if "does not hold" in each else "unresolved"
+
+
+def show(verdicts):
+    """The verdicts as a table to read: ours and its interval as text."""
+    out = verdicts[["claim", "text", "report", "measured"]].copy()
+    out["kept"] = [f"{100 * d:.3g} %" if d == d else "" for d in verdicts["density"]]
+    out["ours"] = [
+        "" if not n else f"{m:.2f}" + (f" [{low:.2f}, {high:.2f}]" if low == low else "")
+        for n, m, low, high in verdicts[["n", "ours", "low", "high"]].itertuples(index=False)
+    ]
+    out["n"], out["alone"], out["verdict"] = verdicts["n"], verdicts["alone"], verdicts["verdict"]
+    repeated = out["claim"].duplicated()
+    out.loc[repeated, ["claim", "text", "report"]] = ""
+    return out.set_index("claim")
+
+
+# ------------------------------------------------------------------------------------------------------ the collapse
+
+
+def collapse(frame, arm):
+    """What a network whose outputs died answers: a row per level of an arm.
+
+    Parameters
+    ----------
+    frame : DataFrame
+    arm : str
+
+    Returns
+    -------
+    DataFrame
+        level, density, effective_density, live_outputs (mean over replicates), answered_classes (mean), accuracy (mean),
+        class_share (percent of the test images that have the most given answer, mean), same (replicates that answer one
+        class, with exactly its share as accuracy), of (replicates).
+    """
+    mine = frame[frame["arm"] == arm]
+    names = ("density", "effective_density", "live_outputs")
+    facts = {name: at_end(mine, name, "mask") for name in names}
+    facts |= {name: at_end(mine, name) for name in ("answered_classes", "accuracy", "top_answer", "top_answer_share")}
+    table = pd.DataFrame(facts).reset_index()
+    table["same"] = (table["answered_classes"] == 1) & np.isclose(table["accuracy"], table["top_answer_share"], rtol=0, atol=1e-9)
+    means = table.groupby("level")[[*names, "answered_classes", "accuracy", "top_answer_share"]].mean()
+    means = means.rename(columns={"top_answer_share": "class_share"})
+    return means.assign(same=table.groupby("level")["same"].sum(), of=table.groupby("level").size())
+
+
+def dead_labels(frame, arm, labels):
+    """Networks none of whose outputs for `labels` has a live path, and what they answer.
+
+    Returns
+    -------
+    DataFrame
+        A row per (level, replicate): level, replicate, accuracy, answered_classes, top_answer, class_share, one_class
+        (bool: a single class is answered, and the accuracy is exactly that class's share of the test images).
+    """
+    mine = frame[frame["arm"] == arm]
+    live = sum(at_end(mine, f"live_output:{c}", "mask") for c in labels)
+    table = pd.DataFrame({name: at_end(mine, name) for name in ("accuracy", "answered_classes", "top_answer", "top_answer_share")})
+    table = table[live.reindex(table.index) == 0].reset_index().drop(columns="arm").rename(columns={"top_answer_share": "class_share"})
+    one = (table["answered_classes"] == 1) & np.isclose(table["accuracy"], table["class_share"], rtol=0, atol=1e-9)
+    return table.assign(one_class=one, top_answer=table["top_answer"].astype(int))
+
+
+def deaths(frame, arm):
+    """The first level at which a layer has no weight on a live path, and at which outputs die: dict, name -> level or None."""
+    mine = frame[frame["arm"] == arm]
+    out = {}
+    layers = [m.split(":")[1] for m in mine["metric"].unique() if m.startswith("on_path:")]
+    for layer in layers:
+        alive = at_end(mine, f"on_path:{layer}", "mask").groupby("level").min()
+        out[layer] = int(alive.index[alive == 0].min()) if (alive == 0).any() else None
+    outputs = at_end(mine, "live_outputs", "mask").groupby("level").min()
+    out["an output"] = int(outputs.index[outputs < outputs.max()].min()) if (outputs < outputs.max()).any() else None
+    return out
