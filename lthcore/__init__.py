@@ -3,13 +3,15 @@
 Rooms, top to bottom (a module imports only from rooms below it)::
 
     __main__     the command line behind run_all.sh
+    explorer     widgets over finished results
     plots        tidy frame -> figure                                 no torch
-    results      tidy frames, summaries, claims and verdicts          no torch
     experiments  the report's experiments: arms, data, recipes
+    results      tidy frames, summaries, claims and verdicts          no torch
     sweep        units -> futures: one queue for all experiments
     store        where a run lives on disk
     lottery      the train-prune-rewind loop                          no disk
     train        train one network under a mask                       no disk
+    sparse       the same on the surviving weights only, compiled
     pruning      masks, criteria, controls, collapse diagnosis
     models       plain networks
     data         MNIST as tensors; halves, label sets, validation

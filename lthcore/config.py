@@ -117,19 +117,31 @@ class Config:
     def __post_init__(self):
         for f in dataclasses.fields(self):
             _check(f, getattr(self, f.name))
+        if self.experiment in ARCHITECTURES and self.model != self.experiment:
+            raise ValueError(f"model = {self.model!r}: must be {self.experiment!r} in the experiment of that name")
         last = -1
         for level in self.levels:
             if type(level) is not int or not last < level <= self.rounds:
-                raise ValueError(f"levels = {self.levels!r}: must be whole numbers increasing from 0 to rounds = {self.rounds}")
+                raise ValueError(
+                    f"levels = {self.levels!r}: must be whole numbers increasing from 0 to rounds = {self.rounds}"
+                )
             last = level
         if self.levels and self.levels[0] != 0:
             raise ValueError(f"levels = {self.levels!r}: must begin with level 0, the dense network")
         if self.momentum and self.optimizer != "sgd":
-            raise ValueError(f"momentum = {self.momentum}: must be 0 unless optimizer = 'sgd' (it is {self.optimizer!r})")
+            raise ValueError(
+                f"momentum = {self.momentum}: must be 0 unless optimizer = 'sgd' (it is {self.optimizer!r})"
+            )
         smallest = {"task1": MNIST_TRAIN // 2, "task2": 29_404}.get(self.experiment, MNIST_TRAIN)
-        available = int(smallest * (1 - self.validation))
+        available = int(smallest * (1 - self.validation))  # within one image of what the split leaves
         if self.batch_size > available:
             raise ValueError(f"batch_size = {self.batch_size}: larger than the data, must be in 1..{available}")
+        steps = self.epochs * (available // self.batch_size)
+        steps = min(steps, self.max_steps or steps)
+        if self.rewind_step >= steps:
+            raise ValueError(
+                f"rewind_step = {self.rewind_step}: must be a whole number in 0..{steps - 1}, within the training"
+            )
         if self.spare != "none" and (self.scope != "layer" or self.output_rate is not None):
             raise ValueError(f"spare = {self.spare!r}: needs scope = 'layer' and no output_rate")
 
@@ -159,8 +171,14 @@ class Config:
         """Kept / total prunable weights at `level`, in [0, 1]."""
         return sum(self.schedule[level].values()) / sum(self.schedule[0].values())
 
+    @property
+    def changes(self):
+        """Settings that differ from the preset's own, `device` apart: dict, name -> value."""
+        own = configure(self.experiment, self.preset)
+        return {name: v for name, v in self.table() if name != "device" and v != getattr(own, name)}
+
     def table(self):
-        """Fields as rows (name, value), for display."""
+        """Fields as rows (name, value): list of pairs."""
         return [(f.name, getattr(self, f.name)) for f in dataclasses.fields(self)]
 
 
@@ -203,6 +221,7 @@ def apportion(counts, total):
 
 def _check(f, value):
     """Raise ValueError, in one line, where `value` is not one that field `f` allows."""
+
     def refuse(allowed):
         raise ValueError(f"{f.name} = {value!r}: must be {allowed}")
 
@@ -216,7 +235,11 @@ def _check(f, value):
         whole = f.type is int
         if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
             refuse(m["text"])
-        if not (m["low"] <= value <= m["high"]) or (m["open_low"] and value == m["low"]) or (m["open_high"] and value == m["high"]):
+        if (
+            not (m["low"] <= value <= m["high"])
+            or (m["open_low"] and value == m["low"])
+            or (m["open_high"] and value == m["high"])
+        ):
             refuse(m["text"])
     if f.name == "levels" and not isinstance(value, tuple):
         refuse("a list of whole numbers")

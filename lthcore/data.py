@@ -82,9 +82,13 @@ def fetch(say=print):
                 if not missing:
                     return root
     except Timeout:
-        raise RuntimeError(f"another process has held {root / '.fetch.lock'} for 10 minutes: stop it and start again") from None
+        raise RuntimeError(
+            f"another process has held {root / '.fetch.lock'} for 10 minutes: stop it and start again"
+        ) from None
     except OSError as error:
-        raise RuntimeError(f"the data folder {root} cannot be written ({error}): set LTH_DATA to one that can") from None
+        raise RuntimeError(
+            f"the data folder {root} cannot be written ({error}): set LTH_DATA to one that can"
+        ) from None
     raise RuntimeError(
         f"no source has the right {', '.join(missing)} ({'; '.join(f'{k}: {v}' for k, v in tried.items())}): "
         f"put MNIST's IDX files, plain or as .gz, into {root} (LTH_DATA names another folder)"
@@ -201,7 +205,7 @@ SUBSETS = {
     "full": {},
     "half1": {"half": 0},
     "half2": {"half": 1},
-    "labels0-4": {"labels": range(0, 5)},
+    "labels0-4": {"labels": range(5)},
     "labels5-9": {"labels": range(5, 10)},
 }
 
@@ -260,6 +264,11 @@ def split(config, subset, replicate, device="cpu"):
 def sizes(config, subset):
     """Numbers of training, validation and test images of `subset`: three int. Reads labels only."""
     root = fetch()
-    labels = [np.frombuffer((root / f"{part}-labels-idx1-ubyte").read_bytes(), np.uint8, offset=8) for part in ("train", "t10k")]
-    train, held_out, test = map(len, split_indices(*labels, subset, config.validation, config.seed, config.experiment, 0))
+    labels = [
+        np.frombuffer((root / f"{part}-labels-idx1-ubyte").read_bytes(), np.uint8, offset=8)
+        for part in ("train", "t10k")
+    ]
+    train, held_out, test = map(
+        len, split_indices(*labels, subset, config.validation, config.seed, config.experiment, 0)
+    )
     return train, held_out, min(test, config.test_images or test)

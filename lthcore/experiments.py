@@ -7,8 +7,10 @@ colour and label stand in `plots.ARMS`.
 import dataclasses
 from dataclasses import dataclass, replace
 
-from . import store, sweep
-from .config import EXPERIMENTS, Config, Unit, configure
+import pandas as pd
+
+from . import results, store, sweep
+from .config import ARCHITECTURES, EXPERIMENTS, Config, Unit, configure
 
 
 def _pre_midsem(config, r):
@@ -40,11 +42,17 @@ def _task2(config, r):
 
 def _task3(config, r):
     adam = replace(config, optimizer="adam", momentum=0.0)
-    trainers = {"adam": adam, "sgd": replace(adam, optimizer="sgd"), "momentum": replace(adam, optimizer="sgd", momentum=0.9)}
+    trainers = {
+        "adam": adam,
+        "sgd": replace(adam, optimizer="sgd"),
+        "momentum": replace(adam, optimizer="sgd", momentum=0.9),
+    }
     chains = {name: Unit(c, name, r) for name, c in trainers.items()}
     yield from chains.values()
     for mask, trainer in (("sgd", "adam"), ("adam", "sgd"), ("momentum", "adam"), ("adam", "momentum")):
-        yield Unit(trainers[trainer], f"{mask}_mask_by_{trainer}", r, source=chains[mask], only=config.trained_levels[1:])
+        yield Unit(
+            trainers[trainer], f"{mask}_mask_by_{trainer}", r, source=chains[mask], only=config.trained_levels[1:]
+        )
 
 
 def _controls(config, chain, subset="full", suffix=""):
@@ -70,29 +78,24 @@ class Study:
         return [unit for r in range(self.config.replicates) for unit in UNITS[self.config.experiment](self.config, r)]
 
     @property
-    def changes(self):
-        """Settings that differ from the preset's own: dict, name -> value."""
-        own = configure(self.config.experiment, self.config.preset)
-        return {name: v for name, v in self.config.table() if v != getattr(own, name) and name != "device"}
-
-    @property
     def folder(self):
         """Where its figures go: ``figures/`` for an unchanged ``report``, a folder of its own for every other scale."""
-        names = [] if self.config.preset == "report" else [self.config.preset]
-        changes = dict(self.changes)
-        if self.config.preset == "report" and changes.get("replicates", 0) >= configure(self.config.experiment, "report").replicates:
+        preset, changes = self.config.preset, self.config.changes
+        if preset == "report" and changes.get("replicates", 0) >= configure(self.config.experiment, preset).replicates:
             del changes["replicates"]  # more replicates than the committed scale make it better
-        if changes:
-            names = [self.config.preset] + [f"{k}-{v}" for k, v in changes.items()]
-        return store.figure_folder(store.file_name("_".join(names)))
+        if preset == "report" and not changes:
+            return store.FIGURES
+        return store.FIGURES / store.file_name("_".join([preset, *(f"{k}-{v}" for k, v in changes.items())]))
 
     def table(self):
         """The settings as a frame, with what the report's tables fix in front: columns setting, value."""
-        import pandas as pd
-
         first = list(EXPERIMENTS[self.config.experiment])
-        rows = sorted(self.config.table(), key=lambda row: (row[0] not in ("experiment", "preset"), row[0] not in first))
-        return pd.DataFrame([(name, str(value)) for name, value in rows], columns=["setting", "value"]).set_index("setting")
+        rows = sorted(
+            self.config.table(), key=lambda row: (row[0] not in ("experiment", "preset"), row[0] not in first)
+        )
+        return pd.DataFrame([(name, str(value)) for name, value in rows], columns=["setting", "value"]).set_index(
+            "setting"
+        )
 
 
 def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, device="auto", model="", overrides=None):
@@ -101,7 +104,7 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
     Parameters
     ----------
     experiment : str
-        ``mlp``, ``lenet5``, ``task1``, ``task2`` or ``task3``.
+        ``pre_midsem`` (``mlp`` or ``lenet5`` by `model`), ``task1``, ``task2`` or ``task3``.
     preset : {"quick", "report", "smoke"}
     replicates : int
         0 for the preset's own number.
@@ -126,7 +129,15 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
     for name, value, kind in (("controls", controls, bool), ("overrides", overrides or {}, dict)):
         if not isinstance(value, kind):
             raise ValueError(f"{name} = {value!r}: must be a {kind.__name__}")
-    settings = {"seed": seed, "device": device, **(overrides or {})}
+    settings = {"seed": seed, "device": device}
+    for name in overrides or {}:
+        if name in (*settings, "replicates", "model"):
+            raise ValueError(f"overrides: {name!r} has a parameter of its own, set that one")
+    settings |= overrides or {}
+    if experiment == "pre_midsem":
+        experiment = model or "mlp"
+        if experiment not in ARCHITECTURES:
+            raise ValueError(f"model = {model!r}: must be one of {', '.join(map(repr, ARCHITECTURES))}")
     if replicates != 0:
         settings["replicates"] = replicates
     if model:
@@ -138,10 +149,12 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
 
 def run(*studies, workers=0, say=print):
     """Train what is missing of these studies, in one queue; see :func:`lthcore.sweep.run`."""
-    sweep.run([unit for s in studies for unit in s.units], studies[0].config.device, workers, say)
-    for s in studies:
-        if s.folder == store.FIGURES:
-            store.write_archive(s.units)
+    try:
+        sweep.run([unit for s in studies for unit in s.units], studies[0].config.device, workers, say)
+    finally:  # what is finished of the committed scale goes into the archive, whatever stopped the rest
+        for s in studies:
+            if s.folder == store.FIGURES:
+                store.write_archive(s.units)
 
 
 def finished(study):
@@ -153,22 +166,49 @@ def finished(study):
         Columns experiment, model, arm, replicate, level, density, step, epoch, split, metric, value;
         accuracies in percent (0..100), losses in nats, densities in [0, 1].
     """
-    import pandas as pd
-
     frames = []
     for unit in study.units:
         for level in unit.levels:
             if found := store.find_level(unit, level):
-                keys = {"experiment": unit.config.experiment, "model": unit.config.model, "arm": unit.arm, "replicate": unit.replicate}
+                keys = {
+                    "experiment": unit.config.experiment,
+                    "model": unit.config.model,
+                    "arm": unit.arm,
+                    "replicate": unit.replicate,
+                }
                 frames.append(found.rows().assign(**keys, level=level, density=unit.config.density(level)))
     columns = ["experiment", "model", "arm", "replicate", "level", "density", *store.ROWS]
     return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
 
 
+def every(**parameters):
+    """The studies of all five experiments, with the parameters of :func:`study`; `model` is each one's own."""
+    return [study(name, **parameters) for name in EXPERIMENTS]
+
+
+def progress(studies):
+    """How far these studies are: frame with a row per experiment."""
+    rows = []
+    for s in studies:
+        tasks = [(unit, level) for unit in s.units for level in unit.levels]
+        found = sum(store.find_level(*task) is not None for task in tasks)
+        rows.append((s.config.experiment, s.config.preset, s.config.replicates, found, len(tasks)))
+    columns = ["experiment", "preset", "replicates", "levels finished", "of"]
+    return pd.DataFrame(rows, columns=columns).set_index("experiment")
+
+
+def verdicts(*studies):
+    """Every claim about these studies, as far as their levels are finished; see :func:`lthcore.results.judge`."""
+    return pd.concat([results.judge(finished(s), s.config) for s in studies], ignore_index=True)
+
+
 def provenance(study):
     """Where a study's numbers come from: dict of plain values, as kept beside every figure."""
     facts = [found.facts["facts"] for u in study.units for k in u.levels if (found := store.find_level(u, k))]
-    kinds = {name: sorted({str(f.get(name)) for f in facts}) for name in ("torch", "device", "engine", "code", "processor", "python", "gpu")}
+    kinds = {
+        name: sorted({str(f.get(name)) for f in facts})
+        for name in ("torch", "device", "engine", "code", "processor", "python", "gpu")
+    }
     return {
         "config": dataclasses.asdict(study.config),
         "units": [unit.key for unit in study.units],

@@ -53,7 +53,9 @@ class LeNet5(nn.Module):
         self.activation, self.pool = ACTIVATIONS[activation], POOLS[pool]
         for name, shape in ARCHITECTURES["lenet5"].weights.items():
             out, into, *kernel = shape
-            layer = nn.Conv2d(into, out, kernel, padding=2 if name == "conv1" else 0) if kernel else nn.Linear(into, out)
+            layer = (
+                nn.Conv2d(into, out, kernel, padding=2 if name == "conv1" else 0) if kernel else nn.Linear(into, out)
+            )
             setattr(self, name, layer)
 
     def forward(self, x):

@@ -4,13 +4,17 @@ Density axes are logarithmic and decrease to the right; lines are means, bands t
 replicates; an arm has one colour in every figure; preset and n are stamped on it.
 """
 
+import html
 import io
 import json
+import os
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from IPython.display import HTML, Image, display
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from . import experiments, results, store
@@ -52,7 +56,9 @@ class _Sheet:
     def __init__(self, study, title, rows=1, columns=2, width=5.6, height=4.0):
         sns.set_theme(style="whitegrid", rc={"axes.titlesize": 11, "legend.fontsize": 8.5, "svg.hashsalt": "lth"})
         self.study, self.drawn = study, []
-        self.figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), layout="constrained", squeeze=False)
+        self.figure, axes = plt.subplots(
+            rows, columns, figsize=(width * columns, height * rows), layout="constrained", squeeze=False
+        )
         self.axes = axes.flatten().tolist()
         self.figure.suptitle(title, fontsize=13)
 
@@ -70,7 +76,17 @@ class _Sheet:
         for arm in arms:
             label, colour, marker = style(arm)
             table = _spread(results.at_end(frame[frame["arm"] == arm], metric), frame)
-            self.line(axis, table.sort_values("density"), "density", label, colour, title, marker=marker, markersize=4.5, lw=1.6)
+            self.line(
+                axis,
+                table.sort_values("density"),
+                "density",
+                label,
+                colour,
+                title,
+                marker=marker,
+                markersize=4.5,
+                lw=1.6,
+            )
         density_axis(axis)
         axis.set(ylabel=UNITS[metric], title=title)
         if zoom:
@@ -159,13 +175,24 @@ def _accuracy_vs_density(study, frame, number, name, marks):
     for axis in sheet.axes:
         for density, words in marks:
             axis.axvline(density, color="0.5", lw=1, ls=":")
-            axis.annotate(words, (density, 0.02), xycoords=("data", "axes fraction"), rotation=90, fontsize=8, color="0.4", ha="right")
+            axis.annotate(
+                words,
+                (density, 0.5),
+                xycoords=("data", "axes fraction"),
+                rotation=90,
+                fontsize=8,
+                color="0.4",
+                ha="right",
+                va="center",
+            )
     full.axhline(80, color="0.5", lw=1, ls=":")
     return sheet.done(where="lower left")
 
 
 def _accuracy_vs_step(study, frame, number, name):
-    sheet = _Sheet(study, f"Figure {number}b. {name}: test accuracy against training step, a curve per density (ticket)")
+    sheet = _Sheet(
+        study, f"Figure {number}b. {name}: test accuracy against training step, a curve per density (ticket)"
+    )
     there = results.levels(frame, "ticket")
     wanted = sorted({there[round(i)] for i in np.linspace(0, len(there) - 1, min(8, len(there)))}) if there else []
     colours = sns.color_palette("viridis", len(wanted))
@@ -207,10 +234,14 @@ _TASKS = ("t1_on_s1", "t2_on_s2", "t1_on_s2", "random_mask", "random_reinit")
 def fig3(study, frame):
     """Task 1: test accuracy and loss against training step, and final accuracy against density."""
     level, last = _levels(study, frame, "t1_on_s1")
-    sheet = _Sheet(study, f"Figure 3. Task 1, halves of the data: {_at_levels(frame, 't1_on_s1', level, last)}", columns=3, width=5)
+    sheet = _Sheet(
+        study, f"Figure 3. Task 1, halves of the data: {_at_levels(frame, 't1_on_s1', level, last)}", columns=3, width=5
+    )
     sheet.against_step(sheet.axes[0], frame, _TASKS, level, "accuracy", "accuracy, all steps", faint=last)
     sheet.against_step(sheet.axes[1], frame, _TASKS, level, "loss", "loss, all steps", faint=last)
-    sheet.against_density(sheet.axes[2], frame, _TASKS, title="final accuracy at every level", zoom=_zoom(frame, _TASKS))
+    sheet.against_density(
+        sheet.axes[2], frame, _TASKS, title="final accuracy at every level", zoom=_zoom(frame, _TASKS)
+    )
     return sheet.done(where="lower right")
 
 
@@ -222,8 +253,10 @@ def _task2(study, frame, letter, metric):
             continue
         level, last = _levels(study, frame, arms[0])
         steps, density = sheet.axes[2 * row : 2 * row + 2]
-        sheet.against_step(steps, frame, arms, level, metric, f"{words}: {_at_levels(frame, arms[0], level, last)}", faint=last)
-        sheet.against_density(density, frame, arms, metric, f"{words}: at the last step of every level")
+        sheet.against_step(
+            steps, frame, arms, level, metric, f"{words}\n{_at_levels(frame, arms[0], level, last)}", faint=last
+        )
+        sheet.against_density(density, frame, arms, metric, f"{words}\nat the last step of every level")
         shares = results.dead_labels(frame, f"t1_on_s2{suffix}", range(5, 10))
         if metric == "accuracy" and len(shares):
             share = shares["class_share"].iloc[-1]
@@ -243,14 +276,24 @@ def fig4b(study, frame):
     return _task2(study, frame, "b", "loss")
 
 
-_OPTIMIZERS = ("adam", "sgd_mask_by_adam", "momentum_mask_by_adam", "sgd", "adam_mask_by_sgd", "momentum", "adam_mask_by_momentum")
+_OPTIMIZERS = (
+    "adam",
+    "sgd_mask_by_adam",
+    "momentum_mask_by_adam",
+    "sgd",
+    "adam_mask_by_sgd",
+    "momentum",
+    "adam_mask_by_momentum",
+)
 
 
 def fig5a(study, frame):
     """Task 3: test accuracy against density, tickets of each optimizer and crossed."""
     sheet = _Sheet(study, "Figure 5a. Task 3, optimizers: test accuracy against remaining weights")
     sheet.against_density(sheet.axes[0], frame, _OPTIMIZERS, title="all of it")
-    sheet.against_density(sheet.axes[1], frame, _OPTIMIZERS, title="near the dense networks", zoom=_zoom(frame, _OPTIMIZERS))
+    sheet.against_density(
+        sheet.axes[1], frame, _OPTIMIZERS, title="near the dense networks", zoom=_zoom(frame, _OPTIMIZERS)
+    )
     return sheet.done(where="lower left")
 
 
@@ -260,7 +303,9 @@ def fig5b(study, frame):
     last = max(results.levels(frame, "adam"), default=None)
     title = f"Figure 5b. Task 3, optimizers: test loss, {_at_levels(frame, 'adam', level, last)}"
     sheet = _Sheet(study, title)
-    for axis, words, arms in zip(sheet.axes, ("trained by Adam", "trained by SGD"), (_OPTIMIZERS[:3], _OPTIMIZERS[3:]), strict=True):
+    for axis, words, arms in zip(
+        sheet.axes, ("trained by Adam", "trained by SGD"), (_OPTIMIZERS[:3], _OPTIMIZERS[3:]), strict=True
+    ):
         sheet.against_step(axis, frame, arms, level, "loss", words, faint=last)
     return sheet.done(legend_on=(0, 1))
 
@@ -274,6 +319,16 @@ def _at_levels(frame, arm, level, last):
         return f"level {k} ({100 * results.density_at(frame, arm, k):.2g} % kept)"
 
     return f"solid: {words(level)}; faint: {words(last)}" if level is not None else "not run"
+
+
+def at_level(study, frame, level):
+    """Test accuracy and loss against training step of every arm at one level: (Figure, DataFrame)."""
+    arms = [arm for arm in dict.fromkeys(frame["arm"]) if level in results.levels(frame, arm)]
+    sheet = _Sheet(study, f"{_at_levels(frame, arms[0], level, level).split(';')[0].removeprefix('solid: ')}")
+    for axis, metric in zip(sheet.axes, ("accuracy", "loss"), strict=True):
+        plain = [arm for arm in arms if not arm.endswith("_spared") or arm == "ticket_spared"]
+        sheet.against_step(axis, frame, plain, level, metric, f"test {metric}")
+    return sheet.done()
 
 
 # experiment -> its figures: file name -> function of (study, frame)
@@ -321,3 +376,31 @@ def save_figure(study, name, figure, drawn):
     store.write(folder / f"{name}.csv", drawn.to_csv(index=False, lineterminator="\n"))
     store.write(folder / f"{name}.json", json.dumps(experiments.provenance(study), indent=1, sort_keys=True) + "\n")
     return folder / f"{name}.png"
+
+
+def scorecard(studies):
+    """Every claim with its numbers and verdict, linked to its figure: HTML to display.
+
+    Links are relative to ``LTH_LINKS_FROM`` (where an executed notebook will lie), else to the working directory.
+    """
+    verdicts = experiments.verdicts(*studies)
+    start = os.environ.get("LTH_LINKS_FROM") or Path.cwd()
+    folders = {s.config.experiment: s.folder for s in studies}
+    table, links = results.show(verdicts).reset_index(), []
+    for claim, figure in zip(table["claim"], verdicts["figure"], strict=True):
+        path = folders[next(e for e in FIGURES if figure in FIGURES[e])] / f"{figure}.png"
+        link = os.path.relpath(path, start).replace(os.sep, "/")
+        links.append(f'<a href="{link}">{figure.split("_")[0]}</a>' if claim and path.exists() else "")
+    text = table.map(lambda cell: html.escape(str(cell)).replace("&#x27;", "'")).assign(figure=links)
+    return HTML(text.to_html(escape=False, index=False))
+
+
+def gallery(studies):
+    """Show the figures of these studies that have been drawn."""
+    for study in studies:
+        for name in FIGURES[study.config.experiment]:
+            path = study.folder / f"{name}.png"
+            if path.exists():
+                display(Image(path, width=1000))
+            else:
+                print(f"{name}: not drawn yet")

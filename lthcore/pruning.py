@@ -76,7 +76,11 @@ def random_mask(mask, model, seed, replicate):
     """
     random = np.random.default_rng(draw_seed(seed, "ranking", model, replicate))
     ranking = {name: torch.from_numpy(random.permutation(m.numel())).view_as(m) for name, m in mask.items()}
-    return keep_top(ranking, {name: torch.ones_like(m) for name, m in mask.items()}, {name: int(m.sum()) for name, m in mask.items()})
+    return keep_top(
+        ranking,
+        {name: torch.ones_like(m) for name, m in mask.items()},
+        {name: int(m.sum()) for name, m in mask.items()},
+    )
 
 
 def on_path(model, mask):

@@ -112,7 +112,10 @@ def summary(frame, metric="accuracy", split="test"):
 def overview(frame):
     """The summary table of a notebook: a row per level, a column per arm, ``mean ± half interval`` in percent."""
     table = summary(frame)
-    text = [f"{m:.2f}" + (f" ± {h - m:.2f}" if n > 1 else "") for n, m, h in table[["n", "mean", "high"]].itertuples(index=False)]
+    text = [
+        f"{m:.2f}" + (f" ± {h - m:.2f}" if n > 1 else "")
+        for n, m, h in table[["n", "mean", "high"]].itertuples(index=False)
+    ]
     order = list(dict.fromkeys(frame["arm"]))
     return table.assign(text=text).pivot(index="level", columns="arm", values="text").reindex(columns=order).fillna("")
 
@@ -175,19 +178,37 @@ class Claim:
 
 
 def _almost_dense(frame, config, *, level):
-    return [_difference(frame, f"ticket - dense, level {level}", ("ticket", level), ("ticket", 0), above=-config.margin)]
+    return [
+        _difference(frame, f"ticket - dense, level {level}", ("ticket", level), ("ticket", 0), above=-config.margin)
+    ]
 
 
 def _below_80(frame, config, *, level):
     first = first_below(frame, "ticket", 80)
-    where = "never in these levels" if first is None else f"first at level {first}, {100 * density_at(frame, 'ticket', first):.2g} % kept"
+    where = (
+        "never in these levels"
+        if first is None
+        else f"first at level {first}, {100 * density_at(frame, 'ticket', first):.2g} % kept"
+    )
     end = at_end(frame)
-    return [Measure(f"ticket, level {level} (mean below 80 %: {where})", level, density_at(frame, "ticket", level), paired(end, "ticket", level), below=80)]
+    return [
+        Measure(
+            f"ticket, level {level} (mean below 80 %: {where})",
+            level,
+            density_at(frame, "ticket", level),
+            paired(end, "ticket", level),
+            below=80,
+        )
+    ]
 
 
 def _better(frame, config):
     level = best_level(frame, "ticket")
-    return [_difference(frame, f"ticket - dense, level {level} (best on validation)", ("ticket", level), ("ticket", 0), above=0)]
+    return [
+        _difference(
+            frame, f"ticket - dense, level {level} (best on validation)", ("ticket", level), ("ticket", 0), above=0
+        )
+    ]
 
 
 def _initialisation(frame, config, *, level):
@@ -204,9 +225,20 @@ def _task1(frame, config):
     level = ticket_level(frame, "t1_on_s1", config.tolerance)
     m = config.margin
     return [
-        _difference(frame, f"T1 on S2 - T2 on S2, L = {level}", ("t1_on_s2", level), ("t2_on_s2", level), above=-m, below=m),
-        _difference(frame, f"T1 on S2 - random mask on S2, L = {level}", ("t1_on_s2", level), ("random_mask", level), judged=False),
-        *(_shown(frame, f"{words}, L = {level}", arm, level) for words, arm in (("T1 on S1", "t1_on_s1"), ("T1 on S2", "t1_on_s2"))),
+        _difference(
+            frame, f"T1 on S2 - T2 on S2, L = {level}", ("t1_on_s2", level), ("t2_on_s2", level), above=-m, below=m
+        ),
+        _difference(
+            frame,
+            f"T1 on S2 - random mask on S2, L = {level}",
+            ("t1_on_s2", level),
+            ("random_mask", level),
+            judged=False,
+        ),
+        *(
+            _shown(frame, f"{words}, L = {level}", arm, level)
+            for words, arm in (("T1 on S1", "t1_on_s1"), ("T1 on S2", "t1_on_s2"))
+        ),
     ]
 
 
@@ -215,7 +247,11 @@ def _task2(frame, config):
     for suffix, words in (("", "as pruned"), ("_spared", "head spared")):
         level = ticket_level(frame, f"t1_on_s1{suffix}", config.tolerance)
         t1, t2, last = f"t1_on_s2{suffix}", f"t2_on_s2{suffix}", max(levels(frame, f"t1_on_s2{suffix}"), default=None)
-        out.append(_difference(frame, f"T1 on S2 - T2 on S2, {words}, L = {level}", (t1, level), (t2, level), below=-config.margin))
+        out.append(
+            _difference(
+                frame, f"T1 on S2 - T2 on S2, {words}, L = {level}", (t1, level), (t2, level), below=-config.margin
+            )
+        )
         out.append(_shown(frame, f"T1 on S2, {words}, L = {level}", t1, level))
         out.append(_shown(frame, f"T1 on S2, {words}, last level {last}", t1, last))
     return out
@@ -227,7 +263,14 @@ def _task3(frame, config):
     pairs = (("adam", "sgd_mask_by_adam", "Adam"), ("sgd", "adam_mask_by_sgd", "SGD"))
     return [
         *(
-            _difference(frame, f"trained by {words}: foreign - own mask, L = {level}", (foreign, level), (own, level), above=-m, below=m)
+            _difference(
+                frame,
+                f"trained by {words}: foreign - own mask, L = {level}",
+                (foreign, level),
+                (own, level),
+                above=-m,
+                below=m,
+            )
             for own, foreign, words in pairs
         ),
         *(_shown(frame, f"{words} ticket, L = {level}", own, level) for own, _, words in pairs),
@@ -245,7 +288,12 @@ def _hypothesis(frame, config):
     accuracy, step = at_end(frame, "early_accuracy"), _early_steps(frame)
     at = {"level": level, "density": density_at(frame, "ticket", level)}
     return [
-        Measure(f"a' - a at minimum validation loss, level {level}", values=paired(accuracy, "ticket", level, "ticket", 0), above=-0.2, **at),
+        Measure(
+            f"a' - a at minimum validation loss, level {level}",
+            values=paired(accuracy, "ticket", level, "ticket", 0),
+            above=-0.2,
+            **at,
+        ),
         Measure(f"j' - j in steps, level {level}", values=paired(step, "ticket", level, "ticket", 0), below=0, **at),
     ]
 
@@ -270,23 +318,67 @@ _LENET = ("lenet5", "fig2a_lenet5_accuracy_vs_density", "01_pre_midsem")
 
 def _claim(id, where, text, report, measures, **settings):
     experiment, figure, notebook = where
-    return Claim(id, experiment, text, report, figure, notebook, partial(measures, **settings) if settings else measures)
+    return Claim(
+        id, experiment, text, report, figure, notebook, partial(measures, **settings) if settings else measures
+    )
 
 
 CLAIMS = [
-    _claim("mlp-90", _MLP, "MLP pruned by more than 90 % is almost as accurate as dense", "almost the same", _almost_dense, level=7),
+    _claim(
+        "mlp-90",
+        _MLP,
+        "MLP pruned by more than 90 % is almost as accurate as dense",
+        "almost the same",
+        _almost_dense,
+        level=7,
+    ),
     _claim("mlp-95", _MLP, "MLP pruned by more than 95 % falls below 80 %", "< 80", _below_80, level=9),
     _claim("mlp-better", _MLP, "at some density the MLP's subnetwork beats the dense one", "better", _better),
     _claim("mlp-init", _MLP, "the initialisation matters (MLP)", "an important criterion", _initialisation, level=7),
-    _claim("mlp-lth", _MLP, "Lottery Ticket Hypothesis: j' <= j, a' >= a, fewer weights (MLP)", "predicted", _hypothesis),
-    _claim("lenet-85", _LENET, "LeNet-5 pruned by more than 85 % is almost as accurate as dense", "almost the same", _almost_dense, level=9),
+    _claim(
+        "mlp-lth", _MLP, "Lottery Ticket Hypothesis: j' <= j, a' >= a, fewer weights (MLP)", "predicted", _hypothesis
+    ),
+    _claim(
+        "lenet-85",
+        _LENET,
+        "LeNet-5 pruned by more than 85 % is almost as accurate as dense",
+        "almost the same",
+        _almost_dense,
+        level=9,
+    ),
     _claim("lenet-95", _LENET, "LeNet-5 pruned by more than 95 % falls below 80 %", "< 80", _below_80, level=14),
     _claim("lenet-better", _LENET, "at some density LeNet-5's subnetwork beats the dense one", "better", _better),
-    _claim("lenet-init", _LENET, "the initialisation matters (LeNet-5)", "an important criterion", _initialisation, level=9),
-    _claim("lenet-lth", _LENET, "Lottery Ticket Hypothesis: j' <= j, a' >= a, fewer weights (LeNet-5)", "predicted", _hypothesis),
-    _claim("task1", ("task1", "fig3_task1", "02_task1_data_halves"), "a ticket carries over to the other half of the data", "95.74 on S1, 96.14 on S2", _task1),
-    _claim("task2", ("task2", "fig4a_task2_accuracy", "03_task2_label_sets"), "a ticket does not carry over to other labels", "97.23 on S1, 21.1479 on S2", _task2),
-    _claim("task3", ("task3", "fig5a_task3_accuracy_vs_density", "04_task3_optimizers"), "tickets do not depend on the optimizer", "97.52 by SGD, 97.17 by Adam", _task3),
+    _claim(
+        "lenet-init", _LENET, "the initialisation matters (LeNet-5)", "an important criterion", _initialisation, level=9
+    ),
+    _claim(
+        "lenet-lth",
+        _LENET,
+        "Lottery Ticket Hypothesis: j' <= j, a' >= a, fewer weights (LeNet-5)",
+        "predicted",
+        _hypothesis,
+    ),
+    _claim(
+        "task1",
+        ("task1", "fig3_task1", "02_task1_data_halves"),
+        "a ticket carries over to the other half of the data",
+        "95.74 on S1, 96.14 on S2",
+        _task1,
+    ),
+    _claim(
+        "task2",
+        ("task2", "fig4a_task2_accuracy", "03_task2_label_sets"),
+        "a ticket does not carry over to other labels",
+        "97.23 on S1, 21.1479 on S2",
+        _task2,
+    ),
+    _claim(
+        "task3",
+        ("task3", "fig5a_task3_accuracy_vs_density", "04_task3_optimizers"),
+        "tickets do not depend on the optimizer",
+        "97.52 by SGD, 97.17 by Adam",
+        _task3,
+    ),
 ]
 
 
@@ -322,7 +414,21 @@ def judge(frame, config):
             rows.append((claim, "", math.nan, *interval([]), "", verdict))
     return pd.DataFrame(
         [(c.id, c.text, c.report, *rest, c.figure, c.notebook) for c, *rest in rows],
-        columns=["claim", "text", "report", "measured", "density", "n", "ours", "low", "high", "alone", "verdict", "figure", "notebook"],
+        columns=[
+            "claim",
+            "text",
+            "report",
+            "measured",
+            "density",
+            "n",
+            "ours",
+            "low",
+            "high",
+            "alone",
+            "verdict",
+            "figure",
+            "notebook",
+        ],
     )
 
 
@@ -335,6 +441,9 @@ def _verdict(measures, config):
         return f"not judged ({config.preset})"
     if n < REPORT_REPLICATES:
         return f"not judged (n = {n})"
+    changed = [name for name in config.changes if name not in ("replicates", "controls", "seed")]
+    if changed:
+        return f"not judged (other {', '.join(changed)})"
     if not config.validation:
         return "not judged (no validation set)"
     each = [m.verdict() for m in judged]
@@ -380,7 +489,9 @@ def collapse(frame, arm):
     facts = {name: at_end(mine, name, "mask") for name in names}
     facts |= {name: at_end(mine, name) for name in ("answered_classes", "accuracy", "top_answer", "top_answer_share")}
     table = pd.DataFrame(facts).reset_index()
-    table["same"] = (table["answered_classes"] == 1) & np.isclose(table["accuracy"], table["top_answer_share"], rtol=0, atol=1e-9)
+    table["same"] = (table["answered_classes"] == 1) & np.isclose(
+        table["accuracy"], table["top_answer_share"], rtol=0, atol=1e-9
+    )
     means = table.groupby("level")[[*names, "answered_classes", "accuracy", "top_answer_share"]].mean()
     means = means.rename(columns={"top_answer_share": "class_share"})
     return means.assign(same=table.groupby("level")["same"].sum(), of=table.groupby("level").size())
@@ -397,8 +508,15 @@ def dead_labels(frame, arm, labels):
     """
     mine = frame[frame["arm"] == arm]
     live = sum(at_end(mine, f"live_output:{c}", "mask") for c in labels)
-    table = pd.DataFrame({name: at_end(mine, name) for name in ("accuracy", "answered_classes", "top_answer", "top_answer_share")})
-    table = table[live.reindex(table.index) == 0].reset_index().drop(columns="arm").rename(columns={"top_answer_share": "class_share"})
+    table = pd.DataFrame(
+        {name: at_end(mine, name) for name in ("accuracy", "answered_classes", "top_answer", "top_answer_share")}
+    )
+    table = (
+        table[live.reindex(table.index) == 0]
+        .reset_index()
+        .drop(columns="arm")
+        .rename(columns={"top_answer_share": "class_share"})
+    )
     one = (table["answered_classes"] == 1) & np.isclose(table["accuracy"], table["class_share"], rtol=0, atol=1e-9)
     return table.assign(one_class=one, top_answer=table["top_answer"].astype(int))
 

@@ -16,6 +16,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 import tempfile
 from functools import lru_cache
 from pathlib import Path
@@ -37,6 +38,23 @@ ROWS = ["step", "epoch", "split", "metric", "value"]
 def runs():
     """Folder of finished levels: ``LTH_RUNS``, or ``runs`` in the checkout."""
     return Path(os.environ.get("LTH_RUNS") or ROOT / "runs").expanduser()
+
+
+def use_drive(wanted):
+    """In Colab, keep finished levels on Google Drive, so that a later session goes on.
+
+    Raises
+    ------
+    ValueError
+        If it is wanted anywhere else.
+    """
+    if not isinstance(wanted, bool) or (wanted and "google.colab" not in sys.modules):
+        raise ValueError(f"drive = {wanted!r}: must be False outside Colab, True or False there")
+    if wanted:
+        from google.colab import drive
+
+        drive.mount("/content/drive")
+        os.environ["LTH_RUNS"] = "/content/drive/MyDrive/lth-runs"
 
 
 def archive():
@@ -186,7 +204,9 @@ def write_archive(units):
                 frames[name] = found.rows().assign(at=name)
                 if found.facts.get("sha256", {}).get("mask.safetensors"):
                     masks |= {f"{name}/{k}": v for k, v in found._mask().items()}
-        table = pd.concat([frames[name] for name in sorted(frames)])[["at", *ROWS]].to_csv(index=False, lineterminator="\n")
+        table = pd.concat([frames[name] for name in sorted(frames)])[["at", *ROWS]].to_csv(
+            index=False, lineterminator="\n"
+        )
         rows, masks = gzip.compress(table.encode(), 9, mtime=0), save_tensors(dict(sorted(masks.items())))
         write(path.with_suffix(".csv.gz"), rows)
         write(path.with_suffix(".safetensors"), masks)
@@ -213,14 +233,14 @@ def machine():
     with contextlib.suppress(OSError):
         names = [line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")]
         processor = names[0] if names else processor
-    return {"processor": processor, "cores": os.cpu_count(), "system": platform.system(), "python": platform.python_version()}
+    return {
+        "processor": processor,
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+    }
 
 
 def file_name(text):
     """`text` as a file name: lower case, digits, ``.``, ``-`` and ``_``."""
     return re.sub(r"[^a-z0-9_.]+", "-", text.lower()).strip("-")
-
-
-def figure_folder(name):
-    """``figures/`` for the committed scale (`name` empty), a folder of its own below it for every other."""
-    return FIGURES / name if name else FIGURES

@@ -35,7 +35,9 @@ class Plan:
         self.tasks = [(unit, level) for unit in self.units for level in unit.levels]
         self.found = {task: found for task in self.tasks if (found := store.find_level(*task))}
         self.missing = [task for task in self.tasks if task not in self.found]
-        self.waits_for = {task: before for task in self.missing if (before := task[0].needs(task[1])) and before not in self.found}
+        self.waits_for = {
+            task: before for task in self.missing if (before := task[0].needs(task[1])) and before not in self.found
+        }
         self.followers = {}
         for task, before in self.waits_for.items():
             self.followers.setdefault(before, []).append(task)
@@ -134,7 +136,9 @@ def _drain(plan, ready, way, deaths, device, workers, progress):
         for unit, level in flying.values():
             deaths[unit, level] = deaths.get((unit, level), 0) + 1
             if deaths[unit, level] > RETRIES:
-                raise RuntimeError(f"{unit.key} level {level}: its process died {deaths[unit, level]} times (out of memory?)") from None
+                raise RuntimeError(
+                    f"{unit.key} level {level}: its process died {deaths[unit, level]} times (out of memory?)"
+                ) from None
         return ready + list(flying.values())
     finally:
         _stop(pool)
@@ -276,7 +280,12 @@ class _Progress:
     def finished(self, task, seconds, accuracy):
         unit, level = task
         cost = self.plan.cost(task)
-        self.done, self.left, self.spent, self.expected = self.done + 1, self.left - cost, self.spent + seconds, self.expected + cost
+        self.done, self.left, self.spent, self.expected = (
+            self.done + 1,
+            self.left - cost,
+            self.spent + seconds,
+            self.expected + cost,
+        )
         still = max(self.left, 0) * self.spent / self.expected / self.workers
         config = unit.config
         self.say(

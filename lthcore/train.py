@@ -74,7 +74,9 @@ def train(values, mask, data, config, *, level, replicate, subset, first=0, last
     epoch_steps, total = steps_per_epoch(config, len(labels)), total_steps(config, len(labels))
     last = total if last is None else last
     at_validation, at_test = evaluation_steps(config, len(labels))
-    stops = sorted({first, last} | {s for s in at_validation | at_test | set(range(0, last, epoch_steps)) if first < s < last})
+    stops = sorted(
+        {first, last} | {s for s in at_validation | at_test | set(range(0, last, epoch_steps)) if first < s < last}
+    )
     engine = choose_engine(config, mask, labels.device)(values, mask, data, config)
     watch = _Watch(engine, data, epoch_steps, level)
     for step, stop in zip(stops, [*stops[1:], last], strict=True):
@@ -113,9 +115,13 @@ class Dense:
             torch.set_flush_denormal(True)  # moments that fade away must not slow the rest down
         else:
             torch.backends.cudnn.deterministic = True
-        self.restore({name: v * mask[name.split(".")[0]] if name.endswith("weight") else v for name, v in values.items()})
+        self.restore(
+            {name: v * mask[name.split(".")[0]] if name.endswith("weight") else v for name, v in values.items()}
+        )
         self.masked = [(self.net.get_submodule(name).weight, m.to(device)) for name, m in mask.items() if not m.all()]
-        rule, extra = (torch.optim.Adam, {}) if config.optimizer == "adam" else (torch.optim.SGD, {"momentum": config.momentum})
+        rule, extra = (
+            (torch.optim.Adam, {}) if config.optimizer == "adam" else (torch.optim.SGD, {"momentum": config.momentum})
+        )
         self.optimizer = rule(self.net.parameters(), lr=config.lr, fused=True, **extra)
 
     def advance(self, order):

@@ -1,0 +1,248 @@
+"""The command line behind run_all.sh: train everything in one sweep, then execute the notebooks."""
+
+import argparse
+import ast
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import config
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A notebook to execute, with the parameters that make it one of several."""
+
+    name: str  # of the executed copy
+    notebook: str
+    experiment: str | None  # None: the scorecard, which reads them all
+    parameters: dict = field(default_factory=dict)
+
+
+JOBS = [
+    Job("01_pre_midsem_mlp", "01_pre_midsem", "mlp", {"model": "mlp"}),
+    Job("01_pre_midsem_lenet5", "01_pre_midsem", "lenet5", {"model": "lenet5"}),
+    Job("02_task1_data_halves", "02_task1_data_halves", "task1"),
+    Job("03_task2_label_sets", "03_task2_label_sets", "task2"),
+    Job("04_task3_optimizers", "04_task3_optimizers", "task3"),
+]
+SCORECARD = Job("00_scorecard", "00_scorecard", None)
+
+
+def parser():
+    """The command line: argparse.ArgumentParser."""
+    p = argparse.ArgumentParser(
+        prog="./run_all.sh",
+        description="Regenerate every figure on real MNIST: train what is missing, then execute the notebooks.",
+        epilog="Finished levels are kept in runs/ (LTH_RUNS moves it) and never trained again; the data lie in data/ (LTH_DATA).",
+        allow_abbrev=False,
+    )
+    p.add_argument(
+        "command", nargs="?", default="quick", choices=[*config.PRESETS, "test", "lab"],
+        help="quick (default, minutes), report (the full schedule), smoke (seconds), test (all tests), lab (open JupyterLab)",
+    )  # fmt: skip
+    only = sorted({job.experiment for job in JOBS} | {job.notebook for job in JOBS})
+    p.add_argument(
+        "--only",
+        action="append",
+        choices=only,
+        metavar="NAME",
+        help=f"only this one (may be repeated): {', '.join(only)}",
+    )
+    p.add_argument(
+        "--replicates", type=int, default=0, metavar="N", help="independent repetitions; by default the preset's"
+    )
+    p.add_argument(
+        "--no-controls", action="store_true", help="leave the re-initialised and randomly masked networks out"
+    )
+    p.add_argument("--seed", type=int, default=0, metavar="N", help="root of every random draw (default 0)")
+    p.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu or cuda")
+    p.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="processes; by default one per core, one on a GPU"
+    )
+    p.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other setting of lthcore.config.Config (may be repeated)",
+    )
+    p.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    return p
+
+
+def main(argv=None):
+    """Run the command line; returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    more = []
+    if arguments[:1] == ["test"]:  # the rest is pytest's, but for --dry-run
+        arguments, more = (
+            ["test", *(a for a in arguments if a == "--dry-run")],
+            [a for a in arguments[1:] if a != "--dry-run"],
+        )
+    options = parser().parse_args(arguments)
+    try:
+        if options.command == "test":
+            return _call([sys.executable, "-m", "pytest", *more], options.dry_run)
+        if options.command == "lab":
+            return _call(
+                [sys.executable, "-m", "jupyter", "lab", "--ip=127.0.0.1", str(ROOT / "notebooks")], options.dry_run
+            )
+        return run(options)
+    except (ValueError, RuntimeError, FloatingPointError) as error:
+        print(f"run_all.sh: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            "\nrun_all.sh: interrupted; finished levels are kept, the same command goes on from them", file=sys.stderr
+        )
+        return 130
+
+
+def _call(command, dry_run):
+    print("would run:" if dry_run else "running:", " ".join(["python", *command[1:]]), flush=True)
+    return 0 if dry_run else subprocess.run(command, cwd=ROOT).returncode
+
+
+def parameters(options):
+    """The notebooks' parameters that the options ask for: dict."""
+    overrides = {}
+    for text in options.set:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"--set {text!r}: must be NAME=VALUE")
+        try:
+            overrides[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            overrides[name] = value
+    return {
+        "preset": options.command, "replicates": options.replicates, "controls": not options.no_controls,
+        "seed": options.seed, "device": options.device, "overrides": overrides,
+    }  # fmt: skip
+
+
+def run(options):
+    """Train what is missing, execute the notebooks, say what came out: exit status."""
+    given = parameters(options)
+    jobs = [job for job in JOBS if not options.only or job.experiment in options.only or job.notebook in options.only]
+    if options.workers < 0:
+        raise ValueError(f"--workers {options.workers}: must be a whole number from 0 (one per core) on")
+    for job in jobs:  # bad values are refused before anything is imported, fetched or trained
+        settings = {k: given[k] for k in ("seed", "device")} | given["overrides"]
+        settings |= {"replicates": options.replicates} if options.replicates else {}
+        config.configure(job.experiment, given["preset"], **settings)
+
+    from . import experiments, sweep
+
+    studies = [experiments.study(job.experiment, **given) for job in jobs]
+    folder = studies[0].folder
+    plan = sweep.Plan([unit for s in studies for unit in s.units])
+    print(
+        f"{options.command}: {', '.join(job.experiment for job in jobs)}; {studies[0].config.replicates} replicate(s); "
+        f"{len(plan.found)} of {len(plan.tasks)} levels finished; figures go to {_short(folder)}/", flush=True
+    )  # fmt: skip
+    if options.dry_run:
+        print(f"would train {len(plan.missing)} levels and execute {', '.join(job.name for job in [*jobs, SCORECARD])}")
+        return 0
+    started = time.monotonic()
+    experiments.run(*studies, workers=options.workers, say=lambda line: print(line, flush=True))
+    trained = time.monotonic() - started
+    print(f"executing {len(jobs) + 1} notebooks, about {sweep.duration(20 + 6 * len(jobs))}", flush=True)
+    with ThreadPoolExecutor(min(len(jobs), sweep.default_workers("cpu"))) as pool:
+        times = pool.map(lambda job: execute(job, given, folder), jobs)
+        seconds = dict(zip([job.name for job in jobs], times, strict=True))
+    seconds[SCORECARD.name] = execute(SCORECARD, given, folder)
+    _closing_table(studies, jobs, seconds, folder, trained)
+    if options.command == "quick":
+        _say_how_long_report_takes(experiments, sweep, options)
+    return 0
+
+
+def execute(job, given, folder):
+    """Execute a notebook by papermill into ``<folder>/executed/``: seconds.
+
+    The copy gets its name only when it is complete.
+
+    Raises
+    ------
+    ValueError
+        If the notebook does not have one of the parameters.
+    RuntimeError
+        If a cell fails; ends with the cell's own error.
+    """
+    import papermill
+    import yaml
+
+    started, source = time.monotonic(), ROOT / "notebooks" / f"{job.notebook}.ipynb"
+    values = {**given, **job.parameters}
+    known = papermill.inspect_notebook(str(source))
+    for name in values:
+        if name not in known:
+            raise ValueError(f"{job.notebook} has no parameter {name!r}: must be one of {', '.join(known)}")
+    target = folder / "executed" / f"{job.name}.ipynb"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f"{job.name}.partial-{os.getpid()}.ipynb")
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(source),
+        str(partial),
+        "--parameters_yaml",
+        yaml.safe_dump(values),
+    ]
+    command += ["--no-progress-bar", "--log-level", "ERROR"]
+    environment = {**os.environ, "LTH_LINKS_FROM": str(target.parent), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(
+            f"{job.name} failed; the notebook as far as it went: {_short(partial)}\n{_cell_error(done.stderr)}"
+        )
+    os.replace(partial, target)
+    return time.monotonic() - started
+
+
+def _cell_error(text):
+    """The failing cell's part of papermill's own traceback."""
+    at = text.rfind("PapermillExecutionError")
+    return text[max(at, 0) :].strip()[-4000:]
+
+
+def _closing_table(studies, jobs, seconds, folder, trained):
+    from . import experiments, plots, sweep
+
+    print(f"\n{'notebook':<24}{'seconds':>8}  verdicts")
+    for study, job in zip(studies, jobs, strict=True):
+        found = experiments.verdicts(study)
+        words = "; ".join(f"{c}: {v}" for c, v in zip(found["claim"], found["verdict"], strict=True) if v)
+        print(f"{job.name:<24}{seconds[job.name]:>8.1f}  {words}")
+    print(
+        f"{SCORECARD.name:<24}{seconds[SCORECARD.name]:>8.1f}  all of them: {_short(folder)}/executed/{SCORECARD.name}.ipynb"
+    )
+    names = [name for study in studies for name in plots.FIGURES[study.config.experiment]]
+    print(
+        f"\ntraining {sweep.duration(trained)}; figures (png, svg, csv, json) in {_short(folder)}/: {', '.join(names)}"
+    )
+
+
+def _say_how_long_report_takes(experiments, sweep, options):
+    given = {**parameters(options), "preset": "report", "replicates": 0, "overrides": {}}
+    plan = sweep.Plan([unit for s in experiments.every(**given) for unit in s.units])
+    workers = options.workers or sweep.default_workers(sweep.resolve(options.device))
+    print(
+        f"the full schedule, 3 replicates: ./run_all.sh report, about {sweep.duration(plan.seconds(workers))} more on this machine"
+    )
+
+
+def _short(path):
+    return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+
+
+if __name__ == "__main__":
+    sys.exit(main())
