@@ -3,6 +3,7 @@
 import argparse
 import ast
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -40,12 +41,12 @@ def parser():
     p = argparse.ArgumentParser(
         prog="./run_all.sh",
         description="Regenerate every figure on real MNIST: train what is missing, then execute the notebooks.",
-        epilog="Finished levels are kept in runs/ (LTH_RUNS moves it) and never trained again; the data lie in data/ (LTH_DATA).",
+        epilog="Finished levels lie in runs/ (or LTH_RUNS) and are never trained again; the data lie in data/ (or LTH_DATA).",
         allow_abbrev=False,
     )
     p.add_argument(
         "command", nargs="?", default="quick", choices=[*config.PRESETS, "test", "lab"],
-        help="quick (default, minutes), report (the full schedule), smoke (seconds), test (all tests), lab (open JupyterLab)",
+        help="quick (default, minutes), report (full schedule), smoke (seconds), test (all tests), lab (JupyterLab)",
     )  # fmt: skip
     only = sorted({job.experiment for job in JOBS} | {job.notebook for job in JOBS})
     p.add_argument(
@@ -87,6 +88,7 @@ def main(argv=None):
             [a for a in arguments[1:] if a != "--dry-run"],
         )
     options = parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave by way of the clean-up: no worker stays behind
     try:
         if options.command == "test":
             return _call([sys.executable, "-m", "pytest", *more], options.dry_run)
@@ -222,9 +224,7 @@ def _closing_table(studies, jobs, seconds, folder, trained):
         found = experiments.verdicts(study)
         words = "; ".join(f"{c}: {v}" for c, v in zip(found["claim"], found["verdict"], strict=True) if v)
         print(f"{job.name:<24}{seconds[job.name]:>8.1f}  {words}")
-    print(
-        f"{SCORECARD.name:<24}{seconds[SCORECARD.name]:>8.1f}  all of them: {_short(folder)}/executed/{SCORECARD.name}.ipynb"
-    )
+    print(f"{SCORECARD.name:<24}{seconds[SCORECARD.name]:>8.1f}  all: {_short(folder)}/executed/{SCORECARD.name}.ipynb")
     names = [name for study in studies for name in plots.FIGURES[study.config.experiment]]
     print(
         f"\ntraining {sweep.duration(trained)}; figures (png, svg, csv, json) in {_short(folder)}/: {', '.join(names)}"
@@ -236,7 +236,7 @@ def _say_how_long_report_takes(experiments, sweep, options):
     plan = sweep.Plan([unit for s in experiments.every(**given) for unit in s.units])
     workers = options.workers or sweep.default_workers(sweep.resolve(options.device))
     print(
-        f"the full schedule, 3 replicates: ./run_all.sh report, about {sweep.duration(plan.seconds(workers))} more on this machine"
+        f"the full schedule, 3 replicates: ./run_all.sh report, about {sweep.duration(plan.seconds(workers))} on this machine"
     )
 
 

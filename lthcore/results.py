@@ -397,8 +397,8 @@ def judge(frame, config):
     DataFrame
         A row per measure: claim, text, report, measured, density, n, ours, low, high, alone, verdict, figure, notebook.
         `alone` is the measure's own verdict, `verdict` the claim's, on its first row: ``holds`` if all its measures do,
-        ``does not hold`` if one does not, else ``unresolved``; ``not judged (...)`` below the preset ``report``, below 3
-        replicates or without a validation set.
+        ``does not hold`` if one does not, else ``unresolved``; ``not judged (...)`` below the preset ``report``, below
+        3 replicates or without a validation set.
     """
     rows = []
     for claim in CLAIMS:
@@ -480,7 +480,7 @@ def collapse(frame, arm):
     Returns
     -------
     DataFrame
-        level, density, effective_density, live_outputs (mean over replicates), answered_classes (mean), accuracy (mean),
+        level, density, effective_density, live_outputs, answered_classes, accuracy (means over replicates),
         class_share (percent of the test images that have the most given answer, mean), same (replicates that answer one
         class, with exactly its share as accuracy), of (replicates).
     """
@@ -522,7 +522,7 @@ def dead_labels(frame, arm, labels):
 
 
 def deaths(frame, arm):
-    """The first level at which a layer has no weight on a live path, and at which outputs die: dict, name -> level or None."""
+    """First level at which a layer has no weight on a live path, and at which outputs die: dict, name -> level or None."""
     mine = frame[frame["arm"] == arm]
     out = {}
     layers = [m.split(":")[1] for m in mine["metric"].unique() if m.startswith("on_path:")]

@@ -194,7 +194,7 @@ def write_archive(units):
     for path, members in packs.items():
         old = _read_pack(path)
         levels, masks = dict(old["levels"]), dict(old["masks"])
-        frames = {name: frame for name, frame in old["rows"]} if levels else {}
+        frames = dict(list(old["rows"])) if levels else {}
         for unit in members:
             for level in unit.levels:
                 found, name = find_level(unit, level), f"{unit.key}/{level}"
@@ -231,7 +231,8 @@ def machine():
     """Facts of this machine and its Python: dict of str."""
     processor = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
-        names = [line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")]
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
         processor = names[0] if names else processor
     return {
         "processor": processor,

@@ -289,7 +289,8 @@ class _Progress:
         still = max(self.left, 0) * self.spent / self.expected / self.workers
         config = unit.config
         self.say(
-            f"[{self.done:>4}/{len(self.plan.missing)}] {duration(time.monotonic() - self.start)}, {duration(still)} left  "
+            f"[{self.done:>4}/{len(self.plan.missing)}] "
+            f"{duration(time.monotonic() - self.start)}, {duration(still)} left  "
             f"{config.experiment} {unit.arm} r{unit.replicate} level {level} "
             f"({100 * config.density(level):.3g} % kept): test accuracy {accuracy:.2f} %"
         )

@@ -45,14 +45,18 @@ def claims_table():
             ours += f" [{first['low']:.2f}, {first['high']:.2f}], n = {first['n']}"
         name = first["notebook"]
         notebook = f"[{name}](notebooks/{name}.ipynb) {badge(name)}"
-        lines.append(f"| {first['text']} (report: {first['report']}) | {notebook} | {figure} | {ours} | **{first['verdict']}** |")
+        lines.append(
+            f"| {first['text']} (report: {first['report']}) | {notebook} | {figure} | {ours} | **{first['verdict']}** |"
+        )
     return "\n".join(lines)
 
 
 def readme_text():
     """The README with its table as it should be."""
     text = (ROOT / "README.md").read_text()
-    return re.sub(r"(<!-- claims -->\n).*?(\n<!-- /claims -->)", lambda m: m[1] + claims_table() + m[2], text, flags=re.S)
+    return re.sub(
+        r"(<!-- claims -->\n).*?(\n<!-- /claims -->)", lambda m: m[1] + claims_table() + m[2], text, flags=re.S
+    )
 
 
 def main():
