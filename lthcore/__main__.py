@@ -41,7 +41,7 @@ def parser():
     p = argparse.ArgumentParser(
         prog="./run_all.sh",
         description="Regenerate every figure on real MNIST: train what is missing, then execute the notebooks.",
-        epilog="Finished levels lie in runs/ (or LTH_RUNS) and are never trained again; the data lie in data/ (or LTH_DATA).",
+        epilog="Finished levels lie in runs/ (LTH_RUNS) and are never trained again; the data lie in data/ (LTH_DATA).",
         allow_abbrev=False,
     )
     p.add_argument(
@@ -235,9 +235,7 @@ def _say_how_long_report_takes(experiments, sweep, options):
     given = {**parameters(options), "preset": "report", "replicates": 0, "overrides": {}}
     plan = sweep.Plan([unit for s in experiments.every(**given) for unit in s.units])
     workers = options.workers or sweep.default_workers(sweep.resolve(options.device))
-    print(
-        f"the full schedule, 3 replicates: ./run_all.sh report, about {sweep.duration(plan.seconds(workers))} on this machine"
-    )
+    print(f"the full schedule with 3 replicates, ./run_all.sh report: {sweep.duration(plan.seconds(workers))} here")
 
 
 def _short(path):

@@ -522,7 +522,7 @@ def dead_labels(frame, arm, labels):
 
 
 def deaths(frame, arm):
-    """First level at which a layer has no weight on a live path, and at which outputs die: dict, name -> level or None."""
+    """First level at which a layer has no live weight, and at which outputs die: dict, name -> level or None."""
     mine = frame[frame["arm"] == arm]
     out = {}
     layers = [m.split(":")[1] for m in mine["metric"].unique() if m.startswith("on_path:")]

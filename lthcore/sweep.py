@@ -15,9 +15,14 @@ import sys
 import time
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
+
+import numpy as np
 
 from . import store
+from .config import Config
 
+DENSITIES = (0.001, 0.01, 0.05, 0.2, 0.3, 0.35, 1.0)  # at which step times are measured, for estimates
 RETRIES = 2  # times a level is tried again after its worker process died
 
 
@@ -44,7 +49,7 @@ class Plan:
 
     def cost(self, task):
         """Seconds that a level takes on one core of this machine, measured on a few steps of its kind."""
-        return seconds_per_level(task[0])
+        return seconds_per_level(*task)
 
     def way_behind(self):
         """Seconds of the longest chain of missing levels that begins at a task: dict, task -> float."""
@@ -177,7 +182,7 @@ def run_level(unit, level, device="cpu"):
     """
     import torch
 
-    from . import data, lottery
+    from . import data, lottery, train
 
     started = time.monotonic()
     config, before = unit.config, unit.needs(level)
@@ -190,7 +195,7 @@ def run_level(unit, level, device="cpu"):
         raise FloatingPointError(f"{unit.key}: {error}") from None
     seconds = time.monotonic() - started
     facts = {
-        "seconds": round(seconds, 3), "device": device, "engine": device, "preset": config.preset,
+        "seconds": round(seconds, 3), "device": device, "engine": train.choose_engine(config, mask, device).__name__, "preset": config.preset,
         "torch": torch.__version__, "code": store.code_version(), **store.machine(),
     }  # fmt: skip
     if device == "cuda":
@@ -225,49 +230,56 @@ def _prepare_data():
     data.fetch()
 
 
-_measured = {}
-
-
-def seconds_per_level(unit):
+def seconds_per_level(unit, level):
     """Seconds for one level of this unit on one thread, from a few measured steps and evaluations."""
-    config = unit.config
-    kind = config.model, config.activation, config.pool, config.batch_size, config.optimizer
-    if kind not in _measured:
-        _measured[kind] = _measure(config)
-    step, image = _measured[kind]
     from . import data, train
 
+    config = unit.config
+    kind = config.model, config.activation, config.pool, config.batch_size, config.optimizer, bool(config.momentum)
+    step, image = (float(np.interp(config.density(level), DENSITIES, times)) for times in _measure(*kind))
     n_train, n_validation, n_test = data.sizes(config, unit.subset)
     validation, test = train.evaluation_steps(config, n_train)
-    evaluated = n_validation * len(validation) * bool(n_validation) + n_test * (len(test) + 1)
-    return step * train.total_steps(config, n_train) + image * evaluated
+    evaluated = n_validation * len(validation) + n_test * (len(test) + 1)
+    return 0.1 + step * train.total_steps(config, n_train) + image * evaluated
 
 
-def _measure(config):
-    """Seconds of one optimizer step and of evaluating one image: (float, float), on random images."""
+@lru_cache
+def _measure(model, activation, pool, batch_size, optimizer, momentum):
+    """Seconds of one optimizer step and of evaluating one image at each of ``DENSITIES``: two lists of float."""
     import torch
 
-    from . import data, train
-    from .lottery import dense_mask, initial
+    from . import data, lottery, train
 
+    settings = {"model": model, "activation": activation, "pool": pool, "batch_size": batch_size}
+    config = Config(experiment="task1", optimizer=optimizer, momentum=0.9 * momentum, **settings)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    try:
-        n = max(1000, config.batch_size)
-        images, labels = torch.randn(n, 1, 28, 28), torch.randint(10, (n,))
-        few = data.Split((images, labels), None, (images[:1], labels[:1]))
-        values, mask = initial(config.model, 0, "theta0", 0), dense_mask(config.model)
-        mask["head"][0, 0] = False  # the masked step, as nearly all levels have it
+    random = torch.Generator().manual_seed(0)
+    images = torch.randn(max(500, batch_size), 1, 28, 28, generator=random)
+    labels = torch.arange(len(images)) % 10
+    few = data.Split((images, labels), None, (images, labels))
+    order = torch.arange(15 * batch_size) % len(images)
+    steps, evaluations = [], []
+    for density in DENSITIES:
+        mask = {k: torch.rand(m.shape, generator=random) < density for k, m in lottery.dense_mask(model).items()}
+        values = lottery.initial(model, 0, "theta0", 0)
         engine = train.choose_engine(config, mask, labels.device)(values, mask, few, config)
-        order = torch.arange(40 * config.batch_size) % n
-        engine.advance(order)  # warm
-        started = time.perf_counter()
-        engine.advance(order)
-        middle = time.perf_counter()
+        engine.advance(order)  # once, to load or compile it
         engine.logits(images)
-        return (middle - started) / 40, (time.perf_counter() - middle) / n
-    finally:
-        torch.set_num_threads(threads)
+        steps.append(_least(lambda: engine.advance(order)) / 15)  # noqa: B023
+        evaluations.append(_least(lambda: engine.logits(images)) / len(images))  # noqa: B023
+    torch.set_num_threads(threads)
+    return steps, evaluations
+
+
+def _least(call, times=3):
+    """Seconds of the fastest of a few calls: what else the machine does can only add."""
+    out = []
+    for _ in range(times):
+        started = time.perf_counter()
+        call()
+        out.append(time.perf_counter() - started)
+    return min(out)
 
 
 class _Progress:

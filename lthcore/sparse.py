@@ -1,0 +1,542 @@
+"""Train one network on the CPU on its surviving weights only: loops compiled by numba.
+
+Images are the innermost axis everywhere: an activation is (channel, row, column, image), so that one
+weight multiplies one contiguous run, a row of the feature map for all images of a group. A fully
+connected layer is a convolution whose maps have one pixel. A step's cost grows with the surviving weights
+(and with the activations), not with the dense size.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from .config import ARCHITECTURES, CLASSES
+
+# Sums may be reordered and contracted; "nnan" and "ninf" are left out: a loss that is not finite must be seen.
+compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+
+ACTIVATIONS = {"identity": 0, "relu": 1, "tanh": 2}
+POOLS = {"none": 0, "avg": 1, "max": 2}
+GROUP = {"mlp": 64, "lenet5": 32}  # images worked on at once: long runs, but activations that stay in the cache
+BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # Adam's, as in torch
+
+# Places in arrays are unsigned: numba would test a signed one for "counted from the end" and not vectorise.
+U0, U1, U2, U8 = (np.uint64(i) for i in (0, 1, 2, 8))
+
+
+class Layer(NamedTuple):
+    """One layer as the compiled loops see it: sizes, surviving weights ("taps"), and the buffers they work in.
+
+    Taps are sorted by output unit, then input channel, kernel row and kernel column. Taps of units that no
+    logit depends on are left out: their gradients are zero.
+    """
+
+    rows: np.uint64  # of a feature map before pooling
+    columns: np.uint64
+    kernel: np.uint64
+    inputs: np.uint64  # input channels
+    activation: int
+    pool: int
+    live: np.ndarray  # uint64, the units or output channels that a logit depends on
+    start: np.ndarray  # (outputs + 1,) uint64, where a unit's taps start
+    offset: np.ndarray  # (taps,) uint32, pixel of `x` under the tap for the map's first pixel
+    back_start: np.ndarray  # (inputs * kernel * kernel + 1,) uint64, by (input channel, kernel column, kernel row)
+    back_offset: np.ndarray  # (taps,) uint32, pixel of `z`, in the order of `back_start`
+    back: np.ndarray  # (taps,) uint32, the taps in the order of `back_start`
+    back_weight: np.ndarray  # (taps,) float, a step's weights in that order
+    weight: np.ndarray  # (taps,) float, a view of all parameters
+    bias: np.ndarray  # (outputs,) float, a view of all parameters
+    weight_gradient: np.ndarray
+    bias_gradient: np.ndarray
+    x: np.ndarray  # input, the `y` of the layer before
+    z: np.ndarray  # activation before pooling; then the gradient of what goes into the activation
+    y: np.ndarray  # output: `z` itself where nothing is pooled
+    dx: np.ndarray  # gradients of `x` and `y`
+    dy: np.ndarray
+
+
+# The two loops that nearly all the time goes to, spelled out in vectors of eight: left to itself, LLVM keeps in
+# memory the sums that belong in registers. All runs are multiples of eight long.
+LANES = 8
+FLAGS = ("reassoc", "contract", "nsz")
+
+
+class _Vectors:
+    """Writes LLVM's instructions on runs of eight numbers in the arrays among a function's arguments."""
+
+    def __init__(self, context, builder, kinds, values):
+        self.builder, self.align = builder, kinds[0].dtype.bitwidth // 8
+        self.vector = ir.VectorType(context.get_value_type(kinds[0].dtype), LANES)
+        self.data = {
+            value: context.make_array(kind)(context, builder, value).data
+            for kind, value in zip(kinds, values, strict=True)
+            if isinstance(kind, types.Array)
+        }
+
+    def integer(self, value):
+        return ir.Constant(ir.IntType(64), value)
+
+    def loop(self, start, stop, step):
+        return cgutils.for_range_slice(self.builder, start, stop, self.integer(step), inc=True)
+
+    def item(self, array, at):
+        return self.builder.load(self.builder.gep(self.data[array], [at]))
+
+    def _eight(self, array, at):
+        return self.builder.bitcast(self.builder.gep(self.data[array], [at]), self.vector.as_pointer())
+
+    def load(self, array, at):
+        return self.builder.load(self._eight(array, at), align=self.align)
+
+    def store(self, array, at, value):
+        self.builder.store(value, self._eight(array, at), align=self.align)
+
+    def shuffle(self, a, b, lanes):
+        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes))
+
+    def spread(self, number):
+        """Eight times the same number."""
+        first = self.builder.insert_element(ir.Constant(self.vector, ir.Undefined), number, self.integer(0))
+        return self.shuffle(first, first, [0] * LANES)
+
+    def add_product(self, total, a, b):
+        product = self.builder.fmul(a, b, flags=FLAGS)
+        self.builder.store(self.builder.fadd(self.builder.load(total), product, flags=FLAGS), total)
+
+    def totals(self, sums):
+        """The sum over the lanes of each of 8 vectors, as one vector: neighbours are interleaved and added, 3 times."""
+        for width in (1, 2, 4):
+            low = [i - i % (2 * width) + i % width + LANES * (i // width % 2) for i in range(LANES)]
+            high = [i + width for i in low]
+            sums = [
+                self.builder.fadd(self.shuffle(a, b, low), self.shuffle(a, b, high), flags=FLAGS)
+                for a, b in zip(sums[::2], sums[1::2], strict=True)
+            ]
+        return sums[0]
+
+
+@intrinsic
+def _combine(typing, z, d, x, s, offset, w, t, end, n, run):
+    """Add to z[d : d + run] the runs of `x` under the taps t..end, weighted."""
+
+    def generate(context, builder, signature, values):
+        z, d, x, s, offset, w, t, end, n, run = values
+        v = _Vectors(context, builder, signature.args, values)
+        done = cgutils.alloca_once_value(builder, v.integer(0))
+        for count in (8, 4, 1):  # so many vectors of sums stay in registers while all the taps are gone through
+            stop = builder.and_(run, v.integer(-LANES * count))
+            sums = [cgutils.alloca_once(builder, v.vector) for _ in range(count)]
+            with v.loop(builder.load(done), stop, LANES * count) as (j, _):
+                places = [builder.add(j, v.integer(LANES * i)) for i in range(count)]
+                for total, place in zip(sums, places, strict=True):
+                    builder.store(v.load(z, builder.add(d, place)), total)
+                with v.loop(t, end, 1) as (tap, _):
+                    at = builder.add(s, builder.mul(builder.zext(v.item(offset, tap), n.type), n))
+                    weight = v.spread(v.item(w, tap))
+                    for total, place in zip(sums, places, strict=True):
+                        v.add_product(total, weight, v.load(x, builder.add(at, place)))
+                for total, place in zip(sums, places, strict=True):
+                    v.store(z, builder.add(d, place), builder.load(total))
+            builder.store(stop, done)
+        return context.get_dummy_value()
+
+    return types.void(z, d, x, s, offset, w, t, end, n, run), generate
+
+
+@intrinsic
+def _correlate8(typing, z, d, x, s, offset, out, t, n, run, rows, step):
+    """Add to out[t : t + 8] the products of `rows` runs of `z` with those of `x` under these taps, `step` apart."""
+
+    def generate(context, builder, signature, values):
+        z, d, x, s, offset, out, t, n, run, rows, step = values
+        v = _Vectors(context, builder, signature.args, values)
+        taps = [builder.add(t, v.integer(i)) for i in range(LANES)]
+        places = [builder.add(s, builder.mul(builder.zext(v.item(offset, tap), n.type), n)) for tap in taps]
+        sums = [cgutils.alloca_once_value(builder, ir.Constant(v.vector, None)) for _ in taps]
+        with cgutils.for_range(builder, rows) as row:
+            here, there = builder.mul(row.index, run), builder.mul(row.index, step)
+            with v.loop(v.integer(0), run, LANES) as (j, _):
+                value = v.load(z, builder.add(d, builder.add(here, j)))
+                for total, place in zip(sums, places, strict=True):
+                    v.add_product(total, value, v.load(x, builder.add(place, builder.add(there, j))))
+        v.store(out, t, builder.fadd(v.load(out, t), v.totals([builder.load(total) for total in sums]), flags=FLAGS))
+        return context.get_dummy_value()
+
+    return types.void(z, d, x, s, offset, out, t, n, run, rows, step), generate
+
+
+@compiled
+def _correlate(z, d, x, s, offset, out, t, end, n, run, rows, step):
+    """The same for the taps t..end."""
+    while t + U8 <= end:
+        _correlate8(z, d, x, s, offset, out, t, n, run, rows, step)
+        t += U8
+    while t < end:
+        total = out[t]
+        for row in range(rows):
+            a, b = s + offset[t] * n + row * step, d + row * run
+            for j in range(run):
+                total += z[b + j] * x[a + j]
+        out[t] = total
+        t += U1
+
+
+P = tuple(np.float32(c) for c in (
+    4.89352455891786e-03, 6.37261928875436e-04, 1.48572235717979e-05, 5.12229709037114e-08,
+    -8.60467152213735e-11, 2.00018790482477e-13, -2.76076847742355e-16,
+))  # fmt: skip
+Q = tuple(
+    np.float32(c) for c in (4.89352518554385e-03, 2.26843463243900e-03, 1.18534705686654e-04, 1.19825839466702e-06)
+)
+CLAMP = np.float32(7.99881172180175781)
+
+
+@compiled
+def _tanh32(x):
+    """The rational approximation of Eigen and XLA, within a few units in the last place; vectorisable, keeps NaN."""
+    x = CLAMP if x > CLAMP else x
+    x = -CLAMP if x < -CLAMP else x
+    q = x * x
+    p = P[0] + q * (P[1] + q * (P[2] + q * (P[3] + q * (P[4] + q * (P[5] + q * P[6])))))
+    return x * p / (Q[0] + q * (Q[1] + q * (Q[2] + q * Q[3])))
+
+
+@compiled
+def _activate(z, d, run, kind):
+    zero = z.dtype.type(0)
+    if kind == 1:
+        for j in range(run):
+            z[d + j] = zero if z[d + j] < zero else z[d + j]  # keeps NaN
+    elif kind == 2 and z.itemsize == 4:
+        for j in range(run):
+            z[d + j] = _tanh32(z[d + j])
+    elif kind == 2:
+        for j in range(run):
+            z[d + j] = math.tanh(z[d + j])
+
+
+@compiled
+def _forward(layer, n):
+    """From layer.x to layer.z and layer.y, for `n` images."""
+    z, run = layer.z, layer.columns * n
+    stride = (layer.columns + layer.kernel - U1) * n
+    for row in range(layer.rows):
+        for u in range(layer.live.size):
+            unit = layer.live[u]
+            d, b = (unit * layer.rows + row) * run, layer.bias[unit]
+            for j in range(run):
+                z[d + j] = b
+            first, last = layer.start[unit], layer.start[unit + U1]
+            _combine(z, d, layer.x, row * stride, layer.offset, layer.weight, first, last, n, run)
+            _activate(z, d, run, layer.activation)
+            if layer.pool and row & U1:
+                _pool(z, d - run, layer.y, (unit * layer.rows + row) // U2 * (run // U2), n, run, layer.pool)
+
+
+@compiled
+def _pool(z, d, y, e, n, run, kind):
+    """Two rows of `z` from `d` on to one row of `y` from `e` on."""
+    quarter = z.dtype.type(0.25)
+    for column in range(run // (n * U2)):
+        a, c = d + column * U2 * n, e + column * n
+        if kind == 1:
+            for j in range(n):
+                y[c + j] = quarter * ((z[a + j] + z[a + n + j]) + (z[a + run + j] + z[a + run + n + j]))
+        else:
+            for j in range(n):
+                m = _larger(_larger(z[a + j], z[a + n + j]), z[a + run + j])
+                y[c + j] = _larger(m, z[a + run + n + j])
+
+
+@compiled
+def _larger(a, b):
+    return b if (b > a) | (b != b) else a  # keeps NaN
+
+
+@compiled
+def _slope(a, kind, zero, one):
+    """Derivative of the activation where its value is `a`."""
+    if kind == 1:
+        return one if a > zero else zero
+    return one - a * a if kind == 2 else one
+
+
+@compiled
+def _unpool(z, d, dy, e, n, run, activation, pool):
+    """From the gradient of a pooled row to the gradients in its two rows of `z`, which held the activations."""
+    zero, one, quarter = z.dtype.type(0), z.dtype.type(1), z.dtype.type(0.25)
+    for column in range(run // (n * U2)):
+        i, c = d + column * U2 * n, e + column * n
+        if pool == 1:
+            for j in range(n):
+                g = quarter * dy[c + j]
+                z[i + j] = g * _slope(z[i + j], activation, zero, one)
+                z[i + n + j] = g * _slope(z[i + n + j], activation, zero, one)
+                z[i + run + j] = g * _slope(z[i + run + j], activation, zero, one)
+                z[i + run + n + j] = g * _slope(z[i + run + n + j], activation, zero, one)
+        else:
+            for j in range(n):  # the first of the largest takes the gradient, as in torch
+                v0, v1, v2, v3, g = z[i + j], z[i + n + j], z[i + run + j], z[i + run + n + j], dy[c + j]
+                m = max(max(v0, v1), max(v2, v3))
+                g = g * _slope(m, activation, zero, one)
+                z[i + j] = g if v0 == m else zero
+                z[i + n + j] = g if (v1 == m) & (v0 != m) else zero
+                z[i + run + j] = g if (v2 == m) & (v0 != m) & (v1 != m) else zero
+                z[i + run + n + j] = g if (v0 != m) & (v1 != m) & (v2 != m) else zero
+
+
+@compiled
+def _backward(layer, n, through):
+    """From layer.dy, or for the last layer layer.z, to the parameters' gradients and, if `through`, layer.dx."""
+    z, x, run = layer.z, layer.x, layer.columns * n
+    width = layer.columns + layer.kernel - U1  # of the input's rows
+    zero, one = z.dtype.type(0), z.dtype.type(1)
+    for u in range(layer.live.size):
+        unit = layer.live[u]
+        first = unit * layer.rows * run
+        if layer.pool:
+            for row in range(layer.rows // U2):
+                e = (unit * (layer.rows // U2) + row) * (run // U2)
+                _unpool(z, first + row * U2 * run, layer.dy, e, n, run, layer.activation, layer.pool)
+        elif layer.activation:
+            for j in range(first, first + layer.rows * run):
+                z[j] = layer.dy[j] * _slope(z[j], layer.activation, zero, one)
+        total = layer.bias_gradient[unit]
+        for j in range(first, first + layer.rows * run):
+            total += z[j]
+        layer.bias_gradient[unit] = total
+        a, b = layer.start[unit], layer.start[unit + U1]
+        _correlate(z, first, x, U0, layer.offset, layer.weight_gradient, a, b, n, run, layer.rows, width * n)
+    if not through:
+        return
+    dx, k, height = layer.dx, layer.kernel, layer.rows + layer.kernel - U1
+    dx[: layer.inputs * height * width * n] = 0
+    for row in range(height):
+        low = row + U1 - layer.rows if row >= layer.rows else U0  # kernel rows through which a map's row sees this one
+        high = row + U1 if row < k else k
+        for channel in range(layer.inputs):
+            for column in range(k):
+                at = (channel * k + column) * k
+                a, b = layer.back_start[at + low], layer.back_start[at + high]
+                if a < b:
+                    d = ((channel * height + row) * width + column) * n
+                    _combine(dx, d, z, (row + U1 - k) * run, layer.back_offset, layer.back_weight, a, b, n, run)
+
+
+@compiled
+def _gather(layer, images, chosen, pixels, places, count, n):
+    """Write the chosen images to `layer.x`, (place, n); the lanes beyond `count` repeat the first image."""
+    x = layer.x
+    if layer.kernel > U1:
+        x[:] = 0  # the border, whose place depends on n
+    for p in range(pixels.size):
+        pixel, place = pixels[p], places[p] * n
+        for lane in range(n):
+            image = np.uint64(chosen[lane if lane < count else U0])
+            x[place + lane] = images[image, pixel]
+
+
+@compiled
+def _entropy(z, labels, chosen, count, n, scale):
+    """Sum of the cross-entropies; `z`, (10, n), becomes their gradient times `scale`, 0 in the lanes beyond `count`."""
+    total, classes = 0.0, np.uint64(CLASSES)
+    for lane in range(n):
+        if lane >= count:
+            for c in range(classes):
+                z[c * n + lane] = 0
+            continue
+        top, norm, label = z[lane], 0.0, np.uint64(labels[chosen[lane]])
+        for c in range(classes):
+            top = max(top, z[c * n + lane])
+        for c in range(classes):
+            norm += math.exp(z[c * n + lane] - top)
+        total += math.log(norm) - (z[label * n + lane] - top)
+        for c in range(classes):
+            z[c * n + lane] = (math.exp(z[c * n + lane] - top) / norm - (1.0 if c == label else 0.0)) * scale
+    return total
+
+
+@compiled
+def _advance(layers, images, labels, order, batch, group, pixels, places, parameters, rule, lr, momentum, done):
+    """Train on `order`, a batch after the other: losses (steps,) float64."""
+    value, gradient, m, v = parameters[0], parameters[1], parameters[2], parameters[3]
+    losses = np.zeros((order.size + batch - 1) // batch)
+    for step in range(losses.size):
+        chosen = order[step * batch : (step + 1) * batch]
+        gradient[:] = 0
+        for k in range(1, len(layers)):
+            layer = layers[k]
+            for t in range(layer.back.size):
+                layer.back_weight[t] = layer.weight[np.uint64(layer.back[t])]
+        groups = (chosen.size + group - 1) // group
+        for i in range(groups):
+            part = chosen[i * chosen.size // groups : (i + 1) * chosen.size // groups]
+            count, n = np.uint64(part.size), np.uint64((part.size + 7) // 8 * 8)
+            _gather(layers[0], images, part, pixels, places, count, n)
+            for k in range(len(layers)):
+                _forward(layers[k], n)
+            losses[step] += _entropy(layers[-1].z, labels, part, count, n, 1 / chosen.size)
+            for k in range(len(layers) - 1, -1, -1):
+                _backward(layers[k], n, k > 0)
+        losses[step] /= chosen.size
+        if rule == 0:
+            _adam(value, gradient, m, v, lr, done + step + 1)
+        else:
+            _descend(value, gradient, m, lr, momentum)
+    return losses
+
+
+@compiled
+def _adam(value, gradient, m, v, lr, step):
+    kind = value.dtype.type
+    rate, root, eps = kind(lr / (1 - BETA1**step)), kind(math.sqrt(1 - BETA2**step)), kind(EPS)
+    b1, c1, b2, c2 = kind(BETA1), kind(1 - BETA1), kind(BETA2), kind(1 - BETA2)
+    for j in range(value.size):
+        g = gradient[j]
+        m[j] = b1 * m[j] + c1 * g
+        v[j] = b2 * v[j] + c2 * g * g
+        value[j] -= rate * m[j] / (np.sqrt(v[j]) / root + eps)
+
+
+@compiled
+def _descend(value, gradient, m, lr, momentum):
+    rate, keep = value.dtype.type(lr), value.dtype.type(momentum)
+    for j in range(value.size):
+        m[j] = keep * m[j] + gradient[j]
+        value[j] -= rate * m[j]
+
+
+@compiled
+def _logits(layers, images, group, pixels, places, out):
+    chosen = np.arange(images.shape[0])
+    for first in range(0, chosen.size, group):
+        part = chosen[first : first + group]
+        count, n = np.uint64(part.size), np.uint64((part.size + 7) // 8 * 8)
+        _gather(layers[0], images, part, pixels, places, count, n)
+        for k in range(len(layers)):
+            _forward(layers[k], n)
+        z = layers[-1].z
+        for lane in range(count):
+            for c in range(U0, np.uint64(CLASSES)):
+                out[np.uint64(first) + lane, c] = z[c * n + lane]
+
+
+class Sparse:
+    """Training on the surviving weights, on the CPU; the same interface and the same rules as `train.Dense`.
+
+    Parameters
+    ----------
+    values : dict of str to Tensor
+        Weights and biases by parameter name, all float32 (or all float64, to check the arithmetic).
+    mask : dict of str to bool Tensor
+        By layer name; True = kept.
+    data : lthcore.data.Split
+        On the CPU; `data.train` is (N, 1, 28, 28) images of the values' dtype and (N,) int64 labels, not copied.
+    config : Config
+    """
+
+    def __init__(self, values, mask, data, config):
+        torch.set_flush_denormal(True)  # moments that fade away must not slow the rest down
+        self.images, self.labels = data.train[0].numpy().reshape(-1, 784), data.train[1].numpy()
+        self.config, self.done = config, 0
+        self.group = min(GROUP[config.model], (config.batch_size + 7) // 8 * 8)
+        self.dense = {name: value.detach().numpy().copy() for name, value in values.items()}
+        self.mask = {name: m.numpy() for name, m in mask.items()}
+        self._build()
+        self.restore(values)
+
+    def _build(self):
+        """Lay out the taps, the parameters and the buffers."""
+        config, group = self.config, self.group
+        architecture = ARCHITECTURES[config.model]
+        names, shapes = list(architecture.weights), architecture.weights
+        alive, taps, live = np.ones(CLASSES, bool), {}, {}
+        for i, name in reversed(list(enumerate(names))):
+            kept = self.mask[name].reshape(len(alive), -1) & alive[:, None]
+            taps[name], live[name] = np.flatnonzero(kept), np.flatnonzero(alive).astype(np.uint64)
+            alive = kept.any(0).reshape(shapes[names[i - 1]][0] if i else 1, -1).any(1)
+        self.places = {}  # parameter name -> its slice of self.parameters, its flat indices in the dense tensor
+        at = 0
+        for name in names:
+            for key, index in ((f"{name}.weight", taps[name]), (f"{name}.bias", np.arange(shapes[name][0]))):
+                self.places[key] = slice(at, at + len(index)), index
+                at += len(index)
+        dtype = self.dense[f"{names[0]}.bias"].dtype
+        self.parameters = np.zeros((4, at), dtype)  # values, gradients, and the optimizer's two moments
+        layers, size = [], 28
+        for name in names:
+            out, into, kernel = (*shapes[name], 1)[:3]
+            size = (size if name == "conv1" else size - 4) if kernel > 1 else 1
+            pool = POOLS[config.pool] if kernel > 1 else 0
+            rule = architecture.activation if config.activation == "default" else config.activation
+            activation = ACTIVATIONS["identity" if name == "head" else rule]
+            unit, channel, row, column = np.unravel_index(taps[name], (out, into, kernel, kernel))
+            wide = size + kernel - 1
+            back = np.lexsort((unit, row, column, channel))
+            key = ((channel * kernel + column) * kernel + row)[back]
+            w, b = (self.places[f"{name}.{kind}"][0] for kind in ("weight", "bias"))
+            if layers:
+                x, dx = layers[-1].y, layers[-1].dy
+            else:
+                x, dx = np.zeros(into * wide * wide * group, dtype), np.zeros(0, dtype)
+            z = np.zeros(out * size * size * group, dtype)
+            y = np.zeros(len(z) // 4, dtype) if pool else z
+            layers.append(
+                Layer(
+                    *(np.uint64(i) for i in (size, size, kernel, into)), activation, pool, live[name],
+                    np.searchsorted(unit, np.arange(out + 1)).astype(np.uint64),
+                    ((channel * wide + row) * wide + column).astype(np.uint32),
+                    np.searchsorted(key, np.arange(into * kernel * kernel + 1)).astype(np.uint64),
+                    # counted from the tap's lowest row, so that it is not negative; _backward starts as much earlier
+                    ((unit * size + kernel - 1 - row) * size)[back].astype(np.uint32),
+                    back.astype(np.uint32), np.zeros(len(back), dtype),
+                    self.parameters[0, w], self.parameters[0, b], self.parameters[1, w], self.parameters[1, b],
+                    x, z, y, dx, np.zeros_like(y),
+                )
+            )  # fmt: skip
+            if pool:
+                size //= 2
+        self.layers = tuple(layers)
+        pixels = np.arange(784)
+        if layers[0].kernel > 1:
+            places = (pixels // 28 + 2) * 32 + pixels % 28 + 2
+        else:
+            places = pixels = np.unique(taps[names[0]] % 784)  # what no weight sees is not gathered
+        self.gather = pixels.astype(np.uint32), places.astype(np.uint32)
+
+    def advance(self, order):
+        """One step per batch of `order`, (n,) indices of training images: losses, (steps,) Tensor."""
+        c, order = self.config, order.numpy()
+        rule = 0 if c.optimizer == "adam" else 1
+        losses = _advance(
+            self.layers, self.images, self.labels, order, c.batch_size, self.group, *self.gather,
+            self.parameters, rule, c.lr, c.momentum, self.done,
+        )  # fmt: skip
+        self.done += len(losses)
+        return torch.from_numpy(losses)
+
+    def logits(self, images):
+        """Logits (N, 10) of images (N, 1, 28, 28)."""
+        out = np.zeros((len(images), CLASSES), self.parameters.dtype)
+        _logits(self.layers, images.numpy().reshape(-1, 784), self.group, *self.gather, out)
+        return torch.from_numpy(out)
+
+    def values(self):
+        """Weights and biases as they are now: dict of str to Tensor, copies; exactly 0 where pruned."""
+        for name, (place, index) in self.places.items():
+            self.dense[name].reshape(-1)[index] = self.parameters[0, place]
+        return {name: torch.from_numpy(value.copy()) for name, value in self.dense.items()}
+
+    def restore(self, values):
+        """Put these values in place of the present ones; the optimizer's moments stay."""
+        for name, (place, index) in self.places.items():
+            layer, kind = name.split(".")
+            value = values[name].detach().numpy()
+            self.dense[name][...] = np.where(self.mask[layer], value, 0) if kind == "weight" else value
+            self.parameters[0, place] = self.dense[name].reshape(-1)[index]
