@@ -205,7 +205,7 @@ def _accuracy_vs_step(study, frame, number, name):
         axis.set(ylabel=UNITS["accuracy"], title=title)
     if zoom := _zoom(frame, ["ticket"]):
         sheet.axes[1].set_ylim(zoom[0] - 4, zoom[1])
-    return sheet.done(where="lower right")
+    return sheet.done(legend_on=1, where="upper left")
 
 
 def fig1a(study, frame):
@@ -263,7 +263,7 @@ def _task2(study, frame, letter, metric):
             density.axhline(share, color="0.4", lw=1, ls=":")
             words = f"{share:.4f} %: all answers are {shares['top_answer'].iloc[-1]}"
             density.annotate(words, (0.02, share + 1.5), xycoords=("axes fraction", "data"), fontsize=8, color="0.3")
-    return sheet.done(legend_on=(0, 2), where="lower right" if metric == "accuracy" else "best")
+    return sheet.done(legend_on=(1, 3), where="center left" if metric == "accuracy" else "upper left")
 
 
 def fig4a(study, frame):

@@ -18,9 +18,18 @@ from numba.extending import intrinsic
 
 from .config import ARCHITECTURES, CLASSES
 
-# Sums may be reordered and contracted; "nnan" and "ninf" are left out: a loss that is not finite must be seen.
-compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 
+def compiled(function):
+    """Compile `function` at its first call, and keep the machine code for the next process where there is a place."""
+    # Sums may be reordered and contracted; "nnan" and "ninf" are left out: a loss that is not finite must be seen.
+    options = {"nogil": True, "error_model": "numpy", "fastmath": set(FLAGS)}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # neither this folder nor the user's cache can be written to
+        return njit(**options)(function)
+
+
+FLAGS = ("reassoc", "contract", "nsz")
 ACTIVATIONS = {"identity": 0, "relu": 1, "tanh": 2}
 POOLS = {"none": 0, "avg": 1, "max": 2}
 GROUP = {"mlp": 64, "lenet5": 32}  # images worked on at once: long runs, but activations that stay in the cache
@@ -64,7 +73,6 @@ class Layer(NamedTuple):
 # The two loops that nearly all the time goes to, spelled out in vectors of eight: left to itself, LLVM keeps in
 # memory the sums that belong in registers. All runs are multiples of eight long.
 LANES = 8
-FLAGS = ("reassoc", "contract", "nsz")
 
 
 class _Vectors:

@@ -195,9 +195,14 @@ def run_level(unit, level, device="cpu"):
         raise FloatingPointError(f"{unit.key}: {error}") from None
     seconds = time.monotonic() - started
     facts = {
-        "seconds": round(seconds, 3), "device": device, "engine": train.choose_engine(config, mask, device).__name__, "preset": config.preset,
-        "torch": torch.__version__, "code": store.code_version(), **store.machine(),
-    }  # fmt: skip
+        "seconds": round(seconds, 3),
+        "device": device,
+        "engine": train.choose_engine(config, mask, device).__name__,
+        "preset": config.preset,
+        "torch": torch.__version__,
+        "code": store.code_version(),
+        **store.machine(),
+    }
     if device == "cuda":
         facts["gpu"] = torch.cuda.get_device_name()
     next_mask = played.next_mask and {k: v.numpy() for k, v in played.next_mask.items()}

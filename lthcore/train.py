@@ -95,7 +95,7 @@ def train(values, mask, data, config, *, level, replicate, subset, first=0, last
 def choose_engine(config, mask, device):
     """The class that trains under this mask on this device; decided by model, density and device alone."""
     density = sum(int(m.sum()) for m in mask.values()) / sum(m.numel() for m in mask.values())
-    if torch.device(device).type != "cpu" or density > {"mlp": 0.3, "lenet5": 1.0}[config.model]:  # measured
+    if torch.device(device).type != "cpu" or density > {"mlp": 0.75, "lenet5": 1.0}[config.model]:  # measured
         return Dense
     from .sparse import Sparse  # here, so that numba is imported only where it is used
 
