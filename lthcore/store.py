@@ -143,7 +143,8 @@ def _in_store(unit, level):
 
 
 def _frame(content):
-    return pd.read_csv(io.BytesIO(content), float_precision="round_trip")
+    # Python's float reads back exactly what was written; pandas' own readers differ between its versions
+    return pd.read_csv(io.BytesIO(content), converters={"epoch": float, "value": float})
 
 
 def _pack_path(unit):
