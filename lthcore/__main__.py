@@ -135,14 +135,9 @@ def run(options):
     jobs = [job for job in JOBS if not options.only or job.experiment in options.only or job.notebook in options.only]
     if options.workers < 0:
         raise ValueError(f"--workers {options.workers}: must be a whole number from 0 (one per core) on")
-    for job in jobs:  # bad values are refused before anything is imported, fetched or trained
-        settings = {k: given[k] for k in ("seed", "device")} | given["overrides"]
-        settings |= {"replicates": options.replicates} if options.replicates else {}
-        config.configure(job.experiment, given["preset"], **settings)
-
     from . import experiments, sweep
 
-    studies = [experiments.study(job.experiment, **given) for job in jobs]
+    studies = [experiments.study(job.experiment, **given) for job in jobs]  # bad values are refused here
     folder = studies[0].folder
     plan = sweep.Plan([unit for s in studies for unit in s.units])
     print(

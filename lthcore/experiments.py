@@ -83,6 +83,9 @@ class Study:
         preset, changes = self.config.preset, self.config.changes
         if preset == "report" and changes.get("replicates", 0) >= configure(self.config.experiment, preset).replicates:
             del changes["replicates"]  # more replicates than the committed scale make it better
+        fewer = self.config.replicates < store.archived_replicates(self.config.experiment)
+        if preset == "report" and fewer:
+            changes["replicates"] = self.config.replicates  # never in the place of better figures
         if preset == "report" and not changes:
             return store.FIGURES
         return store.FIGURES / store.file_name("_".join([preset, *(f"{k}-{v}" for k, v in changes.items())]))
@@ -131,8 +134,8 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
             raise ValueError(f"{name} = {value!r}: must be a {kind.__name__}")
     settings = {"seed": seed, "device": device}
     for name in overrides or {}:
-        if name in (*settings, "replicates", "model"):
-            raise ValueError(f"overrides: {name!r} has a parameter of its own, set that one")
+        if not isinstance(name, str) or name in (*settings, "replicates", "model", "preset", "experiment"):
+            raise ValueError(f"overrides: {name!r} is no setting, or has a parameter of its own: set that one")
     settings |= overrides or {}
     if experiment == "pre_midsem":
         experiment = model or "mlp"

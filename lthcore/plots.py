@@ -174,17 +174,10 @@ def _accuracy_vs_density(study, frame, number, name, marks):
     sheet.against_density(near, frame, _PRE_MIDSEM, title="near the dense network", zoom=_zoom(frame, _PRE_MIDSEM))
     for axis in sheet.axes:
         for density, words in marks:
-            axis.axvline(density, color="0.5", lw=1, ls=":")
-            axis.annotate(
-                words,
-                (density, 0.5),
-                xycoords=("data", "axes fraction"),
-                rotation=90,
-                fontsize=8,
-                color="0.4",
-                ha="right",
-                va="center",
-            )
+            if density > axis.get_xlim()[1]:  # the axis decreases: its end is its least density
+                axis.axvline(density, color="0.5", lw=1, ls=":")
+                look = {"rotation": 90, "fontsize": 8, "color": "0.4", "ha": "right", "va": "center"}
+                axis.annotate(words, (density, 0.5), xycoords=("data", "axes fraction"), **look)
     full.axhline(80, color="0.5", lw=1, ls=":")
     return sheet.done(where="lower left")
 

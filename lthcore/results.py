@@ -77,7 +77,9 @@ def ticket_level(frame, arm, tolerance):
     mean = at_end(frame[frame["arm"] == arm], split="validation").groupby("level").mean()
     if mean.empty:
         return max(levels(frame, arm), default=None)
-    fallen = mean.index[mean < mean.get(0, math.nan) - tolerance]
+    if 0 not in mean:
+        return None
+    fallen = mean.index[mean < mean[0] - tolerance]
     return int(max(mean.index[mean.index < min(fallen, default=math.inf)], default=0))
 
 
@@ -441,11 +443,11 @@ def _verdict(measures, config):
         return f"not judged ({config.preset})"
     if n < REPORT_REPLICATES:
         return f"not judged (n = {n})"
+    if not config.validation:
+        return "not judged (no validation set)"
     changed = [name for name in config.changes if name not in ("replicates", "controls", "seed")]
     if changed:
         return f"not judged (other {', '.join(changed)})"
-    if not config.validation:
-        return "not judged (no validation set)"
     each = [m.verdict() for m in judged]
     if all(v == "holds" for v in each):
         return "holds"

@@ -8,7 +8,6 @@ packed per experiment and replicate. Nothing that is read can execute anything.
 """
 
 import contextlib
-import gzip
 import hashlib
 import io
 import json
@@ -17,7 +16,8 @@ import platform
 import re
 import subprocess
 import sys
-import tempfile
+import zipfile
+import zlib
 from functools import lru_cache
 from pathlib import Path
 
@@ -29,9 +29,13 @@ from safetensors.numpy import save as save_tensors
 
 from . import __version__
 from .config import ARCHITECTURES
+from .files import write
 
 ROOT = Path(__file__).resolve().parents[1]  # the checkout
 FIGURES = ROOT / "figures"
+DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, NotImplementedError, SafetensorError)
+DAMAGED += (zipfile.BadZipFile, zlib.error)  # what reading a damaged file may raise
+PACKED = "levels.json", "rows.csv", "masks.safetensors"  # the members of a pack of the archive
 ROWS = ["step", "epoch", "split", "metric", "value"]
 
 
@@ -60,25 +64,6 @@ def use_drive(wanted):
 def archive():
     """Folder of the committed levels."""
     return Path(os.environ.get("LTH_ARCHIVE") or FIGURES / "archive")
-
-
-def write(path, content):
-    """Write bytes or text aside, flush, and move into place: another process sees the old file or the new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = content.encode() if isinstance(content, str) else content
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as f:
-            f.write(content)
-            f.flush()
-            os.fsync(f.fileno())
-        os.chmod(aside, 0o644)
-        os.replace(aside, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(aside)
-        raise
 
 
 def save_level(unit, level, rows, next_mask, facts):
@@ -147,8 +132,13 @@ def _frame(content):
     return pd.read_csv(io.BytesIO(content), converters={"epoch": float, "value": float})
 
 
+def archived_replicates(experiment):
+    """Number of replicates that the archive has of an experiment."""
+    return len(list((archive() / experiment).glob("r*.zip")))
+
+
 def _pack_path(unit):
-    return archive() / unit.config.experiment / f"r{unit.replicate}"
+    return archive() / unit.config.experiment / f"r{unit.replicate}.zip"
 
 
 def _in_archive(unit, level):
@@ -160,23 +150,28 @@ def _in_archive(unit, level):
     def mask():
         return {k.removeprefix(f"{name}/"): v for k, v in pack["masks"].items() if k.startswith(f"{name}/")}
 
-    return Found(pack["levels"][name], lambda: pack["rows"].get_group(name)[ROWS].reset_index(drop=True), mask)
+    return Found(pack["levels"][name], lambda: pack["rows"][name][ROWS].reset_index(drop=True), mask)
 
 
 @lru_cache(maxsize=8)
 def _read_pack(path):
-    empty = {"levels": {}, "rows": None, "masks": {}}
+    """A pack's levels (name -> facts), rows (name -> frame) and masks; nothing where it is missing or damaged."""
     try:
-        levels = json.loads(path.with_suffix(".json").read_bytes())
-        rows = path.with_suffix(".csv.gz").read_bytes()
-        masks = path.with_suffix(".safetensors").read_bytes()
-        sums = levels.pop("sha256")
-        if [hashlib.sha256(x).hexdigest() for x in (rows, masks)] != sums:
-            return empty
-        frame = _frame(gzip.decompress(rows))
-        return {"levels": levels, "rows": frame.groupby("at"), "masks": load_tensors(masks)}
-    except (OSError, ValueError, KeyError, SafetensorError):
-        return empty
+        with zipfile.ZipFile(path) as pack:  # it checks each member's CRC
+            levels, rows, masks = (pack.read(name) for name in PACKED)
+        levels = dict(json.loads(levels))
+        return {"levels": levels, "rows": dict(list(_frame(rows).groupby("at"))), "masks": load_tensors(masks)}
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+        SafetensorError,
+    ):
+        return {"levels": {}, "rows": {}, "masks": {}}
 
 
 def write_archive(units):
@@ -187,34 +182,42 @@ def write_archive(units):
     Returns
     -------
     list of pathlib.Path
-        The packs written, without their endings.
+        The packs written.
     """
     packs = {}
     for unit in units:
         packs.setdefault(_pack_path(unit), []).append(unit)
     for path, members in packs.items():
         old = _read_pack(path)
-        levels, masks = dict(old["levels"]), dict(old["masks"])
-        frames = dict(list(old["rows"])) if levels else {}
+        levels, rows, masks = dict(old["levels"]), dict(old["rows"]), dict(old["masks"])
         for unit in members:
             for level in unit.levels:
                 found, name = find_level(unit, level), f"{unit.key}/{level}"
                 if found is None:
                     continue
                 levels[name] = {k: v for k, v in found.facts.items() if k != "sha256"}
-                frames[name] = found.rows().assign(at=name)
-                if found.facts.get("sha256", {}).get("mask.safetensors"):
+                rows[name] = found.rows().assign(at=name)
+                if "mask.safetensors" in found.facts.get("sha256", ()):
                     masks |= {f"{name}/{k}": v for k, v in found._mask().items()}
-        table = pd.concat([frames[name] for name in sorted(frames)])[["at", *ROWS]].to_csv(
-            index=False, lineterminator="\n"
-        )
-        rows, masks = gzip.compress(table.encode(), 9, mtime=0), save_tensors(dict(sorted(masks.items())))
-        write(path.with_suffix(".csv.gz"), rows)
-        write(path.with_suffix(".safetensors"), masks)
-        sums = [hashlib.sha256(x).hexdigest() for x in (rows, masks)]
-        write(path.with_suffix(".json"), json.dumps({**levels, "sha256": sums}, indent=0, sort_keys=True) + "\n")
+        if levels:
+            table = pd.concat([rows[name] for name in sorted(rows)])[["at", *ROWS]]
+            write(path, _pack(levels, table, masks))
     _read_pack.cache_clear()
-    return sorted(packs)
+    return sorted(path for path in packs if path.exists())
+
+
+def _pack(levels, table, masks):
+    """One file, so that it is replaced as a whole; without times in it, so that the same levels give the same bytes."""
+    contents = (
+        json.dumps(levels, indent=0, sort_keys=True).encode(),
+        table.to_csv(index=False, lineterminator="\n").encode(),
+        save_tensors(dict(sorted(masks.items()))),
+    )
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as pack:
+        for name, content in zip(PACKED, contents, strict=True):
+            pack.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
+    return out.getvalue()
 
 
 @lru_cache(maxsize=1)
@@ -245,4 +248,5 @@ def machine():
 
 def file_name(text):
     """`text` as a file name: lower case, digits, ``.``, ``-`` and ``_``."""
-    return re.sub(r"[^a-z0-9_.]+", "-", text.lower()).strip("-")
+    name = re.sub(r"[^a-z0-9_.]+", "-", text.lower()).strip("-")
+    return name if len(name) <= 100 else f"{name[:80]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"

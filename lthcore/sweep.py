@@ -127,8 +127,8 @@ def _drain(plan, ready, way, deaths, device, workers, progress):
         while ready or flying:
             ready.sort(key=way.get)
             while ready and len(flying) < workers:
-                task = ready.pop()
-                flying[pool.submit(run_level, *task, device)] = task
+                flying[pool.submit(run_level, *ready[-1], device)] = ready[-1]  # a broken pool refuses it here
+                ready.pop()
             done, _ = wait(flying, return_when=FIRST_COMPLETED)
             for future in done:
                 task = flying[future]

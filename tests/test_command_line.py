@@ -1,0 +1,322 @@
+"""The command line and run_all.sh: what would be done, what is refused, and notebooks that fail."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lthcore import __main__ as cli
+from lthcore import experiments, store, sweep
+from lthcore.config import EXPERIMENTS
+
+ROOT = Path(store.__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("LTH_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("LTH_ARCHIVE", str(tmp_path / "archive"))
+    monkeypatch.setattr(store, "FIGURES", tmp_path / "figures")
+    return tmp_path
+
+
+@pytest.fixture
+def nothing_runs(monkeypatch):
+    """Training or executing anything is a failure."""
+
+    def refuse(*_, **__):
+        raise AssertionError("a dry run ran something")
+
+    for module, name in ((experiments, "run"), (sweep, "run"), (cli, "execute"), (subprocess, "Popen")):
+        monkeypatch.setattr(module, name, refuse)
+
+
+@pytest.mark.parametrize("command", ["quick", "report", "smoke"])
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(command, capsys, nothing_runs, folders):
+    assert cli.main([command, "--dry-run"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    levels = sum(len(u.levels) for s in experiments.every(preset=command) for u in s.units)
+    replicates = experiments.study("mlp", command).config.replicates
+    assert first.startswith(
+        f"{command}: mlp, lenet5, task1, task2, task3; {replicates} replicate(s); 0 of {levels} levels"
+    )
+    assert second.startswith(f"would train {levels} levels and execute ")
+    for name in ("01_pre_midsem_mlp", "01_pre_midsem_lenet5", "02_task1", "03_task2", "04_task3", "00_scorecard"):
+        assert name in second
+    assert list(folders.iterdir()) == []
+
+
+def test_quick_is_the_default(capsys, nothing_runs):
+    assert cli.main(["--dry-run"]) == 0
+    assert capsys.readouterr().out.startswith("quick: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["test", "-k", "x", "--dry-run"], "would run: python -m pytest -k x\n"),
+        (["lab", "--dry-run"], "would run: python -m jupyter lab"),
+    ],
+)
+def test_dry_runs_of_test_and_lab(arguments, words, capsys, nothing_runs):
+    assert cli.main(arguments) == 0
+    assert capsys.readouterr().out.startswith(words)
+
+
+def test_a_dry_run_counts_what_is_finished(capsys, nothing_runs):
+    unit = experiments.study("task1", "smoke").units[0]
+    store.save_level(unit, 0, [(0, 0.0, "test", "accuracy", 10.0)], None, {"seconds": 1.0})
+    assert cli.main(["smoke", "--only", "task1", "--dry-run"]) == 0
+    assert "; 1 of " in capsys.readouterr().out
+
+
+def only(capsys, *arguments):
+    assert cli.main(["smoke", *arguments, "--dry-run"]) == 0
+    return capsys.readouterr().out.split("smoke: ")[1].split(";")[0].split(", ")
+
+
+def test_only(capsys, nothing_runs):
+    assert only(capsys, "--only", "task2") == only(capsys, "--only", "03_task2_label_sets") == ["task2"]
+    assert only(capsys, "--only", "01_pre_midsem") == ["mlp", "lenet5"]
+    assert only(capsys, "--only", "task3", "--only", "mlp") == ["mlp", "task3"]
+
+
+def parsed(*arguments):
+    return cli.parameters(cli.parser().parse_args(["smoke", *arguments]))
+
+
+def test_options_become_the_notebooks_parameters():
+    assert parsed() == {
+        "preset": "smoke", "replicates": 0, "controls": True, "seed": 0, "device": "auto", "overrides": {},
+    }  # fmt: skip
+    given = parsed("--replicates", "5", "--no-controls", "--seed", "7", "--device", "cpu")
+    assert given["replicates"] == 5 and given["controls"] is False and given["seed"] == 7 and given["device"] == "cpu"
+    assert set(given) <= set(experiments.study.__kwdefaults__) | {"preset"}
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "value"),
+    [
+        ("lr=0.01", "lr", 0.01),
+        ("epochs=3", "epochs", 3),
+        ("optimizer=sgd", "optimizer", "sgd"),
+        ("optimizer='sgd'", "optimizer", "sgd"),
+        ("levels=[0, 1, 5]", "levels", [0, 1, 5]),
+        ("levels=(0,5)", "levels", (0, 5)),
+        ("output_rate=None", "output_rate", None),
+        ("lr=", "lr", ""),
+        ("x=a=b", "x", "a=b"),
+        ("prune_rate=1e-1", "prune_rate", 0.1),
+        ("lr=__import__('os')", "lr", "__import__('os')"),
+        ("momentum=-0.5", "momentum", -0.5),
+    ],
+)
+def test_set(text, name, value):
+    overrides = parsed("--set", text)["overrides"]
+    assert overrides == {name: value} and type(overrides[name]) is type(value)
+    assert parsed("--set", text, "--set", "seed2=1")["overrides"] == {name: value, "seed2": 1}
+
+
+def test_set_reaches_the_study_and_a_folder_of_its_own(capsys, nothing_runs, folders):
+    assert cli.main(["smoke", "--only", "mlp", "--set", "rounds=1", "--set", "lr=0.01", "--dry-run"]) == 0
+    s = experiments.study("mlp", "smoke", overrides={"rounds": 1, "lr": 0.01})
+    out = capsys.readouterr().out
+    assert str(s.folder) in out and f" of {sum(len(u.levels) for u in s.units)} levels" in out
+
+
+BAD = [
+    (["--replicates", "-1"], "replicates = -1: must be a whole number in 1..1000"),
+    (["--seed", "-1"], "seed = -1: must be a whole number in 0..2147483647"),
+    (["--device", "gpu"], "device = 'gpu': must be one of 'auto', 'cpu', 'cuda'"),
+    (["--workers", "-1"], "--workers -1: must be a whole number from 0"),
+    (["--set", "lr"], "--set 'lr': must be NAME=VALUE"),
+    (["--set", "lr=0"], "lr = 0: must be a number in (0, 10]"),
+    (["--set", "lr=fast"], "lr = 'fast': must be a number in (0, 10]"),
+    (["--set", "learning_rate=0.1"], "unknown setting 'learning_rate': must be one of model, "),
+    (["--set", "=1"], "unknown setting ''"),
+    (["--set", "levels=[1]"], "levels = (1,): must begin with level 0"),
+    (["--set", "prune_rate=nan"], "prune_rate = 'nan': must be a number in (0, 1)"),
+    (["--set", "momentum=0.9"], "momentum = 0.9: must be 0 unless optimizer = 'sgd'"),
+    (["--set", "seed=3"], "seed"),
+    (["--set", "model=lenet5", "--only", "task1"], "model"),
+]
+WORSE = [(["--set", "preset=report"], "preset"), (["--set", "experiment=mlp"], "experiment")]
+
+
+@pytest.mark.parametrize(("arguments", "says"), [*BAD, *WORSE])
+def test_a_bad_value_is_refused_in_one_line_before_anything_is_done(arguments, says, capsys, nothing_runs, folders):
+    for more in ([], ["--dry-run"]):
+        assert cli.main(["smoke", *arguments, *more]) not in (0, None)
+        captured = capsys.readouterr()
+        assert captured.out == "" and len(captured.err.splitlines()) == 1
+        assert captured.err.startswith("run_all.sh: ") and says in captured.err
+    assert list(folders.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--only", "task9"], "task9"),
+        (["full"], "full"),
+        (["smoke", "--seed", "x"], "--seed"),
+        (["--replicates", "1.5"], "1.5"),
+        (["--frobnicate"], "--frobnicate"),
+        (["smoke", "--rep", "3"], "--rep"),
+        (["smoke", "--only"], "--only"),
+    ],
+)
+def test_unknown_options_are_refused_with_a_last_line_that_says_so(arguments, says, capsys, nothing_runs):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code not in (0, None)
+    assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_an_unknown_only_names_the_allowed(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--only", "task9"])
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert all(name in last for name in (*EXPERIMENTS, "01_pre_midsem", "02_task1_data_halves", "04_task3_optimizers"))
+
+
+def test_every_job_has_its_notebook_and_every_experiment_its_job():
+    assert {job.experiment for job in cli.JOBS} == set(EXPERIMENTS)
+    for job in [*cli.JOBS, cli.SCORECARD]:
+        assert (ROOT / "notebooks" / f"{job.notebook}.ipynb").is_file()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "says"),
+    [
+        (KeyboardInterrupt(), 130, "finished levels are kept"),
+        (FloatingPointError("unit: level 3, step 5: nan"), 1, "level 3, step 5"),
+        (RuntimeError("its process died"), 1, "its process died"),
+        (ValueError("no CUDA"), 1, "no CUDA"),
+    ],
+)
+def test_what_stops_a_run_is_said_in_one_line(error, status, says, capsys, monkeypatch):
+    def stop(*_, **__):
+        raise error
+
+    monkeypatch.setattr(experiments, "run", stop)
+    assert cli.main(["smoke", "--only", "mlp"]) == status
+    text = capsys.readouterr().err.strip()
+    assert len(text.splitlines()) == 1 and says in text
+
+
+# ------------------------------------------------------------------------------------------------ executing notebooks
+
+
+def cell(source, tags=()):
+    return {
+        "cell_type": "code", "execution_count": None, "metadata": {"tags": list(tags)}, "outputs": [], "source": source,
+        "id": f"c{abs(hash(source)) % 10**8}",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def notebook(tmp_path, monkeypatch):
+    """Makes a notebook of one parameters cell and the given ones: a job to execute."""
+    monkeypatch.setattr(cli, "ROOT", tmp_path)
+
+    def make(*sources):
+        kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+        cells = [
+            cell('preset: str = "quick"  # which\nreplicates: int = 0  # how many', ["parameters"]),
+            *map(cell, sources),
+        ]
+        path = tmp_path / "notebooks" / "tiny.ipynb"
+        path.parent.mkdir(exist_ok=True)
+        content = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+        path.write_text(json.dumps(content))
+        return cli.Job("01_tiny", "tiny", None, {"replicates": 2})
+
+    return make
+
+
+def test_an_unknown_parameter_is_refused(notebook, tmp_path):
+    job = notebook("1")
+    with pytest.raises(ValueError) as caught:
+        cli.execute(job, {"preset": "smoke", "colour": "red"}, tmp_path / "figures")
+    text = str(caught.value)
+    assert len(text.splitlines()) == 1 and "tiny has no parameter 'colour'" in text and "preset, replicates" in text
+    assert not list(tmp_path.rglob("*.partial*"))
+
+
+@pytest.mark.slow
+def test_a_notebook_is_executed_with_its_parameters(notebook, tmp_path):
+    job = notebook("import os; print(preset, replicates, os.path.basename(os.environ['LTH_LINKS_FROM']))")
+    assert cli.execute(job, {"preset": "smoke"}, tmp_path / "figures") > 0
+    (path,) = (tmp_path / "figures" / "executed").iterdir()
+    assert path.name == "01_tiny.ipynb"
+    outputs = [o for c in json.loads(path.read_text())["cells"] for o in c["outputs"]]
+    assert ["".join(o["text"]) for o in outputs] == ["smoke 2 executed\n"]
+
+
+@pytest.mark.slow
+def test_a_notebook_that_fails_says_why_and_keeps_the_older_one(notebook, tmp_path):
+    job = notebook("answer = 6 * 7", "1 / (answer - 42)", "print('never')")
+    done = tmp_path / "figures" / "executed" / "01_tiny.ipynb"
+    done.parent.mkdir(parents=True)
+    done.write_text("the last good one")
+    with pytest.raises(RuntimeError) as caught:
+        cli.execute(job, {"preset": "smoke"}, tmp_path / "figures")
+    text = str(caught.value)
+    assert (
+        text.startswith("01_tiny failed")
+        and "ZeroDivisionError: division by zero" in text
+        and "1 / (answer - 42)" in text
+    )
+    names = sorted(p.name for p in done.parent.iterdir())
+    assert len(names) == 2 and ".partial" in names[1] and names[1] in text
+    assert done.read_text() == "the last good one"
+
+
+# ----------------------------------------------------------------------------------------------------------- the script
+
+
+def run_all(*arguments, folder):
+    environment = {k: v for k, v in os.environ.items() if k != "CONDA_PREFIX"}
+    environment |= {"VIRTUAL_ENV": sys.prefix, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    environment |= {"LTH_RUNS": str(folder / "runs"), "LTH_ARCHIVE": str(folder / "archive")}
+    return subprocess.run(
+        ["bash", str(ROOT / "run_all.sh"), *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs bash")
+class TestScript:
+    def test_help(self, tmp_path):
+        done = run_all("--help", folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        for word in (
+            "./run_all.sh",
+            "quick",
+            "report",
+            "smoke",
+            "--only",
+            "--replicates",
+            "--set",
+            "--dry-run",
+            "--device",
+        ):
+            assert word in done.stdout
+
+    def test_dry_run(self, tmp_path):
+        done = run_all("smoke", "--only", "task1", "--dry-run", folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "smoke: task1; 1 replicate(s); 0 of " in done.stdout and "would train " in done.stdout
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_bad_value(self, tmp_path):
+        done = run_all("smoke", "--set", "lr=0", folder=tmp_path)
+        assert done.returncode == 1 and done.stdout == ""
+        assert done.stderr == "run_all.sh: lr = 0: must be a number in (0, 10]\n"

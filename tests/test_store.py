@@ -1,0 +1,481 @@
+"""The store and the archive: what comes back is what was kept, and what is damaged counts as missing."""
+
+import ast
+import hashlib
+import io
+import json
+import math
+import os
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lthcore import experiments, store
+from lthcore.config import ARCHITECTURES, Architecture, Unit, configure
+
+ROWS = [(0, 0.0, "test", "accuracy", 10.28), (30, 0.1 + 0.2, "test", "loss", 1 / 3)]
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    monkeypatch.setenv("LTH_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("LTH_ARCHIVE", str(tmp_path / "archive"))
+    store._read_pack.cache_clear()
+    yield tmp_path
+    store._read_pack.cache_clear()
+
+
+def unit(arm="ticket", replicate=0, experiment="lenet5", **settings):
+    return Unit(configure(experiment, "report", **settings), arm, replicate)
+
+
+def draw_mask(seed=0, model="lenet5", density=0.4):
+    random = np.random.default_rng(seed)
+    return {name: random.random(shape) < density for name, shape in ARCHITECTURES[model].weights.items()}
+
+
+def save(u=None, level=0, rows=ROWS, mask=0):
+    mask = draw_mask(mask) if isinstance(mask, int) else mask
+    store.save_level(u or unit(), level, rows, mask, {"seconds": 1.5, "device": "cpu"})
+
+
+def level_folder(u=None, level=0):
+    return store.runs() / (u or unit()).key / f"level-{level:02d}"
+
+
+def assert_same_mask(one, other):
+    assert list(one) == list(other)
+    for name in one:
+        assert one[name].dtype == bool and np.array_equal(one[name], other[name])
+
+
+def assert_same_rows(frame, rows):
+    assert list(frame.columns) == ["step", "epoch", "split", "metric", "value"]
+    assert [tuple(row) for row in frame.itertuples(index=False)] == rows
+
+
+# ------------------------------------------------------------------------------------------------------- round trip
+
+EXACT = st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=False)  # training flushes those to zero
+
+
+@settings(max_examples=40, deadline=None)
+@given(values=st.lists(st.tuples(st.integers(0, 10**6), EXACT, EXACT), min_size=1, max_size=20))
+def test_rows_come_back_bit_for_bit(values):
+    rows = [(step, epoch, "test", "loss", value) for step, epoch, value in values]
+    save(rows=rows)
+    back = store.find_level(unit(), 0).rows()
+    for column, at in (("epoch", 1), ("value", 2)):
+        bits = [struct.pack("d", v[at]) for v in values]
+        assert [struct.pack("d", v) for v in back[column]] == bits
+    assert back["step"].tolist() == [v[0] for v in values]
+
+
+SHAPES = st.lists(st.integers(1, 13), min_size=1, max_size=4).map(tuple)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shapes=st.lists(SHAPES, min_size=1, max_size=4),
+    seed=st.integers(0, 99),
+    density=st.floats(0, 1, allow_subnormal=False),
+)
+def test_masks_of_any_shape_come_back(shapes, seed, density):
+    with pytest.MonkeyPatch.context() as patch:
+        weights = {f"layer{i}": shape for i, shape in enumerate(shapes)}
+        patch.setitem(ARCHITECTURES, "lenet5", Architecture(weights, "tanh"))
+        mask = draw_mask(seed, density=density)
+        save(mask=mask)
+        assert_same_mask(store.find_level(unit(), 0).next_mask("lenet5"), mask)
+
+
+def test_a_mask_takes_a_bit_a_weight():
+    save()
+    size = (level_folder() / "mask.safetensors").stat().st_size
+    assert size < 61_470 / 8 + 1000
+
+
+def test_the_last_level_of_a_chain_has_no_mask_but_is_finished():
+    save(level=20, mask=None)
+    assert sorted(p.name for p in level_folder(level=20).iterdir()) == ["facts.json", "rows.csv"]
+    assert_same_rows(store.find_level(unit(), 20).rows(), ROWS)
+
+
+def test_facts_are_kept_with_the_identity():
+    save()
+    record = json.loads((level_folder() / "facts.json").read_text())
+    assert record["facts"] == {"seconds": 1.5, "device": "cpu"}
+    assert record["identity"] == json.loads(json.dumps(unit().identity))
+    assert store.find_level(unit(), 0).facts["facts"] == record["facts"]
+
+
+def test_levels_and_units_do_not_answer_for_each_other():
+    save(level=1)
+    assert store.find_level(unit(), 0) is None and store.find_level(unit(), 2) is None
+    assert store.find_level(unit(replicate=1), 1) is None
+    assert store.find_level(unit(lr=0.01), 1) is None
+    assert store.find_level(unit(), 1) is not None
+
+
+# ----------------------------------------------------------------------------------------------- what counts as missing
+
+
+def _truncate(name, keep):
+    path = level_folder() / name
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content))])
+
+
+def _flip(name):
+    path = level_folder() / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def _edit(**changes):
+    path = level_folder() / "facts.json"
+    record = json.loads(path.read_text())
+    for key, value in changes.items():
+        record[key] = {**record[key], **value} if isinstance(value, dict) else value
+    path.write_text(json.dumps(record))
+
+
+DAMAGE = {
+    "facts are not there": lambda: (level_folder() / "facts.json").unlink(),
+    "facts are empty": lambda: _truncate("facts.json", 0),
+    "facts are half": lambda: _truncate("facts.json", 0.5),
+    "facts are no text": lambda: (level_folder() / "facts.json").write_bytes(b"\xff\xfe\x00"),
+    "facts are a list": lambda: (level_folder() / "facts.json").write_text("[1]"),
+    "facts say nothing": lambda: (level_folder() / "facts.json").write_text("{}"),
+    "rows are not there": lambda: (level_folder() / "rows.csv").unlink(),
+    "rows are half": lambda: _truncate("rows.csv", 0.5),
+    "rows have another bit": lambda: _flip("rows.csv"),
+    "mask is not there": lambda: (level_folder() / "mask.safetensors").unlink(),
+    "mask is empty": lambda: _truncate("mask.safetensors", 0),
+    "mask is half": lambda: _truncate("mask.safetensors", 0.5),
+    "mask has another bit": lambda: _flip("mask.safetensors"),
+    "another sum": lambda: _edit(sha256={"rows.csv": "0" * 64}),
+    "another identity": lambda: _edit(identity={"lr": 0.5}),
+    "an older algorithm": lambda: _edit(identity={"algorithm": 0}),
+    "another level": lambda: _edit(level=1),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_level_counts_as_missing_and_can_be_written_again(damage):
+    save()
+    assert store.find_level(unit(), 0) is not None
+    DAMAGE[damage]()
+    assert store.find_level(unit(), 0) is None
+    save()
+    assert_same_rows(store.find_level(unit(), 0).rows(), ROWS)
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "mask.safetensors", "facts.json"])
+def test_a_level_killed_between_its_files_is_missing(name, monkeypatch):
+    """Whichever file is the first that is not written any more, at the first try and over an older one."""
+    for rows in (ROWS, [(1, 1.0, "test", "loss", 2.0)]):  # the second time over finished files, with other numbers
+        write = store.write
+
+        def stop(path, content, write=write):
+            if Path(path).name == name:
+                raise KeyboardInterrupt
+            write(path, content)
+
+        monkeypatch.setattr(store, "write", stop)
+        with pytest.raises(KeyboardInterrupt):
+            save(rows=rows, mask=len(rows))
+        monkeypatch.setattr(store, "write", write)
+        found = store.find_level(unit(), 0)
+        assert found is None or found.rows()["value"].tolist() == [
+            10.28,
+            1 / 3,
+        ]  # the old level or none, never a mixture
+        save()
+
+
+# ---------------------------------------------------------------------------------------------------- atomic writes
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace", "chmod"])
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+@pytest.mark.parametrize("before", [None, b"old"])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, call, error, before):
+    path = tmp_path / "kept" / "file.csv"
+    if before:
+        store.write(path, before)
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(type(error)):
+        store.write(path, b"new")
+    assert [p.name for p in path.parent.iterdir()] == (["file.csv"] if before else [])
+    assert before is None or path.read_bytes() == before
+
+
+def test_a_write_replaces_text_and_bytes_and_makes_folders(tmp_path):
+    path = tmp_path / "a" / "b" / "c.txt"
+    store.write(path, "θ0\n")
+    assert path.read_bytes() == "θ0\n".encode()
+    store.write(path, b"\x00\r\n")
+    assert path.read_bytes() == b"\x00\r\n" and len(list(path.parent.iterdir())) == 1
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+# ------------------------------------------------------------------------------------------------------- the archive
+
+
+def three_levels(u):
+    """Two pruned levels and a last one without a mask."""
+    for level, mask in ((0, 10), (1, 11), (20, None)):
+        save(u, level, [(level, 0.5, "test", "loss", math.pi * level), *ROWS], mask)
+
+
+def empty_runs(folders, monkeypatch, name="elsewhere"):
+    monkeypatch.setenv("LTH_RUNS", str(folders / name))
+    store._read_pack.cache_clear()
+
+
+def archived():
+    return sorted(p for p in store.archive().rglob("*") if p.is_file())
+
+
+def test_the_archive_alone_gives_the_same_rows_and_masks(folders, monkeypatch):
+    u = unit()
+    three_levels(u)
+    kept = {k: store.find_level(u, k) for k in (0, 1, 20)}
+    store.write_archive([u])
+    empty_runs(folders, monkeypatch)
+    for level, old in kept.items():
+        new = store.find_level(u, level)
+        assert_same_rows(new.rows(), [tuple(r) for r in old.rows().itertuples(index=False)])
+        assert new.facts["facts"] == old.facts["facts"] and new.facts["identity"] == old.facts["identity"]
+        if level < 20:
+            assert_same_mask(new.next_mask("lenet5"), draw_mask(10 + level))
+    assert store.find_level(u, 2) is None and store.find_level(unit(lr=0.01), 0) is None
+    assert not store.runs().exists()  # reading writes nothing
+
+
+def test_the_archive_is_byte_identical_when_written_again(folders, monkeypatch):
+    units = [unit("ticket"), unit("ticket_spared", spare="smallest"), unit("ticket", 1)]
+    for u in units:
+        three_levels(u)
+    store.write_archive(units)
+    first = {p: p.read_bytes() for p in archived()}
+    assert len(first) == 2  # one file for each of the two replicates
+    store.write_archive(units)
+    assert {p: p.read_bytes() for p in archived()} == first
+    store.write_archive(units[::-1])  # in any order
+    assert {p: p.read_bytes() for p in archived()} == first
+    empty_runs(folders, monkeypatch)  # and from the archive itself, as in a fresh clone
+    store.write_archive(units)
+    assert {p: p.read_bytes() for p in archived()} == first
+
+
+def test_the_archive_from_nothing_is_the_same_as_the_one_that_grew(folders, monkeypatch):
+    one, two = unit("ticket"), unit("ticket_spared", spare="smallest")
+    three_levels(one)
+    three_levels(two)
+    store.write_archive([one, two])
+    at_once = [p.read_bytes() for p in archived()]
+    monkeypatch.setenv("LTH_ARCHIVE", str(folders / "grown"))
+    store.write_archive([two])
+    store.write_archive([one])
+    assert [p.read_bytes() for p in archived()] == at_once
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "half", "bit", "text", "other members", "member cut"])
+def test_a_damaged_archive_is_ignored(folders, monkeypatch, damage):
+    u = unit()
+    three_levels(u)
+    store.write_archive([u])
+    (path,) = archived()
+    content = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    elif damage == "bit":
+        path.write_bytes(
+            content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 1]) + content[len(content) // 2 + 1 :]
+        )
+    elif damage in ("other members", "member cut"):
+        with zipfile.ZipFile(io.BytesIO(content)) as whole, zipfile.ZipFile(path, "w") as other:
+            for name in whole.namelist()[damage == "other members" :]:
+                member = whole.read(name)
+                other.writestr(name, member if name != "masks.safetensors" else member[: len(member) // 2])
+    else:
+        path.write_bytes({"empty": b"", "half": content[: len(content) // 2], "text": b"<html>\xff</html>"}[damage])
+    store._read_pack.cache_clear()
+    assert store.find_level(u, 0) is not None  # from the store
+    empty_runs(folders, monkeypatch)
+    assert store.find_level(u, 0) is None
+
+
+@pytest.mark.parametrize("text", ["{}", '{"sha256": null}', "[]", "null", "1", '"x"'])
+def test_an_archive_whose_facts_are_of_another_kind_is_ignored(folders, monkeypatch, text):
+    u = unit()
+    three_levels(u)
+    store.write_archive([u])
+    (path,) = archived()
+    with zipfile.ZipFile(path) as whole:
+        members = {name: whole.read(name) for name in whole.namelist()}
+    with zipfile.ZipFile(path, "w") as other:
+        for name, content in (members | {"levels.json": text.encode()}).items():
+            other.writestr(name, content)
+    empty_runs(folders, monkeypatch)
+    assert store.find_level(u, 0) is None
+
+
+def test_a_damaged_archive_is_made_anew_from_the_store():
+    u = unit()
+    three_levels(u)
+    store.write_archive([u])
+    good = [p.read_bytes() for p in archived()]
+    archived()[0].write_bytes(b"")
+    store._read_pack.cache_clear()
+    store.write_archive([u])
+    assert [p.read_bytes() for p in archived()] == good
+
+
+def test_what_the_archive_holds_of_other_units_and_levels_stays(folders, monkeypatch):
+    old, new = unit("ticket"), unit("ticket_spared", spare="smallest")
+    three_levels(old)
+    store.write_archive([old])
+    empty_runs(folders, monkeypatch)
+    three_levels(new)
+    save(old, 2, ROWS, 12)  # one level more of the chain whose others are in the archive alone
+    store.write_archive([new])
+    store.write_archive([old])
+    empty_runs(folders, monkeypatch, "nowhere")
+    for level in (0, 1, 2, 20):
+        assert store.find_level(old, level) is not None, level
+    for level, seed in ((0, 10), (1, 11), (2, 12)):
+        assert_same_mask(store.find_level(old, level).next_mask("lenet5"), draw_mask(seed))
+    assert_same_mask(store.find_level(new, 1).next_mask("lenet5"), draw_mask(11))
+    assert_same_rows(store.find_level(old, 2).rows(), ROWS)
+
+
+def test_levels_1_and_10_are_told_apart(folders, monkeypatch):
+    u = unit()
+    for level in (1, 10):
+        save(u, level, [(level, 0.0, "test", "loss", float(level))], level)
+    store.write_archive([u])
+    empty_runs(folders, monkeypatch)
+    for level in (1, 10):
+        found = store.find_level(u, level)
+        assert found.rows()["value"].tolist() == [level]
+        assert_same_mask(found.next_mask("lenet5"), draw_mask(level))
+
+
+def test_an_interrupted_archive_loses_nothing_that_it_alone_holds(folders, monkeypatch):
+    u = unit()
+    three_levels(u)
+    store.write_archive([u])
+    empty_runs(folders, monkeypatch)
+    save(u, 2, ROWS, 12)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(store.os, "replace", stop)
+        store.write_archive([u])
+    assert len(archived()) == 1  # nothing half-written beside it
+    store._read_pack.cache_clear()
+    assert store.find_level(u, 0) is not None
+
+
+def test_an_archive_of_nothing_finished_is_no_error():
+    assert store.find_level(unit(), 0) is None
+    store.write_archive([unit()])
+    assert store.find_level(unit(), 0) is None
+    save()
+    store.write_archive([unit(), unit(replicate=1)])  # replicate 1 has not begun
+    assert store.find_level(unit(), 0) is not None
+
+
+# ------------------------------------------------------------------------------------------------- nothing executes
+
+
+class Bomb:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_in_place_of_a_mask_is_not_executed(folders):
+    save()
+    bomb, fuse = pickle.dumps(Bomb(folders / "went off")), level_folder() / "mask.safetensors"
+    fuse.write_bytes(bomb)
+    _edit(sha256={"mask.safetensors": hashlib.sha256(bomb).hexdigest()})
+    found = store.find_level(unit(), 0)
+    if found:
+        with pytest.raises(Exception, match=r"(?i)header|safetensor|deserial"):
+            found.next_mask("lenet5")
+    assert not (folders / "went off").exists()
+    pickle.loads(bomb)  # the test can fail
+    assert (folders / "went off").exists()
+
+
+def test_files_are_tables_json_and_safetensors_and_no_reader_executes():
+    three_levels(unit())
+    store.write_archive([unit()])
+    names = {p.name for p in store.runs().rglob("*") if p.is_file()}
+    assert names == {"rows.csv", "mask.safetensors", "facts.json"}
+    with zipfile.ZipFile(*archived()) as pack:
+        assert set(pack.namelist()) == {"levels.json", "rows.csv", "masks.safetensors"}
+        assert pack.read("rows.csv").decode().splitlines()[0] == "at,step,epoch,split,metric,value"
+    for module in Path(store.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.Import):
+                assert not {a.name for a in node.names} & {"pickle", "joblib", "dill", "shelve", "marshal"}, module
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert called not in ("torch.load", "np.load", "pd.read_pickle", "eval", "exec"), module
+
+
+# --------------------------------------------------------------------------------------------------- small things
+
+
+def test_folders_follow_the_environment(monkeypatch, tmp_path):
+    monkeypatch.delenv("LTH_RUNS")
+    monkeypatch.delenv("LTH_ARCHIVE")
+    assert store.runs() == store.ROOT / "runs"
+    assert store.archive() == store.FIGURES / "archive"
+    monkeypatch.setattr(store, "FIGURES", tmp_path)
+    assert store.archive() == tmp_path / "archive"
+    monkeypatch.setenv("LTH_RUNS", "~/somewhere")
+    assert store.runs() == Path.home() / "somewhere"
+
+
+@pytest.mark.parametrize("wanted", [True, 1, 0, None, "no"])
+def test_drive_is_refused_outside_colab(wanted):
+    with pytest.raises(ValueError, match=f"drive = {wanted!r}: must be False outside Colab") as caught:
+        store.use_drive(wanted)
+    assert len(str(caught.value).splitlines()) == 1
+    store.use_drive(False)
+
+
+@given(text=st.text())
+def test_a_file_name_has_no_surprises(text):
+    name = store.file_name(text)
+    assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789.-_")
+
+
+def test_progress_counts_what_the_store_holds():
+    s = experiments.study("task1", "report", overrides={"rounds": 1})
+    done = [(u, k) for u in s.units for k in u.levels]
+    for u, level in done[:5]:
+        save(u, level)
+    row = experiments.progress([s]).loc["task1"]
+    assert row["levels finished"] == 5 and row["of"] == len(done) == 3 * (2 + 2 + 1 + 1 + 1)

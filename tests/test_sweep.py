@@ -1,0 +1,401 @@
+"""The queue: the same numbers with any number of processes, however often it is killed; nothing is trained twice."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lthcore import data, experiments, store, sweep
+from lthcore.config import Unit, configure
+
+TINY = {"rounds": 2, "max_steps": 12, "test_images": 200, "validation": 0.02}
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and PR_SET_PDEATHSIG")
+
+
+def tiny_study():
+    return experiments.study("mlp", "smoke", overrides=TINY)
+
+
+def runs_in(folder, patch):
+    patch.setenv("LTH_RUNS", str(folder))
+    patch.setenv("LTH_ARCHIVE", str(folder.with_name("archive")))
+    patch.setattr(sweep.Plan, "cost", lambda self, task: 1.0)  # nothing here is worth measuring
+
+
+@pytest.fixture
+def fresh(tmp_path, monkeypatch):
+    """An empty store."""
+    runs_in(tmp_path / "runs", monkeypatch)
+    return tmp_path / "runs"
+
+
+def numbers(folder):
+    """What a run found: relative name -> bytes of its rows and masks."""
+    kept = [p for p in folder.rglob("*") if p.name in ("rows.csv", "mask.safetensors")]
+    return {str(p.relative_to(folder)): p.read_bytes() for p in kept}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """The tiny study as two processes train it, and what was said."""
+    folder, said = tmp_path_factory.mktemp("two") / "runs", []
+    with pytest.MonkeyPatch.context() as patch:
+        runs_in(folder, patch)
+        experiments.run(tiny_study(), workers=2, say=said.append)
+    return folder, said
+
+
+@pytest.mark.slow
+def test_every_level_is_finished_and_reported_once(uninterrupted):
+    folder, said = uninterrupted
+    tasks = {f"{u.key}/level-{k:02d}" for u in tiny_study().units for k in u.levels}
+    assert {str(p.parent.relative_to(folder)) for p in folder.rglob("facts.json")} == tasks and len(tasks) == 10
+    assert "0 of 10 levels found; training 10 with 2 processes on cpu" in said[0]
+    assert [line.split("]")[0].split("[")[1].strip() for line in said[1:-1]] == [f"{i}/10" for i in range(1, 11)]
+    assert said[-1].startswith("trained 10 levels in ")
+    assert all(len(line.splitlines()) == 1 for line in said)
+    assert not [p for p in folder.rglob("*") if p.is_file() and p.name.startswith(".")]
+
+
+@pytest.mark.slow
+def test_one_process_finds_the_same_as_two(uninterrupted, fresh):
+    experiments.run(tiny_study(), workers=1, say=lambda line: None)
+    assert len(numbers(fresh)) == 10 + 2 * 2  # rows of 10 levels; masks of the two chains' levels 0 and 1
+    assert numbers(fresh) == numbers(uninterrupted[0])
+
+
+@pytest.mark.slow
+def test_the_loop_in_one_process_finds_the_same(uninterrupted, monkeypatch):
+    import torch
+
+    from lthcore import lottery
+
+    runs_in(uninterrupted[0], monkeypatch)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for chain in [u for u in tiny_study().units if u.source is None]:
+            for played in lottery.find_ticket(chain, lambda subset, c=chain: data.split(c.config, subset, c.replicate)):
+                found = store.find_level(chain, played.level)
+                assert [tuple(row) for row in found.rows().itertuples(index=False)] == played.rows
+                if played.next_mask:
+                    mask = found.next_mask("mlp")
+                    assert all((mask[name] == played.next_mask[name].numpy()).all() for name in mask)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["store", "archive"])
+def test_a_finished_study_trains_nothing_and_needs_no_torch(uninterrupted, tmp_path, where):
+    folder = uninterrupted[0]
+    environment = {**os.environ, "LTH_RUNS": str(folder), "LTH_ARCHIVE": str(tmp_path / "archive")}
+    if where == "archive":
+        with pytest.MonkeyPatch.context() as patch:
+            runs_in(folder, patch)
+            patch.setenv("LTH_ARCHIVE", environment["LTH_ARCHIVE"])
+            store.write_archive(tiny_study().units)
+        environment["LTH_RUNS"] = str(tmp_path / "nothing")
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+    code = (
+        f"import sys; from lthcore import experiments; s = experiments.study('mlp', 'smoke', overrides={TINY!r});"
+        "experiments.run(s); print(len(experiments.finished(s))); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    said, rows, torch_there = done.stdout.splitlines()
+    assert said == "all 10 levels of 4 units found, nothing to train"
+    assert int(rows) > 100 and torch_there == "False"
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
+
+
+# ---------------------------------------------------------------------------------------------------------- killed
+
+
+def processes_with(text):
+    """Ids of the living processes whose environment contains `text`."""
+    out = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) != os.getpid():
+            try:
+                state = Path(f"/proc/{name}/stat").read_text().rsplit(")", 1)[1].split()[0]
+                if text.encode() in Path(f"/proc/{name}/environ").read_bytes() and state != "Z":
+                    out.append(int(name))
+            except OSError:
+                pass
+    return out
+
+
+class InlinePool:
+    """Stands in for the process pool: trains in this process."""
+
+    _processes = None
+
+    def __init__(self, workers, **_):
+        pass
+
+    def shutdown(self, **_):
+        pass
+
+    def submit(self, function, *arguments):
+        future = Future()
+        future.set_result(function(*arguments))
+        return future
+
+
+def wait_until(condition, seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not condition():
+        time.sleep(0.02)
+    return condition()
+
+
+@pytest.mark.slow
+@LINUX
+def test_a_killed_driver_leaves_no_process_and_the_next_run_goes_on(uninterrupted, fresh, monkeypatch):
+    code = f"""from lthcore import experiments, sweep
+sweep.Plan.cost = lambda self, task: 1.0
+experiments.run(experiments.study('mlp', 'smoke', overrides={TINY!r}), workers=2)"""
+    driver = subprocess.Popen([sys.executable, "-c", code], env=dict(os.environ), stdout=subprocess.DEVNULL)
+    try:
+        assert wait_until(lambda: list(fresh.rglob("facts.json")), 90)
+        assert len(processes_with(str(fresh))) >= 3  # the driver and its workers
+    finally:
+        driver.send_signal(signal.SIGKILL)
+        driver.wait(10)
+    assert wait_until(lambda: not processes_with(str(fresh)), 3), "workers outlive their driver"
+    first = {p: p.stat().st_mtime_ns for p in fresh.rglob("facts.json")}
+    assert 0 < len(first) <= 10
+
+    said = []
+    monkeypatch.setattr(sweep, "ProcessPoolExecutor", InlinePool)
+    experiments.run(tiny_study(), workers=1, say=said.append)
+    assert all(p.stat().st_mtime_ns == t for p, t in first.items())  # not trained again
+    if len(first) < 10:
+        assert f"{len(first)} of 10 levels found; training {10 - len(first)} " in said[0]
+    assert numbers(fresh) == numbers(uninterrupted[0])
+
+
+@pytest.mark.slow
+@LINUX
+def test_a_worker_that_is_killed_is_replaced(uninterrupted, fresh):
+    killed = []
+
+    def kill_one():
+        if wait_until(lambda: list(fresh.rglob("facts.json")), 90):
+            victim = multiprocessing.active_children()[0]
+            os.kill(victim.pid, signal.SIGKILL)
+            killed.append(victim.pid)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    experiments.run(tiny_study(), workers=2, say=lambda line: None)
+    killer.join()
+    assert killed and not multiprocessing.active_children()
+    assert numbers(fresh) == numbers(uninterrupted[0])
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_stops_the_run_in_one_line(fresh):
+    good = Unit(configure("mlp", "smoke", **TINY), "good", 0)
+    wild = Unit(replace(good.config, optimizer="sgd", lr=10, momentum=0.99, levels=(0,)), "wild", 0)
+    with pytest.raises(FloatingPointError) as caught:
+        sweep.run([wild, good], "cpu", workers=1, say=lambda line: None)
+    text = str(caught.value)
+    assert len(text.splitlines()) == 1 and text.startswith(f"{wild.key}: level 0, step ") and "loss is" in text
+    assert "nan" in text or "inf" in text
+    assert store.find_level(good, 0) is not None  # the longer chain went first; what it finished stays
+    assert store.find_level(wild, 0) is None
+    assert not multiprocessing.active_children()
+
+
+# ---------------------------------------------------------------- the queue itself, with a pool that trains nothing
+
+
+class FakePool:
+    """Stands in for the process pool: "trains" at once, or dies when told to; remembers the order."""
+
+    started, finished, dies, refuses, most = [], set(), {}, {}, 0
+
+    def __init__(self, workers, **_):
+        FakePool.most, self._processes = workers, None
+
+    def shutdown(self, **_):
+        pass
+
+    def submit(self, function, unit, level, device):
+        future, task = Future(), (unit, level)
+        if FakePool.refuses.get(task, 0) > 0:  # a worker died since; the pool takes nothing any more
+            FakePool.refuses[task] -= 1
+            raise BrokenProcessPool
+        assert unit.needs(level) is None or unit.needs(level) in FakePool.finished, "started before its mask was there"
+        FakePool.started.append(task)
+        if FakePool.dies.get(task, 0) > 0:
+            FakePool.dies[task] -= 1
+            future.set_exception(BrokenProcessPool())
+        else:
+            FakePool.finished.add(task)
+            future.set_result((1.0, 97.0))
+        return future
+
+
+SECONDS = {"ticket": 2.0, "ticket_spared": 1.0, "random_mask": 5.0, "random_reinit": 3.0}
+
+
+@pytest.fixture
+def queue(fresh, monkeypatch):
+    """The sweep with that pool, and a second per level or what SECONDS says."""
+    for name, value in {"started": [], "finished": set(), "dies": {}, "refuses": {}}.items():
+        monkeypatch.setattr(FakePool, name, value)
+    monkeypatch.setattr(sweep, "ProcessPoolExecutor", FakePool)
+    monkeypatch.setattr(sweep, "_prepare_data", lambda: None)
+    monkeypatch.setattr(sweep.Plan, "cost", lambda self, task: SECONDS.get(task[0].arm, 1.0))
+    return FakePool
+
+
+STUDIES = ["mlp", "lenet5", "task1", "task2", "task3"]
+
+
+def tasks_of(units):
+    return {(u, k) for u in units for k in u.levels}
+
+
+@pytest.mark.parametrize("experiment", STUDIES)
+@pytest.mark.parametrize("workers", [1, 3])
+def test_every_level_is_trained_once_and_never_before_its_mask(queue, experiment, workers):
+    units = experiments.study(experiment, "report").units
+    sweep.run(units[::-1], "cpu", workers, say=lambda line: None)  # in whatever order they come
+    assert len(queue.started) == len(set(queue.started)) and set(queue.started) == tasks_of(units)
+    assert queue.most == workers
+
+
+def way_of(task, tasks):
+    """Seconds of the longest chain that begins at a task, straight from its definition."""
+    after = [t for t in tasks if t[0].needs(t[1]) == task]
+    return SECONDS.get(task[0].arm, 1.0) + max((way_of(t, tasks) for t in after), default=0)
+
+
+def test_the_longest_chain_goes_first(queue):
+    units = experiments.study("mlp", "smoke", replicates=2).units
+    sweep.run(units, "cpu", 1, say=lambda line: None)
+    tasks, done = tasks_of(units), set()
+    for task in queue.started:
+        ready = [t for t in tasks - done if t[0].needs(t[1]) is None or t[0].needs(t[1]) in done]
+        assert way_of(task, tasks) == max(way_of(t, tasks) for t in ready)
+        done.add(task)
+
+
+def test_chains_are_added_to_the_arms_that_borrow_their_masks(queue):
+    (control,) = [u for u in experiments.study("task1", "smoke").units if u.arm == "random_mask"]
+    sweep.run([control], "cpu", 2, say=lambda line: None)
+    assert set(queue.started) == tasks_of([control, control.source])
+
+
+def test_what_is_found_is_not_trained_and_frees_what_waits_for_it(queue):
+    (ticket,) = [u for u in tiny_study().units if u.arm == "ticket"]
+    for level in (0, 1):
+        store.save_level(ticket, level, [(0, 0.0, "test", "accuracy", 1.0)], {"fc1": [True]}, {})
+    queue.finished.update({(ticket, 0), (ticket, 1)})
+    sweep.run(tiny_study().units, "cpu", 2, say=lambda line: None)
+    assert set(queue.started) == tasks_of(tiny_study().units) - {(ticket, 0), (ticket, 1)}
+
+
+def test_a_level_whose_process_died_is_tried_again(queue):
+    units = tiny_study().units
+    tasks = list(tasks_of(units))
+    queue.dies = dict.fromkeys(tasks[::3], sweep.RETRIES)
+    sweep.run(units, "cpu", 2, say=lambda line: None)
+    assert queue.finished == set(tasks)
+    assert all(queue.started.count(task) == 1 + sweep.RETRIES for task in tasks[::3])
+
+
+def test_a_level_whose_process_always_dies_is_named(queue):
+    units = tiny_study().units
+    task = next((u, 1) for u in units if u.arm == "random_reinit")
+    queue.dies = {task: 99}
+    with pytest.raises(RuntimeError, match=f"^{task[0].key} level 1: its process died 3 times") as caught:
+        sweep.run(units, "cpu", 1, say=lambda line: None)
+    assert len(str(caught.value).splitlines()) == 1 and queue.started.count(task) == 3
+
+
+def test_a_pool_that_breaks_before_it_takes_a_level_loses_none(queue):
+    """A worker may die while the driver is not waiting: then it is `submit` that says so."""
+    units = tiny_study().units
+    tasks = sorted(tasks_of(units), key=lambda task: (task[0].key, task[1]))
+    queue.refuses = {tasks[3]: 1}
+    sweep.run(units, "cpu", 2, say=lambda line: None)
+    assert queue.finished == set(tasks)
+
+
+@pytest.mark.parametrize("experiment", STUDIES)
+@pytest.mark.parametrize("workers", [1, 2, 5, 100])
+def test_the_estimate_is_no_less_than_the_work_and_the_longest_way(queue, experiment, workers):
+    plan = sweep.Plan(experiments.study(experiment, "report").units)
+    total, longest = sum(map(plan.cost, plan.missing)), max(plan.way_behind().values())
+    assert plan.seconds(workers) >= max(total / workers, longest) - 1e-9
+    assert plan.seconds(workers) <= total / workers + longest + 1e-9  # Graham's bound for any greedy queue
+    assert plan.seconds(1) == pytest.approx(total)
+    assert plan.seconds(10**6) == pytest.approx(longest)
+
+
+def test_the_estimate_of_nothing_is_nothing(queue):
+    assert sweep.Plan([]).seconds(2) == 0
+
+
+def test_the_measured_cost_of_a_level_is_positive_and_grows_with_its_steps(tmp_path, monkeypatch):
+    monkeypatch.setenv("LTH_RUNS", str(tmp_path))
+    settings = {"test_images": 200, "validation": 0.02, "levels": [0]}
+    units = [Unit(configure("mlp", "report", max_steps=n, **settings), "ticket", 0) for n in (1000, 50_000)]
+    one, other = (sweep.Plan([u]).cost((u, 0)) for u in units)
+    assert 0 < one < other
+
+
+# ---------------------------------------------------------------------------------------------------- small things
+
+
+def test_cuda_without_cuda_is_refused_in_one_line(monkeypatch, fresh):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError) as caught:
+        sweep.run(tiny_study().units, "cuda", 1)
+    assert str(caught.value) == "device = 'cuda': no CUDA device is found here, must be 'auto' or 'cpu'"
+    assert sweep.resolve("auto") == sweep.resolve("cpu") == "cpu"
+    assert not fresh.exists()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert sweep.resolve("auto") == sweep.resolve("cuda") == "cuda" and sweep.resolve("cpu") == "cpu"
+
+
+def test_one_process_per_core_and_one_on_a_gpu():
+    assert sweep.default_workers("cuda") == 1
+    assert 1 <= sweep.default_workers("cpu") <= os.cpu_count()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 s"), (8, "8 s"), (8.4, "8 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (60, "1 min 00 s"),
+        (250, "4 min 10 s"), (3599.4, "59 min 59 s"), (3599.7, "1 h 00 min"), (7500, "2 h 05 min"),
+        (100 * 3600 + 59, "100 h 00 min"),
+    ],
+)  # fmt: skip
+def test_durations_as_people_say_them(seconds, words):
+    assert sweep.duration(seconds) == words
+
+
+@given(seconds=st.floats(0, 10**7, allow_subnormal=False))
+def test_a_duration_says_the_seconds_within_what_it_shows(seconds):
+    numbers_and_units = sweep.duration(seconds).split()
+    factor = {"s": 1, "min": 60, "h": 3600}
+    said = sum(int(n) * factor[unit] for n, unit in zip(numbers_and_units[::2], numbers_and_units[1::2], strict=True))
+    assert abs(said - seconds) <= (0.5 if seconds < 3599 else 60.5)
