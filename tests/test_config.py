@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from dataclasses import replace
+from decimal import ROUND_HALF_EVEN, Decimal
 
 import pytest
 from hypothesis import given, settings
@@ -80,9 +81,9 @@ CLASSES = 10
 
 
 def rounds_by_hand(n, rate, rounds):
-    """Survivors of one tensor, counted as the protocol says: n - round(p n)."""
+    """In decimal arithmetic, ties to even."""
     for _ in range(rounds):
-        n = n - round(rate * n)
+        n -= int((Decimal(str(rate)) * n).to_integral_value(ROUND_HALF_EVEN))
     return n
 
 

@@ -184,7 +184,7 @@ def test_the_archive_is_written_for_the_committed_scale_alone(folders, monkeypat
             store.save_level(u, u.levels[0], [(0, 0.0, "test", "accuracy", 10.0)], None, {"seconds": 1.0})
         experiments.run(s)
         archived = [p for p in (folders / "archive").rglob("*") if p.is_file()]
-        assert len(archived) == (0 if preset == "quick" else 3 * s.config.replicates)
+        assert len(archived) == (0 if preset == "quick" else s.config.replicates)
 
 
 @pytest.mark.parametrize("error", [ValueError("no CUDA"), FloatingPointError("level 3"), KeyboardInterrupt()])
