@@ -111,52 +111,52 @@ def run(units, device="auto", workers=0, say=print):
         f"{len(plan.found)} of {len(plan.tasks)} levels found; training {len(plan.missing)} "
         f"with {workers} process{'es' * (workers > 1)} on {device}, about {duration(total)}"
     )
-    way, deaths = plan.way_behind(), {}
+    way, failures = plan.way_behind(), 0
     ready = [task for task in plan.missing if task not in plan.waits_for]
     while ready:  # once, and again with a fresh pool after a worker died
-        ready = _drain(plan, ready, way, deaths, device, workers, progress)
+        done = progress.done
+        ready, died = _drain(plan, ready, way, device, workers, progress)
+        failures = 1 if progress.done > done else failures + 1
+        if died and failures > RETRIES:
+            names = ", ".join(f"{unit.key} level {level}" for unit, level in died)
+            raise RuntimeError(f"{names}: its process died {failures} times (out of memory?)")
+        ready += died
     say(f"trained {len(plan.missing)} levels in {duration(time.monotonic() - progress.start)}")
 
 
-def _drain(plan, ready, way, deaths, device, workers, progress):
-    """Work off the queue; what was in flight when a worker died is returned to be tried again."""
+def _drain(plan, ready, way, device, workers, progress):
+    """Work off the queue until it is empty or a worker dies: what is ready then, and what was in flight."""
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),))
-    flying = {}
+    flying, died = {}, []
     try:
-        while ready or flying:
+        while (ready or flying) and not died:
             ready.sort(key=way.get)
             while ready and len(flying) < workers:
-                flying[pool.submit(run_level, *ready[-1], device)] = ready[-1]  # a broken pool refuses it here
-                ready.pop()
-            done, _ = wait(flying, return_when=FIRST_COMPLETED)
-            for future in done:
-                task = flying[future]
-                seconds, accuracy = future.result()
-                del flying[future]
+                task = ready.pop()
+                try:
+                    flying[pool.submit(run_level, *task, device)] = task
+                except BrokenProcessPool:  # a worker died since
+                    died.append(task)
+            for future in wait(flying, return_when=FIRST_COMPLETED).done:
+                task = flying.pop(future)
+                try:
+                    seconds, accuracy = future.result()
+                except BrokenProcessPool:
+                    died.append(task)
+                    continue
                 progress.finished(task, seconds, accuracy)
                 ready += plan.followers.get(task, ())
-        return []
-    except BrokenProcessPool:
-        for unit, level in flying.values():
-            deaths[unit, level] = deaths.get((unit, level), 0) + 1
-            if deaths[unit, level] > RETRIES:
-                raise RuntimeError(
-                    f"{unit.key} level {level}: its process died {deaths[unit, level]} times (out of memory?)"
-                ) from None
-        return ready + list(flying.values())
+        return ready, died + list(flying.values())
     finally:
         _stop(pool)
 
 
 def _stop(pool):
     """End the workers at once: what they had not finished is trained again from its mask."""
-    processes = list((pool._processes or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in processes:
+    for process in list((pool._processes or {}).values()):
         process.terminate()
-    for process in processes:
-        process.join(5)
+    pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _start_worker(parent):
