@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from IPython.display import HTML, Image, display
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from . import experiments, results, store
 
@@ -102,10 +102,15 @@ class _Sheet:
         axis.set(ylabel=UNITS[metric], title=title)
         if metric == "loss":
             axis.set_yscale("log")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+            axis.yaxis.set_minor_formatter(NullFormatter())
 
     def done(self, legend_on=0, where="best"):
-        """Stamp and legend: (Figure, DataFrame of what is drawn)."""
-        for i in np.atleast_1d(legend_on):
+        """Stamp and legend (``outside``: the first panel's, right of all): (Figure, DataFrame of what is drawn)."""
+        if where == "outside":
+            self.figure.legend(*self.axes[0].get_legend_handles_labels(), loc="outside right center")
+        for i in np.atleast_1d(legend_on) if where != "outside" else ():
             if self.axes[i].get_legend_handles_labels()[0]:
                 self.axes[i].legend(loc=where)
         drawn = pd.concat(self.drawn, ignore_index=True) if self.drawn else pd.DataFrame()
@@ -287,12 +292,12 @@ def fig5a(study, frame):
     sheet.against_density(
         sheet.axes[1], frame, _OPTIMIZERS, title="near the dense networks", zoom=_zoom(frame, _OPTIMIZERS)
     )
-    return sheet.done(where="lower left")
+    return sheet.done(where="outside")
 
 
 def fig5b(study, frame):
     """Task 3: test loss against training step at the common level."""
-    level = results.common_level(frame, study.config)
+    level = results.stands_at(results.common_level(frame, study.config))[0]
     last = max(results.levels(frame, "adam"), default=None)
     title = f"Figure 5b. Task 3, optimizers: test loss, {_at_levels(frame, 'adam', level, last)}"
     sheet = _Sheet(study, title)
@@ -304,12 +309,13 @@ def fig5b(study, frame):
 
 
 def _levels(study, frame, arm):
-    return results.ticket_level(frame, arm, study.config.tolerance), max(results.levels(frame, arm), default=None)
+    level = results.stands_at(results.ticket_level(frame, arm, study.config.tolerance))[0]
+    return level, max(results.levels(frame, arm), default=None)
 
 
 def _at_levels(frame, arm, level, last):
     def words(k):
-        return f"level {k} ({100 * results.density_at(frame, arm, k):.2g} % kept)"
+        return f"level {k} ({100 * results.density_at(frame, arm, k):.3g} % kept)"
 
     return f"solid: {words(level)}; faint: {words(last)}" if level is not None else "not run"
 

@@ -83,6 +83,11 @@ def ticket_level(frame, arm, tolerance):
     return int(max(mean.index[mean.index < min(fallen, default=math.inf)], default=0))
 
 
+def stands_at(level):
+    """Where a ticket of level L is looked at, in number and words: at L, or at level 1 if L is the dense network."""
+    return (1, "L = 0, so level 1") if level == 0 else (level, f"L = {level}")
+
+
 def best_level(frame, arm):
     """Level >= 1 of best mean validation accuracy (test accuracy decides nothing): int or None."""
     mean = at_end(frame[frame["arm"] == arm], split="validation").groupby("level").mean()
@@ -215,30 +220,30 @@ def _better(frame, config):
 
 def _initialisation(frame, config, *, level):
     out = []
-    for name, wanted in (("", level), ("L = ", ticket_level(frame, "ticket", config.tolerance))):
+    for wanted, words in ((level, f"level {level}"), stands_at(ticket_level(frame, "ticket", config.tolerance))):
         there = [k for k in levels(frame, "random_reinit") if wanted is not None and k <= wanted]
         at = max(there, default=wanted)
-        words = f"ticket - random_reinit, level {name}{wanted}" + (f" (nearest control: {at})" if at != wanted else "")
+        words = f"ticket - random_reinit, {words}" + (f" (nearest control: {at})" if at != wanted else "")
         out.append(_difference(frame, words, ("ticket", at), ("random_reinit", at), above=0, fails_below=config.margin))
     return out
 
 
 def _task1(frame, config):
-    level = ticket_level(frame, "t1_on_s1", config.tolerance)
+    level, where = stands_at(ticket_level(frame, "t1_on_s1", config.tolerance))
     m = config.margin
     return [
         _difference(
-            frame, f"T1 on S2 - T2 on S2, L = {level}", ("t1_on_s2", level), ("t2_on_s2", level), above=-m, below=m
+            frame, f"T1 on S2 - T2 on S2, {where}", ("t1_on_s2", level), ("t2_on_s2", level), above=-m, below=m
         ),
         _difference(
             frame,
-            f"T1 on S2 - random mask on S2, L = {level}",
+            f"T1 on S2 - random mask on S2, {where}",
             ("t1_on_s2", level),
             ("random_mask", level),
             judged=False,
         ),
         *(
-            _shown(frame, f"{words}, L = {level}", arm, level)
+            _shown(frame, f"{words}, {where}", arm, level)
             for words, arm in (("T1 on S1", "t1_on_s1"), ("T1 on S2", "t1_on_s2"))
         ),
     ]
@@ -247,27 +252,25 @@ def _task1(frame, config):
 def _task2(frame, config):
     out = []
     for suffix, words in (("", "as pruned"), ("_spared", "head spared")):
-        level = ticket_level(frame, f"t1_on_s1{suffix}", config.tolerance)
+        level, where = stands_at(ticket_level(frame, f"t1_on_s1{suffix}", config.tolerance))
         t1, t2, last = f"t1_on_s2{suffix}", f"t2_on_s2{suffix}", max(levels(frame, f"t1_on_s2{suffix}"), default=None)
         out.append(
-            _difference(
-                frame, f"T1 on S2 - T2 on S2, {words}, L = {level}", (t1, level), (t2, level), below=-config.margin
-            )
+            _difference(frame, f"T1 on S2 - T2 on S2, {words}, {where}", (t1, level), (t2, level), below=-config.margin)
         )
-        out.append(_shown(frame, f"T1 on S2, {words}, L = {level}", t1, level))
+        out.append(_shown(frame, f"T1 on S2, {words}, {where}", t1, level))
         out.append(_shown(frame, f"T1 on S2, {words}, last level {last}", t1, last))
     return out
 
 
 def _task3(frame, config):
-    level = common_level(frame, config)
+    level, where = stands_at(common_level(frame, config))
     m = config.margin
     pairs = (("adam", "sgd_mask_by_adam", "Adam"), ("sgd", "adam_mask_by_sgd", "SGD"))
     return [
         *(
             _difference(
                 frame,
-                f"trained by {words}: foreign - own mask, L = {level}",
+                f"trained by {words}: foreign - own mask, {where}",
                 (foreign, level),
                 (own, level),
                 above=-m,
@@ -275,7 +278,7 @@ def _task3(frame, config):
             )
             for own, foreign, words in pairs
         ),
-        *(_shown(frame, f"{words} ticket, L = {level}", own, level) for own, _, words in pairs),
+        *(_shown(frame, f"{words} ticket, {where}", own, level) for own, _, words in pairs),
     ]
 
 
