@@ -195,7 +195,12 @@ def execute(job, given, folder):
         yaml.safe_dump(values),
     ]
     command += ["--no-progress-bar", "--log-level", "ERROR"]
-    environment = {**os.environ, "LTH_LINKS_FROM": str(target.parent), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    environment = {
+        **os.environ,
+        "LTH_LINKS_FROM": str(target.parent),
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+    }
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(

@@ -27,8 +27,7 @@ class Architecture(NamedTuple):
 ARCHITECTURES = {
     "mlp": Architecture({"fc1": (300, 784), "fc2": (100, 300), "head": (10, 100)}, "relu"),
     "lenet5": Architecture(
-        {"conv1": (6, 1, 5, 5), "conv2": (16, 6, 5, 5), "fc1": (120, 400), "fc2": (84, 120), "head": (10, 84)},
-        "tanh",
+        {"conv1": (6, 1, 5, 5), "conv2": (16, 6, 5, 5), "fc1": (120, 400), "fc2": (84, 120), "head": (10, 84)}, "tanh"
     ),
 }
 

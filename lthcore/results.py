@@ -236,11 +236,7 @@ def _task1(frame, config):
             frame, f"T1 on S2 - T2 on S2, {where}", ("t1_on_s2", level), ("t2_on_s2", level), above=-m, below=m
         ),
         _difference(
-            frame,
-            f"T1 on S2 - random mask on S2, {where}",
-            ("t1_on_s2", level),
-            ("random_mask", level),
-            judged=False,
+            frame, f"T1 on S2 - random mask on S2, {where}", ("t1_on_s2", level), ("random_mask", level), judged=False
         ),
         *(
             _shown(frame, f"{words}, {where}", arm, level)
@@ -317,74 +313,31 @@ def _shown(frame, what, arm, level):
     return Measure(what, level, density_at(frame, arm, level), paired(at_end(frame), arm, level), judged=False)
 
 
-_MLP = ("mlp", "fig1a_mlp_accuracy_vs_density", "01_pre_midsem")
-_LENET = ("lenet5", "fig2a_lenet5_accuracy_vs_density", "01_pre_midsem")
-
-
-def _claim(id, where, text, report, measures, **settings):
-    experiment, figure, notebook = where
-    return Claim(
-        id, experiment, text, report, figure, notebook, partial(measures, **settings) if settings else measures
+def _claims_of(id, name, experiment, figure, *, almost, pruned, below):
+    """The report's claims on one network; `almost` and `below` are the levels at which two of them are judged."""
+    dense, cliff = partial(_almost_dense, level=almost), partial(_below_80, level=below)
+    matters = partial(_initialisation, level=almost)
+    lth = "Lottery Ticket Hypothesis: j' <= j, a' >= a, fewer weights"
+    claims = (
+        (pruned, f"{name} pruned by more than {pruned} % is almost as accurate as dense", "almost the same", dense),
+        (95, f"{name} pruned by more than 95 % falls below 80 %", "< 80", cliff),
+        ("better", f"at some density {name}'s subnetwork beats the dense one", "better", _better),
+        ("init", f"the initialisation matters ({name})", "an important criterion", matters),
+        ("lth", f"{lth} ({name})", "predicted", _hypothesis),
     )
+    return [Claim(f"{id}-{end}", experiment, *words, figure, "01_pre_midsem", by) for end, *words, by in claims]
 
 
 CLAIMS = [
-    _claim(
-        "mlp-90",
-        _MLP,
-        "MLP pruned by more than 90 % is almost as accurate as dense",
-        "almost the same",
-        _almost_dense,
-        level=7,
-    ),
-    _claim("mlp-95", _MLP, "MLP pruned by more than 95 % falls below 80 %", "< 80", _below_80, level=9),
-    _claim("mlp-better", _MLP, "at some density the MLP's subnetwork beats the dense one", "better", _better),
-    _claim("mlp-init", _MLP, "the initialisation matters (MLP)", "an important criterion", _initialisation, level=7),
-    _claim(
-        "mlp-lth", _MLP, "Lottery Ticket Hypothesis: j' <= j, a' >= a, fewer weights (MLP)", "predicted", _hypothesis
-    ),
-    _claim(
-        "lenet-85",
-        _LENET,
-        "LeNet-5 pruned by more than 85 % is almost as accurate as dense",
-        "almost the same",
-        _almost_dense,
-        level=9,
-    ),
-    _claim("lenet-95", _LENET, "LeNet-5 pruned by more than 95 % falls below 80 %", "< 80", _below_80, level=14),
-    _claim("lenet-better", _LENET, "at some density LeNet-5's subnetwork beats the dense one", "better", _better),
-    _claim(
-        "lenet-init", _LENET, "the initialisation matters (LeNet-5)", "an important criterion", _initialisation, level=9
-    ),
-    _claim(
-        "lenet-lth",
-        _LENET,
-        "Lottery Ticket Hypothesis: j' <= j, a' >= a, fewer weights (LeNet-5)",
-        "predicted",
-        _hypothesis,
-    ),
-    _claim(
-        "task1",
-        ("task1", "fig3_task1", "02_task1_data_halves"),
-        "a ticket carries over to the other half of the data",
-        "95.74 on S1, 96.14 on S2",
-        _task1,
-    ),
-    _claim(
-        "task2",
-        ("task2", "fig4a_task2_accuracy", "03_task2_label_sets"),
-        "a ticket does not carry over to other labels",
-        "97.23 on S1, 21.1479 on S2",
-        _task2,
-    ),
-    _claim(
-        "task3",
-        ("task3", "fig5a_task3_accuracy_vs_density", "04_task3_optimizers"),
-        "tickets do not depend on the optimizer",
-        "97.52 by SGD, 97.17 by Adam",
-        _task3,
-    ),
-]
+    *_claims_of("mlp", "the MLP", "mlp", "fig1a_mlp_accuracy_vs_density", almost=7, pruned=90, below=9),
+    *_claims_of("lenet", "LeNet-5", "lenet5", "fig2a_lenet5_accuracy_vs_density", almost=9, pruned=85, below=14),
+    Claim("task1", "task1", "a ticket carries over to the other half of the data",
+          "95.74 on S1, 96.14 on S2", "fig3_task1", "02_task1_data_halves", _task1),
+    Claim("task2", "task2", "a ticket does not carry over to other labels",
+          "97.23 on S1, 21.1479 on S2", "fig4a_task2_accuracy", "03_task2_label_sets", _task2),
+    Claim("task3", "task3", "tickets do not depend on the optimizer",
+          "97.52 by SGD, 97.17 by Adam", "fig5a_task3_accuracy_vs_density", "04_task3_optimizers", _task3),
+]  # fmt: skip
 
 
 def judge(frame, config):

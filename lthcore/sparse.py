@@ -450,7 +450,6 @@ class Sparse:
     """
 
     def __init__(self, values, mask, data, config):
-        torch.set_flush_denormal(True)  # moments that fade away must not slow the rest down
         self.images, self.labels = data.train[0].numpy().reshape(-1, 784), data.train[1].numpy()
         self.config, self.done = config, 0
         self.group = min(GROUP[config.model], (config.batch_size + 7) // 8 * 8)

@@ -70,6 +70,14 @@ def train(values, mask, data, config, *, level, replicate, subset, first=0, last
     FloatingPointError
         If a loss is not finite; names the level and the step.
     """
+    torch.set_flush_denormal(True)  # moments that fade away must not slow the rest down
+    try:
+        return _train(values, mask, data, config, level, replicate, subset, first, last)
+    finally:
+        torch.set_flush_denormal(False)  # it holds for the whole process, which is not ours alone
+
+
+def _train(values, mask, data, config, level, replicate, subset, first, last):
     labels = data.train[1]
     epoch_steps, total = steps_per_epoch(config, len(labels)), total_steps(config, len(labels))
     last = total if last is None else last
@@ -117,7 +125,6 @@ class Dense:
         self.net, self.batch_size = build(config.model, config.activation, config.pool, device), config.batch_size
         if device.type == "cpu":
             self.net = self.net.to(memory_format=torch.channels_last)  # convolutions take a third less time
-            torch.set_flush_denormal(True)  # moments that fade away must not slow the rest down
         else:
             torch.backends.cudnn.deterministic = True
         self.restore(
