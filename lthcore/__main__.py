@@ -62,6 +62,7 @@ def parser():
     p.add_argument(
         "--no-controls", action="store_true", help="leave the re-initialised and randomly masked networks out"
     )
+    p.add_argument("--model", default="", metavar="M", help="mlp or lenet5, in the tasks; by default the report's")
     p.add_argument("--seed", type=int, default=0, metavar="N", help="root of every random draw (default 0)")
     p.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu or cuda")
     p.add_argument(
@@ -129,6 +130,11 @@ def parameters(options):
     }  # fmt: skip
 
 
+def given_to(job, given, options):
+    """A notebook's parameters: the options', and what makes it one of several; `model` is for the tasks."""
+    return {**given, **(job.parameters or {"model": options.model})}
+
+
 def run(options):
     """Train what is missing, execute the notebooks, say what came out: exit status."""
     given = parameters(options)
@@ -137,7 +143,9 @@ def run(options):
         raise ValueError(f"--workers {options.workers}: must be a whole number from 0 (one per core) on")
     from . import experiments, sweep
 
-    studies = [experiments.study(job.experiment, **given) for job in jobs]  # bad values are refused here
+    studies = [
+        experiments.study(job.experiment, **given_to(job, given, options)) for job in jobs
+    ]  # bad values are refused here
     folder = studies[0].folder
     plan = sweep.Plan([unit for s in studies for unit in s.units])
     print(
@@ -152,12 +160,12 @@ def run(options):
     trained = time.monotonic() - started
     print(f"executing {len(jobs) + 1} notebooks, about {sweep.duration(20 + 6 * len(jobs))}", flush=True)
     with ThreadPoolExecutor(min(len(jobs), sweep.default_workers("cpu"))) as pool:
-        times = pool.map(lambda job: execute(job, given, folder), jobs)
+        times = pool.map(lambda job: execute(job, given_to(job, given, options), folder), jobs)
         seconds = dict(zip([job.name for job in jobs], times, strict=True))
     seconds[SCORECARD.name] = execute(SCORECARD, given, folder)
     _closing_table(studies, jobs, seconds, folder, trained)
     if options.command == "quick":
-        _say_how_long_report_takes(experiments, sweep, options)
+        _say_how_long_report_takes(experiments, sweep, options, bool(plan.missing))
     return 0
 
 
@@ -231,7 +239,10 @@ def _closing_table(studies, jobs, seconds, folder, trained):
     )
 
 
-def _say_how_long_report_takes(experiments, sweep, options):
+def _say_how_long_report_takes(experiments, sweep, options, measured):
+    if not measured:  # nothing was trained: do not measure the machine for this line alone
+        print("the full schedule with 3 replicates: ./run_all.sh report; it says at its start how long that takes here")
+        return
     given = {**parameters(options), "preset": "report", "replicates": 0, "overrides": {}}
     plan = sweep.Plan([unit for s in experiments.every(**given) for unit in s.units])
     workers = options.workers or sweep.default_workers(sweep.resolve(options.device))

@@ -213,7 +213,8 @@ def _spared(levels, spared):
 
 def apportion(counts, total):
     """Split `total` in proportion to `counts` (dict, name -> int) by largest remainder: dict, name -> int."""
-    exact = {name: n * total / sum(counts.values()) for name, n in counts.items()}
+    whole = sum(counts.values())
+    exact = {name: n * total / whole if whole else 0 for name, n in counts.items()}
     shares = {name: int(x) for name, x in exact.items()}
     by_remainder = sorted(exact, key=lambda name: (shares[name] - exact[name], name))
     for name in by_remainder[: total - sum(shares.values())]:

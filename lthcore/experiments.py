@@ -134,8 +134,10 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
             raise ValueError(f"{name} = {value!r}: must be a {kind.__name__}")
     settings = {"seed": seed, "device": device}
     for name in overrides or {}:
-        if not isinstance(name, str) or name in (*settings, "replicates", "model", "preset", "experiment"):
-            raise ValueError(f"overrides: {name!r} is no setting, or has a parameter of its own: set that one")
+        if name in (*settings, "replicates", "model", "preset"):
+            raise ValueError(f"overrides: {name!r} has a parameter of its own: set that one")
+        if not isinstance(name, str) or name == "experiment":
+            raise ValueError(f"overrides: {name!r} is no setting")
     settings |= overrides or {}
     if experiment == "pre_midsem":
         experiment = model or "mlp"

@@ -96,7 +96,9 @@ class _Sheet:
         for at, look in ((faint, {"lw": 1.1, "alpha": 0.45, "ls": "--"}), (level, {"lw": 1.8})):
             for arm in arms if at is not None else ():
                 label, colour, _ = style(arm)
-                table = _by_step(frame[frame["arm"] == arm], _at_or_before(frame, arm, at), metric)
+                there = _at_or_before(frame, arm, at)
+                table = _by_step(frame[frame["arm"] == arm], there, metric)
+                label += f", level {there}" if there != at else ""  # a control that does not stand at every level
                 self.line(axis, table, "step", label if at == level else "", colour, title, **look)
         step_axis(axis)
         axis.set(ylabel=UNITS[metric], title=title)
@@ -238,7 +240,7 @@ def fig3(study, frame):
     sheet.against_step(sheet.axes[0], frame, _TASKS, level, "accuracy", "accuracy, all steps", faint=last)
     sheet.against_step(sheet.axes[1], frame, _TASKS, level, "loss", "loss, all steps", faint=last)
     sheet.against_density(
-        sheet.axes[2], frame, _TASKS, title="final accuracy at every level", zoom=_zoom(frame, _TASKS)
+        sheet.axes[2], frame, _TASKS, title="final accuracy, near the dense network", zoom=_zoom(frame, _TASKS)
     )
     return sheet.done(where="lower right")
 

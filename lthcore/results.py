@@ -230,13 +230,18 @@ def _initialisation(frame, config, *, level):
 
 def _task1(frame, config):
     level, where = stands_at(ticket_level(frame, "t1_on_s1", config.tolerance))
-    m = config.margin
+    m, control = config.margin, max((k for k in levels(frame, "random_mask") if k <= (level or 0)), default=level)
+    nearest = f" (nearest control: {control})" if control != level else ""
     return [
         _difference(
             frame, f"T1 on S2 - T2 on S2, {where}", ("t1_on_s2", level), ("t2_on_s2", level), above=-m, below=m
         ),
         _difference(
-            frame, f"T1 on S2 - random mask on S2, {where}", ("t1_on_s2", level), ("random_mask", level), judged=False
+            frame,
+            f"T1 on S2 - random mask on S2, {where}{nearest}",
+            ("t1_on_s2", control),
+            ("random_mask", control),
+            judged=False,
         ),
         *(
             _shown(frame, f"{words}, {where}", arm, level)
@@ -412,6 +417,7 @@ def _verdict(measures, config):
 
 def show(verdicts):
     """The verdicts as a table to read: ours and its interval as text."""
+    pd.set_option("display.max_colwidth", None)  # the words at the end of a cell name the level
     out = verdicts[["claim", "text", "report", "measured"]].copy()
     out["kept"] = [f"{100 * d:.3g} %" if d == d else "" for d in verdicts["density"]]
     out["ours"] = [

@@ -161,16 +161,7 @@ def _read_pack(path):
             levels, rows, masks = (pack.read(name) for name in PACKED)
         levels = dict(json.loads(levels))
         return {"levels": levels, "rows": dict(list(_frame(rows).groupby("at"))), "masks": load_tensors(masks)}
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        zipfile.BadZipFile,
-        zlib.error,
-        NotImplementedError,
-        SafetensorError,
-    ):
+    except DAMAGED:
         return {"levels": {}, "rows": {}, "masks": {}}
 
 

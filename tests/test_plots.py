@@ -113,7 +113,8 @@ def test_preset_and_n_are_stamped_on_it(studies, drawn, experiment, name):
     assert f"MNIST · {model} · preset smoke · n = 1 " in text
     figure, _ = figure_of(studies, experiment, name, twice(studies[experiment][1]))
     assert " n = 2 " in figure.get_supxlabel()
-    legends = [t.get_text() for axis in figure.axes if axis.get_legend() for t in axis.get_legend().get_texts()]
+    boxes = [*figure.legends, *(axis.get_legend() for axis in figure.axes if axis.get_legend())]
+    legends = [t.get_text() for box in boxes for t in box.get_texts()]
     assert legends and all(text.endswith("(n = 2)") for text in legends)
     plt.close(figure)
 
