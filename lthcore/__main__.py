@@ -193,15 +193,8 @@ def execute(job, given, folder):
     target = folder / "executed" / f"{job.name}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{job.name}.partial-{os.getpid()}.ipynb")
-    command = [
-        sys.executable,
-        "-m",
-        "papermill",
-        str(source),
-        str(partial),
-        "--parameters_yaml",
-        yaml.safe_dump(values),
-    ]
+    paths = [os.path.relpath(path, ROOT) for path in (source, partial)]  # papermill notes them in the copy
+    command = [sys.executable, "-m", "papermill", *paths, "--parameters_yaml", yaml.safe_dump(values)]
     command += ["--no-progress-bar", "--log-level", "ERROR"]
     environment = {
         **os.environ,
