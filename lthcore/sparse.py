@@ -33,6 +33,7 @@ FLAGS = ("reassoc", "contract", "nsz")
 ACTIVATIONS = {"identity": 0, "relu": 1, "tanh": 2}
 POOLS = {"none": 0, "avg": 1, "max": 2}
 GROUP = {"mlp": 64, "lenet5": 32}  # images worked on at once: long runs, but activations that stay in the cache
+CHUNK = 128  # images that `Full` evaluates at once
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # Adam's, as in torch
 
 # Places in arrays are unsigned: numba would test a signed one for "counted from the end" and not vectorise.
@@ -338,11 +339,10 @@ def _backward(layer, n, through):
 
 
 @compiled
-def _gather(layer, images, chosen, pixels, places, count, n):
-    """Write the chosen images to `layer.x`, (place, n); the lanes beyond `count` repeat the first image."""
-    x = layer.x
-    if layer.kernel > U1:
-        x[:] = 0  # the border, whose place depends on n
+def _gather(x, border, images, chosen, pixels, places, count, n):
+    """Write the chosen images to `x`, (place, n); the lanes beyond `count` repeat the first image."""
+    if border:
+        x[:] = 0  # its place depends on n
     for p in range(pixels.size):
         pixel, place = pixels[p], places[p] * n
         for lane in range(n):
@@ -373,8 +373,7 @@ def _entropy(z, labels, chosen, count, n, scale):
 @compiled
 def _advance(layers, images, labels, order, batch, group, pixels, places, parameters, rule, lr, momentum, done):
     """Train on `order`, a batch after the other: losses (steps,) float64."""
-    value, gradient, m, v = parameters[0], parameters[1], parameters[2], parameters[3]
-    losses = np.zeros((order.size + batch - 1) // batch)
+    gradient, losses = parameters[1], np.zeros((order.size + batch - 1) // batch)
     for step in range(losses.size):
         chosen = order[step * batch : (step + 1) * batch]
         gradient[:] = 0
@@ -386,18 +385,24 @@ def _advance(layers, images, labels, order, batch, group, pixels, places, parame
         for i in range(groups):
             part = chosen[i * chosen.size // groups : (i + 1) * chosen.size // groups]
             count, n = np.uint64(part.size), np.uint64((part.size + 7) // 8 * 8)
-            _gather(layers[0], images, part, pixels, places, count, n)
+            _gather(layers[0].x, layers[0].kernel > U1, images, part, pixels, places, count, n)
             for k in range(len(layers)):
                 _forward(layers[k], n)
             losses[step] += _entropy(layers[-1].z, labels, part, count, n, 1 / chosen.size)
             for k in range(len(layers) - 1, -1, -1):
                 _backward(layers[k], n, k > 0)
         losses[step] /= chosen.size
-        if rule == 0:
-            _adam(value, gradient, m, v, lr, done + step + 1)
-        else:
-            _descend(value, gradient, m, lr, momentum)
+        _update(parameters, rule, lr, momentum, done + step + 1)
     return losses
+
+
+@compiled
+def _update(parameters, rule, lr, momentum, step):
+    value, gradient, m, v = parameters[0], parameters[1], parameters[2], parameters[3]
+    if rule == 0:
+        _adam(value, gradient, m, v, lr, step)
+    else:
+        _descend(value, gradient, m, lr, momentum)
 
 
 @compiled
@@ -421,12 +426,24 @@ def _descend(value, gradient, m, lr, momentum):
 
 
 @compiled
+def _deactivate(d, a, kind, bias_gradient):
+    """Gradients `d`, (units, n), of activations `a` become those of what went into them; their sums are the biases'."""
+    zero, one = a.dtype.type(0), a.dtype.type(1)
+    for unit in range(bias_gradient.size):
+        total = zero
+        for j in range(d.shape[1]):
+            d[unit, j] *= _slope(a[unit, j], kind, zero, one)
+            total += d[unit, j]
+        bias_gradient[unit] = total
+
+
+@compiled
 def _logits(layers, images, group, pixels, places, out):
     chosen = np.arange(images.shape[0])
     for first in range(0, chosen.size, group):
         part = chosen[first : first + group]
         count, n = np.uint64(part.size), np.uint64((part.size + 7) // 8 * 8)
-        _gather(layers[0], images, part, pixels, places, count, n)
+        _gather(layers[0].x, layers[0].kernel > U1, images, part, pixels, places, count, n)
         for k in range(len(layers)):
             _forward(layers[k], n)
         z = layers[-1].z
@@ -452,6 +469,7 @@ class Sparse:
     def __init__(self, values, mask, data, config):
         self.images, self.labels = data.train[0].numpy().reshape(-1, 784), data.train[1].numpy()
         self.config, self.done = config, 0
+        self.rule = 0 if config.optimizer == "adam" else 1, config.lr, config.momentum
         self.group = min(GROUP[config.model], (config.batch_size + 7) // 8 * 8)
         self.dense = {name: value.detach().numpy().copy() for name, value in values.items()}
         self.mask = {name: m.numpy() for name, m in mask.items()}
@@ -519,11 +537,9 @@ class Sparse:
 
     def advance(self, order):
         """One step per batch of `order`, (n,) indices of training images: losses, (steps,) Tensor."""
-        c, order = self.config, order.numpy()
-        rule = 0 if c.optimizer == "adam" else 1
         losses = _advance(
-            self.layers, self.images, self.labels, order, c.batch_size, self.group, *self.gather,
-            self.parameters, rule, c.lr, c.momentum, self.done,
+            self.layers, self.images, self.labels, order.numpy(), self.config.batch_size, self.group, *self.gather,
+            self.parameters, *self.rule, self.done,
         )  # fmt: skip
         self.done += len(losses)
         return torch.from_numpy(losses)
@@ -547,3 +563,62 @@ class Sparse:
             value = values[name].detach().numpy()
             self.dense[name][...] = np.where(self.mask[layer], value, 0) if kind == "weight" else value
             self.parameters[0, place] = self.dense[name].reshape(-1)[index]
+
+
+class Full(Sparse):
+    """The MLP where little or nothing is pruned: the products are torch's, of whole matrices; the rest is compiled.
+
+    Parameters
+    ----------
+    values, mask, data, config
+        As for :class:`Sparse`.
+    """
+
+    def __init__(self, values, mask, data, config):
+        kept = {f"{name}.weight": m for name, m in mask.items()}
+        values = {name: v.where(kept[name], 0) if name in kept else v for name, v in values.items()}
+        super().__init__(values, {name: torch.ones_like(m) for name, m in mask.items()}, data, config)
+        shared = torch.from_numpy(self.parameters)
+        self.weights = [shared[0, self.places[f"{name}.weight"][0]].view(m.shape) for name, m in mask.items()]
+        self.gradients = [shared[1, self.places[f"{name}.weight"][0]].view(m.shape) for name, m in mask.items()]
+        self.biases = [shared[0, self.places[f"{name}.bias"][0], None] for name in mask]
+        self.masked = [(g, m) for g, m in zip(self.gradients, mask.values(), strict=True) if not m.all()]
+        self.buffers = {}  # number of images -> see _forward
+
+    def _forward(self, images, chosen):
+        """Input, activations and logits, each (units, n), of the chosen images; with room for their gradients."""
+        n = len(chosen)
+        if n not in self.buffers:
+            sizes = [784, *(layer.bias.size for layer in self.layers)]
+            self.buffers[n] = [[torch.zeros(size, n, dtype=self.biases[0].dtype) for size in sizes] for _ in range(2)]
+        a, gradients = self.buffers[n]
+        _gather(a[0].numpy().reshape(-1), False, images, chosen, *self.gather, np.uint64(n), np.uint64(n))
+        for k, layer in enumerate(self.layers):
+            torch.addmm(self.biases[k], self.weights[k], a[k], out=a[k + 1])
+            _activate(a[k + 1].numpy().reshape(-1), U0, np.uint64(a[k + 1].numel()), layer.activation)
+        return a, gradients
+
+    def advance(self, order):
+        """One step per batch of `order`, (n,) indices of training images: losses, (steps,) Tensor."""
+        c, losses = self.config, []
+        for batch in order.split(c.batch_size):
+            n, chosen = np.uint64(len(batch)), batch.numpy()
+            a, d = self._forward(self.images, chosen)
+            d[-1].copy_(a[-1])
+            losses.append(_entropy(d[-1].numpy().reshape(-1), self.labels, chosen, n, n, 1 / len(batch)) / len(batch))
+            for k in reversed(range(len(self.layers))):
+                _deactivate(d[k + 1].numpy(), a[k + 1].numpy(), self.layers[k].activation, self.layers[k].bias_gradient)
+                torch.mm(d[k + 1], a[k].t(), out=self.gradients[k])
+                if k:
+                    torch.mm(self.weights[k].t(), d[k + 1], out=d[k])
+            for gradient, kept in self.masked:
+                gradient.mul_(kept)  # no gradient, no moment, no step: a pruned weight stays exactly 0
+            self.done += 1
+            _update(self.parameters, *self.rule, self.done)
+        return torch.tensor(losses, dtype=torch.float64)
+
+    def logits(self, images):
+        """Logits (N, 10) of images (N, 1, 28, 28)."""
+        flat, chosen = images.numpy().reshape(-1, 784), np.arange(len(images))
+        parts = [chosen[i : i + CHUNK] for i in range(0, len(chosen), CHUNK)]
+        return torch.cat([self._forward(flat, part)[0][-1].t().clone() for part in parts])

@@ -102,16 +102,16 @@ def _train(values, mask, data, config, level, replicate, subset, first, last):
 
 def choose_engine(config, mask, device):
     """The class that trains under this mask on this device; decided by model, density and device alone."""
-    density = sum(int(m.sum()) for m in mask.values()) / sum(m.numel() for m in mask.values())
-    if torch.device(device).type != "cpu" or density > {"mlp": 0.75, "lenet5": 1.0}[config.model]:  # measured
+    if torch.device(device).type != "cpu":
         return Dense
-    from .sparse import Sparse  # here, so that numba is imported only where it is used
+    from .sparse import Full, Sparse  # here, so that numba is imported only where it is used
 
-    return Sparse
+    density = sum(int(m.sum()) for m in mask.values()) / sum(m.numel() for m in mask.values())
+    return Full if config.model == "mlp" and density > 0.85 else Sparse  # measured: whole products pay from there on
 
 
 class Dense:
-    """Plain torch, on the CPU or a GPU: the reference for every faster engine.
+    """Plain torch, on any device: the reference for every faster engine.
 
     Parameters
     ----------

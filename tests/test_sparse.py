@@ -1,4 +1,4 @@
-"""The compiled engine against torch: the same losses, gradients, updates and logits, on surviving weights only."""
+"""The compiled engines against torch: the same losses, gradients, updates and logits under any mask."""
 
 from types import SimpleNamespace
 
@@ -9,12 +9,14 @@ import torch.nn.functional as F
 
 from lthcore.config import ARCHITECTURES, Config
 from lthcore.models import build, initial
-from lthcore.sparse import Sparse, _tanh32
+from lthcore.sparse import Full, Sparse, _tanh32
 from lthcore.train import Dense, choose_engine
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 NETWORKS = [("mlp", "relu", "avg"), ("mlp", "tanh", "avg")]
 NETWORKS += [("lenet5", activation, pool) for activation in ("tanh", "relu") for pool in ("avg", "max")]
+ENGINES = [(Sparse, *network) for network in NETWORKS] + [(Full, *network) for network in NETWORKS[:2]]
+MODELS = [(Sparse, "mlp"), (Full, "mlp"), (Sparse, "lenet5")]
 MASKS = ["dense", 0.5, 0.05, 0.01, "empty row", "no inputs", "no outputs", "empty layer", "nothing"]
 
 
@@ -89,14 +91,14 @@ def agree(a, b, tolerance, what=""):
 
 
 @pytest.mark.parametrize("kind", MASKS)
-@pytest.mark.parametrize(("model", "activation", "pool"), NETWORKS)
-def test_step(model, activation, pool, kind):
+@pytest.mark.parametrize(("engine_class", "model", "activation", "pool"), ENGINES)
+def test_step(engine_class, model, activation, pool, kind):
     mask = draw_mask(model, kind)
     config = settings(model, activation, pool, optimizer="sgd", lr=1.0, batch_size=50)
     for dtype, tolerance in TOLERANCE.items():
         data, values, order = draw_data(dtype), draw_values(model, dtype), torch.randperm(50)
         losses, after, logits = reference(values, mask, data, config, order)
-        engine = Sparse(values, mask, data, config)
+        engine = engine_class(values, mask, data, config)
         start = engine.values()
         agree(engine.advance(order), losses, tolerance, "loss")
         for name, value in engine.values().items():
@@ -113,16 +115,14 @@ def test_step(model, activation, pool, kind):
 
 @pytest.mark.parametrize("rule", [{"optimizer": "adam"}, {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9}])
 @pytest.mark.parametrize("kind", ["dense", 0.05, "empty layer"])
-@pytest.mark.parametrize(
-    ("model", "batch"), [("mlp", 45), ("lenet5", 45), ("mlp", 100), ("lenet5", 100), ("lenet5", 1)]
-)
-def test_ten_steps(model, batch, kind, rule):
+@pytest.mark.parametrize(("engine_class", "model", "batch"), [(*m, batch) for m in MODELS for batch in (1, 45, 100)])
+def test_ten_steps(engine_class, model, batch, kind, rule):
     config, mask = settings(model, batch_size=batch, **rule), draw_mask(model, kind)
     data, values = draw_data(images=120), draw_values(model, torch.float64)
     order = torch.cat([torch.randperm(120) for _ in range(batch // 12 + 1)])[: 9 * batch + (batch + 1) // 2]
     losses, after, logits = reference(values, mask, data, config, order)
     assert len(losses) == 10  # the last batch is short
-    engine = Sparse(values, mask, data, config)
+    engine = engine_class(values, mask, data, config)
     got = torch.cat([engine.advance(order[: 4 * batch]), engine.advance(order[4 * batch :])])
     agree(got, losses, 1e-9, "losses")
     for name, value in engine.values().items():
@@ -131,11 +131,11 @@ def test_ten_steps(model, batch, kind, rule):
 
 
 @pytest.mark.parametrize("rule", [{"optimizer": "adam"}, {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9}])
-@pytest.mark.parametrize("model", ["mlp", "lenet5"])
-def test_against_dense(model, rule):
+@pytest.mark.parametrize(("engine_class", "model"), MODELS)
+def test_against_dense(engine_class, model, rule):
     config, mask = settings(model, **rule), draw_mask(model, 0.2)
     data, values, order = draw_data(torch.float32, 600), draw_values(model, torch.float32), torch.arange(600)
-    engines = [kind(values, mask, data, config) for kind in (Dense, Sparse)]
+    engines = [kind(values, mask, data, config) for kind in (Dense, engine_class)]
     losses = [engine.advance(order) for engine in engines]
     agree(losses[1], losses[0], 1e-5)
     for name, value in engines[0].values().items():
@@ -143,39 +143,40 @@ def test_against_dense(model, rule):
         agree(engines[1].values()[name], value, 1e-3 if config.optimizer == "adam" else 1e-5, name)
 
 
-@pytest.mark.parametrize("model", ["mlp", "lenet5"])
-def test_reproducible(model):
+@pytest.mark.parametrize(("engine_class", "model"), MODELS)
+def test_reproducible(engine_class, model):
     config, mask = settings(model), draw_mask(model, 0.1)
     data, values, order = draw_data(torch.float32, 600), draw_values(model, torch.float32), torch.arange(600)
     runs = []
     for cuts in ([600], [600], [120, 480]):  # however it is divided into calls
-        engine = Sparse(values, mask, data, config)
+        engine = engine_class(values, mask, data, config)
         losses = torch.cat([engine.advance(part) for part in order.split(cuts)])
         runs.append((losses, *engine.values().values(), engine.logits(data.train[0])))
     for run in runs[1:]:
         assert all(torch.equal(a, b) for a, b in zip(runs[0], run, strict=True))
 
 
-@pytest.mark.parametrize(("model", "activation", "pool"), NETWORKS)
-def test_divergence_is_seen(model, activation, pool):
+@pytest.mark.parametrize(("engine_class", "model", "activation", "pool"), ENGINES)
+def test_divergence_is_seen(engine_class, model, activation, pool):
     config, mask = settings(model, activation, pool, optimizer="sgd", lr=10.0, momentum=0.9), draw_mask(model, 0.5)
     values = {name: 1e18 * v for name, v in draw_values(model, torch.float32).items()}
     values["head.bias"][0] = float("inf")
-    engine = Sparse(values, mask, draw_data(torch.float32), config)
+    engine = engine_class(values, mask, draw_data(torch.float32), config)
     assert not engine.advance(torch.arange(50)).isfinite().all()
     values = draw_values(model, torch.float32)
     list(values.values())[1][0] = float("nan")  # in the first layer, to be carried to the loss
-    engine = Sparse(values, mask, draw_data(torch.float32), config)
+    engine = engine_class(values, mask, draw_data(torch.float32), config)
     assert (
         engine.advance(torch.arange(50)).isnan().all()
         and engine.logits(draw_data(torch.float32).train[0]).isnan().any()
     )
 
 
-def test_values_are_copies():
+@pytest.mark.parametrize("engine_class", [Sparse, Full])
+def test_values_are_copies(engine_class):
     config, values = settings("mlp"), draw_values("mlp", torch.float32)
     given = {name: v.clone() for name, v in values.items()}
-    engine = Sparse(values, draw_mask("mlp", 0.5), draw_data(torch.float32), config)
+    engine = engine_class(values, draw_mask("mlp", 0.5), draw_data(torch.float32), config)
     before = engine.values()
     held = {name: v.clone() for name, v in before.items()}
     engine.advance(torch.arange(50))
@@ -199,4 +200,5 @@ def test_choice():
         config = settings(model)
         assert choose_engine(config, draw_mask(model, 0.01), torch.device("cpu")) is Sparse
         assert choose_engine(config, draw_mask(model, 0.01), torch.device("cuda")) is Dense
-    assert choose_engine(settings("mlp"), draw_mask("mlp", "dense"), torch.device("cpu")) is Dense
+    assert choose_engine(settings("mlp"), draw_mask("mlp", "dense"), torch.device("cpu")) is Full
+    assert choose_engine(settings("lenet5"), draw_mask("lenet5", "dense"), torch.device("cpu")) is Sparse
