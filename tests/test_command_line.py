@@ -15,12 +15,7 @@ from lthcore.config import EXPERIMENTS
 ROOT = Path(store.__file__).resolve().parents[1]
 
 
-@pytest.fixture(autouse=True)
-def folders(tmp_path, monkeypatch):
-    monkeypatch.setenv("LTH_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("LTH_ARCHIVE", str(tmp_path / "archive"))
-    monkeypatch.setattr(store, "FIGURES", tmp_path / "figures")
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folders")
 
 
 @pytest.fixture

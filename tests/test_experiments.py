@@ -12,12 +12,7 @@ COLUMNS = ["experiment", "model", "arm", "replicate", "level", "density", "step"
 NAMES = ("mlp", "lenet5", "task1", "task2", "task3")
 
 
-@pytest.fixture(autouse=True)
-def folders(tmp_path, monkeypatch):
-    monkeypatch.setenv("LTH_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("LTH_ARCHIVE", str(tmp_path / "archive"))
-    monkeypatch.setattr(store, "FIGURES", tmp_path / "figures")
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("folders")
 
 
 def arms(name, preset="report", **parameters):

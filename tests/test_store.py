@@ -22,13 +22,7 @@ from lthcore.config import ARCHITECTURES, Architecture, Unit, configure
 ROWS = [(0, 0.0, "test", "accuracy", 10.28), (30, 0.1 + 0.2, "test", "loss", 1 / 3)]
 
 
-@pytest.fixture(autouse=True)
-def folders(tmp_path, monkeypatch):
-    monkeypatch.setenv("LTH_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("LTH_ARCHIVE", str(tmp_path / "archive"))
-    store._read_pack.cache_clear()
-    yield tmp_path
-    store._read_pack.cache_clear()
+pytestmark = pytest.mark.usefixtures("folders")
 
 
 def unit(arm="ticket", replicate=0, experiment="lenet5", **settings):
