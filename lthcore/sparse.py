@@ -339,6 +339,12 @@ def _backward(layer, n, through):
 
 
 @compiled
+def _lanes(count):
+    """Runs as long as these take are fastest: 8, 32 or 64 images, the last of them repeated (see `_combine`)."""
+    return U8 if count <= 8 else np.uint64(32) if count <= 32 else np.uint64((count + 63) // 64 * 64)
+
+
+@compiled
 def _gather(x, border, images, chosen, pixels, places, count, n):
     """Write the chosen images to `x`, (place, n); the lanes beyond `count` repeat the first image."""
     if border:
@@ -384,7 +390,7 @@ def _advance(layers, images, labels, order, batch, group, pixels, places, parame
         groups = (chosen.size + group - 1) // group
         for i in range(groups):
             part = chosen[i * chosen.size // groups : (i + 1) * chosen.size // groups]
-            count, n = np.uint64(part.size), np.uint64((part.size + 7) // 8 * 8)
+            count, n = np.uint64(part.size), _lanes(part.size)
             _gather(layers[0].x, layers[0].kernel > U1, images, part, pixels, places, count, n)
             for k in range(len(layers)):
                 _forward(layers[k], n)
@@ -442,7 +448,7 @@ def _logits(layers, images, group, pixels, places, out):
     chosen = np.arange(images.shape[0])
     for first in range(0, chosen.size, group):
         part = chosen[first : first + group]
-        count, n = np.uint64(part.size), np.uint64((part.size + 7) // 8 * 8)
+        count, n = np.uint64(part.size), _lanes(part.size)
         _gather(layers[0].x, layers[0].kernel > U1, images, part, pixels, places, count, n)
         for k in range(len(layers)):
             _forward(layers[k], n)
@@ -450,6 +456,11 @@ def _logits(layers, images, group, pixels, places, out):
         for lane in range(count):
             for c in range(U0, np.uint64(CLASSES)):
                 out[np.uint64(first) + lane, c] = z[c * n + lane]
+
+
+def _zeros(size, dtype):
+    """As `np.zeros`, but from torch, which begins at a whole cache line: no run of eight lies across two."""
+    return torch.from_numpy(np.zeros(0, dtype)).new_zeros(size).numpy()
 
 
 class Sparse:
@@ -470,7 +481,7 @@ class Sparse:
         self.images, self.labels = data.train[0].numpy().reshape(-1, 784), data.train[1].numpy()
         self.config, self.done = config, 0
         self.rule = 0 if config.optimizer == "adam" else 1, config.lr, config.momentum
-        self.group = min(GROUP[config.model], (config.batch_size + 7) // 8 * 8)
+        self.group = int(_lanes(min(GROUP[config.model], config.batch_size)))
         self.dense = {name: value.detach().numpy().copy() for name, value in values.items()}
         self.mask = {name: m.numpy() for name, m in mask.items()}
         self._build()
@@ -509,9 +520,9 @@ class Sparse:
             if layers:
                 x, dx = layers[-1].y, layers[-1].dy
             else:
-                x, dx = np.zeros(into * wide * wide * group, dtype), np.zeros(0, dtype)
-            z = np.zeros(out * size * size * group, dtype)
-            y = np.zeros(len(z) // 4, dtype) if pool else z
+                x, dx = _zeros(into * wide * wide * group, dtype), _zeros(0, dtype)
+            z = _zeros(out * size * size * group, dtype)
+            y = _zeros(len(z) // 4, dtype) if pool else z
             layers.append(
                 Layer(
                     *(np.uint64(i) for i in (size, size, kernel, into)), activation, pool, live[name],
@@ -522,7 +533,7 @@ class Sparse:
                     ((unit * size + kernel - 1 - row) * size)[back].astype(np.uint32),
                     back.astype(np.uint32), np.zeros(len(back), dtype),
                     self.parameters[0, w], self.parameters[0, b], self.parameters[1, w], self.parameters[1, b],
-                    x, z, y, dx, np.zeros_like(y),
+                    x, z, y, dx, _zeros(len(y), dtype),
                 )
             )  # fmt: skip
             if pool:
