@@ -74,4 +74,4 @@ if ! installed; then
 fi
 
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" LTH_CALLED_FROM="$called_from"
-exec "$python" -m lthcore "$@"
+exec "$python" -m notebooks.run_all "$@"

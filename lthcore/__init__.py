@@ -2,7 +2,6 @@
 
 Rooms, top to bottom (a module imports only from rooms below it)::
 
-    __main__     the command line behind run_all.sh
     explorer     widgets over finished results
     plots        tidy frame -> figure                                 no torch
     experiments  the report's experiments: arms, data, recipes

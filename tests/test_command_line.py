@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lthcore import __main__ as cli
 from lthcore import experiments, store, sweep
 from lthcore.config import EXPERIMENTS
+from notebooks import run_all as cli
 
 ROOT = Path(store.__file__).resolve().parents[1]
 

@@ -242,7 +242,10 @@ def commands():
 @pytest.mark.parametrize("line", sorted(set(commands())))
 def test_readme_commands_are_parsed(line):
     done = subprocess.run(
-        [sys.executable, "-m", "lthcore", *shlex.split(line)[1:], "--dry-run"], capture_output=True, text=True, cwd=ROOT
+        [sys.executable, "-m", "notebooks.run_all", *shlex.split(line)[1:], "--dry-run"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import config
+from lthcore import config
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -141,7 +141,7 @@ def run(options):
     jobs = [job for job in JOBS if not options.only or job.experiment in options.only or job.notebook in options.only]
     if options.workers < 0:
         raise ValueError(f"--workers {options.workers}: must be a whole number from 0 (one per core) on")
-    from . import experiments, sweep
+    from lthcore import experiments, sweep  # here, so that --help needs no package
 
     studies = [
         experiments.study(job.experiment, **given_to(job, given, options)) for job in jobs
@@ -165,7 +165,7 @@ def run(options):
     seconds[SCORECARD.name] = execute(SCORECARD, given, folder)
     _closing_table(studies, jobs, seconds, folder, trained)
     if options.command == "quick":
-        _say_how_long_report_takes(experiments, sweep, options, bool(plan.missing))
+        _say_how_long_report_takes(options, bool(plan.missing))
     return 0
 
 
@@ -218,7 +218,7 @@ def _cell_error(text):
 
 
 def _closing_table(studies, jobs, seconds, folder, trained):
-    from . import experiments, plots, sweep
+    from lthcore import experiments, plots, sweep
 
     print(f"\n{'notebook':<24}{'seconds':>8}  verdicts")
     for study, job in zip(studies, jobs, strict=True):
@@ -232,7 +232,9 @@ def _closing_table(studies, jobs, seconds, folder, trained):
     )
 
 
-def _say_how_long_report_takes(experiments, sweep, options, measured):
+def _say_how_long_report_takes(options, measured):
+    from lthcore import experiments, sweep
+
     if not measured:  # nothing was trained: do not measure the machine for this line alone
         print("the full schedule with 3 replicates: ./run_all.sh report; it says at its start how long that takes here")
         return
