@@ -10,6 +10,7 @@ Rooms, top to bottom (a module imports only from rooms below it)::
     store        where a run lives on disk
     lottery      the train-prune-rewind loop                          no disk
     train        train one network under a mask                       no disk
+    lockstep     replicates with a leading axis, for a GPU
     sparse       the same on the surviving weights only, compiled
     pruning      masks, criteria, controls, collapse diagnosis
     models       plain networks

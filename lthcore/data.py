@@ -41,9 +41,15 @@ class Split(NamedTuple):
     Images are (N, 1, 28, 28) float32, normalised; labels (N,) int64 in 0..9.
     """
 
-    train: tuple  # (images, labels)
+    train: tuple  # (images, labels): all there are, shared by every subset and replicate
     validation: tuple | None  # held out of the training subset; None where nothing is
     test: tuple
+    chosen: torch.Tensor | None = None  # (n,) int64, the places in `train` that are trained on; None: all of them
+
+    @property
+    def trained_on(self):
+        """Number of images that are trained on."""
+        return len(self.train[1] if self.chosen is None else self.chosen)
 
 
 def folder():
@@ -245,7 +251,7 @@ def split_indices(train_labels, test_labels, subset, fraction, seed, experiment,
     return np.sort(train), np.sort(held_out), np.flatnonzero(np.isin(np.asarray(test_labels), list(wanted)))
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=32)
 def split(config, subset, replicate, device="cpu"):
     """The images that `subset` trains and is tested on, for one replicate: :class:`Split`."""
     data = mnist(device)
@@ -256,11 +262,8 @@ def split(config, subset, replicate, device="cpu"):
     train, held_out, test = (torch.from_numpy(i).to(device) for i in chosen)
     if config.test_images:
         test = test[: config.test_images]
-    return Split(
-        (images[train], labels[train]),
-        (images[held_out], labels[held_out]) if len(held_out) else None,
-        (test_images[test], test_labels[test]),
-    )
+    validation = (images[held_out], labels[held_out]) if len(held_out) else None
+    return Split(data["train"], validation, (test_images[test], test_labels[test]), train)
 
 
 @lru_cache

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from .models import initial
 from .pruning import dense_mask, diagnose, live_units, magnitude, on_path, random_mask
-from .train import train
+from .train import train, train_together
 
 
 class Played(NamedTuple):
@@ -67,18 +67,40 @@ def play(unit, level, mask, load):
     FloatingPointError
         If a loss is not finite; names the level and the step.
     """
-    config = unit.config
-    if unit.mask == "random":
-        mask = random_mask(mask, config.model, config.seed, unit.replicate)
-    values, first = starting_values(unit, level, load)
-    keys = {"level": level, "replicate": unit.replicate, "subset": unit.subset}
-    data = load(unit.subset)
-    trained = train(values, mask, data, config, first=first, **keys)
-    later = [k for k in unit.levels if k > level]
-    next_mask = None
-    if later and unit.source is None:
-        next_mask = magnitude(trained.weights, mask, config.schedule[later[0]])
-    return Played(level, mask, next_mask, trained.weights, trained.rows + _diagnosis(config, mask, data, trained))
+    return play_together([unit], level, [mask], lambda subset, replicate: load(subset))[0]
+
+
+def play_together(units, level, masks, load):
+    """The same for replicates of one arm, in lockstep.
+
+    Parameters
+    ----------
+    units : list of Unit
+        Equal but for their replicates.
+    level : int
+    masks : list of dict of str to bool Tensor
+    load : callable
+        Subset name, replicate -> :class:`lthcore.data.Split`.
+
+    Returns
+    -------
+    list of Played
+        One per unit.
+    """
+    config, subset = units[0].config, units[0].subset
+    if units[0].mask == "random":
+        masks = [random_mask(m, config.model, config.seed, u.replicate) for u, m in zip(units, masks, strict=True)]
+    starts = [starting_values(unit, level, lambda subset, u=unit: load(subset, u.replicate)) for unit in units]
+    data, replicates = [load(subset, unit.replicate) for unit in units], [unit.replicate for unit in units]
+    keys = {"level": level, "replicates": replicates, "subset": subset, "first": starts[0][1]}
+    trained = train_together([values for values, _ in starts], masks, data, config, **keys)
+    later = [k for k in units[0].levels if k > level]
+    out = []
+    for unit, mask, d, t in zip(units, masks, data, trained, strict=True):
+        prunes = later and unit.source is None
+        next_mask = magnitude(t.weights, mask, config.schedule[later[0]]) if prunes else None
+        out.append(Played(level, mask, next_mask, t.weights, t.rows + _diagnosis(config, mask, d, t)))
+    return out
 
 
 def starting_values(unit, level, load):

@@ -133,21 +133,22 @@ def _drain(plan, ready, way, device, workers, progress):
         while (ready or flying) and not died:
             ready.sort(key=way.get)
             while ready and len(flying) < workers:
-                task = ready.pop()
+                tasks = _alike(ready, ready.pop(), device)
                 try:
-                    flying[pool.submit(run_level, *task, device)] = task
+                    flying[pool.submit(run_levels, tasks, device)] = tasks
                 except BrokenProcessPool:  # a worker died since
-                    died.append(task)
+                    died += tasks
             for future in wait(flying, return_when=FIRST_COMPLETED).done:
-                task = flying.pop(future)
+                tasks = flying.pop(future)
                 try:
-                    seconds, accuracy = future.result()
+                    results = future.result()
                 except BrokenProcessPool:
-                    died.append(task)
+                    died += tasks
                     continue
-                progress.finished(task, seconds, accuracy)
-                ready += plan.followers.get(task, ())
-        return ready, died + list(flying.values())
+                for task, (seconds, accuracy) in zip(tasks, results, strict=True):
+                    progress.finished(task, seconds, accuracy)
+                    ready += plan.followers.get(task, ())
+        return ready, died + [task for tasks in flying.values() for task in tasks]
     finally:
         _stop(pool)
 
@@ -172,8 +173,19 @@ def _start_worker(parent):
     torch.set_num_threads(1)
 
 
-def run_level(unit, level, device="cpu"):
-    """Train one level and keep it: (seconds, final test accuracy in percent).
+def run_levels(tasks, device="cpu"):
+    """Train a level of one unit, or of several in lockstep, and keep it.
+
+    Parameters
+    ----------
+    tasks : list of (Unit, int)
+        Alike but for the replicate.
+    device : {"cpu", "cuda"}
+
+    Returns
+    -------
+    list of (float, float)
+        Per task: seconds, and final test accuracy in percent.
 
     Raises
     ------
@@ -185,19 +197,24 @@ def run_level(unit, level, device="cpu"):
     from . import data, lottery, train
 
     started = time.monotonic()
-    config, before = unit.config, unit.needs(level)
-    mask = lottery.dense_mask(config.model)
-    if before:
-        mask = {k: torch.from_numpy(v) for k, v in store.find_level(*before).next_mask(config.model).items()}
+    units, level = [unit for unit, _ in tasks], tasks[0][1]
+    config, masks = units[0].config, []
+    for unit in units:
+        before = unit.needs(level)
+        mask = store.find_level(*before).next_mask(config.model) if before else None
+        masks.append({k: torch.from_numpy(v) for k, v in mask.items()} if mask else lottery.dense_mask(config.model))
     try:
-        played = lottery.play(unit, level, mask, lambda subset: data.split(config, subset, unit.replicate, device))
+        played = lottery.play_together(
+            units, level, masks, lambda subset, replicate: data.split(config, subset, replicate, device)
+        )
     except FloatingPointError as error:
-        raise FloatingPointError(f"{unit.key}: {error}") from None
-    seconds = time.monotonic() - started
+        raise FloatingPointError(f"{', '.join(unit.key for unit in units)}: {error}") from None
+    seconds = (time.monotonic() - started) / len(tasks)
     facts = {
         "seconds": round(seconds, 3),
         "device": device,
-        "engine": train.choose_engine(config, mask, device).__name__,
+        "engine": train.choose_engine(config, masks[0], device).__name__,
+        "in_lockstep": len(tasks),
         "preset": config.preset,
         "torch": torch.__version__,
         "code": store.code_version(),
@@ -205,10 +222,26 @@ def run_level(unit, level, device="cpu"):
     }
     if device == "cuda":
         facts["gpu"] = torch.cuda.get_device_name()
-    next_mask = played.next_mask and {k: v.numpy() for k, v in played.next_mask.items()}
-    store.save_level(unit, level, played.rows, next_mask, facts)
-    accuracies = [row[4] for row in played.rows if row[2:4] == ("test", "accuracy")]
-    return seconds, accuracies[-1]
+    out = []
+    for unit, p in zip(units, played, strict=True):
+        next_mask = p.next_mask and {k: v.numpy() for k, v in p.next_mask.items()}
+        store.save_level(unit, level, p.rows, next_mask, facts)
+        out.append((seconds, [row[4] for row in p.rows if row[2:4] == ("test", "accuracy")][-1]))
+    return out
+
+
+def _alike(ready, task, device):
+    """On a GPU, take out of `ready` what can be trained in lockstep with `task`: list of tasks, itself included."""
+    if device != "cuda":
+        return [task]
+
+    def kind(task):
+        unit, level = task
+        return unit.config, unit.arm, unit.subset, unit.start, unit.mask, level
+
+    together = [task, *(t for t in ready if kind(t) == kind(task))]
+    ready[:] = [t for t in ready if t not in together]
+    return together
 
 
 def resolve(device):

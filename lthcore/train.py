@@ -1,4 +1,4 @@
-"""Train one network under a mask: a tight loop over tensors, on the CPU or a GPU."""
+"""Train networks under masks: the loop over batches and evaluations, for one replicate or several in lockstep."""
 
 import math
 from typing import NamedTuple
@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from .config import draw_seed
+from .lockstep import CHUNK, Lockstep, optimizer
 from .models import build
-
-CHUNK = 500  # images evaluated at once: their activations stay in the cache
 
 
 class Trained(NamedTuple):
@@ -70,40 +69,66 @@ def train(values, mask, data, config, *, level, replicate, subset, first=0, last
     FloatingPointError
         If a loss is not finite; names the level and the step.
     """
+    keys = {"level": level, "replicates": [replicate], "subset": subset}
+    return train_together([values], [mask], [data], config, **keys, first=first, last=last)[0]
+
+
+def train_together(values, masks, data, config, *, level, replicates, subset, first=0, last=None):
+    """Train replicates of one arm in lockstep: as :func:`train`, with a list in place of each of the first three.
+
+    Returns
+    -------
+    list of Trained
+        One per replicate.
+    """
     torch.set_flush_denormal(True)  # moments that fade away must not slow the rest down
     try:
-        return _train(values, mask, data, config, level, replicate, subset, first, last)
+        return _train(values, masks, data, config, level, replicates, subset, first, last)
     finally:
         torch.set_flush_denormal(False)  # it holds for the whole process, which is not ours alone
 
 
-def _train(values, mask, data, config, level, replicate, subset, first, last):
-    labels = data.train[1]
-    epoch_steps, total = steps_per_epoch(config, len(labels)), total_steps(config, len(labels))
+def _train(values, masks, data, config, level, replicates, subset, first, last):
+    images, device = data[0].trained_on, data[0].train[1].device
+    epoch_steps, total = steps_per_epoch(config, images), total_steps(config, images)
     last = total if last is None else last
-    at_validation, at_test = evaluation_steps(config, len(labels))
+    at_validation, at_test = evaluation_steps(config, images)
     stops = sorted(
         {first, last} | {s for s in at_validation | at_test | set(range(0, last, epoch_steps)) if first < s < last}
     )
-    engine = choose_engine(config, mask, labels.device)(values, mask, data, config)
+    kind = choose_engine(config, masks[0], device)
+    if kind is Lockstep or len(values) > 1:
+        engine = Lockstep(values, masks, data, config)
+    else:
+        engine = _Alone(kind(values[0], masks[0], data[0], config))
     watch = _Watch(engine, data, epoch_steps, level)
     for step, stop in zip(stops, [*stops[1:], last], strict=True):
+        if step == first or step % epoch_steps == 0:
+            watch.check()  # once an epoch: on a GPU it waits for what has been launched
+            order = _orders(data, config.seed, replicates, subset, level, step // epoch_steps)
         watch.look(step, step in at_validation or step == last, step in at_test or step == last)
         if step == last:
             break
-        if step == first or step % epoch_steps == 0:
-            seed = draw_seed(config.seed, "order", replicate, subset, level, step // epoch_steps)
-            order = torch.from_numpy(np.random.default_rng(seed).permutation(len(labels))).to(labels.device)
         at = step % epoch_steps
-        losses = engine.advance(order[at * config.batch_size : (at + stop - step) * config.batch_size])
-        watch.check(losses, step)
-    return watch.finish(last)
+        losses = engine.advance(order[:, at * config.batch_size : (at + stop - step) * config.batch_size])
+        watch.unchecked.append((step, "training loss", losses))
+    return watch.finish()
+
+
+def _orders(data, seed, replicates, subset, level, epoch):
+    """Places of the training images in the order in which this epoch goes through them: (R, n) int64."""
+    out = []
+    for d, replicate in zip(data, replicates, strict=True):
+        random = np.random.default_rng(draw_seed(seed, "order", replicate, subset, level, epoch))
+        order = torch.from_numpy(random.permutation(d.trained_on)).to(d.train[1].device)
+        out.append(order if d.chosen is None else d.chosen[order])
+    return torch.stack(out)
 
 
 def choose_engine(config, mask, device):
     """The class that trains under this mask on this device; decided by model, density and device alone."""
     if torch.device(device).type != "cpu":
-        return Dense
+        return Lockstep
     from .sparse import Full, Sparse  # here, so that numba is imported only where it is used
 
     density = sum(int(m.sum()) for m in mask.values()) / sum(m.numel() for m in mask.values())
@@ -111,7 +136,7 @@ def choose_engine(config, mask, device):
 
 
 class Dense:
-    """Plain torch, on any device: the reference for every faster engine.
+    """Plain torch on the CPU, one network: the reference for every faster engine.
 
     Parameters
     ----------
@@ -121,20 +146,13 @@ class Dense:
 
     def __init__(self, values, mask, data, config):
         self.images, self.labels = data.train
-        device = self.labels.device
-        self.net, self.batch_size = build(config.model, config.activation, config.pool, device), config.batch_size
-        if device.type == "cpu":
-            self.net = self.net.to(memory_format=torch.channels_last)  # convolutions take a third less time
-        else:
-            torch.backends.cudnn.deterministic = True
+        self.net, self.batch_size = build(config.model, config.activation, config.pool), config.batch_size
+        self.net = self.net.to(memory_format=torch.channels_last)  # convolutions take a third less time
         self.restore(
             {name: v * mask[name.split(".")[0]] if name.endswith("weight") else v for name, v in values.items()}
         )
-        self.masked = [(self.net.get_submodule(name).weight, m.to(device)) for name, m in mask.items() if not m.all()]
-        rule, extra = (
-            (torch.optim.Adam, {}) if config.optimizer == "adam" else (torch.optim.SGD, {"momentum": config.momentum})
-        )
-        self.optimizer = rule(self.net.parameters(), lr=config.lr, fused=True, **extra)
+        self.masked = [(self.net.get_submodule(name).weight, m) for name, m in mask.items() if not m.all()]
+        self.optimizer = optimizer(self.net.parameters(), config)
 
     def advance(self, order):
         """One step per batch of `order`, (n,) indices of training images: losses, (steps,) Tensor."""
@@ -146,7 +164,7 @@ class Dense:
             for weight, kept in self.masked:
                 weight.grad.mul_(kept)  # no gradient, no moment, no step: a pruned weight stays exactly 0
             self.optimizer.step()
-            losses.append(loss.detach())  # looked at later: no synchronisation with the device in between
+            losses.append(loss.detach())
         return torch.stack(losses)
 
     def logits(self, images):
@@ -163,45 +181,84 @@ class Dense:
         self.net.load_state_dict(values)
 
 
+class _Alone:
+    """One engine, with the leading axis of replicates that `Lockstep` has."""
+
+    def __init__(self, engine):
+        self.engine = engine
+
+    def advance(self, order):
+        return self.engine.advance(order[0])[:, None]
+
+    def logits(self, images):
+        return self.engine.logits(images[0])[None]
+
+    def values(self):
+        return {name: v[None] for name, v in self.engine.values().items()}
+
+    def restore(self, values):
+        self.engine.restore({name: v[0] for name, v in values.items()})
+
+
 class _Watch:
-    """Evaluates while the engine trains, and remembers where the validation loss was least."""
+    """Evaluates while the engine trains, and remembers where each replicate's validation loss was least."""
 
     def __init__(self, engine, data, epoch_steps, level):
-        self.engine, self.data, self.epoch_steps, self.level = engine, data, epoch_steps, level
-        self.rows, self.best, self.logits = [], None, None
+        self.engine, self.epoch_steps, self.level = engine, epoch_steps, level
+        self.parts = {
+            split: tuple(x[0][None] if len(x) == 1 else torch.stack(x) for x in zip(*parts, strict=True))
+            for split in ("validation", "test")
+            if all(parts := [getattr(d, split) for d in data])
+        }
+        self.seen, self.unchecked, self.best = [], [], None
 
     def look(self, step, validation, test):
-        if validation and self.data.validation:
-            loss = self._note(step, "validation", self.data.validation)
-            if self.best is None or loss < self.best[0]:
-                self.best = loss, step, self.engine.values()
+        if validation and "validation" in self.parts:
+            self._remember(step, self._note(step, "validation"))
         if test:
-            self._note(step, "test", self.data.test)
+            self._note(step, "test")
 
-    def _note(self, step, split, part, prefix=""):
-        images, labels = part
-        self.logits = self.engine.logits(images)
-        loss = F.cross_entropy(self.logits.double(), labels).item()
-        accuracy = 100 * (self.logits.argmax(1) == labels).double().mean().item()
-        self._refuse(step, f"{split} loss", loss)
-        epoch = step / self.epoch_steps
-        self.rows += [(step, epoch, split, f"{prefix}loss", loss), (step, epoch, split, f"{prefix}accuracy", accuracy)]
+    def _note(self, step, split, prefix=""):
+        images, labels = self.parts[split]
+        self.logits = self.engine.logits(images)  # (R, N, 10)
+        loss = F.cross_entropy(self.logits.double().flatten(0, 1), labels.flatten(), reduction="none")
+        loss = loss.view(labels.shape).mean(1)
+        accuracy = 100 * (self.logits.argmax(2) == labels).double().mean(1)
+        self.unchecked.append((step, f"{split} loss", loss[None]))
+        self.seen.append((step, split, prefix, torch.stack([loss, accuracy])))
         return loss
 
-    def _refuse(self, step, what, loss):
-        if not math.isfinite(loss):
-            raise FloatingPointError(f"level {self.level}, step {step}: the {what} is {loss}")
+    def _remember(self, step, loss):
+        now = {"loss": loss, "step": torch.full_like(loss, step)}
+        if self.best is None:
+            self.best = now | self.engine.values()
+            return
+        better = loss < self.best["loss"]
+        if loss.device.type == "cpu" and not better.any():  # on a GPU, to ask would be to wait
+            return
+        for name, new in (now | self.engine.values()).items():
+            self.best[name] = torch.where(better.view(-1, *[1] * (new.dim() - 1)), new, self.best[name])
 
-    def check(self, losses, first):
-        bad = (~losses.isfinite()).nonzero()
-        if len(bad):
-            self._refuse(first + int(bad[0]), "training loss", losses[bad[0]].item())
+    def check(self):
+        """Refuse, in the order of the steps, a loss that is not finite."""
+        for first, what, losses in self.unchecked:
+            if len(bad := (~losses.isfinite()).nonzero()):
+                step, loss = first + int(bad[0, 0]), losses[tuple(bad[0])].item()
+                raise FloatingPointError(f"level {self.level}, step {step}: the {what} is {loss}")
+        self.unchecked = []
 
-    def finish(self, last):
+    def finish(self):
+        self.check()
         logits, weights = self.logits.cpu(), {name: v.cpu() for name, v in self.engine.values().items()}
-        rows = self.rows
         if self.best:
-            _, step, values = self.best
-            self.engine.restore(values)
-            self._note(step, "test", self.data.test, prefix="early_")  # at the step of minimum validation loss
-        return Trained(weights, rows, logits)
+            early = self.best.pop("step").tolist()
+            del self.best["loss"]
+            self.engine.restore(self.best)
+            self._note(None, "test", prefix="early_")  # at the step of minimum validation loss
+        rows = [[] for _ in logits]
+        for step, split, prefix, values in self.seen:
+            for r, (loss, accuracy) in enumerate(values.t().tolist()):
+                at = int(early[r]) if step is None else step
+                named = (f"{prefix}loss", loss), (f"{prefix}accuracy", accuracy)
+                rows[r] += [(at, at / self.epoch_steps, split, *pair) for pair in named]
+        return [Trained({n: v[r] for n, v in weights.items()}, rows[r], logits[r]) for r in range(len(logits))]

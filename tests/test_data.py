@@ -159,12 +159,23 @@ def test_the_recipe_does_not_change_the_split(monkeypatch, real):
     assert len(calls) == len(changes)
 
 
+def parts(split):
+    """What is trained on, validated on and tested on: three pairs of images and labels."""
+    return tuple(part[split.chosen] for part in split.train), split.validation, split.test
+
+
+def test_subsets_and_replicates_share_the_training_images(real):
+    config = configure("task1", "smoke")
+    one, other = (data.split(config, subset, r) for subset, r in (("half1", 0), ("half2", 3)))
+    assert one.train[0] is other.train[0] and len(one.train[1]) == 60_000
+
+
 def test_a_split_holds_the_images_of_its_indices(real, labels):
     config = configure("task2", "smoke", validation=0.25)
     split = data.split.__wrapped__(config, "labels5-9", 1)
     chosen = cut(labels, "labels5-9", 0.25, experiment="task2", replicate=1)
     assert len(split.test[1]) == 1000  # test_images of smoke
-    for (images, names), rows, part in zip(split, chosen, ("train", "train", "t10k"), strict=True):
+    for (images, names), rows, part in zip(parts(split), chosen, ("train", "train", "t10k"), strict=True):
         pixels, all_names = (read_idx(real / f"{part}-{kind}") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"))
         rows = rows[: len(names)]
         assert names.dtype == torch.int64
@@ -178,7 +189,7 @@ def test_without_validation_everything_is_trained_on(real):
     config = configure("task2", validation=0)
     split = data.split.__wrapped__(config, "labels0-4", 0)
     assert split.validation is None
-    assert len(split.train[1]) == 30_596
+    assert split.trained_on == len(parts(split)[0][1]) == 30_596
     assert data.sizes(config, "labels0-4") == (30_596, 0, 5_139)
 
 
@@ -186,7 +197,7 @@ def test_without_validation_everything_is_trained_on(real):
 def test_sizes_are_those_of_the_split(real, preset):
     config = configure("task1", preset)
     split = data.split.__wrapped__(config, "half2", 0)
-    assert data.sizes(config, "half2") == tuple(len(part[1]) for part in split)
+    assert data.sizes(config, "half2") == tuple(len(part[1]) for part in parts(split))
 
 
 # ---- images ----------------------------------------------------------------------------------------------------------

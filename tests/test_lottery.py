@@ -83,7 +83,12 @@ def seen(monkeypatch):
             call["trained"] = trained = train(values, mask, data, config, **keys)
         return trained
 
+    def together(values, masks, data, config, *, replicates, **keys):
+        each = zip(values, masks, data, replicates, strict=True)
+        return [training(v, m, d, config, replicate=r, **keys) for v, m, d, r in each]
+
     monkeypatch.setattr(lottery, "train", training)
+    monkeypatch.setattr(lottery, "train_together", together)
     return calls
 
 

@@ -36,7 +36,7 @@ def studies(tmp_path_factory):
             s = experiments.study(name, "smoke", overrides=TINY)
             for unit in sorted(s.units, key=lambda u: u.source is not None):  # chains first
                 for level in unit.levels:
-                    sweep.run_level(unit, level)
+                    sweep.run_levels([(unit, level)])
             found[name] = s, experiments.finished(s)
         yield found
     plt.close("all")

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from lthcore.config import ARCHITECTURES, Config
+from lthcore.lockstep import Lockstep
 from lthcore.models import build, initial
 from lthcore.sparse import Full, Sparse, _tanh32
 from lthcore.train import Dense, choose_engine
@@ -199,6 +200,6 @@ def test_choice():
     for model in ARCHITECTURES:
         config = settings(model)
         assert choose_engine(config, draw_mask(model, 0.01), torch.device("cpu")) is Sparse
-        assert choose_engine(config, draw_mask(model, 0.01), torch.device("cuda")) is Dense
+        assert choose_engine(config, draw_mask(model, 0.01), torch.device("cuda")) is Lockstep
     assert choose_engine(settings("mlp"), draw_mask("mlp", "dense"), torch.device("cpu")) is Full
     assert choose_engine(settings("lenet5"), draw_mask("lenet5", "dense"), torch.device("cpu")) is Sparse

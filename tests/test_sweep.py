@@ -225,7 +225,7 @@ def test_a_loss_that_is_no_number_stops_the_run_in_one_line(fresh):
 class FakePool:
     """Stands in for the process pool: "trains" at once, or dies when told to; remembers the order."""
 
-    started, finished, dies, refuses, most = [], set(), {}, {}, 0
+    started, groups, finished, dies, refuses, most = [], [], set(), {}, {}, 0
 
     def __init__(self, workers, **_):
         FakePool.most, self._processes = workers, None
@@ -233,19 +233,22 @@ class FakePool:
     def shutdown(self, **_):
         pass
 
-    def submit(self, function, unit, level, device):
-        future, task = Future(), (unit, level)
-        if FakePool.refuses.get(task, 0) > 0:  # a worker died since; the pool takes nothing any more
-            FakePool.refuses[task] -= 1
+    def submit(self, function, tasks, device):
+        future, together = Future(), set(tasks)
+        if any(FakePool.refuses.get(task, 0) > 0 for task in tasks):  # a worker died since; it takes nothing any more
+            FakePool.refuses = {task: n - (task in together) for task, n in FakePool.refuses.items()}
             raise BrokenProcessPool
-        assert unit.needs(level) is None or unit.needs(level) in FakePool.finished, "started before its mask was there"
-        FakePool.started.append(task)
-        if FakePool.dies.get(task, 0) > 0:
-            FakePool.dies[task] -= 1
+        for unit, level in tasks:
+            before = unit.needs(level)
+            assert before is None or before in FakePool.finished, "started before its mask was there"
+        FakePool.started += tasks
+        FakePool.groups.append(tasks)
+        if any(FakePool.dies.get(task, 0) > 0 for task in tasks):
+            FakePool.dies = {task: n - (task in together) for task, n in FakePool.dies.items()}
             future.set_exception(BrokenProcessPool())
         else:
-            FakePool.finished.add(task)
-            future.set_result((1.0, 97.0))
+            FakePool.finished |= together
+            future.set_result([(1.0, 97.0)] * len(tasks))
         return future
 
 
@@ -255,7 +258,7 @@ SECONDS = {"ticket": 2.0, "ticket_spared": 1.0, "random_mask": 5.0, "random_rein
 @pytest.fixture
 def queue(fresh, monkeypatch):
     """The sweep with that pool, and a second per level or what SECONDS says."""
-    for name, value in {"started": [], "finished": set(), "dies": {}, "refuses": {}}.items():
+    for name, value in {"started": [], "groups": [], "finished": set(), "dies": {}, "refuses": {}}.items():
         monkeypatch.setattr(FakePool, name, value)
     monkeypatch.setattr(sweep, "ProcessPoolExecutor", FakePool)
     monkeypatch.setattr(sweep, "_prepare_data", lambda: None)
@@ -277,6 +280,19 @@ def test_every_level_is_trained_once_and_never_before_its_mask(queue, experiment
     sweep.run(units[::-1], "cpu", workers, say=lambda line: None)  # in whatever order they come
     assert len(queue.started) == len(set(queue.started)) and set(queue.started) == tasks_of(units)
     assert queue.most == workers
+
+
+def test_on_a_gpu_the_replicates_of_an_arm_go_together(queue, monkeypatch):
+    monkeypatch.setattr(sweep, "resolve", lambda device: device)
+    units = experiments.study("task2", "smoke", replicates=3).units
+    sweep.run(units, "cuda", 1, say=lambda line: None)
+    assert len(queue.started) == len(set(queue.started)) and set(queue.started) == tasks_of(units)
+    for group in queue.groups:
+        assert sorted(unit.replicate for unit, _ in group) == [0, 1, 2]
+        assert len({(unit.arm, unit.subset, level) for unit, level in group}) == 1
+    queue.groups.clear()
+    sweep.run(experiments.study("task2", "smoke", replicates=3, seed=1).units, "cpu", 1, say=lambda line: None)
+    assert {len(group) for group in queue.groups} == {1}
 
 
 def way_of(task, tasks):

@@ -1,0 +1,160 @@
+"""Train replicates in lockstep: the same step for all of them, with a leading axis R; made for a GPU.
+
+These networks are so small that a GPU spends its time on being told what to do. So replicates share every
+launch, and the whole step is recorded once, as a CUDA graph, and launched as one.
+"""
+
+import warnings
+
+import torch
+import torch.nn.functional as F
+from torch.func import functional_call, vmap
+
+from .models import build
+
+CHUNK = 500  # images evaluated at once: on a CPU their activations stay in the cache
+
+
+def optimizer(parameters, config, **options):
+    """The optimizer of the settings: Adam, or SGD with its momentum."""
+    if config.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=config.lr, fused=True, **options)
+    return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, fused=True)
+
+
+class Lockstep:
+    """Plain torch over R replicates of one arm.
+
+    Parameters
+    ----------
+    values : list of dict of str to Tensor
+        Each replicate's starting weights and biases.
+    masks : list of dict of str to bool Tensor
+    data : list of lthcore.data.Split
+        On the device to train on; all with the same `train`.
+    config : Config
+    record : callable or None
+        See :func:`record_graph`, which is used on a GPU.
+
+    Raises
+    ------
+    ValueError
+        If the replicates do not share their images.
+    """
+
+    def __init__(self, values, masks, data, config, record=None):
+        if any(d.train[0] is not data[0].train[0] for d in data):
+            raise ValueError("replicates in lockstep must share their training images")
+        self.images, self.labels = data[0].train
+        device = self.labels.device
+        self.net, self.batch_size = build(config.model, config.activation, config.pool, "meta"), config.batch_size
+        self.masks = {f"{name}.weight": torch.stack([m[name] for m in masks]).to(device) for name in masks[0]}
+        self.parameters = {name: torch.stack([v[name] for v in values]).to(device) for name in values[0]}
+        for name, kept in self.masks.items():
+            self.parameters[name] *= kept
+        for parameter in self.parameters.values():
+            parameter.requires_grad_()
+        on_gpu = device.type == "cuda"
+        if on_gpu:  # the same numbers in every run, and those of a CPU but for rounding
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = True, False
+        self.chunk = 10 * CHUNK if on_gpu else CHUNK
+        options = {"capturable": True} if on_gpu and config.optimizer == "adam" else {}
+        self.optimizer = optimizer(self.parameters.values(), config, **options)
+        record = record or (record_graph if on_gpu else None)
+        self.replay = self._checked(record) if record else None
+
+    def _step(self, batch):
+        """One optimizer step on (R, B) places of training images: losses (R,)."""
+        logits, labels = self._forward(self.images[batch]), self.labels[batch]
+        losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(batch.shape).mean(1)
+        gradients = torch.autograd.grad(losses.sum(), list(self.parameters.values()))
+        for (name, parameter), gradient in zip(self.parameters.items(), gradients, strict=True):
+            # no gradient, no moment, no step: a pruned weight stays exactly 0
+            gradient = gradient.contiguous()  # a fused optimizer reads it as the parameter lies
+            parameter.grad = gradient.mul_(self.masks[name]) if name in self.masks else gradient
+        self.optimizer.step()
+        return losses.detach()
+
+    def _forward(self, images):
+        return vmap(lambda values, x: functional_call(self.net, values, (x,)))(self.parameters, images)
+
+    def _checked(self, record):
+        """The recorded step, if its first steps equal the plain ones to the last bit, else None; nothing has moved."""
+        start = self.values()
+        places = torch.arange(3 * len(start["head.bias"]) * self.batch_size, device=self.labels.device)
+        batches = (places % len(self.labels)).view(3, -1, self.batch_size)
+        replay = record(self._step, batches[0])
+        seen = []
+        for step in (self._step, replay):
+            self._begin(start)
+            seen.append([torch.stack([step(batch) for batch in batches]), *self.values().values()])
+        self._begin(start)
+        if all(torch.equal(a, b) for a, b in zip(*seen, strict=True)):
+            return replay
+        warnings.warn("the recorded step does not equal the plain one here: plain steps are used", stacklevel=2)
+        return None
+
+    def _begin(self, values):
+        """As before the first step: these values, and an optimizer that has seen nothing."""
+        self.restore(values)
+        for state in self.optimizer.state.values():
+            for moment in state.values():
+                if moment is not None:
+                    moment.zero_()
+
+    def advance(self, order):
+        """One step per batch of `order`, (R, n) places of training images: losses, (steps, R) Tensor."""
+        return torch.stack(
+            [
+                (self.replay if self.replay and batch.shape[1] == self.batch_size else self._step)(batch)
+                for batch in order.split(self.batch_size, dim=1)  # the last one may be short
+            ]
+        )
+
+    def logits(self, images):
+        """Logits (R, N, 10) of images (R, N, 1, 28, 28)."""
+        with torch.no_grad():
+            return torch.cat([self._forward(x) for x in images.split(self.chunk, dim=1)], dim=1)
+
+    def values(self):
+        """Weights and biases as they are now, with a leading axis R: dict of str to Tensor, copies."""
+        return {name: value.detach().clone() for name, value in self.parameters.items()}
+
+    def restore(self, values):
+        """Put these values in place of the present ones; the optimizer's moments stay."""
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.copy_(values[name])
+
+
+def record_graph(step, batch):
+    """Record `step` as a CUDA graph.
+
+    Parameters
+    ----------
+    step : callable
+        (R, B) places -> (R,) losses; allocates nothing that outlives it, and never waits for the device.
+    batch : (R, B) Tensor
+        An example.
+
+    Returns
+    -------
+    callable
+        The same step, launched as a whole.
+    """
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(3):  # first calls allocate and choose algorithms, which cannot be recorded
+            step(batch)
+    torch.cuda.current_stream().wait_stream(aside)
+    given, graph = batch.clone(), torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        losses = step(given)
+
+    def replay(batch):
+        given.copy_(batch)
+        graph.replay()
+        return losses.clone()
+
+    return replay
