@@ -33,11 +33,36 @@ FLAGS = ("reassoc", "contract", "nsz")
 ACTIVATIONS = {"identity": 0, "relu": 1, "tanh": 2}
 POOLS = {"none": 0, "avg": 1, "max": 2}
 GROUP = {"mlp": 64, "lenet5": 32}  # images worked on at once: long runs, but activations that stay in the cache
-CHUNK = 128  # images that `Full` evaluates at once
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # Adam's, as in torch
 
 # Places in arrays are unsigned: numba would test a signed one for "counted from the end" and not vectorise.
 U0, U1, U2, U8 = (np.uint64(i) for i in (0, 1, 2, 8))
+
+
+class Pixels(NamedTuple):
+    """Images as what differs from their background, which four fifths of MNIST's pixels are."""
+
+    background: float
+    starts: np.ndarray  # (images + 1,) uint64, where an image's pixels start
+    pixel: np.ndarray  # uint16, image after image
+    value: np.ndarray  # float
+
+
+class Wide(NamedTuple):
+    """The first layer of the MLP while many of its weights survive: by whole rows.
+
+    With x = background + d, where d is zero at most pixels, a unit's sum is background x (sum of its weights)
+    + a few rows of the transposed weights (pixel, unit), rows padded to whole vectors. The gradient likewise.
+    """
+
+    on: bool
+    width: np.uint64  # of a row: units, padded
+    kept: np.ndarray  # (784 * width,) float, 1 where a weight survives; empty where all do
+    base: np.ndarray  # (width,) what every image or pixel has in common
+    z: np.ndarray  # (image, unit) what goes into the activations, then its gradient
+    at: np.ndarray  # (785,) uint64, where a pixel's images start; these two:
+    image: np.ndarray  # uint32
+    strength: np.ndarray  # float
 
 
 class Layer(NamedTuple):
@@ -283,12 +308,9 @@ def _unpool(z, d, dy, e, n, run, activation, pool):
     for column in range(run // (n * U2)):
         i, c = d + column * U2 * n, e + column * n
         if pool == 1:
-            for j in range(n):
-                g = quarter * dy[c + j]
-                z[i + j] = g * _slope(z[i + j], activation, zero, one)
-                z[i + n + j] = g * _slope(z[i + n + j], activation, zero, one)
-                z[i + run + j] = g * _slope(z[i + run + j], activation, zero, one)
-                z[i + run + n + j] = g * _slope(z[i + run + n + j], activation, zero, one)
+            for k in (i, i + n, i + run, i + run + n):  # one after the other: four at once are not vectorised
+                for j in range(n):
+                    z[k + j] = quarter * dy[c + j] * _slope(z[k + j], activation, zero, one)
         else:
             for j in range(n):  # the first of the largest takes the gradient, as in torch
                 v0, v1, v2, v3, g = z[i + j], z[i + n + j], z[i + run + j], z[i + run + n + j], dy[c + j]
@@ -339,21 +361,108 @@ def _backward(layer, n, through):
 
 
 @compiled
+def _list(images, background, less, starts, pixel, value):
+    """Number of pixels that are not background; they are written down, less a number, where there is room."""
+    found = U0
+    for i in range(np.uint64(images.shape[0])):
+        for p in range(np.uint64(images.shape[1])):
+            if images[i, p] != background:
+                if pixel.size:
+                    pixel[found], value[found] = p, images[i, p] - less
+                found += U1
+        starts[i + U1] = found
+    return found
+
+
+LISTED = {}  # what has been listed last: a process trains level after level on the same images
+
+
+def list_pixels(images, background, less):
+    """:class:`Pixels` of images, (N, 784) array: those that differ from `background`, less a number."""
+    key = images.ctypes.data, images.shape, images.dtype.str, background, less
+    if key not in LISTED:
+        if len(LISTED) >= 16:
+            LISTED.clear()
+        starts, none = np.zeros(len(images) + 1, np.uint64), np.zeros(0, images.dtype)
+        room = int(_list(images, background, less, starts, none.astype(np.uint16), none))
+        pixels = Pixels(background, starts, np.zeros(room, np.uint16), np.zeros(room, images.dtype))
+        _list(images, background, less, *pixels[1:])
+        LISTED[key] = pixels, images  # the images as well: while they are kept, no others can take their place
+    return LISTED[key][0]
+
+
+@compiled
+def _forward_wide(wide, layer, pixels, chosen, n):
+    """From images to layer.z, (unit, image); the lanes beyond the chosen ones repeat the first one."""
+    base, z, weight, width = wide.base, wide.z, layer.weight, wide.width
+    units, count = np.uint64(layer.bias.size), np.uint64(chosen.size)
+    base[:] = 0
+    for p in range(U0, np.uint64(weight.size), width):
+        for j in range(width):
+            base[j] += weight[p + j]
+    for j in range(units):
+        base[j] = layer.bias[j] + pixels.background * base[j]
+    for lane in range(count):
+        image, d = np.uint64(chosen[lane]), lane * width
+        for j in range(width):
+            z[d + j] = base[j]
+        first, last = pixels.starts[image], pixels.starts[image + U1]
+        _combine(z, d, weight, U0, pixels.pixel, pixels.value, first, last, width, width)
+    for unit in range(units):
+        for lane in range(n):
+            layer.z[unit * n + lane] = z[(lane if lane < count else U0) * width + unit]
+    _activate(layer.z, U0, units * n, layer.activation)
+
+
+@compiled
+def _backward_wide(wide, layer, pixels, chosen, n, again):
+    """From layer.z, the gradient of what went into the activations, to the weights' gradient; `again`: add to it."""
+    base, z, at, gradient, width = wide.base, wide.z, wide.at, layer.weight_gradient, wide.width
+    units, count = np.uint64(layer.bias.size), np.uint64(chosen.size)
+    for unit in range(units):
+        base[unit] = 0
+        for lane in range(count):
+            z[lane * width + unit] = layer.z[unit * n + lane]
+            base[unit] += layer.z[unit * n + lane]
+        base[unit] *= pixels.background
+    at[:] = 0  # pixel -> images, by counting
+    for i in chosen:
+        for t in range(pixels.starts[np.uint64(i)], pixels.starts[np.uint64(i) + U1]):
+            at[np.uint64(pixels.pixel[t])] += U1
+    for p in range(U1, np.uint64(at.size)):
+        at[p] += at[p - U1]
+    for lane in range(count):
+        i = np.uint64(chosen[lane])
+        for t in range(pixels.starts[i], pixels.starts[i + U1]):
+            p = np.uint64(pixels.pixel[t])
+            at[p] -= U1
+            wide.image[at[p]], wide.strength[at[p]] = lane, pixels.value[t]
+    for p in range(np.uint64(at.size) - U1):
+        d = p * width
+        for j in range(width):
+            gradient[d + j] = gradient[d + j] + base[j] if again else base[j]
+        _combine(gradient, d, z, U0, wide.image, wide.strength, at[p], at[p + U1], width, width)
+        if wide.kept.size:
+            for j in range(width):
+                gradient[d + j] *= wide.kept[d + j]  # no gradient, no moment, no step: it stays exactly 0
+
+
+@compiled
 def _lanes(count):
-    """Runs as long as these take are fastest: 8, 32 or 64 images, the last of them repeated (see `_combine`)."""
+    """Runs as long as these take are fastest: 8, 32 or 64 images, the last of them blank (see `_combine`)."""
     return U8 if count <= 8 else np.uint64(32) if count <= 32 else np.uint64((count + 63) // 64 * 64)
 
 
 @compiled
-def _gather(x, border, images, chosen, pixels, places, count, n):
-    """Write the chosen images to `x`, (place, n); the lanes beyond `count` repeat the first image."""
-    if border:
-        x[:] = 0  # its place depends on n
-    for p in range(pixels.size):
-        pixel, place = pixels[p], places[p] * n
+def _scatter(x, pixels, chosen, blank, row, n):
+    """Write the chosen images to `x`, (row, n); the lanes beyond them are blank."""
+    for r in range(blank.size):
         for lane in range(n):
-            image = np.uint64(chosen[lane if lane < count else U0])
-            x[place + lane] = images[image, pixel]
+            x[r * n + lane] = blank[r]
+    for lane in range(chosen.size):
+        image = np.uint64(chosen[lane])
+        for t in range(pixels.starts[image], pixels.starts[image + U1]):
+            x[np.uint64(row[pixels.pixel[t]]) * n + lane] = pixels.value[t]
 
 
 @compiled
@@ -377,12 +486,23 @@ def _entropy(z, labels, chosen, count, n, scale):
 
 
 @compiled
-def _advance(layers, images, labels, order, batch, group, pixels, places, parameters, rule, lr, momentum, done):
+def _forward_all(layers, wide, pixels, part, blank, row, n):
+    if wide.on:
+        _forward_wide(wide, layers[0], pixels, part, n)
+    else:
+        _scatter(layers[0].x, pixels, part, blank, row, n)
+        _forward(layers[0], n)
+    for k in range(1, len(layers)):
+        _forward(layers[k], n)
+
+
+@compiled
+def _advance(layers, wide, pixels, labels, order, batch, group, blank, row, parameters, rule, lr, momentum, done):
     """Train on `order`, a batch after the other: losses (steps,) float64."""
     gradient, losses = parameters[1], np.zeros((order.size + batch - 1) // batch)
     for step in range(losses.size):
         chosen = order[step * batch : (step + 1) * batch]
-        gradient[:] = 0
+        gradient[layers[0].weight.size if wide.on else 0 :] = 0
         for k in range(1, len(layers)):
             layer = layers[k]
             for t in range(layer.back.size):
@@ -391,12 +511,12 @@ def _advance(layers, images, labels, order, batch, group, pixels, places, parame
         for i in range(groups):
             part = chosen[i * chosen.size // groups : (i + 1) * chosen.size // groups]
             count, n = np.uint64(part.size), _lanes(part.size)
-            _gather(layers[0].x, layers[0].kernel > U1, images, part, pixels, places, count, n)
-            for k in range(len(layers)):
-                _forward(layers[k], n)
+            _forward_all(layers, wide, pixels, part, blank, row, n)
             losses[step] += _entropy(layers[-1].z, labels, part, count, n, 1 / chosen.size)
             for k in range(len(layers) - 1, -1, -1):
                 _backward(layers[k], n, k > 0)
+            if wide.on:
+                _backward_wide(wide, layers[0], pixels, part, n, i > 0)
         losses[step] /= chosen.size
         _update(parameters, rule, lr, momentum, done + step + 1)
     return losses
@@ -414,13 +534,13 @@ def _update(parameters, rule, lr, momentum, step):
 @compiled
 def _adam(value, gradient, m, v, lr, step):
     kind = value.dtype.type
-    rate, root, eps = kind(lr / (1 - BETA1**step)), kind(math.sqrt(1 - BETA2**step)), kind(EPS)
+    rate, scale, eps = kind(lr / (1 - BETA1**step)), kind(1 / math.sqrt(1 - BETA2**step)), kind(EPS)
     b1, c1, b2, c2 = kind(BETA1), kind(1 - BETA1), kind(BETA2), kind(1 - BETA2)
     for j in range(value.size):
         g = gradient[j]
         m[j] = b1 * m[j] + c1 * g
         v[j] = b2 * v[j] + c2 * g * g
-        value[j] -= rate * m[j] / (np.sqrt(v[j]) / root + eps)
+        value[j] -= rate * m[j] / (np.sqrt(v[j]) * scale + eps)
 
 
 @compiled
@@ -432,26 +552,12 @@ def _descend(value, gradient, m, lr, momentum):
 
 
 @compiled
-def _deactivate(d, a, kind, bias_gradient):
-    """Gradients `d`, (units, n), of activations `a` become those of what went into them; their sums are the biases'."""
-    zero, one = a.dtype.type(0), a.dtype.type(1)
-    for unit in range(bias_gradient.size):
-        total = zero
-        for j in range(d.shape[1]):
-            d[unit, j] *= _slope(a[unit, j], kind, zero, one)
-            total += d[unit, j]
-        bias_gradient[unit] = total
-
-
-@compiled
-def _logits(layers, images, group, pixels, places, out):
-    chosen = np.arange(images.shape[0])
+def _logits(layers, wide, pixels, group, blank, row, out):
+    chosen = np.arange(out.shape[0])
     for first in range(0, chosen.size, group):
         part = chosen[first : first + group]
         count, n = np.uint64(part.size), _lanes(part.size)
-        _gather(layers[0].x, layers[0].kernel > U1, images, part, pixels, places, count, n)
-        for k in range(len(layers)):
-            _forward(layers[k], n)
+        _forward_all(layers, wide, pixels, part, blank, row, n)
         z = layers[-1].z
         for lane in range(count):
             for c in range(U0, np.uint64(CLASSES)):
@@ -477,6 +583,8 @@ class Sparse:
     config : Config
     """
 
+    WIDE = 0.28  # density of the MLP's first layer above which it is trained by whole rows; measured
+
     def __init__(self, values, mask, data, config):
         self.images, self.labels = data.train[0].numpy().reshape(-1, 784), data.train[1].numpy()
         self.config, self.done = config, 0
@@ -492,20 +600,45 @@ class Sparse:
         config, group = self.config, self.group
         architecture = ARCHITECTURES[config.model]
         names, shapes = list(architecture.weights), architecture.weights
+        self.names = names
         alive, taps, live = np.ones(CLASSES, bool), {}, {}
         for i, name in reversed(list(enumerate(names))):
             kept = self.mask[name].reshape(len(alive), -1) & alive[:, None]
             taps[name], live[name] = np.flatnonzero(kept), np.flatnonzero(alive).astype(np.uint64)
             alive = kept.any(0).reshape(shapes[names[i - 1]][0] if i else 1, -1).any(1)
-        self.places = {}  # parameter name -> its slice of self.parameters, its flat indices in the dense tensor
-        at = 0
+        first = self.mask[names[0]]
+        self.width = 0  # of a wide first layer's rows
+        if config.model == "mlp" and first.mean() > self.WIDE:
+            self.width, taps[names[0]] = -(-len(first) // LANES) * LANES, taps[names[0]][:0]
+            live[names[0]] = np.arange(len(first))
+        self.places = {}  # parameter name -> its place in self.parameters, its flat indices in the dense tensor
+        at, room = 0, {}
         for name in names:
             for key, index in ((f"{name}.weight", taps[name]), (f"{name}.bias", np.arange(shapes[name][0]))):
-                self.places[key] = slice(at, at + len(index)), index
-                at += len(index)
+                size = len(index)
+                place = np.arange(at, at + size)
+                if at == 0 and self.width:
+                    size, index = 784 * self.width, np.flatnonzero(first)
+                    place = index % 784 * self.width + index // 784  # transposed
+                room[key], self.places[key] = slice(at, at + size), (place, index)
+                at += size
         dtype = self.dense[f"{names[0]}.bias"].dtype
-        self.parameters = np.zeros((4, at), dtype)  # values, gradients, and the optimizer's two moments
-        layers, size = [], 28
+        # values, gradients, and the optimizer's two moments, each beginning at a cache line
+        self.parameters = _zeros(4 * (-(-at // 16) * 16), dtype).reshape(4, -1)
+        corner = self.images[0, 0]
+        self.background = corner if np.isfinite(corner) else self.images.dtype.type(0)
+        if config.model == "mlp":  # a row of x per pixel that a weight sees, and one for all the others
+            seen, self.row = np.unique(taps[names[0]] % 784), np.full(784, -1)
+            self.row[seen] = np.arange(len(seen))
+            self.row, self.blank = (
+                (self.row % (len(seen) + 1)).astype(np.uint32),
+                np.full(len(seen) + 1, self.background),
+            )
+        else:  # all of them, with a border of two
+            pixel = np.arange(784)
+            self.row, self.blank = ((pixel // 28 + 2) * 32 + pixel % 28 + 2).astype(np.uint32), np.zeros(1024, dtype)
+            self.blank[self.row] = self.background
+        layers, size, none = [], 28, np.zeros(0, dtype)
         for name in names:
             out, into, kernel = (*shapes[name], 1)[:3]
             size = (size if name == "conv1" else size - 4) if kernel > 1 else 1
@@ -514,20 +647,21 @@ class Sparse:
             activation = ACTIVATIONS["identity" if name == "head" else rule]
             unit, channel, row, column = np.unravel_index(taps[name], (out, into, kernel, kernel))
             wide = size + kernel - 1
+            offset = (channel * wide + row) * wide + column if layers or kernel > 1 else self.row[channel]
             back = np.lexsort((unit, row, column, channel))
             key = ((channel * kernel + column) * kernel + row)[back]
-            w, b = (self.places[f"{name}.{kind}"][0] for kind in ("weight", "bias"))
+            w, b = (room[f"{name}.{kind}"] for kind in ("weight", "bias"))
             if layers:
                 x, dx = layers[-1].y, layers[-1].dy
             else:
-                x, dx = _zeros(into * wide * wide * group, dtype), _zeros(0, dtype)
+                x, dx = _zeros(len(self.blank) * group, dtype), none
             z = _zeros(out * size * size * group, dtype)
             y = _zeros(len(z) // 4, dtype) if pool else z
             layers.append(
                 Layer(
-                    *(np.uint64(i) for i in (size, size, kernel, into)), activation, pool, live[name],
+                    *(np.uint64(i) for i in (size, size, kernel, into)), activation, pool, live[name].astype(np.uint64),
                     np.searchsorted(unit, np.arange(out + 1)).astype(np.uint64),
-                    ((channel * wide + row) * wide + column).astype(np.uint32),
+                    offset.astype(np.uint32),
                     np.searchsorted(key, np.arange(into * kernel * kernel + 1)).astype(np.uint64),
                     # counted from the tap's lowest row, so that it is not negative; _backward starts as much earlier
                     ((unit * size + kernel - 1 - row) * size)[back].astype(np.uint32),
@@ -539,18 +673,23 @@ class Sparse:
             if pool:
                 size //= 2
         self.layers = tuple(layers)
-        pixels = np.arange(784)
-        if layers[0].kernel > 1:
-            places = (pixels // 28 + 2) * 32 + pixels % 28 + 2
-        else:
-            places = pixels = np.unique(taps[names[0]] % 784)  # what no weight sees is not gathered
-        self.gather = pixels.astype(np.uint32), places.astype(np.uint32)
+        kept, rows = first.T if self.width and not first.all() else first[:0], group if self.width else 0
+        self.wide = Wide(
+            bool(self.width), np.uint64(self.width),
+            np.pad(kept, ((0, 0), (0, self.width - kept.shape[1]))).astype(dtype).reshape(-1) if len(kept) else none,
+            _zeros(self.width, dtype), _zeros(rows * self.width, dtype),
+            np.zeros(785, np.uint64), np.zeros(rows * 784, np.uint32), np.zeros(rows * 784, dtype),
+        )  # fmt: skip
+
+    def _pixels(self, images):
+        less = self.background if self.width else self.images.dtype.type(0)
+        return list_pixels(images.reshape(-1, 784), self.background, less)
 
     def advance(self, order):
         """One step per batch of `order`, (n,) indices of training images: losses, (steps,) Tensor."""
         losses = _advance(
-            self.layers, self.images, self.labels, order.numpy(), self.config.batch_size, self.group, *self.gather,
-            self.parameters, *self.rule, self.done,
+            self.layers, self.wide, self._pixels(self.images), self.labels, order.numpy(), self.config.batch_size,
+            self.group, self.blank, self.row, self.parameters, *self.rule, self.done,
         )  # fmt: skip
         self.done += len(losses)
         return torch.from_numpy(losses)
@@ -558,7 +697,7 @@ class Sparse:
     def logits(self, images):
         """Logits (N, 10) of images (N, 1, 28, 28)."""
         out = np.zeros((len(images), CLASSES), self.parameters.dtype)
-        _logits(self.layers, images.numpy().reshape(-1, 784), self.group, *self.gather, out)
+        _logits(self.layers, self.wide, self._pixels(images.numpy()), self.group, self.blank, self.row, out)
         return torch.from_numpy(out)
 
     def values(self):
@@ -574,62 +713,3 @@ class Sparse:
             value = values[name].detach().numpy()
             self.dense[name][...] = np.where(self.mask[layer], value, 0) if kind == "weight" else value
             self.parameters[0, place] = self.dense[name].reshape(-1)[index]
-
-
-class Full(Sparse):
-    """The MLP where little or nothing is pruned: the products are torch's, of whole matrices; the rest is compiled.
-
-    Parameters
-    ----------
-    values, mask, data, config
-        As for :class:`Sparse`.
-    """
-
-    def __init__(self, values, mask, data, config):
-        kept = {f"{name}.weight": m for name, m in mask.items()}
-        values = {name: v.where(kept[name], 0) if name in kept else v for name, v in values.items()}
-        super().__init__(values, {name: torch.ones_like(m) for name, m in mask.items()}, data, config)
-        shared = torch.from_numpy(self.parameters)
-        self.weights = [shared[0, self.places[f"{name}.weight"][0]].view(m.shape) for name, m in mask.items()]
-        self.gradients = [shared[1, self.places[f"{name}.weight"][0]].view(m.shape) for name, m in mask.items()]
-        self.biases = [shared[0, self.places[f"{name}.bias"][0], None] for name in mask]
-        self.masked = [(g, m) for g, m in zip(self.gradients, mask.values(), strict=True) if not m.all()]
-        self.buffers = {}  # number of images -> see _forward
-
-    def _forward(self, images, chosen):
-        """Input, activations and logits, each (units, n), of the chosen images; with room for their gradients."""
-        n = len(chosen)
-        if n not in self.buffers:
-            sizes = [784, *(layer.bias.size for layer in self.layers)]
-            self.buffers[n] = [[torch.zeros(size, n, dtype=self.biases[0].dtype) for size in sizes] for _ in range(2)]
-        a, gradients = self.buffers[n]
-        _gather(a[0].numpy().reshape(-1), False, images, chosen, *self.gather, np.uint64(n), np.uint64(n))
-        for k, layer in enumerate(self.layers):
-            torch.addmm(self.biases[k], self.weights[k], a[k], out=a[k + 1])
-            _activate(a[k + 1].numpy().reshape(-1), U0, np.uint64(a[k + 1].numel()), layer.activation)
-        return a, gradients
-
-    def advance(self, order):
-        """One step per batch of `order`, (n,) indices of training images: losses, (steps,) Tensor."""
-        c, losses = self.config, []
-        for batch in order.split(c.batch_size):
-            n, chosen = np.uint64(len(batch)), batch.numpy()
-            a, d = self._forward(self.images, chosen)
-            d[-1].copy_(a[-1])
-            losses.append(_entropy(d[-1].numpy().reshape(-1), self.labels, chosen, n, n, 1 / len(batch)) / len(batch))
-            for k in reversed(range(len(self.layers))):
-                _deactivate(d[k + 1].numpy(), a[k + 1].numpy(), self.layers[k].activation, self.layers[k].bias_gradient)
-                torch.mm(d[k + 1], a[k].t(), out=self.gradients[k])
-                if k:
-                    torch.mm(self.weights[k].t(), d[k + 1], out=d[k])
-            for gradient, kept in self.masked:
-                gradient.mul_(kept)  # no gradient, no moment, no step: a pruned weight stays exactly 0
-            self.done += 1
-            _update(self.parameters, *self.rule, self.done)
-        return torch.tensor(losses, dtype=torch.float64)
-
-    def logits(self, images):
-        """Logits (N, 10) of images (N, 1, 28, 28)."""
-        flat, chosen = images.numpy().reshape(-1, 784), np.arange(len(images))
-        parts = [chosen[i : i + CHUNK] for i in range(0, len(chosen), CHUNK)]
-        return torch.cat([self._forward(flat, part)[0][-1].t().clone() for part in parts])

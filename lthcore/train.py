@@ -126,13 +126,12 @@ def _orders(data, seed, replicates, subset, level, epoch):
 
 
 def choose_engine(config, mask, device):
-    """The class that trains under this mask on this device; decided by model, density and device alone."""
+    """The class that trains under this mask on this device: decided by nothing else."""
     if torch.device(device).type != "cpu":
         return Lockstep
-    from .sparse import Full, Sparse  # here, so that numba is imported only where it is used
+    from .sparse import Sparse  # here, so that numba is imported only where it is used
 
-    density = sum(int(m.sum()) for m in mask.values()) / sum(m.numel() for m in mask.values())
-    return Full if config.model == "mlp" and density > 0.85 else Sparse  # measured: whole products pay from there on
+    return Sparse
 
 
 class Dense:

@@ -10,14 +10,27 @@ import torch.nn.functional as F
 from lthcore.config import ARCHITECTURES, Config
 from lthcore.lockstep import Lockstep
 from lthcore.models import build, initial
-from lthcore.sparse import Full, Sparse, _tanh32
+from lthcore.sparse import Sparse, _tanh32
 from lthcore.train import Dense, choose_engine
+
+
+class Narrow(Sparse):
+    """The first layer by its surviving weights, whatever the density."""
+
+    WIDE = 1.0
+
+
+class Wide(Sparse):
+    """The MLP's first layer by whole rows, whatever the density."""
+
+    WIDE = -1.0
+
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 NETWORKS = [("mlp", "relu", "avg"), ("mlp", "tanh", "avg")]
 NETWORKS += [("lenet5", activation, pool) for activation in ("tanh", "relu") for pool in ("avg", "max")]
-ENGINES = [(Sparse, *network) for network in NETWORKS] + [(Full, *network) for network in NETWORKS[:2]]
-MODELS = [(Sparse, "mlp"), (Full, "mlp"), (Sparse, "lenet5")]
+ENGINES = [(Narrow, *network) for network in NETWORKS] + [(Wide, *network) for network in NETWORKS[:2]]
+MODELS = [(Narrow, "mlp"), (Wide, "mlp"), (Sparse, "lenet5")]
 MASKS = ["dense", 0.5, 0.05, 0.01, "empty row", "no inputs", "no outputs", "empty layer", "nothing"]
 
 
@@ -173,7 +186,7 @@ def test_divergence_is_seen(engine_class, model, activation, pool):
     )
 
 
-@pytest.mark.parametrize("engine_class", [Sparse, Full])
+@pytest.mark.parametrize("engine_class", [Narrow, Wide])
 def test_values_are_copies(engine_class):
     config, values = settings("mlp"), draw_values("mlp", torch.float32)
     given = {name: v.clone() for name, v in values.items()}
@@ -201,5 +214,6 @@ def test_choice():
         config = settings(model)
         assert choose_engine(config, draw_mask(model, 0.01), torch.device("cpu")) is Sparse
         assert choose_engine(config, draw_mask(model, 0.01), torch.device("cuda")) is Lockstep
-    assert choose_engine(settings("mlp"), draw_mask("mlp", "dense"), torch.device("cpu")) is Full
-    assert choose_engine(settings("lenet5"), draw_mask("lenet5", "dense"), torch.device("cpu")) is Sparse
+    for model, kind, wide in (("mlp", "dense", 1), ("mlp", 0.5, 1), ("mlp", 0.1, 0), ("lenet5", "dense", 0)):
+        engine = Sparse(draw_values(model, torch.float32), draw_mask(model, kind), draw_data(), settings(model))
+        assert bool(engine.width) == bool(wide)
