@@ -2,13 +2,14 @@
 
 import pytest
 import torch
+from reference import Dense
 
 from lthcore import lottery, train
 from lthcore.config import ARCHITECTURES, Unit, configure
 from lthcore.data import Split
 from lthcore.lockstep import Lockstep
 from lthcore.models import initial
-from lthcore.train import Dense, train_together
+from lthcore.train import train_together
 
 RULES = {
     "adam": {"optimizer": "adam"},

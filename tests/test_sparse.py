@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from reference import Dense
 
 from lthcore.config import ARCHITECTURES, Config
 from lthcore.lockstep import Lockstep
 from lthcore.models import build, initial
 from lthcore.sparse import Sparse, _tanh32
-from lthcore.train import Dense, choose_engine
+from lthcore.train import choose_engine
 
 
 class Narrow(Sparse):
