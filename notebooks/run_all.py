@@ -45,8 +45,9 @@ def parser():
         allow_abbrev=False,
     )
     p.add_argument(
-        "command", nargs="?", default="quick", choices=[*config.PRESETS, "test", "lab"],
-        help="quick (default, minutes), report (full schedule), smoke (seconds), test (all tests), lab (JupyterLab)",
+        "command", nargs="?", default="quick", choices=[*config.PRESETS, "test", "bench", "lab"],
+        help="quick (default, minutes), report (full schedule), smoke (seconds), test (all tests), "
+        "bench (how fast it is), lab (JupyterLab)",
     )  # fmt: skip
     only = sorted({job.experiment for job in JOBS} | {job.notebook for job in JOBS})
     p.add_argument(
@@ -83,9 +84,9 @@ def main(argv=None):
     """Run the command line; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     more = []
-    if arguments[:1] == ["test"]:  # the rest is pytest's, but for --dry-run
+    if arguments[:1] in (["test"], ["bench"]):  # the rest is pytest's, or the benchmark's, but for --dry-run
         arguments, more = (
-            ["test", *(a for a in arguments if a == "--dry-run")],
+            [arguments[0], *(a for a in arguments if a == "--dry-run")],
             [a for a in arguments[1:] if a != "--dry-run"],
         )
     options = parser().parse_args(arguments)
@@ -93,6 +94,8 @@ def main(argv=None):
     try:
         if options.command == "test":
             return _call([sys.executable, "-m", "pytest", *more], options.dry_run)
+        if options.command == "bench":
+            return _call([sys.executable, "tests/bench.py", *more], options.dry_run)
         if options.command == "lab":
             return _call(
                 [sys.executable, "-m", "jupyter", "lab", "--ip=127.0.0.1", str(ROOT / "notebooks")], options.dry_run
