@@ -22,7 +22,8 @@ import numpy as np
 from . import store
 from .config import Config
 
-DENSITIES = (0.001, 0.01, 0.05, 0.2, 0.3, 0.35, 1.0)  # at which step times are measured, for estimates
+DENSITIES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.28, 0.29, 0.5, 1.0)  # at which steps are timed, for estimates
+OVERHEAD = 0.2  # seconds that a level takes besides steps and evaluations: masks, rows, files
 RETRIES = 2  # times a level is tried again after its worker process died
 
 
@@ -33,9 +34,12 @@ class Plan:
     ----------
     units : list of Unit
         The chains that they borrow masks from are added by themselves.
+    device : {"cpu", "cuda"}
+        Where they would be trained, for estimates.
     """
 
-    def __init__(self, units):
+    def __init__(self, units, device="cpu"):
+        self.device = device
         self.units = list(dict.fromkeys([u.source for u in units if u.source] + list(units)))
         self.tasks = [(unit, level) for unit in self.units for level in unit.levels]
         self.found = {task: found for task in self.tasks if (found := store.find_level(*task))}
@@ -48,8 +52,8 @@ class Plan:
             self.followers.setdefault(before, []).append(task)
 
     def cost(self, task):
-        """Seconds that a level takes on one core of this machine, measured on a few steps of its kind."""
-        return seconds_per_level(*task)
+        """Seconds that a level takes on this machine, on one core or alone on the GPU, from a few steps of its kind."""
+        return seconds_per_level(*task, self.device)
 
     def way_behind(self):
         """Seconds of the longest chain of missing levels that begins at a task: dict, task -> float."""
@@ -103,7 +107,7 @@ def run(units, device="auto", workers=0, say=print):
     if not plan.missing:
         say(f"all {len(plan.tasks)} levels of {len(plan.units)} units found, nothing to train")
         return
-    device = resolve(device)
+    device = plan.device = resolve(device)  # only now, since it loads torch
     workers = workers or default_workers(device)
     _prepare_data()
     total, progress = plan.seconds(workers), _Progress(plan, workers, say)
@@ -268,22 +272,25 @@ def _prepare_data():
     data.fetch()
 
 
-def seconds_per_level(unit, level):
-    """Seconds for one level of this unit on one thread, from a few measured steps and evaluations."""
+def seconds_per_level(unit, level, device="cpu"):
+    """Seconds for one level of this unit on one thread, or alone on a GPU, from measured steps and evaluations."""
     from . import data, train
 
     config = unit.config
     kind = config.model, config.activation, config.pool, config.batch_size, config.optimizer, bool(config.momentum)
-    step, image = (float(np.interp(config.density(level), DENSITIES, times)) for times in _measure(*kind))
+    step, image = (float(np.interp(config.density(level), DENSITIES, times)) for times in _measure(*kind, device))
     n_train, n_validation, n_test = data.sizes(config, unit.subset)
     validation, test = train.evaluation_steps(config, n_train)
     evaluated = n_validation * len(validation) + n_test * (len(test) + 1)
-    return 0.1 + step * train.total_steps(config, n_train) + image * evaluated
+    return OVERHEAD + step * train.total_steps(config, n_train) + image * evaluated
 
 
 @lru_cache
-def _measure(model, activation, pool, batch_size, optimizer, momentum):
-    """Seconds of one optimizer step and of evaluating one image at each of ``DENSITIES``: two lists of float."""
+def _measure(model, activation, pool, batch_size, optimizer, momentum, device="cpu"):
+    """Seconds of one optimizer step and of evaluating one image at each of ``DENSITIES``: two lists of float.
+
+    On MNIST itself, in random order: fetching the images from memory is a good part of a sparse step.
+    """
     import torch
 
     from . import data, lottery, train
@@ -293,29 +300,32 @@ def _measure(model, activation, pool, batch_size, optimizer, momentum):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     random = torch.Generator().manual_seed(0)
-    images = torch.randn(max(500, batch_size), 1, 28, 28, generator=random)
-    labels = torch.arange(len(images)) % 10
-    few = data.Split((images, labels), None, (images, labels))
-    order = torch.arange(15 * batch_size) % len(images)
+    images, labels = data.mnist(device)["train"]
+    order = torch.randperm(len(images), generator=random)[: 15 * batch_size].to(device)
+    few = images[order[:500]]
     steps, evaluations = [], []
     for density in DENSITIES:
         mask = {k: torch.rand(m.shape, generator=random) < density for k, m in lottery.dense_mask(model).items()}
         values = lottery.initial(model, 0, "theta0", 0)
-        engine = train.choose_engine(config, mask, labels.device)(values, mask, few, config)
-        engine.advance(order)  # once, to load or compile it
-        engine.logits(images)
-        steps.append(_least(lambda: engine.advance(order)) / 15)  # noqa: B023
-        evaluations.append(_least(lambda: engine.logits(images)) / len(images))  # noqa: B023
+        engine = train.build_engine([values], [mask], [data.Split((images, labels), None, None)], config)
+        engine.advance(order[None])  # once, to load or compile it
+        engine.logits(few[None])
+        steps.append(_least(lambda: engine.advance(order[None]), device) / -(-len(order) // batch_size))  # noqa: B023
+        evaluations.append(_least(lambda: engine.logits(few[None]), device) / len(few))  # noqa: B023
     torch.set_num_threads(threads)
     return steps, evaluations
 
 
-def _least(call, times=3):
+def _least(call, device, times=3):
     """Seconds of the fastest of a few calls: what else the machine does can only add."""
+    import torch
+
     out = []
     for _ in range(times):
         started = time.perf_counter()
         call()
+        if device == "cuda":
+            torch.cuda.synchronize()
         out.append(time.perf_counter() - started)
     return min(out)
 

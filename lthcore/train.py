@@ -88,18 +88,14 @@ def train_together(values, masks, data, config, *, level, replicates, subset, fi
 
 
 def _train(values, masks, data, config, level, replicates, subset, first, last):
-    images, device = data[0].trained_on, data[0].train[1].device
+    images = data[0].trained_on
     epoch_steps, total = steps_per_epoch(config, images), total_steps(config, images)
     last = total if last is None else last
     at_validation, at_test = evaluation_steps(config, images)
     stops = sorted(
         {first, last} | {s for s in at_validation | at_test | set(range(0, last, epoch_steps)) if first < s < last}
     )
-    kind = choose_engine(config, masks[0], device)
-    if kind is Lockstep or len(values) > 1:
-        engine = Lockstep(values, masks, data, config)
-    else:
-        engine = _Alone(kind(values[0], masks[0], data[0], config))
+    engine = build_engine(values, masks, data, config)
     watch = _Watch(engine, data, epoch_steps, level)
     for step, stop in zip(stops, [*stops[1:], last], strict=True):
         if step == first or step % epoch_steps == 0:
@@ -112,6 +108,14 @@ def _train(values, masks, data, config, level, replicates, subset, first, last):
         losses = engine.advance(order[:, at * config.batch_size : (at + stop - step) * config.batch_size])
         watch.unchecked.append((step, "training loss", losses))
     return watch.finish()
+
+
+def build_engine(values, masks, data, config):
+    """What trains these replicates, with a leading axis for them; parameters as for :func:`train_together`."""
+    kind = choose_engine(config, masks[0], data[0].train[1].device)
+    if kind is Lockstep or len(values) > 1:
+        return Lockstep(values, masks, data, config)
+    return _Alone(kind(values[0], masks[0], data[0], config))
 
 
 def _orders(data, seed, replicates, subset, level, epoch):

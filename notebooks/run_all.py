@@ -242,8 +242,9 @@ def _say_how_long_report_takes(options, measured):
         print("the full schedule with 3 replicates: ./run_all.sh report; it says at its start how long that takes here")
         return
     given = {**parameters(options), "preset": "report", "replicates": 0, "overrides": {}}
-    plan = sweep.Plan([unit for s in experiments.every(**given) for unit in s.units])
-    workers = options.workers or sweep.default_workers(sweep.resolve(options.device))
+    device = sweep.resolve(options.device)
+    plan = sweep.Plan([unit for s in experiments.every(**given) for unit in s.units], device)
+    workers = options.workers or sweep.default_workers(device)
     print(f"the full schedule with 3 replicates, ./run_all.sh report: {sweep.duration(plan.seconds(workers))} here")
 
 
