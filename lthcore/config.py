@@ -263,7 +263,7 @@ def _preset(experiment, preset):
     if preset == "report":
         return {"replicates": 3, "controls": {"mlp": 2, "lenet5": 4}.get(experiment, 1)}
     if preset == "quick":
-        return {"replicates": 1, "controls": 4, "epochs": 2 if experiment == "task2" else 1}
+        return {"replicates": 3, "controls": 4, "epochs": 2 if experiment == "task2" else 1}
     deep = max(EXPERIMENTS[experiment]["rounds"], 15)  # past the head's collapse, in one shot
     scale = {"epochs": 1, "max_steps": 30, "test_images": 1000, "replicates": 1, "controls": 1}
     return {**scale, "rounds": deep, "levels": (0, 1, 2, deep)}

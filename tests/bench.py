@@ -237,6 +237,8 @@ def measure(repeats, steps, images, densities, say):
                 dense.setdefault("ours, dense", value)
                 table.add(model, "ours", 1e3 * value, "ms a step", density)
                 for name, other in dense.items():
+                    if other is value:
+                        continue
                     table.add(model, f"{name} / ours", other / value, "times", density)
     with tempfile.TemporaryDirectory() as root, ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
         (Path(root) / "MNIST").mkdir()
@@ -271,6 +273,7 @@ def draw(table, facts):
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
     import seaborn as sns
+    from matplotlib.ticker import FuncFormatter
 
     from lthcore.plots import density_axis
 
@@ -288,6 +291,7 @@ def draw(table, facts):
                 label = "dense matrix products alone" if name == "products alone" else f"{name}, masked gradients"
                 axis.axhline(found[0][5], color=colour, ls=("--", "-.", ":")[i], label=label)
         axis.set(yscale="log", ylabel="ms a step", title=NAMES[model])
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
         density_axis(axis)
         axis.legend(fontsize=8)
     n = next(table.rows())[4]

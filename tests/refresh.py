@@ -1,15 +1,19 @@
-"""Rewrite what is derived: badges and setup cells from pyproject's address, the README's table from the archive.
+"""Rewrite what is derived: badges and setup cells from pyproject's address, the README's tables from what was measured.
 
 Run ``python tests/refresh.py`` after changing ``[project.urls]`` or after a run of the preset ``report``;
 ``--check`` only says what is out of step (exit status 1).
 """
 
+import csv
+import json
+import os
 import re
 import sys
 import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+FIGURES = ROOT / "figures"
 
 
 def address():
@@ -34,6 +38,7 @@ def claims_table():
     """Markdown: a row per claim, from the finished levels of the preset ``report``."""
     from lthcore import experiments
 
+    os.environ["LTH_RUNS"] = os.devnull  # what is committed, not what this machine happens to have finished
     verdicts = experiments.verdicts(*experiments.every(preset="report"))
     lines = ["| claim of the report | notebook | figure | ours | verdict |", "|---|---|---|---|---|"]
     for _, rows in verdicts.groupby("claim", sort=False):
@@ -51,12 +56,50 @@ def claims_table():
     return "\n".join(lines)
 
 
+def speed_table():
+    """Markdown: what the benchmark measured last, from ``figures/speed.csv``."""
+    rows = {
+        tuple(row[k] for k in ("part", "what", "at")): row for row in csv.DictReader((FIGURES / "speed.csv").open())
+    }
+    facts = json.loads((FIGURES / "speed.json").read_text())
+
+    def number(*key, unit=""):
+        row = rows[key]
+        return f"{row['median']}{unit} [{row['least']}, {row['greatest']}]"
+
+    lines = ["| one step at batch 60, one thread | MLP | LeNet-5 |", "|---|---|---|"]
+    models = ("mlp", "lenet5")
+    plain = {"eager torch, masked gradients": "eager torch", "the dense matrix products alone": "products alone"}
+    for words, what in plain.items():
+        lines.append(f"| {words} | " + " | ".join(number(m, what, "", unit=" ms") for m in models) + " |")
+    channels = number("lenet5", "eager torch, channels_last", "", unit=" ms")
+    lines.insert(3, f"| the same in the memory format `channels_last` | | {channels} |")
+    for at in ("1.0", "0.2", "0.05", "0.01"):
+        cells = [number(m, "ours", at, unit=" ms") for m in models]
+        if at != "1.0":
+            ratios = [number(m, "ours, dense / ours", at) for m in models]
+            cells = [f"{cell}: {ratio} times faster than dense" for cell, ratio in zip(cells, ratios, strict=True)]
+        lines.append(f"| ours, {100 * float(at):g} % kept | {' | '.join(cells)} |")
+    lines += ["", "| epochs of the MLP, each with its test | a second | times the usual loop |", "|---|---|---|"]
+    usual = "the usual loop, two threads"
+    lines.append(f"| {usual} (dataset, DataLoader, Adam, masked gradients) | {number('epochs', usual, '')} | 1 |")
+    for (part, what, at), _ in rows.items():
+        if part == "epochs" and what.startswith("ours") and not what.endswith("loop"):
+            times = number("epochs", f"{what} / {usual.split(',')[0]}", at)
+            lines.append(f"| {what}, processes: {at} | {number(part, what, at)} | {times} |")
+    machine = f"{facts['processor']}, {facts['cores']} cores, {facts['system']}"
+    versions = ", ".join(f"{name} {facts[name]}" for name in ("python", "torch", "numba", "numpy"))
+    return "\n".join([*lines, "", f"Median [least, greatest] of {facts['repeats']} repeats; {machine}; {versions}."])
+
+
 def readme_text():
-    """The README with its table as it should be."""
+    """The README with its tables as they should be."""
     text = (ROOT / "README.md").read_text()
-    return re.sub(
-        r"(<!-- claims -->\n).*?(\n<!-- /claims -->)", lambda m: m[1] + claims_table() + m[2], text, flags=re.S
-    )
+    for name, table in (("claims", claims_table()), ("speed", speed_table())):
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
+        before, _, rest = text.partition(begin)
+        text = f"{before}{begin}{table}\n{end}{rest.partition(end)[2]}"
+    return text
 
 
 def main():
