@@ -251,7 +251,7 @@ def split_indices(train_labels, test_labels, subset, fraction, seed, experiment,
     return np.sort(train), np.sort(held_out), np.flatnonzero(np.isin(np.asarray(test_labels), list(wanted)))
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=8)
 def split(config, subset, replicate, device="cpu"):
     """The images that `subset` trains and is tested on, for one replicate: :class:`Split`."""
     data = mnist(device)
@@ -263,7 +263,8 @@ def split(config, subset, replicate, device="cpu"):
     if config.test_images:
         test = test[: config.test_images]
     validation = (images[held_out], labels[held_out]) if len(held_out) else None
-    return Split(data["train"], validation, (test_images[test], test_labels[test]), train)
+    whole = len(test) == len(test_labels)  # then it is shared, not copied
+    return Split(data["train"], validation, data["test"] if whole else (test_images[test], test_labels[test]), train)
 
 
 @lru_cache

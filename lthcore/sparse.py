@@ -381,7 +381,7 @@ def list_pixels(images, background, less):
     """:class:`Pixels` of images, (N, 784) array: those that differ from `background`, less a number."""
     key = images.ctypes.data, images.shape, images.dtype.str, background, less
     if key not in LISTED:
-        if len(LISTED) >= 16:
+        if len(LISTED) >= 8:
             LISTED.clear()
         starts, none = np.zeros(len(images) + 1, np.uint64), np.zeros(0, images.dtype)
         room = int(_list(images, background, less, starts, none.astype(np.uint16), none))
