@@ -110,11 +110,12 @@ def run(units, device="auto", workers=0, say=print):
     device = plan.device = resolve(device)  # only now, since it loads torch
     workers = workers or default_workers(device)
     _prepare_data()
-    total, progress = plan.seconds(workers), _Progress(plan, workers, say)
     say(
         f"{len(plan.found)} of {len(plan.tasks)} levels found; training {len(plan.missing)} "
-        f"with {workers} process{'es' * (workers > 1)} on {device}, about {duration(total)}"
+        f"with {workers} process{'es' * (workers > 1)} on {device}; timing a few steps of every kind"
     )
+    total, progress = plan.seconds(workers), _Progress(plan, workers, say)
+    say(f"this will take about {duration(total)}")
     way, failures = plan.way_behind(), 0
     ready = [task for task in plan.missing if task not in plan.waits_for]
     while ready:  # once, and again with a fresh pool after a worker died

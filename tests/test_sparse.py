@@ -1,5 +1,10 @@
 """The compiled engines against torch: the same losses, gradients, updates and logits under any mask."""
 
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +19,8 @@ from lthcore.lockstep import Lockstep
 from lthcore.models import build, initial
 from lthcore.sparse import Sparse, _tanh32
 from lthcore.train import choose_engine
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class Narrow(Sparse):
@@ -229,6 +236,26 @@ def test_tanh():
     expected = np.tanh(x.astype(np.float64))
     assert np.all(np.abs(got - expected) <= 4e-7 * np.abs(expected)) and np.isnan(_tanh32(np.float32(np.nan)))
     assert (got[-2], got[-1]) == (1, -1)
+
+
+@pytest.mark.slow
+def test_two_processes_that_compile_at_once_get_the_same_and_leave_it_for_the_next(tmp_path):
+    code = (
+        "import sys, time, torch; sys.path.insert(0, 'tests'); started = time.perf_counter(); import test_sparse as t\n"
+        "config, mask, data = t.settings('mlp'), t.draw_mask('mlp', 0.1), t.draw_data(torch.float32)\n"
+        "engine = t.Sparse(t.draw_values('mlp', torch.float32), mask, data, config)\n"
+        "losses = engine.advance(torch.arange(50)), engine.logits(data.train[0]).sum()\n"
+        "print([x.tolist() for x in losses]); print(time.perf_counter() - started, file=sys.stderr)"
+    )
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    start = partial(subprocess.Popen, [sys.executable, "-c", code], cwd=ROOT, env=environment, text=True)
+    start = partial(start, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    said = [process.communicate() for process in [start(), start()]]
+    compiled = list(tmp_path.rglob("*.nbc"))
+    assert compiled and not list(tmp_path.rglob("*.tmp*"))
+    said.append(start().communicate())
+    assert len({out for out, _ in said}) == 1 and said[0][0], said
+    assert sorted(tmp_path.rglob("*.nbc")) == sorted(compiled)  # the third found all of it there
 
 
 def test_choice():
