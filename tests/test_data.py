@@ -445,10 +445,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.send_error(404)
         if kind == "silent":
             time.sleep(self.server.silence)
+        if kind == "circle":
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            return self.end_headers()
         self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
+        endless = kind in ("drips", "endless")
+        self.send_header("Content-Length", str(10**9 if endless else len(content)))
         self.end_headers()
         lies = {"lies": gzip.compress(b"other bytes"), "short": content[: len(content) // 2], "html": b"<html>"}
+        lies["bomb"] = BOMB
+        with contextlib.suppress(OSError):
+            while endless:  # until who asked has had enough
+                self.wfile.write(b"x" if kind == "drips" else bytes(1 << 20))
+                time.sleep(0.02 if kind == "drips" else 0)
         with contextlib.suppress(OSError):  # who asked may have given up
             self.wfile.write(lies.get(kind, content))
 
@@ -470,6 +480,7 @@ def server(monkeypatch):
     server.server_close()
 
 
+BOMB = gzip.compress(bytes(300_000_000))  # 300 KB that say they are 300 MB
 MIRRORS = data._mirrors
 
 
@@ -480,7 +491,7 @@ def use_mirrors(monkeypatch, server, *kinds):
     monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/{kind}/" for kind in kinds])
 
 
-@pytest.mark.parametrize("bad", ["lies", "html", "short", "missing"])
+@pytest.mark.parametrize("bad", ["lies", "html", "short", "missing", "bomb"])
 def test_a_bad_mirror_is_followed_by_the_next(raw, monkeypatch, server, bad):
     use_mirrors(monkeypatch, server, bad, "good")
     said = []
@@ -488,6 +499,21 @@ def test_a_bad_mirror_is_followed_by_the_next(raw, monkeypatch, server, bad):
     assert is_complete(raw)
     assert server.asked == [(kind, f"{name}.gz") for name in NAMES for kind in (bad, "good")]
     assert all("/good/" in line for line in said)
+
+
+@pytest.mark.parametrize(("bad", "asked"), [("drips", 4), ("endless", 4), ("circle", None)])
+def test_a_mirror_that_never_ends_is_given_up(raw, monkeypatch, server, bad, asked):
+    use_mirrors(monkeypatch, server, bad, "good")
+    monkeypatch.setattr(data, "TOTAL", 0.3)
+    start = time.monotonic()
+    data.fetch(lambda line: None)
+    assert time.monotonic() - start < 10
+    assert is_complete(raw)
+    assert not asked or sum(kind == bad for kind, _ in server.asked) == asked
+
+
+def test_no_more_of_a_lying_file_is_unpacked_than_the_largest_could_be():
+    assert len(data._plain("x.gz", BOMB)) == data.MOST + 1
 
 
 def test_a_silent_mirror_is_given_up_in_time(raw, monkeypatch, server):
