@@ -283,6 +283,19 @@ def split(config, subset, replicate, device="cpu"):
 
 
 @lru_cache
+def digits(config, subset):
+    """The test images of `subset`, to look at: arrays (N, 28, 28) uint8 and (N,) of labels. Reads nothing else."""
+    root = fetch()
+    images, labels = (
+        np.frombuffer((root / f"t10k-{name}-ubyte").read_bytes(), np.uint8, offset=header)
+        for name, header in (("images-idx3", 16), ("labels-idx1", 8))
+    )
+    wanted = np.flatnonzero(np.isin(labels, list(SUBSETS[subset].get("labels", range(CLASSES)))))
+    wanted = wanted[: config.test_images or len(wanted)]
+    return images.reshape(-1, 28, 28)[wanted], labels[wanted]
+
+
+@lru_cache
 def sizes(config, subset):
     """Numbers of training, validation and test images of `subset`: three int. Reads labels only."""
     root = fetch()

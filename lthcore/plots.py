@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from IPython.display import HTML, Image, display
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from . import experiments, results, store
@@ -377,6 +378,78 @@ def save_figure(study, name, figure, drawn):
     store.write(folder / f"{name}.csv", drawn.to_csv(index=False, lineterminator="\n"))
     store.write(folder / f"{name}.json", json.dumps(experiments.provenance(study), indent=1, sort_keys=True) + "\n")
     return folder / f"{name}.png"
+
+
+# ------------------------------------------------------------------------------------- one network, looked into
+
+
+def _page(columns, ratios=None, height=3.1, **margins):
+    """A figure as wide as a notebook's page, at fixed margins so that nothing moves between two redraws."""
+    with sns.axes_style("whitegrid"), sns.plotting_context("notebook", font_scale=0.85):
+        figure = Figure(figsize=(9.6, height))
+        place = {"left": 0.06, "right": 0.985, "top": 0.86, "bottom": 0.16, "wspace": 0.25} | margins
+        return figure, figure.subplots(1, columns, width_ratios=ratios, gridspec_kw=place, squeeze=False)[0]
+
+
+def png(figure):
+    """The picture as bytes, quickly."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=100, pil_kwargs={"compress_level": 1})
+    return content.getvalue()
+
+
+def full_label(arm):
+    """An arm's label, with what is spared."""
+    return style(arm)[0] + (", output layer spared" if arm.endswith("_spared") and arm not in ARMS else "")
+
+
+def mask_seen(mask, layers, dead_from, digit, colour="0.3"):
+    """What the first layer still looks at, beside a digit, and what is left of every layer: Figure.
+
+    Parameters
+    ----------
+    mask : dict of str to bool array
+    layers : DataFrame or None
+        As from :func:`lthcore.results.layers`; counted from the mask if not given.
+    dead_from : dict of str to (int or None)
+        As from :func:`lthcore.results.deaths`.
+    digit : (28, 28) array of uint8
+    colour : str
+    """
+    first = next(iter(mask))
+    figure, (left, middle, right) = _page(3, (1, 1, 1.5), left=0.02, wspace=0.16)
+    for axis in (left, middle):
+        axis.set_axis_off()
+    middle.imshow(digit, cmap="gray_r", vmin=0, vmax=255)
+    if mask[first].ndim == 2:
+        looks = mask[first].sum(0).reshape(28, 28)
+        seen = looks > 0
+        image = left.imshow(np.where(seen, looks, np.nan), cmap="viridis", vmin=0, vmax=len(mask[first]))
+        left.add_patch(matplotlib.patches.Rectangle((-0.5, -0.5), 28, 28, fill=False, color="0.6"))
+        figure.colorbar(image, ax=left, fraction=0.045, pad=0.03)
+        left.set_title(f"weights on each pixel: {seen.sum()} of 784 seen")
+        middle.imshow(np.where(seen, np.nan, 1), cmap="Reds", vmin=0, vmax=2.5, alpha=0.75)
+        middle.set_title("a digit; red: nothing looks there")
+    else:
+        filters = mask[first][:, 0].astype(float)
+        rows = np.pad(filters, ((0, 0), (1, 1), (1, 1)), constant_values=np.nan).reshape(2, 3, 7, 7)
+        left.imshow(rows.swapaxes(1, 2).reshape(14, 21), cmap="viridis", vmin=0, vmax=1)
+        left.set_title(f"the {len(filters)} filters of {first}; yellow: kept")
+        middle.set_title("a digit")
+    kept = {name: int(m.sum()) for name, m in mask.items()}
+    shares = [100 * kept[name] / m.size for name, m in mask.items()]
+    right.barh(list(mask), shares, color=colour, alpha=0.85)
+    for row, (name, m) in enumerate(mask.items()):
+        words = f"{kept[name]:,} of {m.size:,} kept"
+        if layers is not None:
+            words += f", {layers['on_path'][name]:,} live\n{layers['live_units'][name]} of {len(m)} units live"
+        if dead_from.get(name) is not None:
+            words += f"; dead from level {dead_from[name]}"
+        right.annotate(words, (1.15, row), xycoords=("data", "data"), va="center", ha="left", fontsize=8.5, color="0.1")
+    right.set(xscale="log", xlim=(0.05, 130), xlabel="kept weights of the layer (%)", title="what is left, layer by layer")
+    right.set_xticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
+    right.invert_yaxis()
+    return figure
 
 
 def scorecard(studies):
