@@ -309,6 +309,32 @@ def keep_weights(unit, level, device="cpu"):
     return f"{unit.arm} level {level}: test accuracy {_final_accuracy(played):.2f} %{words.get(same, '')}"
 
 
+def ticket(unit, level):
+    """A level's ticket, with facts: :class:`lthcore.store.Ticket`.
+
+    Raises
+    ------
+    ValueError
+        If its values at a rewind step past 0 have not been trained and kept.
+    """
+    from . import lottery
+
+    kept, config = store.find_weights(unit, level), unit.config
+    if kept:
+        values = kept.start
+    elif config.rewind_step and level and unit.start == "theta0":
+        raise ValueError(f"the values at step {config.rewind_step} are not kept yet: train this level's weights first")
+    else:
+        values = {name: v.numpy() for name, v in lottery.starting_values(unit, level, None)[0].items()}
+    facts = {"unit": unit.key, "arm": unit.arm, "model": config.model, "level": level, "identity": unit.identity}
+    facts |= {"density": config.density(level), "rewind_step": config.rewind_step if level else 0}
+    if found := store.find_level(unit, level):
+        rows = found.rows()
+        accuracy = rows[(rows["split"] == "test") & (rows["metric"] == "accuracy")].sort_values("step")["value"]
+        facts["test_accuracy"] = float(accuracy.iloc[-1])
+    return store.Ticket(facts, mask_at(unit, level), values)
+
+
 class Apart:
     """A call in a process of its own, whose lines are read by a thread and which can be stopped.
 
