@@ -14,7 +14,6 @@ import numpy as np
 from IPython.display import Image, display
 
 from . import data, experiments, plots, results, store, sweep
-from .config import ARCHITECTURES
 
 PAUSE = 0.03  # seconds: what arrives within them is drawn once, so that key presses do not queue pictures
 NOTHING = "Nothing is finished at this scale yet: run one of the notebooks 01 to 04, or find your own ticket below."
@@ -49,73 +48,13 @@ def levels(study, frame):
     return widgets.VBox([slider, picture])
 
 
-class View:
-    """A study with what its pictures need, read once.
-
-    Parameters
-    ----------
-    study : Study
-    """
-
-    def __init__(self, study):
-        self.study, self.frame = study, experiments.finished(study)
-        there = set(zip(self.frame["arm"], self.frame["replicate"], strict=True))
-        self.units = {(u.arm, u.replicate): u for u in study.units if (u.arm, u.replicate) in there}
-        self.levels = {key: results.levels(rows, key[0]) for key, rows in self.frame.groupby(["arm", "replicate"])}
-        self.ends, self.curves = results.at_end(self.frame), results.curves(self.frame)
-        self.dead_from, self.layers = lru_cache(self._dead_from), lru_cache(self._layers)
-        self.mask_page, self.standing_page = lru_cache(self._mask_page), lru_cache(self._standing_page)
-
-    def _dead_from(self, arm, replicate):
-        return results.deaths(self.frame[self.frame["replicate"] == replicate], arm)
-
-    def _layers(self, arm, replicate, level):
-        return results.layers(self.frame, arm, replicate, level)
-
-    def line(self, arm):
-        """An arm's mean final accuracy: frame with density and mean, a row per level."""
-        mean = self.ends[arm].groupby("level").mean()
-        return mean.to_frame("mean").assign(density=[self.study.config.density(k) for k in mean.index])
-
-    def start(self):
-        """Where a look begins: (arm, replicate, level), the level being that at which the ticket stands."""
-        arm, replicate = next(iter(self.units))
-        level = results.stands_at(results.ticket_level(self.frame, arm, self.study.config.tolerance))[0]
-        there = self.levels[arm, replicate]
-        return arm, replicate, level if level in there else there[-1]
-
-    def seen(self, arm, replicate, level, digit):
-        """The mask, beside a digit: bytes of a png."""
-        mask, layers = sweep.mask_at(self.units[arm, replicate], level), self.layers(arm, replicate, level)
-        return self.mask_page(arm).png(mask, digit, layers, self.dead_from(arm, replicate))
-
-    def stands(self, arm, replicate, level):
-        """Where it stands: bytes of a png."""
-        return self.standing_page(arm, replicate).png(level, self.curves[arm, replicate, level])
-
-    def _mask_page(self, arm):
-        return plots.MaskSeen(ARCHITECTURES[self.study.config.model].weights, plots.style(arm)[1])
-
-    def _standing_page(self, arm, replicate):
-        config = self.study.config
-        dense, _ = experiments.rivals(self.study, self.units[arm, replicate], 0)["dense"]
-        return plots.Standing(
-            arm,
-            self.ends.xs(replicate, level="replicate"),
-            {k: config.density(k) for k in range(config.rounds + 1)},
-            self.curves.get((dense.arm, replicate, 0)),
-            results.REPORTED.get(config.experiment, {}).get(arm),
-            self.dead_from(arm, replicate),
-        )
-
-
 def still(studies):
     """A static picture of what :class:`Explorer` shows first, for copies of the notebook without live widgets."""
     studies = [s for s in studies if _begun(s)]
     if not studies:
         print(NOTHING)
         return
-    view = View(studies[0])
+    view = plots.Pictures(studies[0])
     arm, replicate, level = view.start()
     digits, _ = data.digits(view.study.config, view.units[arm, replicate].subset)
     display(Image(view.seen(arm, replicate, level, digits[0])), Image(view.stands(arm, replicate, level)))
@@ -145,15 +84,15 @@ class Explorer(widgets.VBox):
         self.studies = {_name(s): s for s in studies if _begun(s)}
         self.weights = lru_cache(maxsize=16)(store.find_weights)
         smoke = bool(studies) and studies[0].config.preset == "smoke"
-        super().__init__(
-            [self._choice(), *self._pictures(), self._progress(), self._tabs("smoke" if smoke else "quick")]
-        )
+        parts = self._choice(), *self._pictures(), self._progress(), self._tabs("smoke" if smoke else "quick")
+        super().__init__(parts)
         self._choose_experiment()
+        self.draw()
 
     # ---------------------------------------------------------------------------------------------------- the page
 
     def _choice(self):
-        wide = {"layout": {"width": "auto"}, "style": {"description_width": "initial"}}
+        wide = {"layout": {"width": "auto", "max_width": "60%"}, "style": {"description_width": "initial"}}
         self.experiment = widgets.Dropdown(description="experiment", options=list(self.studies), **wide)
         self.arm = widgets.Dropdown(description="arm", **wide)
         self.replicate = widgets.Dropdown(description="replicate", **wide)
@@ -166,25 +105,24 @@ class Explorer(widgets.VBox):
         for widget in (self.arm, self.replicate):
             widget.observe(self._choose_level, "value")
         self.level.observe(self._soon, "value")
-        rows = [self.experiment, self.arm, self.replicate], [self.level, self.play]
-        return widgets.VBox([widgets.HBox(row, layout={"flex_flow": "row wrap"}) for row in rows])
+        return widgets.VBox([_row(self.experiment, self.arm, self.replicate), _row(self.level, self.play)])
 
     def _pictures(self):
-        self.note, self.moved_page, self.answers_page = plots.Note(), plots.Moved(), plots.Answers()
+        self.moved_page, self.answers_page, note = plots.Moved(), plots.Answers(), plots.Note()
+        self.nothing = note.png("Final weights are not committed: press 'train weights' above.")
         look = {"format": "png", "layout": {"width": "100%", "max_width": "960px"}}  # of one shape: nothing jumps
-        pictures = [widgets.Image(value=self.note.png(""), **look) for _ in range(6)]
+        pictures = [widgets.Image(value=note.png(""), **look) for _ in range(6)]
         self.seen, self.stands, self.moved, self.answers, self.compared, self.loaded = pictures
         return self.seen, self.stands
 
     def _progress(self):
-        self.train = widgets.Button(description="train the weights", icon="cogs", disabled=True)
+        self.train = widgets.Button(description="train weights", icon="cogs", disabled=True)
         self.stop = widgets.Button(description="stop", icon="stop", disabled=True)
         self.bar = widgets.IntProgress(min=0, max=1, layout={"width": "10em"})
         self.state, self.status = widgets.HTML(), widgets.HTML()
         self.train.on_click(self._train)
         self.stop.on_click(lambda _: self.job and self.job.stop())
-        row = [self.train, self.state, self.stop, self.bar, self.status]
-        return widgets.HBox(row, layout={"min_height": "40px", "align_items": "center", "flex_flow": "row wrap"})
+        return _row(self.train, self.state, self.stop, self.bar, self.status)
 
     def _tabs(self, scale):
         self.order = widgets.Dropdown(options=list(results.ORDERS), description="digits")
@@ -199,12 +137,10 @@ class Explorer(widgets.VBox):
         self.upload.observe(lambda _: self._load(), "value")
         pages = {
             "Weights": [self.moved],
-            "Try it": [widgets.HBox([self.order, self.digit], layout={"flex_flow": "row wrap"}), self.answers],
+            "Try it": [_row(self.order, self.digit), self.answers],
             "Find your own ticket": [self._form(scale), self.compared],
-            "Keep it, load it": [
-                widgets.HBox([self.download, self.link]), widgets.HBox([self.upload, self.facts]), self.loaded,
-            ],
-        }  # fmt: skip
+            "Keep it, load it": [_row(self.download, self.link), _row(self.upload, self.facts), self.loaded],
+        }
         self.tabs = widgets.Tab([widgets.VBox(page, layout={"min_height": "400px"}) for page in pages.values()])
         for i, title in enumerate(pages):
             self.tabs.set_title(i, title)
@@ -229,16 +165,16 @@ class Explorer(widgets.VBox):
         }
         self.find = widgets.Button(description="find it", icon="search", button_style="primary")
         self.find.on_click(self._find)
-        return widgets.HBox([*self.form.values(), self.find], layout={"flex_flow": "row wrap"})
+        return _row(*self.form.values(), self.find)
 
     # ------------------------------------------------------------------------------------------------ what is chosen
 
     @property
     def view(self):
-        """The chosen study's :class:`View`, or None."""
+        """The chosen study's :class:`lthcore.plots.Pictures`, or None."""
         name = self.experiment.value
         if name and name not in self.views:
-            self.views[name] = View(self.studies[name])
+            self.views[name] = plots.Pictures(self.studies[name])
         return self.views.get(name)
 
     @property
@@ -299,7 +235,7 @@ class Explorer(widgets.VBox):
             if self.offered != (unit, level):
                 self.link.value = ""
             if self.tabs.selected_index == 0:
-                self.moved.value = self._moved(unit, level, kept)
+                self.moved.value = self._moved(unit, level, kept) or self.nothing
             elif self.tabs.selected_index == 1:
                 p = {role: results.probabilities(one) for role, one in logits.items()}
                 self.answers.value = self.answers_page.png(digit, label, p)
@@ -310,13 +246,14 @@ class Explorer(widgets.VBox):
         """The chosen test digit: (28, 28) pixels, label, and the logits that the networks give it, by role."""
         digits, labels = data.digits(unit.config, unit.subset)
         logits = {role: w.logits for role, w in kept.items()}
-        at = results.digits_in_order(self.order.value, logits, labels)[self.digit.value]
+        at = results.digits_in_order(self.order.value, logits, labels)
+        at = at[min(self.digit.value, len(at) - 1)]
         return digits[at], int(labels[at]), {role: one[at] for role, one in logits.items()}
 
     def _moved(self, unit, level, kept):
         dense, own = kept.get("dense"), self.weights(unit, level)
         if not (dense and own):
-            return self.note.png("Final weights are not committed: press 'train the weights' above.")
+            return None
         pairs = [[_flat(values, own.mask) for values in (w.start, w.final)] for w in (dense, own)]
         mask = np.concatenate([m.ravel() for m in own.mask.values()])
         return self.moved_page.png(*pairs, mask, plots.style(unit.arm)[1])
@@ -383,7 +320,7 @@ class Explorer(widgets.VBox):
         if not _begun(study):
             return
         name, before = f"own {_name(study)}", self.experiment.value
-        self.studies[name], self.views[name], self.own[name] = study, View(study), study
+        self.studies[name], self.views[name], self.own[name] = study, plots.Pictures(study), study
         if name not in self.experiment.options:
             self.experiment.unobserve(self._choose_experiment, "value")
             self.experiment.options = list(self.studies)
@@ -421,6 +358,10 @@ class Explorer(widgets.VBox):
         digits, _ = data.digits(experiments.configure(ticket.facts["model"]), "full")
         page = plots.MaskSeen({name: m.shape for name, m in ticket.mask.items()}, plots.ROLES["ticket"][1])
         self.loaded.value = page.png(ticket.mask, digits[self.digit.value])
+
+
+def _row(*parts):
+    return widgets.HBox(parts, layout={"flex_flow": "row wrap", "align_items": "center", "min_height": "40px"})
 
 
 def _flat(values, mask):

@@ -9,6 +9,7 @@ import io
 import itertools
 import json
 import os
+from functools import lru_cache
 from pathlib import Path
 
 import matplotlib
@@ -22,7 +23,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from . import experiments, results, store
+from . import experiments, results, store, sweep
+from .config import ARCHITECTURES
 
 _OKABE_ITO = {  # Okabe & Ito's colours, told apart with every kind of colour vision
     "black": "#000000", "orange": "#E69F00", "sky": "#56B4E9", "green": "#009E73",
@@ -677,6 +679,62 @@ class Compared(_Page):
     def png(self):
         """The page: bytes."""
         return self._png()
+
+
+class Pictures:
+    """The pictures of one study's networks, its table read once.
+
+    Parameters
+    ----------
+    study : Study
+    """
+
+    def __init__(self, study):
+        self.study, self.frame = study, experiments.finished(study)
+        there = set(zip(self.frame["arm"], self.frame["replicate"], strict=True))
+        self.units = {(u.arm, u.replicate): u for u in study.units if (u.arm, u.replicate) in there}
+        self.levels = {key: results.levels(rows, key[0]) for key, rows in self.frame.groupby(["arm", "replicate"])}
+        self.ends, self.curves = results.at_end(self.frame), results.curves(self.frame)
+        self.pages = lru_cache(self._pages)
+
+    def line(self, arm):
+        """An arm's mean final accuracy: frame with density and mean, a row per level."""
+        mean = self.ends[arm].groupby("level").mean()
+        return mean.to_frame("mean").assign(density=[self.study.config.density(k) for k in mean.index])
+
+    def start(self):
+        """Where a look begins: (arm, replicate, level), the level being that at which the ticket stands."""
+        arm, replicate = next(iter(self.units))
+        level = results.stands_at(results.ticket_level(self.frame, arm, self.study.config.tolerance))[0]
+        there = self.levels[arm, replicate]
+        return arm, replicate, level if level in there else there[-1]
+
+    def seen(self, arm, replicate, level, digit):
+        """The mask, beside a digit: bytes of a png."""
+        mask, layers = (
+            sweep.mask_at(self.units[arm, replicate], level),
+            results.layers(self.frame, arm, replicate, level),
+        )
+        page, _, dead_from = self.pages(arm, replicate)
+        return page.png(mask, digit, layers, dead_from)
+
+    def stands(self, arm, replicate, level):
+        """Where it stands: bytes of a png."""
+        return self.pages(arm, replicate)[1].png(level, self.curves[arm, replicate, level])
+
+    def _pages(self, arm, replicate):
+        config = self.study.config
+        dead_from = results.deaths(self.frame[self.frame["replicate"] == replicate], arm)
+        dense, _ = experiments.rivals(self.study, self.units[arm, replicate], 0)["dense"]
+        standing = Standing(
+            arm,
+            self.ends.xs(replicate, level="replicate"),
+            {k: config.density(k) for k in range(config.rounds + 1)},
+            self.curves.get((dense.arm, replicate, 0)),
+            results.REPORTED.get(config.experiment, {}).get(arm),
+            dead_from,
+        )
+        return MaskSeen(ARCHITECTURES[config.model].weights, style(arm)[1]), standing, dead_from
 
 
 def full_label(arm):

@@ -323,7 +323,7 @@ def ticket(unit, level):
     if kept:
         values = kept.start
     elif config.rewind_step and level and unit.start == "theta0":
-        raise ValueError(f"the values at step {config.rewind_step} are not kept yet: train this level's weights first")
+        raise ValueError(f"the values at step {config.rewind_step} are not kept yet: train the weights first")
     else:
         values = {name: v.numpy() for name, v in lottery.starting_values(unit, level, None)[0].items()}
     facts = {"unit": unit.key, "arm": unit.arm, "model": config.model, "level": level, "identity": unit.identity}
