@@ -119,10 +119,10 @@ class Explorer(widgets.VBox):
         self.train = widgets.Button(description="train weights", icon="cogs", disabled=True)
         self.stop = widgets.Button(description="stop", icon="stop", disabled=True)
         self.bar = widgets.IntProgress(min=0, max=1, layout={"width": "10em"})
-        self.state, self.status = widgets.HTML(), widgets.HTML()
+        self.state, self.status = widgets.HTML(), widgets.HTML(layout={"min_height": "32px"})
         self.train.on_click(self._train)
         self.stop.on_click(lambda _: self.job and self.job.stop())
-        return _row(self.train, self.state, self.stop, self.bar, self.status)
+        return widgets.VBox([_row(self.train, self.state, self.stop, self.bar), self.status])
 
     def _tabs(self, scale):
         self.order = widgets.Dropdown(options=list(results.ORDERS), description="digits")
@@ -159,7 +159,7 @@ class Explorer(widgets.VBox):
             ),
             "rounds": widgets.IntSlider(description="rounds", min=1, max=30, value=8, continuous_update=False, **look),
             "scope": widgets.Dropdown(description="scope", options=["layer", "global"], **look),
-            "output_rate": widgets.Dropdown(description="output layer", options=rates, **look),
+            "output_rate": widgets.Dropdown(description="output layer", options=rates, index=0, **look),
             "optimizer": widgets.Dropdown(description="optimizer", options=["adam", "sgd"], **look),
             "rewind_step": widgets.BoundedIntText(description="rewind step", min=0, max=10**6, value=0, **look),
         }

@@ -288,25 +288,33 @@ def weights(tasks, device="auto", workers=0, say=print):
     pool = _pool(workers or default_workers(device))
     try:
         flying = [pool.submit(keep_weights, *task, device) for task in missing]
+        same = []
         for n, future in enumerate(as_completed(flying), 1):
-            say(f"[{n}/{len(missing)}] {future.result()}")
+            words, *found = future.result()
+            same += found
+            say(f"[{n}/{len(missing)}] {words}")
     finally:
         _stop(pool)
+    say(f"kept; {sum(same)} of the {len(same)} finished levels among them came out the same to the last bit")
 
 
 def keep_weights(unit, level, device="cpu"):
-    """Train a level from its mask and keep its weights: a line that says what came out.
+    """Train a level from its mask and keep its weights.
 
     A level is a pure function of its mask, so its rows are those of the finished level, bit for bit where machine,
     versions and engine are the same.
+
+    Returns
+    -------
+    tuple
+        A line that says what came out and, if the level was finished before, whether its rows came out the same.
     """
     (played,), facts = _play([(unit, level)], device)
     found = store.find_level(unit, level)
-    same = None if found is None else list(found.rows().itertuples(index=False, name=None)) == played.rows
+    same = () if found is None else (list(found.rows().itertuples(index=False, name=None)) == played.rows,)
     arrays = ({name: v.numpy() for name, v in part.items()} for part in (played.mask, played.start, played.weights))
-    store.save_weights(unit, level, store.Weights(*arrays, played.logits.numpy()), {"same_rows": same, **facts})
-    words = {True: ", as the finished level to the last bit", False: ", the finished level was trained elsewhere"}
-    return f"{unit.arm} level {level}: test accuracy {_final_accuracy(played):.2f} %{words.get(same, '')}"
+    store.save_weights(unit, level, store.Weights(*arrays, played.logits.numpy()), facts)
+    return f"{unit.arm} level {level}: test accuracy {_final_accuracy(played):.2f} %", *same
 
 
 def ticket(unit, level):

@@ -183,3 +183,94 @@ def test_the_density_slider_moves_mask_and_marker_and_back(page, capsys):
     with capsys.disabled():
         ms = sorted(1000 * s for s in seconds)
         print(f"\nfrom key to picture: n = {len(ms)}, median {statistics.median(ms):.0f} ms, most {ms[-1]:.0f} ms")
+
+
+def says(page, words):
+    """Wait until the explorer says these words."""
+    page.locator(".widget-html-content", has_text=re.compile(words)).first.wait_for()
+
+
+def choices(page, name):
+    """What a list offers; it is written with spaces that do not break."""
+    return page.get_by_label(name).inner_text().replace("\xa0", " ").splitlines()
+
+
+def choose(page, name, choice):
+    page.get_by_label(name).select_option(index=choices(page, name).index(choice))
+
+
+def arrow(page, slider, key, times=1):
+    """Press an arrow key on the slider of that name."""
+    page.locator(".widget-slider", has_text=slider).locator(".noUi-handle").focus()
+    for _ in range(times):
+        page.keyboard.press(key)
+
+
+def test_the_form_trains_a_small_ticket_that_joins_the_comparison(page):
+    tab(page, "Find your own ticket")
+    before = settled(page, 4)
+    choose(page, "scale", "smoke")
+    arrow(page, "rounds", "ArrowLeft", times=6)
+    page.get_by_role("button", name="find it").click()
+    says(page, "trained 3 levels")
+    changed(page, 4, before)
+    assert "own mlp, smoke, rounds 2" in choices(page, "experiment")
+    page.screenshot(path=SHOTS / "form.png")
+
+
+def test_stop_keeps_what_is_finished(page):
+    before = settled(page, 4)
+    choose(page, "scale", "quick")
+    arrow(page, "rounds", "ArrowRight", times=6)
+    page.get_by_role("button", name="find it").click()
+    says(page, r"\[ +1/9\]")
+    page.locator("button.widget-button", has_text="stop").click()
+    says(page, "stopped; what is finished is kept")
+    assert settled(page, 4) != before
+    assert "own mlp, quick, rounds 8" in choices(page, "experiment")
+
+
+def test_a_digit_can_be_picked(page):
+    choose(page, "experiment", "own mlp, smoke, rounds 2")
+    page.get_by_role("button", name="train weights").click()
+    says(page, "kept; 2 of the 2 finished levels among them came out the same to the last bit")
+    says(page, "final weights: 4 of 4 networks here")
+    tab(page, "Weights")
+    settled(page, 2)
+    page.screenshot(path=SHOTS / "weights.png")
+    tab(page, "Try it")
+    answers, mask = settled(page, 3), settled(page, 0)
+    arrow(page, "number", "ArrowRight")
+    changed(page, 3, answers)
+    assert settled(page, 0) != mask  # the digit beside the mask is the picked one
+    page.screenshot(path=SHOTS / "digit.png")
+    answers = settled(page, 3)
+    choose(page, "digits", "hardest for the ticket first")
+    changed(page, 3, answers)
+
+
+def hand_in(page, path):
+    with page.expect_file_chooser() as chooser:
+        page.locator("button.widget-upload").click()
+    chooser.value.set_files(path)
+
+
+def test_a_ticket_is_kept_and_loaded_and_a_damaged_one_refused(page, tmp_path):
+    tab(page, "Keep it, load it")
+    page.get_by_role("button", name="prepare the file").click()
+    link = page.locator(".widget-html-content a[download]")
+    link.wait_for()
+    with page.expect_download() as download:
+        link.click()
+    path = tmp_path / download.value.suggested_filename
+    download.value.save_as(path)
+    ticket = store.read_ticket(path.read_bytes())
+    assert ticket.facts["model"] == "mlp" and path.name.startswith(ticket.facts["unit"])
+    before = settled(page, 5)
+    hand_in(page, path)
+    changed(page, 5, before)
+    says(page, ticket.facts["unit"])
+    page.screenshot(path=SHOTS / "file.png")
+    path.write_bytes(path.read_bytes()[:-100] + bytes(100))
+    hand_in(page, path)
+    says(page, "not a ticket: its tensors do not have the sum")
