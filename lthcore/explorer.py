@@ -15,7 +15,7 @@ from IPython.display import Image, display
 
 from . import data, experiments, plots, results, store, sweep
 
-PAUSE = 0.03  # seconds: what arrives within them is drawn once, so that key presses do not queue pictures
+PAUSE = 0.01  # seconds: what arrives within them is drawn once, so that key presses do not queue pictures
 NOTHING = "Nothing is finished at this scale yet: run one of the notebooks 01 to 04, or find your own ticket below."
 
 
@@ -56,7 +56,7 @@ def still(studies):
         return
     view = plots.Pictures(studies[0])
     arm, replicate, level = view.start()
-    digits, _ = data.digits(view.study.config, view.units[arm, replicate].subset)
+    digits, _ = data.digits(view.units[arm, replicate].subset)
     display(Image(view.seen(arm, replicate, level, digits[0])), Image(view.stands(arm, replicate, level)))
 
 
@@ -244,7 +244,7 @@ class Explorer(widgets.VBox):
 
     def _digit(self, unit, kept):
         """The chosen test digit: (28, 28) pixels, label, and the logits that the networks give it, by role."""
-        digits, labels = data.digits(unit.config, unit.subset)
+        digits, labels = data.digits(unit.subset, unit.config.test_images)
         logits = {role: w.logits for role, w in kept.items()}
         at = results.digits_in_order(self.order.value, logits, labels)
         at = at[min(self.digit.value, len(at) - 1)]
@@ -326,8 +326,10 @@ class Explorer(widgets.VBox):
             self.experiment.options = list(self.studies)
             self.experiment.value = before or name
             self.experiment.observe(self._choose_experiment, "value")
-        if before in (None, name):
+        if before is None:
             self._choose_experiment()
+        elif before == name:
+            self._offer_levels(self.level.value)
         self._soon()
 
     # ------------------------------------------------------------------------------------------------ tickets as files
@@ -355,7 +357,7 @@ class Explorer(widgets.VBox):
             return
         shown = {name: v for name, v in ticket.facts.items() if not isinstance(v, dict) and name != "sha256"}
         self.facts.value = html.escape(", ".join(f"{name} {value}" for name, value in shown.items()))
-        digits, _ = data.digits(experiments.configure(ticket.facts["model"]), "full")
+        digits, _ = data.digits("full")
         page = plots.MaskSeen({name: m.shape for name, m in ticket.mask.items()}, plots.ROLES["ticket"][1])
         self.loaded.value = page.png(ticket.mask, digits[self.digit.value])
 
