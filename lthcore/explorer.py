@@ -10,7 +10,6 @@ from functools import lru_cache
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
-import numpy as np
 from IPython.display import Image, display
 
 from . import data, experiments, plots, results, store, sweep
@@ -134,7 +133,7 @@ class Explorer(widgets.VBox):
         self.upload = widgets.FileUpload(accept=".safetensors", multiple=False, description="load a ticket")
         self.facts = widgets.HTML()
         self.download.on_click(self._offer)
-        self.upload.observe(lambda _: self._load(), "value")
+        self.upload.observe(self._load, "value")
         pages = {
             "Weights": [self.moved],
             "Try it": [_row(self.order, self.digit), self.answers],
@@ -235,7 +234,9 @@ class Explorer(widgets.VBox):
             if self.offered != (unit, level):
                 self.link.value = ""
             if self.tabs.selected_index == 0:
-                self.moved.value = self._moved(unit, level, kept) or self.nothing
+                pair = kept.get("dense"), self.weights(unit, level)
+                colour = plots.style(unit.arm)[1]
+                self.moved.value = self.moved_page.png(*pair, colour) if all(pair) else self.nothing
             elif self.tabs.selected_index == 1:
                 p = {role: results.probabilities(one) for role, one in logits.items()}
                 self.answers.value = self.answers_page.png(digit, label, p)
@@ -249,14 +250,6 @@ class Explorer(widgets.VBox):
         at = results.digits_in_order(self.order.value, logits, labels)
         at = at[min(self.digit.value, len(at) - 1)]
         return digits[at], int(labels[at]), {role: one[at] for role, one in logits.items()}
-
-    def _moved(self, unit, level, kept):
-        dense, own = kept.get("dense"), self.weights(unit, level)
-        if not (dense and own):
-            return None
-        pairs = [[_flat(values, own.mask) for values in (w.start, w.final)] for w in (dense, own)]
-        mask = np.concatenate([m.ravel() for m in own.mask.values()])
-        return self.moved_page.png(*pairs, mask, plots.style(unit.arm)[1])
 
     def _lines(self):
         """What the comparison shows: the chosen arm, and the tickets found here."""
@@ -308,12 +301,10 @@ class Explorer(widgets.VBox):
     def _find(self, _):
         values = {name: widget.value for name, widget in self.form.items()}
         preset, model = values.pop("preset"), values.pop("model")
-        try:
+        with _refused_in(self.status):
             study = experiments.study("pre_midsem", preset, replicates=1, controls=False, model=model, overrides=values)
-        except ValueError as error:
-            self.status.value = _refusal(error)
-            return
-        self._start(sweep.run, ([u for u in study.units if u.arm == "ticket"],), lambda: self._join(study))
+            units = [u for u in study.units if u.arm == "ticket"]
+            self._start(sweep.run, (units,), lambda: self._join(study))
 
     def _join(self, study):
         """Let what is finished of a study of one's own stand beside the others."""
@@ -336,38 +327,35 @@ class Explorer(widgets.VBox):
 
     def _offer(self, _):
         unit, level = self.offered = self.chosen
-        try:
+        with _refused_in(self.link):
             content = store.ticket_bytes(sweep.ticket(unit, level))
-        except ValueError as error:
-            self.link.value = _refusal(error)
-            return
-        name, encoded = f"{unit.key}-level-{level:02d}.safetensors", base64.b64encode(content).decode()
-        link = f'<a download="{name}" href="data:application/octet-stream;base64,{encoded}">{name}</a>'
-        self.link.value = f"{link} ({len(content) / 1e6:.1f} MB)"
+            name, encoded = f"{unit.key}-level-{level:02d}.safetensors", base64.b64encode(content).decode()
+            link = f'<a download="{name}" href="data:application/octet-stream;base64,{encoded}">{name}</a>'
+            self.link.value = f"{link} ({len(content) / 1e6:.1f} MB)"
 
-    def _load(self):
+    def _load(self, _):
         files = self.upload.value  # a dict in ipywidgets 7, a tuple in 8
-        files = list(files.values() if isinstance(files, dict) else files)
-        if not files:
-            return
-        try:
-            ticket = store.read_ticket(bytes(files[-1]["content"]))
-        except ValueError as error:
-            self.facts.value = _refusal(error)
-            return
-        shown = {name: v for name, v in ticket.facts.items() if not isinstance(v, dict) and name != "sha256"}
-        self.facts.value = html.escape(", ".join(f"{name} {value}" for name, value in shown.items()))
-        digits, _ = data.digits("full")
-        page = plots.MaskSeen({name: m.shape for name, m in ticket.mask.items()}, plots.ROLES["ticket"][1])
-        self.loaded.value = page.png(ticket.mask, digits[self.digit.value])
+        for file in files.values() if isinstance(files, dict) else files:
+            with _refused_in(self.facts):
+                ticket = store.read_ticket(bytes(file["content"]))
+                shown = {name: v for name, v in ticket.facts.items() if name not in ("identity", "sha256")}
+                self.facts.value = html.escape(", ".join(f"{name} {value}" for name, value in shown.items()))
+                shapes = {name: m.shape for name, m in ticket.mask.items()}
+                page, (digits, _) = plots.MaskSeen(shapes, plots.ROLES["ticket"][1]), data.digits("full")
+                self.loaded.value = page.png(ticket.mask, digits[self.digit.value])
 
 
 def _row(*parts):
     return widgets.HBox(parts, layout={"flex_flow": "row wrap", "align_items": "center", "min_height": "40px"})
 
 
-def _flat(values, mask):
-    return np.concatenate([values[f"{name}.weight"].ravel() for name in mask])
+@contextlib.contextmanager
+def _refused_in(place):
+    """What is refused is said there, in one line."""
+    try:
+        yield
+    except ValueError as error:
+        place.value = _refusal(error)
 
 
 def _refusal(error):

@@ -589,16 +589,19 @@ class Moved(_Page):
             axis.set(xlabel="starting value", xlim=(-0.4, 0.4), ylim=(-0.8, 0.8))
         axes[0].set_ylabel("final value")
 
-    def png(self, dense, own, mask, colour):
-        """The page for a mask: bytes.
+    def png(self, dense, own, colour):
+        """The page for a network and its dense one: bytes.
 
         Parameters
         ----------
-        dense, own : pair of (n,) arrays of float
-            Starting and final values of all prunable weights: of the dense network, and under the mask.
-        mask : (n,) array of bool
+        dense, own : lthcore.store.Weights
         colour : str
         """
+        mask = np.concatenate([m.ravel() for m in own.mask.values()])
+        dense, own = (
+            [np.concatenate([part[f"{name}.weight"].ravel() for name in own.mask]) for part in (w.start, w.final)]
+            for w in (dense, own)
+        )
         random = np.random.default_rng(0)  # a few thousand dots show what all of them would
         pruned, kept = (random.permutation(np.flatnonzero(m))[:2500] for m in (~mask, mask))
         self.axes[0].plot(dense[0][pruned], dense[1][pruned], ".", ms=2, color="0.6")
