@@ -220,28 +220,30 @@ class Explorer(widgets.VBox):
 
     def draw(self):
         """Draw what is chosen: the pictures above, and that of the open tab."""
-        view, key = self.view, (self.arm.value, self.replicate.value)
-        if not view:
-            self.state.value = NOTHING
-        elif self.level.value in view.levels.get(key, ()):
-            unit, level = view.units[key], self.level.value
-            self.tasks = experiments.rivals(view.study, unit, level)
-            kept = {role: w for role, task in self.tasks.items() if (w := self.weights(*task))}
-            digit, label, logits = self._digit(unit, kept)
-            self.seen.value, self.stands.value = view.seen(*key, level, digit), view.stands(*key, level)
-            self.train.disabled = self.job is not None or len(kept) == len(self.tasks)
-            self.state.value = f"final weights: {len(kept)} of {len(self.tasks)} networks here"
-            if self.offered != (unit, level):
-                self.link.value = ""
-            if self.tabs.selected_index == 0:
-                pair = kept.get("dense"), self.weights(unit, level)
-                colour = plots.style(unit.arm)[1]
-                self.moved.value = self.moved_page.png(*pair, colour) if all(pair) else self.nothing
-            elif self.tabs.selected_index == 1:
-                p = {role: results.probabilities(one) for role, one in logits.items()}
-                self.answers.value = self.answers_page.png(digit, label, p)
+        with _refused_in(self.state):
+            if not self.view:
+                self.state.value = NOTHING
+            elif self.level.value in self.view.levels.get((self.arm.value, self.replicate.value), ()):
+                self._draw_chosen()
         if self.tabs.selected_index == 2:
             self.compared.value = plots.Compared(self._lines()).png()
+
+    def _draw_chosen(self):
+        (unit, level), at = self.chosen, (self.arm.value, self.replicate.value, self.level.value)
+        self.tasks = experiments.rivals(self.view.study, unit, level)
+        kept = {role: w for role, task in self.tasks.items() if (w := self.weights(*task))}
+        digit, label, logits = self._digit(unit, kept)
+        self.seen.value, self.stands.value = self.view.seen(*at, digit), self.view.stands(*at)
+        self.train.disabled = self.job is not None or len(kept) == len(self.tasks)
+        self.state.value = f"final weights: {len(kept)} of {len(self.tasks)} networks here"
+        if self.offered != self.chosen:
+            self.link.value = ""
+        if self.tabs.selected_index == 0:
+            pair, colour = (kept.get("dense"), self.weights(unit, level)), plots.style(unit.arm)[1]
+            self.moved.value = self.moved_page.png(*pair, colour) if all(pair) else self.nothing
+        elif self.tabs.selected_index == 1:
+            p = {role: results.probabilities(one) for role, one in logits.items()}
+            self.answers.value = self.answers_page.png(digit, label, p)
 
     def _digit(self, unit, kept):
         """The chosen test digit: (28, 28) pixels, label, and the logits that the networks give it, by role."""
@@ -301,6 +303,7 @@ class Explorer(widgets.VBox):
     def _find(self, _):
         values = {name: widget.value for name, widget in self.form.items()}
         preset, model = values.pop("preset"), values.pop("model")
+        values["prune_rate"] = round(values["prune_rate"], 2)  # a slider adds its steps up
         with _refused_in(self.status):
             study = experiments.study("pre_midsem", preset, replicates=1, controls=False, model=model, overrides=values)
             units = [u for u in study.units if u.arm == "ticket"]
