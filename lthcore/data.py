@@ -282,6 +282,22 @@ def split(config, subset, replicate, device="cpu"):
     return Split(data["train"], validation, data["test"] if whole else (test_images[test], test_labels[test]), train)
 
 
+@lru_cache(maxsize=4)
+def digits(subset, most=0):
+    """The test images of `subset`, to look at, and their labels: arrays (N, 28, 28) uint8 and (N,).
+
+    The first `most` of them, or all for 0, as in `Config.test_images`. Nothing else is read.
+    """
+    root = fetch()
+    images, labels = (
+        np.frombuffer((root / f"t10k-{name}-ubyte").read_bytes(), np.uint8, offset=header)
+        for name, header in (("images-idx3", 16), ("labels-idx1", 8))
+    )
+    wanted = np.flatnonzero(np.isin(labels, list(SUBSETS[subset].get("labels", range(CLASSES)))))
+    wanted = wanted[: most or len(wanted)]
+    return images.reshape(-1, 28, 28)[wanted], labels[wanted]
+
+
 @lru_cache
 def sizes(config, subset):
     """Numbers of training, validation and test images of `subset`: three int. Reads labels only."""

@@ -186,6 +186,23 @@ def finished(study):
     return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
 
 
+def rivals(study, unit, level):
+    """The networks that stand beside one at a level: dict, role -> (unit, level).
+
+    The roles are ``dense``, and from level 1 on ``ticket``, ``random_reinit`` and ``random_mask``: of the same chain,
+    on the same data, by the same recipe. A control that the study leaves out is made up.
+    """
+    same = unit.config, unit.subset, unit.replicate
+    alike = [u for u in study.units if (u.config, u.subset, u.replicate) == same]
+    chain = unit.source or unit
+    out = {"dense": (next(u for u in alike if u.source is None), 0)}
+    for role, how in (("ticket", {}), ("random_reinit", {"start": "reinit"}), ("random_mask", {"mask": "random"})):
+        wanted = Unit(unit.config, role, unit.replicate, unit.subset, source=chain, only=(level,), **how)
+        found = [u for u in alike if (u.source or u, u.start, u.mask) == (chain, wanted.start, wanted.mask)]
+        out[role] = (found or [wanted])[0], level
+    return out if level else {"dense": out["dense"]}
+
+
 def every(**parameters):
     """The studies of all five experiments, with the parameters of :func:`study`; `model` is each one's own."""
     return [study(name, **parameters) for name in EXPERIMENTS]

@@ -1,9 +1,21 @@
-"""Widgets over finished results: they read what is there and train nothing."""
+"""Widgets over finished results: they read what is there, and train only through `sweep`, in a process of its own."""
+
+import asyncio
+import base64
+import contextlib
+import html
+import re
+import textwrap
+from functools import lru_cache
 
 import ipywidgets as widgets
 import matplotlib.pyplot as plt
+from IPython.display import Image, display
 
-from . import plots, results
+from . import data, experiments, plots, results, store, sweep
+
+PAUSE = 0.01  # seconds: what arrives within them is drawn once, so that key presses do not queue pictures
+NOTHING = "Nothing is finished at this scale yet: run one of the notebooks 01 to 04, or find your own ticket below."
 
 
 def levels(study, frame):
@@ -33,3 +45,321 @@ def levels(study, frame):
     picture = widgets.interactive_output(draw, {"level": slider})
     picture.layout.min_height = "430px"  # the page does not jump while it is redrawn
     return widgets.VBox([slider, picture])
+
+
+def still(studies):
+    """A static picture of what :class:`Explorer` shows first, for copies of the notebook without live widgets."""
+    studies = [s for s in studies if _begun(s)]
+    if not studies:
+        print(NOTHING)
+        return
+    view = plots.Pictures(studies[0])
+    arm, replicate, level = view.start()
+    digits, _ = data.digits(view.units[arm, replicate].subset)
+    display(Image(view.seen(arm, replicate, level, digits[0])), Image(view.stands(arm, replicate, level)))
+
+
+def _begun(study):
+    return any(store.find_level(u, u.levels[0]) for u in study.units if u.levels)
+
+
+def _name(study):
+    changes = {k: v for k, v in study.config.changes.items() if k not in ("replicates", "controls", "levels")}
+    return ", ".join([study.config.experiment, study.config.preset, *(f"{k} {v}" for k, v in changes.items())])
+
+
+class Explorer(widgets.VBox):
+    """A ticket to look into: choose, move through the densities, try digits, find a ticket of your own.
+
+    Parameters
+    ----------
+    studies : list of Study
+        Those of which something is finished can be chosen.
+    """
+
+    def __init__(self, studies):
+        self.views, self.own, self.tasks = {}, {}, {}
+        self.job = self.loop = self.timer = self.offered = None
+        self.studies = {_name(s): s for s in studies if _begun(s)}
+        self.weights = lru_cache(maxsize=16)(store.find_weights)
+        smoke = bool(studies) and studies[0].config.preset == "smoke"
+        parts = self._choice(), *self._pictures(), self._progress(), self._tabs("smoke" if smoke else "quick")
+        super().__init__(parts)
+        self._choose_experiment()
+        self.draw()
+
+    # ---------------------------------------------------------------------------------------------------- the page
+
+    def _choice(self):
+        wide = {"layout": {"width": "auto", "max_width": "60%"}, "style": {"description_width": "initial"}}
+        self.experiment = widgets.Dropdown(description="experiment", options=list(self.studies), **wide)
+        self.arm = widgets.Dropdown(description="arm", **wide)
+        self.replicate = widgets.Dropdown(description="replicate", **wide)
+        self.level = widgets.SelectionSlider(
+            description="density", options=[("none", -1)], continuous_update=False, layout={"width": "30em"}
+        )
+        self.play = widgets.Play(interval=1200, min=0, max=0)
+        widgets.jslink((self.play, "value"), (self.level, "index"))
+        self.experiment.observe(self._choose_experiment, "value")
+        for widget in (self.arm, self.replicate):
+            widget.observe(self._choose_level, "value")
+        self.level.observe(self._soon, "value")
+        return widgets.VBox([_row(self.experiment, self.arm, self.replicate), _row(self.level, self.play)])
+
+    def _pictures(self):
+        self.moved_page, self.answers_page, note = plots.Moved(), plots.Answers(), plots.Note()
+        self.nothing = note.png("Final weights are not committed: press 'train weights' above.")
+        look = {"format": "png", "layout": {"width": "100%", "max_width": "960px"}}  # of one shape: nothing jumps
+        pictures = [widgets.Image(value=note.png(""), **look) for _ in range(6)]
+        self.seen, self.stands, self.moved, self.answers, self.compared, self.loaded = pictures
+        return self.seen, self.stands
+
+    def _progress(self):
+        self.train = widgets.Button(description="train weights", icon="cogs", disabled=True)
+        self.stop = widgets.Button(description="stop", icon="stop", disabled=True)
+        self.bar = widgets.IntProgress(min=0, max=1, layout={"width": "10em"})
+        self.state, self.status = widgets.HTML(), widgets.HTML(layout={"min_height": "32px"})
+        self.train.on_click(self._train)
+        self.stop.on_click(lambda _: self.job and self.job.stop())
+        return widgets.VBox([_row(self.train, self.state, self.stop, self.bar), self.status])
+
+    def _tabs(self, scale):
+        self.order = widgets.Dropdown(options=list(results.ORDERS), description="digits")
+        self.digit = widgets.IntSlider(description="number", min=0, max=99, continuous_update=False)
+        for widget in (self.order, self.digit):
+            widget.observe(self._soon, "value")
+        self.download = widgets.Button(description="prepare the file", icon="download")
+        self.link = widgets.HTML()
+        self.upload = widgets.FileUpload(accept=".safetensors", multiple=False, description="load a ticket")
+        self.facts = widgets.HTML()
+        self.download.on_click(self._offer)
+        self.upload.observe(self._load, "value")
+        pages = {
+            "Weights": [self.moved],
+            "Try it": [_row(self.order, self.digit), self.answers],
+            "Find your own ticket": [self._form(scale), self.compared],
+            "Keep it, load it": [_row(self.download, self.link), _row(self.upload, self.facts), self.loaded],
+        }
+        self.tabs = widgets.Tab([widgets.VBox(page, layout={"min_height": "400px"}) for page in pages.values()])
+        for i, title in enumerate(pages):
+            self.tabs.set_title(i, title)
+        self.tabs.selected_index = 0
+        self.tabs.observe(self._soon, "selected_index")
+        return self.tabs
+
+    def _form(self, scale):
+        look = {"style": {"description_width": "8em"}, "layout": {"width": "20em"}}
+        rates = [("as the others", None), ("0: spared", 0.0), *((f"{r:g}", r) for r in (0.1, 0.2, 0.3, 0.5))]
+        self.form = {
+            "preset": widgets.Dropdown(description="scale", options=["quick", "smoke", "report"], value=scale, **look),
+            "model": widgets.Dropdown(description="model", options=["mlp", "lenet5"], **look),
+            "prune_rate": widgets.FloatSlider(
+                description="rate a round", min=0.05, max=0.95, step=0.05, value=0.3, continuous_update=False, **look
+            ),
+            "rounds": widgets.IntSlider(description="rounds", min=1, max=30, value=8, continuous_update=False, **look),
+            "scope": widgets.Dropdown(description="scope", options=["layer", "global"], **look),
+            "output_rate": widgets.Dropdown(description="output layer", options=rates, index=0, **look),
+            "optimizer": widgets.Dropdown(description="optimizer", options=["adam", "sgd"], **look),
+            "rewind_step": widgets.BoundedIntText(description="rewind step", min=0, max=10**6, value=0, **look),
+        }
+        self.find = widgets.Button(description="find it", icon="search", button_style="primary")
+        self.find.on_click(self._find)
+        return _row(*self.form.values(), self.find)
+
+    # ------------------------------------------------------------------------------------------------ what is chosen
+
+    @property
+    def view(self):
+        """The chosen study's :class:`lthcore.plots.Pictures`, or None."""
+        name = self.experiment.value
+        if name and name not in self.views:
+            self.views[name] = plots.Pictures(self.studies[name])
+        return self.views.get(name)
+
+    @property
+    def chosen(self):
+        """The chosen (Unit, level)."""
+        return self.view.units[self.arm.value, self.replicate.value], self.level.value
+
+    def _choose_experiment(self, _=None):
+        if self.view:
+            arm, replicate, level = self.view.start()
+            self.arm.options = [(plots.full_label(a), a) for a in dict.fromkeys(a for a, _ in self.view.units)]
+            self.arm.value = arm
+            self.replicate.options = sorted({r for _, r in self.view.units})
+            self.replicate.value = replicate
+            self._offer_levels(level)
+        self._soon()
+
+    def _choose_level(self, _=None):
+        self._offer_levels(self.level.value)
+
+    def _offer_levels(self, wanted):
+        """The levels of the chosen arm, the one nearest to `wanted` being chosen."""
+        if (key := (self.arm.value, self.replicate.value)) not in self.view.levels:
+            return  # between two choices
+        there, density = self.view.levels[key], self.view.study.config.density
+        nearest = min(there, key=lambda k: abs(k - wanted))
+        self.play.max = len(there) - 1
+        with self.level.hold_sync():  # one message: the slider does not jump
+            self.level.options = [(f"{100 * density(k):.3g} % (level {k})", k) for k in there]
+            self.level.value = nearest
+        self._soon()
+
+    # --------------------------------------------------------------------------------------------------- what is drawn
+
+    def _soon(self, _=None):
+        """Draw once what is on its way has arrived; at once where no loop runs."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return self.draw()
+        if self.timer:
+            self.timer.cancel()
+        self.timer = loop.call_later(PAUSE, self.draw)
+
+    def draw(self):
+        """Draw what is chosen: the pictures above, and that of the open tab."""
+        with _refused_in(self.state):
+            if not self.view:
+                self.state.value = NOTHING
+            elif self.level.value in self.view.levels.get((self.arm.value, self.replicate.value), ()):
+                self._draw_chosen()
+        if self.tabs.selected_index == 2:
+            self.compared.value = plots.Compared(self._lines()).png()
+
+    def _draw_chosen(self):
+        (unit, level), at = self.chosen, (self.arm.value, self.replicate.value, self.level.value)
+        self.tasks = experiments.rivals(self.view.study, unit, level)
+        kept = {role: w for role, task in self.tasks.items() if (w := self.weights(*task))}
+        digit, label, logits = self._digit(unit, kept)
+        self.seen.value, self.stands.value = self.view.seen(*at, digit), self.view.stands(*at)
+        self.train.disabled = self.job is not None or len(kept) == len(self.tasks)
+        self.state.value = f"final weights: {len(kept)} of {len(self.tasks)} networks here"
+        if self.offered != self.chosen:
+            self.link.value = ""
+        if self.tabs.selected_index == 0:
+            pair, colour = (kept.get("dense"), self.weights(unit, level)), plots.style(unit.arm)[1]
+            self.moved.value = self.moved_page.png(*pair, colour) if all(pair) else self.nothing
+        elif self.tabs.selected_index == 1:
+            p = {role: results.probabilities(one) for role, one in logits.items()}
+            self.answers.value = self.answers_page.png(digit, label, p)
+
+    def _digit(self, unit, kept):
+        """The chosen test digit: (28, 28) pixels, label, and the logits that the networks give it, by role."""
+        digits, labels = data.digits(unit.subset, unit.config.test_images)
+        logits = {role: w.logits for role, w in kept.items()}
+        at = results.digits_in_order(self.order.value, logits, labels)
+        at = at[min(self.digit.value, len(at) - 1)]
+        return digits[at], int(labels[at]), {role: one[at] for role, one in logits.items()}
+
+    def _lines(self):
+        """What the comparison shows: the chosen arm, and the tickets found here."""
+        lines = {}
+        if self.view and self.experiment.value not in self.own:
+            label = f"{self.experiment.value}, {plots.full_label(self.arm.value)}"
+            lines[label] = self.view.line(self.arm.value), self.arm.value
+        lines |= {name: (self.views[name].line("ticket"), "") for name in self.own}
+        return {textwrap.fill(label, 45): line for label, line in lines.items()}
+
+    # ------------------------------------------------------------------------------------------------- what is trained
+
+    def _start(self, function, arguments, after):
+        """Run in a process of its own; `after` is called after every line."""
+        with contextlib.suppress(RuntimeError):
+            self.loop = asyncio.get_running_loop()
+        self.find.disabled = self.train.disabled = True
+        self.stop.disabled, self.bar.value, self.status.value = False, 0, "starting"
+        self.job = sweep.Apart(
+            function, arguments,
+            say=lambda line: self._from_thread(self._say, line, after),
+            done=lambda outcome: self._from_thread(self._ended, outcome, after),
+        )  # fmt: skip
+
+    def _from_thread(self, function, *arguments):
+        if self.loop:
+            self.loop.call_soon_threadsafe(function, *arguments)
+        else:
+            function(*arguments)
+
+    def _say(self, line, after):
+        self.status.value = html.escape(line)
+        if count := re.match(r"\[ *(\d+)/(\d+)\]", line):
+            self.bar.max, self.bar.value = int(count[2]), int(count[1])
+            after()
+
+    def _ended(self, outcome, after):
+        self.job, self.find.disabled, self.stop.disabled = None, False, True
+        if outcome == "stopped":
+            self.status.value = "stopped; what is finished is kept, and the same settings go on from it"
+        elif outcome:
+            self.status.value = _refusal(outcome)
+        after()
+        self._soon()
+
+    def _train(self, _):
+        self._start(sweep.weights, (list(self.tasks.values()),), self.weights.cache_clear)
+
+    def _find(self, _):
+        values = {name: widget.value for name, widget in self.form.items()}
+        preset, model = values.pop("preset"), values.pop("model")
+        values["prune_rate"] = round(values["prune_rate"], 2)  # a slider adds its steps up
+        with _refused_in(self.status):
+            study = experiments.study("pre_midsem", preset, replicates=1, controls=False, model=model, overrides=values)
+            units = [u for u in study.units if u.arm == "ticket"]
+            self._start(sweep.run, (units,), lambda: self._join(study))
+
+    def _join(self, study):
+        """Let what is finished of a study of one's own stand beside the others."""
+        if not _begun(study):
+            return
+        name, before = f"own {_name(study)}", self.experiment.value
+        self.studies[name], self.views[name], self.own[name] = study, plots.Pictures(study), study
+        if name not in self.experiment.options:
+            self.experiment.unobserve(self._choose_experiment, "value")
+            self.experiment.options = list(self.studies)
+            self.experiment.value = before or name
+            self.experiment.observe(self._choose_experiment, "value")
+        if before is None:
+            self._choose_experiment()
+        elif before == name:
+            self._offer_levels(self.level.value)
+        self._soon()
+
+    # ------------------------------------------------------------------------------------------------ tickets as files
+
+    def _offer(self, _):
+        unit, level = self.offered = self.chosen
+        with _refused_in(self.link):
+            content = store.ticket_bytes(sweep.ticket(unit, level))
+            name, encoded = f"{unit.key}-level-{level:02d}.safetensors", base64.b64encode(content).decode()
+            link = f'<a download="{name}" href="data:application/octet-stream;base64,{encoded}">{name}</a>'
+            self.link.value = f"{link} ({len(content) / 1e6:.1f} MB)"
+
+    def _load(self, _):
+        files = self.upload.value  # a dict in ipywidgets 7, a tuple in 8
+        for file in files.values() if isinstance(files, dict) else files:
+            with _refused_in(self.facts):
+                ticket = store.read_ticket(bytes(file["content"]))
+                shown = {name: v for name, v in ticket.facts.items() if name not in ("identity", "sha256")}
+                self.facts.value = html.escape(", ".join(f"{name} {value}" for name, value in shown.items()))
+                shapes = {name: m.shape for name, m in ticket.mask.items()}
+                page, (digits, _) = plots.MaskSeen(shapes, plots.ROLES["ticket"][1]), data.digits("full")
+                self.loaded.value = page.png(ticket.mask, digits[self.digit.value])
+
+
+def _row(*parts):
+    return widgets.HBox(parts, layout={"flex_flow": "row wrap", "align_items": "center", "min_height": "40px"})
+
+
+@contextlib.contextmanager
+def _refused_in(place):
+    """What is refused is said there, in one line."""
+    try:
+        yield
+    except ValueError as error:
+        place.value = _refusal(error)
+
+
+def _refusal(error):
+    return f'<span style="color: #B00000">{html.escape(str(error))}</span>'

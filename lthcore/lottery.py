@@ -21,6 +21,8 @@ class Played(NamedTuple):
     next_mask: dict | None  # None after the last level, and for arms that do not prune for themselves
     weights: dict
     rows: list  # (step, epoch, split, metric, value)
+    start: dict  # the values that the survivors started from
+    logits: object  # (N_test, 10) Tensor, at the last step
 
 
 def find_ticket(chain, load):
@@ -96,10 +98,11 @@ def play_together(units, level, masks, load):
     trained = train_together([values for values, _ in starts], masks, data, config, **keys)
     later = [k for k in units[0].levels if k > level]
     out = []
-    for unit, mask, d, t in zip(units, masks, data, trained, strict=True):
+    for unit, mask, d, t, (start, _) in zip(units, masks, data, trained, starts, strict=True):
         prunes = later and unit.source is None
         next_mask = magnitude(t.weights, mask, config.schedule[later[0]]) if prunes else None
-        out.append(Played(level, mask, next_mask, t.weights, t.rows + _diagnosis(config, mask, d, t)))
+        rows = t.rows + _diagnosis(config, mask, d, t)
+        out.append(Played(level, mask, next_mask, t.weights, rows, start, t.logits))
     return out
 
 

@@ -12,6 +12,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+# accuracies that the report gives for its tickets, in percent: experiment -> arm -> value
+REPORTED = {
+    "task1": {"t1_on_s1": 95.74, "t1_on_s2": 96.14},
+    "task2": {"t1_on_s1": 97.23, "t1_on_s2": 21.1479},
+    "task3": {"sgd": 97.52, "adam": 97.17},
+}
 REPORT_REPLICATES = 3  # a verdict needs at least so many, and the preset `report`
 
 
@@ -496,3 +502,70 @@ def deaths(frame, arm):
     outputs = at_end(mine, "live_outputs", "mask").groupby("level").min()
     out["an output"] = int(outputs.index[outputs < outputs.max()].min()) if (outputs < outputs.max()).any() else None
     return out
+
+
+# ------------------------------------------------------------------------------------------- one network, looked into
+
+
+def layers(frame, arm, replicate, level):
+    """What is left of each layer: frame with a row per layer, columns kept, on_path, live_units (whole numbers)."""
+    rows = frame[(frame["arm"] == arm) & (frame["replicate"] == replicate) & (frame["level"] == level)]
+    rows = rows[(rows["split"] == "mask") & rows["metric"].str.contains(":") & ~rows["metric"].str.startswith("live_o")]
+    parts = rows["metric"].str.split(":", expand=True)
+    table = rows.assign(what=parts[0], layer=parts[1]).pivot(index="layer", columns="what", values="value")
+    return table.loc[list(dict.fromkeys(parts[1])), ["kept", "on_path", "live_units"]].astype(int)
+
+
+def curves(frame, split="test", metric="accuracy"):
+    """Training curves: dict, (arm, replicate, level) -> frame with step and value."""
+    rows = frame[(frame["split"] == split) & (frame["metric"] == metric)].sort_values("step", kind="stable")
+    return {key: c[["step", "value"]].astype(float) for key, c in rows.groupby(["arm", "replicate", "level"])}
+
+
+def moved(start, final):
+    """How far weights moved: dict of survivors (n), same_sign (share in [0, 1]), move and size (medians of magnitudes).
+
+    Parameters
+    ----------
+    start, final : (n,) array of float
+        The survivors' values at the rewind step and at the last step.
+    """
+    if not len(start):
+        return {"survivors": 0, "same_sign": math.nan, "move": math.nan, "size": math.nan}
+    same = np.mean(np.sign(start) == np.sign(final))
+    move, size = np.median(np.abs(final - start)), np.median(np.abs(start))
+    return {"survivors": len(start), "same_sign": float(same), "move": float(move), "size": float(size)}
+
+
+def probabilities(logits):
+    """Softmax over the last axis of an array of logits."""
+    raised = np.exp(logits - logits.max(-1, keepdims=True))
+    return raised / raised.sum(-1, keepdims=True)
+
+
+ORDERS = {"in the order of the test set": None, "hardest for the ticket first": "loss", "answered differently": "apart"}
+
+
+def digits_in_order(order, logits, labels):
+    """Places of test digits, the most interesting ones first.
+
+    Parameters
+    ----------
+    order : str
+        One of ``ORDERS``.
+    logits : dict of str to (N, 10) array
+        By role; ``ticket`` decides what is hard.
+    labels : (N,) array of int
+
+    Returns
+    -------
+    (N,) array of int
+    """
+    everything = np.arange(len(labels))
+    if ORDERS[order] is None or not logits:
+        return everything
+    if ORDERS[order] == "loss":
+        own = logits.get("ticket", logits["dense"])
+        return np.argsort(probabilities(own)[everything, labels], kind="stable")
+    answers = np.stack([one.argmax(1) for one in logits.values()])
+    return np.argsort(-(answers != answers[0]).sum(0), kind="stable")

@@ -3,7 +3,8 @@
 A finished level is a folder ``runs/<unit key>/level-07/`` of three files: ``rows.csv`` (what was
 measured), ``mask.safetensors`` (the mask the next level starts from, a bit a weight) and
 ``facts.json``, which is written last and holds the SHA-256 of the other two: where it is missing
-or does not fit, the level is not finished. The archive in ``figures/archive/`` holds the same,
+or does not fit, the level is not finished. Beside them lie the level's weights, where someone asked
+for them (``weights.safetensors``, ``weights.json``). The archive in ``figures/archive/`` holds the same,
 packed per experiment and replicate. Nothing that is read can execute anything.
 """
 
@@ -20,6 +21,7 @@ import zipfile
 import zlib
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -78,15 +80,35 @@ def save_level(unit, level, rows, next_mask, facts):
     facts : dict
         Plain values: seconds, device, versions, ...
     """
-    folder = runs() / unit.key / f"level-{level:02d}"
     files = {"rows.csv": pd.DataFrame(rows, columns=ROWS).to_csv(index=False, lineterminator="\n").encode()}
     if next_mask is not None:
         files["mask.safetensors"] = save_tensors({name: np.packbits(np.asarray(m)) for name, m in next_mask.items()})
-    for name, content in files.items():
-        write(folder / name, content)
-    sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    _keep(unit, level, "facts.json", files, facts)
+
+
+def _keep(unit, level, name, files, facts):
+    """Write files of a level and then, as `name`, the record that holds their sums."""
+    folder = runs() / unit.key / f"level-{level:02d}"
+    for file, content in files.items():
+        write(folder / file, content)
+    sums = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
     record = {"unit": unit.key, "level": level, "identity": unit.identity, "facts": facts, "sha256": sums}
-    write(folder / "facts.json", json.dumps(record, indent=1, sort_keys=True) + "\n")
+    write(folder / name, json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
+def _kept(unit, level, name):
+    """What `_keep` wrote: (record, dict of file -> bytes), or None where it is missing, damaged or another unit's."""
+    folder = runs() / unit.key / f"level-{level:02d}"
+    try:
+        record = json.loads((folder / name).read_bytes())
+        if record["identity"] != unit.identity or record["level"] != level:
+            return None
+        files = {file: (folder / file).read_bytes() for file in record["sha256"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if any(hashlib.sha256(files[file]).hexdigest() != digest for file, digest in record["sha256"].items()):
+        return None
+    return record, files
 
 
 class Found:
@@ -114,17 +136,109 @@ def find_level(unit, level):
 
 
 def _in_store(unit, level):
-    folder = runs() / unit.key / f"level-{level:02d}"
+    if kept := _kept(unit, level, "facts.json"):
+        record, files = kept
+        return Found(record, lambda: _frame(files["rows.csv"]), lambda: load_tensors(files["mask.safetensors"]))
+    return None
+
+
+class Weights(NamedTuple):
+    """What the training of a level began with and ended in."""
+
+    mask: dict  # layer name -> bool array
+    start: dict  # parameter name -> float32 array, the values at the rewind step
+    final: dict  # the same at the last step
+    logits: np.ndarray  # (N_test, 10) at the last step
+
+
+def save_weights(unit, level, weights, facts):
+    """Keep a level's :class:`Weights`; `facts` are plain values."""
+    groups = {name: getattr(weights, name) for name in ("mask", "start", "final")}
+    tensors = {f"{group}.{name}": value for group, values in groups.items() for name, value in values.items()}
+    content = save_tensors({**tensors, "logits": weights.logits})
+    _keep(unit, level, "weights.json", {"weights.safetensors": content}, facts)
+
+
+def find_weights(unit, level):
+    """A level's :class:`Weights`, or None where they have not been kept."""
+    if not (kept := _kept(unit, level, "weights.json")):
+        return None
+    tensors = load_tensors(kept[1]["weights.safetensors"])
+    groups = {"mask": {}, "start": {}, "final": {}}
+    for name, value in tensors.items():
+        group, _, rest = name.partition(".")
+        if rest:
+            groups[group][rest] = value
+    return Weights(**groups, logits=tensors["logits"])
+
+
+# ------------------------------------------------------------------------------------------- a ticket as a file
+
+HEADER = 20_000  # bytes: a ticket's header is smaller
+
+
+class Ticket(NamedTuple):
+    """A mask, the values that its survivors start from, and facts about both."""
+
+    facts: dict
+    mask: dict  # layer name -> bool array
+    values: dict  # parameter name -> float32 array, at the rewind step
+
+
+def ticket_bytes(ticket):
+    """A ticket as safetensors, its facts and the SHA-256 of its tensors in the metadata: bytes.
+
+    ``ticket.facts["model"]`` says which layers it has.
+    """
+    tensors = {f"mask.{name}": m for name, m in ticket.mask.items()} | ticket.values
+    facts = {**ticket.facts, "sha256": _sum(tensors)}
+    return save_tensors(tensors, metadata={"lottery_ticket": json.dumps(facts, sort_keys=True)})
+
+
+def read_ticket(content):
+    """The ticket in a file's bytes.
+
+    Nothing in it is executed; names, types and shapes are checked before a tensor is made.
+
+    Raises
+    ------
+    ValueError
+        One line that says why it is no ticket.
+    """
     try:
-        record = json.loads((folder / "facts.json").read_bytes())
-        if record["identity"] != unit.identity or record["level"] != level:
-            return None
-        files = {name: (folder / name).read_bytes() for name in record["sha256"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    if any(hashlib.sha256(files[name]).hexdigest() != digest for name, digest in record["sha256"].items()):
-        return None
-    return Found(record, lambda: _frame(files["rows.csv"]), lambda: load_tensors(files["mask.safetensors"]))
+        size = int.from_bytes(content[:8], "little")
+        if not 2 <= size <= min(HEADER, len(content) - 8):
+            raise ValueError("it is not a safetensors file with a header of a ticket's size")
+        header = json.loads(content[8 : 8 + size])
+        facts = json.loads(header.pop("__metadata__")["lottery_ticket"])
+        shapes = ARCHITECTURES[facts["model"]].weights
+        expected = {f"mask.{name}": ("BOOL", list(shape)) for name, shape in shapes.items()}
+        expected |= {f"{name}.weight": ("F32", list(shape)) for name, shape in shapes.items()}
+        expected |= {f"{name}.bias": ("F32", [shape[0]]) for name, shape in shapes.items()}
+        if {name: (entry["dtype"], entry["shape"]) for name, entry in header.items()} != expected:
+            raise ValueError(f"its tensors are not those of {facts['model']}")
+        tensors = load_tensors(bytes(content))
+        if _sum(tensors) != facts["sha256"]:
+            raise ValueError("its tensors do not have the sum that its facts give: it is damaged")
+        masks = {name: tensors.pop(f"mask.{name}") for name in shapes}
+        if any(m.view(np.uint8).max() > 1 for m in masks.values()):
+            raise ValueError("a mask holds other bytes than 0 and 1")
+        if not all(np.isfinite(v).all() for v in tensors.values()):
+            raise ValueError("a value is not finite")
+    except RecursionError:
+        raise ValueError("not a ticket: its header is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"not a ticket: {' '.join(str(error).split())}") from None
+    except (*DAMAGED, AttributeError) as error:
+        raise ValueError(f"not a ticket: {type(error).__name__} {' '.join(str(error).split())}") from None
+    return Ticket(facts, masks, tensors)
+
+
+def _sum(tensors):
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode() + np.ascontiguousarray(tensors[name]).tobytes())
+    return digest.hexdigest()
 
 
 def _frame(content):

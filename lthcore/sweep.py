@@ -6,14 +6,16 @@ so that the long chains never wait. Finished levels come from the store or the a
 trained again, so a run that was killed simply goes on.
 """
 
+import atexit
 import contextlib
 import ctypes
 import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 
@@ -131,9 +133,7 @@ def run(units, device="auto", workers=0, say=print):
 
 def _drain(plan, ready, way, device, workers, progress):
     """Work off the queue until it is empty or a worker dies: what is ready then, and what was in flight."""
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),))
-    flying, died = {}, []
+    pool, flying, died = _pool(workers), {}, []
     try:
         while (ready or flying) and not died:
             ready.sort(key=way.get)
@@ -156,6 +156,11 @@ def _drain(plan, ready, way, device, workers, progress):
         return ready, died + [task for tasks in flying.values() for task in tasks]
     finally:
         _stop(pool)
+
+
+def _pool(workers):
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),))
 
 
 def _stop(pool):
@@ -197,42 +202,198 @@ def run_levels(tasks, device="cpu"):
     FloatingPointError
         If a loss is not finite; names unit, level and step.
     """
+    started = time.monotonic()
+    played, facts = _play(tasks, device)
+    seconds = (time.monotonic() - started) / len(tasks)
+    facts = {"seconds": round(seconds, 3), "in_lockstep": len(tasks), "preset": tasks[0][0].config.preset, **facts}
+    out = []
+    for (unit, level), p in zip(tasks, played, strict=True):
+        next_mask = p.next_mask and {k: v.numpy() for k, v in p.next_mask.items()}
+        store.save_level(unit, level, p.rows, next_mask, facts)
+        out.append((seconds, _final_accuracy(p)))
+    return out
+
+
+def _chain_mask(unit, level):
+    """The chain's mask at a level: dict of str to bool Tensor."""
+    import torch
+
+    from . import lottery
+
+    before = unit.needs(level)
+    if before is None:
+        return lottery.dense_mask(unit.config.model)
+    if (found := store.find_level(*before)) is None:
+        raise ValueError(f"{before[0].key} level {before[1]}, whose pruning gives the mask, is not finished")
+    return {name: torch.from_numpy(m) for name, m in found.next_mask(unit.config.model).items()}
+
+
+def mask_at(unit, level):
+    """The mask under which a level is trained: dict, layer name -> bool array.
+
+    Raises
+    ------
+    ValueError
+        If the level whose pruning gives it is not finished.
+    """
+    from . import pruning
+
+    mask, config = _chain_mask(unit, level), unit.config
+    if unit.mask == "random":
+        mask = pruning.random_mask(mask, config.model, config.seed, unit.replicate)
+    return {name: m.numpy() for name, m in mask.items()}
+
+
+def _final_accuracy(played):
+    return [row[4] for row in played.rows if row[2:4] == ("test", "accuracy")][-1]
+
+
+def _play(tasks, device):
+    """Train alike tasks under their masks: list of Played, and the facts of where that was done."""
     import torch
 
     from . import data, lottery, train
 
-    started = time.monotonic()
     units, level = [unit for unit, _ in tasks], tasks[0][1]
-    config, masks = units[0].config, []
-    for unit in units:
-        before = unit.needs(level)
-        mask = store.find_level(*before).next_mask(config.model) if before else None
-        masks.append({k: torch.from_numpy(v) for k, v in mask.items()} if mask else lottery.dense_mask(config.model))
+    config, masks = units[0].config, [_chain_mask(*task) for task in tasks]
     try:
         played = lottery.play_together(
             units, level, masks, lambda subset, replicate: data.split(config, subset, replicate, device)
         )
     except FloatingPointError as error:
         raise FloatingPointError(f"{', '.join(unit.key for unit in units)}: {error}") from None
-    seconds = (time.monotonic() - started) / len(tasks)
-    facts = {
-        "seconds": round(seconds, 3),
-        "device": device,
-        "engine": train.choose_engine(config, masks[0], device).__name__,
-        "in_lockstep": len(tasks),
-        "preset": config.preset,
-        "torch": torch.__version__,
-        "code": store.code_version(),
-        **store.machine(),
-    }
+    engine = train.choose_engine(config, masks[0], device).__name__
+    facts = {"device": device, "engine": engine, "torch": torch.__version__, "code": store.code_version()}
     if device == "cuda":
         facts["gpu"] = torch.cuda.get_device_name()
-    out = []
-    for unit, p in zip(units, played, strict=True):
-        next_mask = p.next_mask and {k: v.numpy() for k, v in p.next_mask.items()}
-        store.save_level(unit, level, p.rows, next_mask, facts)
-        out.append((seconds, [row[4] for row in p.rows if row[2:4] == ("test", "accuracy")][-1]))
-    return out
+    return played, facts | store.machine()
+
+
+# ------------------------------------------------------------------------------------------------- final weights
+
+
+def weights(tasks, device="auto", workers=0, say=print):
+    """Train levels again, each from its mask, and keep their weights; what is kept already is not trained.
+
+    Parameters
+    ----------
+    tasks : list of (Unit, int)
+    device, workers, say
+        As for :func:`run`.
+    """
+    missing = [task for task in dict.fromkeys(tasks) if store.find_weights(*task) is None]
+    device = resolve(device)
+    _prepare_data()
+    say(f"training {len(missing)} networks again, each from its mask")
+    pool = _pool(workers or default_workers(device))
+    try:
+        flying = [pool.submit(keep_weights, *task, device) for task in missing]
+        same = []
+        for n, future in enumerate(as_completed(flying), 1):
+            words, *found = future.result()
+            same += found
+            say(f"[{n}/{len(missing)}] {words}")
+    finally:
+        _stop(pool)
+    say(f"kept; {sum(same)} of the {len(same)} finished levels among them came out the same to the last bit")
+
+
+def keep_weights(unit, level, device="cpu"):
+    """Train a level from its mask and keep its weights.
+
+    A level is a pure function of its mask, so its rows are those of the finished level, bit for bit where machine,
+    versions and engine are the same.
+
+    Returns
+    -------
+    tuple
+        A line that says what came out and, if the level was finished before, whether its rows came out the same.
+    """
+    (played,), facts = _play([(unit, level)], device)
+    found = store.find_level(unit, level)
+    same = () if found is None else (list(found.rows().itertuples(index=False, name=None)) == played.rows,)
+    arrays = ({name: v.numpy() for name, v in part.items()} for part in (played.mask, played.start, played.weights))
+    store.save_weights(unit, level, store.Weights(*arrays, played.logits.numpy()), facts)
+    return f"{unit.arm} level {level}: test accuracy {_final_accuracy(played):.2f} %", *same
+
+
+def ticket(unit, level):
+    """A level's ticket, with facts: :class:`lthcore.store.Ticket`.
+
+    Raises
+    ------
+    ValueError
+        If its values at a rewind step past 0 have not been trained and kept.
+    """
+    from . import lottery
+
+    kept, config = store.find_weights(unit, level), unit.config
+    if kept:
+        values = kept.start
+    elif config.rewind_step and level and unit.start == "theta0":
+        raise ValueError(f"the values at step {config.rewind_step} are not kept yet: train the weights first")
+    else:
+        values = {name: v.numpy() for name, v in lottery.starting_values(unit, level, None)[0].items()}
+    facts = {"unit": unit.key, "arm": unit.arm, "model": config.model, "level": level, "identity": unit.identity}
+    facts |= {"density": config.density(level), "rewind_step": config.rewind_step if level else 0}
+    if found := store.find_level(unit, level):
+        rows = found.rows()
+        accuracy = rows[(rows["split"] == "test") & (rows["metric"] == "accuracy")].sort_values("step")["value"]
+        facts["test_accuracy"] = float(accuracy.iloc[-1])
+    return store.Ticket(facts, mask_at(unit, level), values)
+
+
+class Apart:
+    """A call in a process of its own, whose lines are read by a thread and which can be stopped.
+
+    Parameters
+    ----------
+    function : callable
+        Of a module; called with `arguments` and ``say=``.
+    arguments : tuple
+    say : callable
+        Called with each line, in the thread.
+    done : callable
+        Called at the end, in the thread: with "" if all went well, "stopped", or the error in one line.
+    """
+
+    def __init__(self, function, arguments, say, done):
+        context = multiprocessing.get_context("spawn")
+        receiver, sender = context.Pipe(duplex=False)
+        self.stopped = False
+        self.process = context.Process(target=_apart, args=(sender, os.getpid(), function, arguments))
+        self.process.start()
+        sender.close()  # so that the thread sees the end when the process has let go of its own
+        atexit.register(self.stop)  # before multiprocessing would wait for it
+        self.thread = threading.Thread(target=self._listen, args=(receiver, say, done), daemon=True)
+        self.thread.start()
+
+    def _listen(self, receiver, say, done):
+        outcome = None
+        with contextlib.suppress(EOFError, OSError):
+            while outcome is None:
+                kind, text = receiver.recv()
+                outcome = text if kind == "end" else say(text)
+        self.process.join()
+        atexit.unregister(self.stop)
+        done("stopped" if self.stopped else "its process died (out of memory?)" if outcome is None else outcome)
+
+    def stop(self):
+        """End it; what it has finished is kept."""
+        self.stopped = True
+        self.process.terminate()
+
+
+def _apart(sender, parent, function, arguments):
+    """In the process: call, send the lines, and say how it ended."""
+    _start_worker(parent)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of the clean-up: no worker stays behind
+    outcome = ""
+    try:
+        function(*arguments, say=lambda line: sender.send(("line", line)))
+    except Exception as error:  # whatever it is, the one who waits must read it
+        outcome = " ".join(f"{type(error).__name__}: {error}".split())
+    sender.send(("end", outcome))
 
 
 def _alike(ready, task, device):

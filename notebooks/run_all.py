@@ -22,7 +22,7 @@ class Job:
 
     name: str  # of the executed copy
     notebook: str
-    experiment: str | None  # None: the scorecard, which reads them all
+    experiment: str | None  # None: it reads them all
     parameters: dict = field(default_factory=dict)
 
 
@@ -34,6 +34,7 @@ JOBS = [
     Job("04_task3_optimizers", "04_task3_optimizers", "task3"),
 ]
 SCORECARD = Job("00_scorecard", "00_scorecard", None)
+READERS = [SCORECARD, Job("05_explorer", "05_explorer", None)]  # executed when everything is there
 
 
 def parser():
@@ -156,16 +157,17 @@ def run(options):
         f"{len(plan.found)} of {len(plan.tasks)} levels finished; figures go to {_short(folder)}/", flush=True
     )  # fmt: skip
     if options.dry_run:
-        print(f"would train {len(plan.missing)} levels and execute {', '.join(job.name for job in [*jobs, SCORECARD])}")
+        print(f"would train {len(plan.missing)} levels and execute {', '.join(job.name for job in [*jobs, *READERS])}")
         return 0
     started = time.monotonic()
     experiments.run(*studies, workers=options.workers, say=lambda line: print(line, flush=True))
     trained = time.monotonic() - started
-    print(f"executing {len(jobs) + 1} notebooks, about {sweep.duration(20 + 6 * len(jobs))}", flush=True)
+    print(f"executing {len(jobs) + len(READERS)} notebooks, about {sweep.duration(20 + 6 * len(jobs))}", flush=True)
     with ThreadPoolExecutor(min(len(jobs), sweep.default_workers("cpu"))) as pool:
         times = pool.map(lambda job: execute(job, given_to(job, given, options), folder), jobs)
         seconds = dict(zip([job.name for job in jobs], times, strict=True))
-    seconds[SCORECARD.name] = execute(SCORECARD, given, folder)
+    for job in READERS:
+        seconds[job.name] = execute(job, given, folder)
     _closing_table(studies, jobs, seconds, folder, trained)
     if options.command == "quick":
         _say_how_long_report_takes(options, bool(plan.missing))

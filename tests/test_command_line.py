@@ -39,7 +39,15 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(command, capsys, not
         f"{command}: mlp, lenet5, task1, task2, task3; {replicates} replicate(s); 0 of {levels} levels"
     )
     assert second.startswith(f"would train {levels} levels and execute ")
-    for name in ("01_pre_midsem_mlp", "01_pre_midsem_lenet5", "02_task1", "03_task2", "04_task3", "00_scorecard"):
+    for name in (
+        "01_pre_midsem_mlp",
+        "01_pre_midsem_lenet5",
+        "02_task1",
+        "03_task2",
+        "04_task3",
+        "00_scorecard",
+        "05_explorer",
+    ):
         assert name in second
     assert list(folders.iterdir()) == []
 
@@ -179,7 +187,7 @@ def test_an_unknown_only_names_the_allowed(capsys):
 
 def test_every_job_has_its_notebook_and_every_experiment_its_job():
     assert {job.experiment for job in cli.JOBS} == set(EXPERIMENTS)
-    for job in [*cli.JOBS, cli.SCORECARD]:
+    for job in [*cli.JOBS, *cli.READERS]:
         assert (ROOT / "notebooks" / f"{job.notebook}.ipynb").is_file()
 
 

@@ -164,7 +164,7 @@ def test_smoke_runs_every_notebook(smoke):
     done = smoke[0]
     assert done.returncode == 0, done.stdout + done.stderr
     folder = ROOT / "figures/smoke/executed"
-    names = ["00_scorecard", "01_pre_midsem_mlp", "01_pre_midsem_lenet5"]
+    names = ["00_scorecard", "05_explorer", "01_pre_midsem_mlp", "01_pre_midsem_lenet5"]
     names += ["02_task1_data_halves", "03_task2_label_sets", "04_task3_optimizers"]
     for name in names:
         assert name in done.stdout

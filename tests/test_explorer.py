@@ -1,0 +1,406 @@
+"""The explorer without a browser: what its widgets do, weights on demand, and tickets as files."""
+
+import hashlib
+import json
+import struct
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from lthcore import data, experiments, explorer, results, store, sweep
+from lthcore.config import Unit
+from lthcore.explorer import Explorer
+
+SMALL = {"rounds": 2, "max_steps": 12, "test_images": 150, "validation": 0.02}
+
+
+def small(experiment="mlp", **parameters):
+    return experiments.study(experiment, "smoke", overrides=SMALL, **parameters)
+
+
+def finish(study):
+    """Train a study here, without processes."""
+    for unit in sorted(study.units, key=lambda u: u.source is not None):
+        for level in unit.levels:
+            sweep.run_levels([(unit, level)])
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory):
+    """Two finished studies, and the folder that they lie in; trained once."""
+    folder = tmp_path_factory.mktemp("explorer")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LTH_RUNS", str(folder / "runs"))
+        patch.setenv("LTH_ARCHIVE", str(folder / "archive"))
+        store._read_pack.cache_clear()
+        found = [small(), small("lenet5", controls=False)]
+        for study in found:
+            finish(study)
+        yield found
+    store._read_pack.cache_clear()
+
+
+@pytest.fixture
+def page(studies):
+    return Explorer(studies)
+
+
+def unit_of(study, arm, replicate=0):
+    return next(u for u in study.units if (u.arm, u.replicate) == (arm, replicate))
+
+
+def end(page):
+    """Wait for what the page has started."""
+    page.job.thread.join()
+
+
+# ----------------------------------------------------------------------------------------------------- what is shown
+
+
+def test_it_offers_what_is_finished(page, studies):
+    changes = "smoke, rounds 2, validation 0.02, max_steps 12, test_images 150"
+    assert page.experiment.options == (f"mlp, {changes}", f"lenet5, {changes}")
+    assert [arm for _, arm in page.arm.options] == ["ticket", "random_reinit", "random_mask", "ticket_spared"]
+    assert page.replicate.options == (0,)
+    assert [k for _, k in page.level.options] == [0, 1, 2]
+    assert page.level.options[1][0] == "70 % (level 1)"
+    page.arm.value = "random_mask"
+    assert [k for _, k in page.level.options] == [1, 2]
+    assert page.play.max == 1
+
+
+def test_every_move_redraws_and_moving_back_gives_the_same_pictures(page):
+    page.level.value = 1
+    before = page.seen.value, page.stands.value
+    page.level.value = 2
+    assert page.seen.value != before[0] and page.stands.value != before[1]
+    page.level.value = 1
+    assert (page.seen.value, page.stands.value) == before
+    page.arm.value = "random_mask"
+    assert page.level.value == 1 and page.seen.value != before[0] and page.stands.value != before[1]
+    page.experiment.value = page.experiment.options[1]
+    assert [arm for _, arm in page.arm.options] == ["ticket", "ticket_spared"]
+    assert bytes(page.seen.value).startswith(b"\x89PNG")
+
+
+def test_pictures_keep_their_shape(page):
+    sizes = {struct.unpack(">II", image.value[16:24]) for image in
+             (page.seen, page.stands, page.moved, page.answers, page.compared, page.loaded)}  # fmt: skip
+    assert sizes == {(960, 310)}
+
+
+def test_a_move_takes_less_than_the_bound(page):
+    seconds = []
+    for level in [0, 1, 2] * 4:
+        start = time.process_time()
+        page.level.value = level
+        seconds.append(time.process_time() - start)
+    assert sorted(seconds)[len(seconds) // 2] < 0.3
+
+
+def test_nothing_finished_is_said(folders, capsys):
+    empty = Explorer([small()])
+    assert "Nothing is finished" in empty.state.value
+    empty.tabs.selected_index = 2
+    explorer.still([small()])
+    assert "Nothing is finished" in capsys.readouterr().out
+
+
+def test_the_static_picture_is_the_first_view(page, studies, monkeypatch):
+    shown = []
+    monkeypatch.setattr(explorer, "display", lambda *pictures: shown.extend(p.data for p in pictures))
+    explorer.still(studies)
+    assert shown == [page.seen.value, page.stands.value]
+
+
+def test_the_mask_is_the_one_that_was_trained(studies):
+    study = studies[0]
+    for arm in ("ticket", "random_mask", "random_reinit", "ticket_spared"):
+        unit, level = unit_of(study, arm), 2
+        mask, layers = sweep.mask_at(unit, level), results.layers(experiments.finished(study), arm, 0, level)
+        assert {name: int(m.sum()) for name, m in mask.items()} == dict(layers["kept"])
+    with pytest.raises(ValueError, match=r"^mlp-ticket-r5-\w+ level 1, whose pruning gives the mask, is not finished$"):
+        sweep.mask_at(Unit(study.config, "ticket", 5), 2)
+
+
+def test_digits_are_those_of_the_subset(studies):
+    config = studies[0].config
+    for subset in ("full", "labels5-9"):
+        images, labels = data.digits(subset, config.test_images)
+        test_images, test_labels = data.split(config, subset, 0).test
+        assert labels.tolist() == test_labels.tolist() and len(labels) == 150
+        assert np.allclose((images / np.float32(255) - data.MEAN) / data.STD, test_images[:, 0], atol=1e-6)
+
+
+def test_orders_of_digits():
+    labels = np.array([0, 1, 1])
+    sure, unsure = [5.0, 0.0], [0.0, 5.0]
+    logits = {"dense": np.array([sure, unsure, unsure]), "ticket": np.array([sure, unsure, sure])}
+    hard, apart = list(results.ORDERS)[1:]
+    assert list(results.digits_in_order(hard, logits, labels)) == [2, 0, 1]
+    assert list(results.digits_in_order(apart, logits, labels)) == [2, 0, 1]
+    assert list(results.digits_in_order(hard, {}, labels)) == [0, 1, 2]
+    assert np.allclose(results.probabilities(np.array([[0.0, np.log(3)]])), [[0.25, 0.75]])
+
+
+def test_how_far_weights_move():
+    m = results.moved(np.array([1.0, -2.0, 3.0, -4.0]), np.array([2.0, -2.0, -1.0, -8.0]))
+    assert m == {"survivors": 4, "same_sign": 0.75, "move": 2.5, "size": 2.5}
+    assert results.moved(np.array([]), np.array([]))["survivors"] == 0
+
+
+# ---------------------------------------------------------------------------------------------------- rivals, weights
+
+
+def test_rivals_share_chain_data_and_recipe():
+    study = experiments.study("task1", "report")
+    t1_on_s2 = unit_of(study, "t1_on_s2", 1)
+    found = experiments.rivals(study, t1_on_s2, 3)
+    assert {role: (u.arm, u.replicate, u.subset, k) for role, (u, k) in found.items()} == {
+        "dense": ("t2_on_s2", 1, "half2", 0), "ticket": ("t1_on_s2", 1, "half2", 3),
+        "random_reinit": ("random_reinit", 1, "half2", 3), "random_mask": ("random_mask", 1, "half2", 3),
+    }  # fmt: skip
+    for role in ("ticket", "random_reinit", "random_mask"):
+        assert found[role][0] in study.units
+        assert experiments.rivals(study, found[role][0], 3) == found
+    made = experiments.rivals(study, unit_of(study, "t1_on_s1"), 2)  # the study has no controls on S1
+    assert made["random_mask"][0] not in study.units
+    assert {u.subset for u, _ in made.values()} == {"half1"}
+    assert list(experiments.rivals(study, t1_on_s2, 0)) == ["dense"]
+    for name in ("mlp", "task2", "task3"):
+        study = experiments.study(name, "report")
+        for unit in study.units:
+            assert (unit, unit.levels[-1]) in experiments.rivals(study, unit, unit.levels[-1]).values()
+
+
+@pytest.mark.parametrize(
+    ("which", "arm", "level"), [(0, "ticket", 0), (0, "ticket", 2), (0, "random_mask", 1), (1, "ticket", 1)]
+)
+def test_weights_trained_again_give_the_finished_rows_bit_for_bit(studies, which, arm, level):
+    unit = unit_of(studies[which], arm)
+    words, same = sweep.keep_weights(unit, level)
+    assert same and words.startswith(f"{arm} level {level}: test accuracy ")
+    rows = store.find_level(unit, level).rows()
+    kept = store.find_weights(unit, level)
+    _, labels = data.digits(unit.subset, unit.config.test_images)
+    last = rows[(rows["split"] == "test") & (rows["metric"] == "accuracy")].sort_values("step")["value"].iloc[-1]
+    assert 100 * np.mean(kept.logits.argmax(1) == labels) == pytest.approx(last, abs=1e-12)
+    mask = sweep.mask_at(unit, level)
+    for name, m in mask.items():
+        assert np.array_equal(kept.mask[name], m)
+        assert not kept.final[f"{name}.weight"][~m].any()
+        assert np.all(kept.final[f"{name}.weight"][m] != 0)
+    assert store.find_level(unit, level).rows().equals(rows)  # what was finished is as it was
+
+
+def test_damaged_weights_count_as_missing(studies):
+    unit = unit_of(studies[0], "ticket")
+    sweep.keep_weights(unit, 1)
+    path = store.runs() / unit.key / "level-01/weights.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert store.find_weights(unit, 1) is None
+    path.write_bytes(content)
+    assert store.find_weights(unit, 1) is not None
+    assert store.find_weights(Unit(unit.config, "ticket", 7), 1) is None
+
+
+def test_weights_on_demand_fill_the_tabs(page, studies):
+    page.level.value = 2
+    page.tabs.selected_index = 1
+    without = page.answers.value
+    assert not page.train.disabled
+    page.train.click()
+    assert not page.stop.disabled and page.find.disabled
+    end(page)
+    assert page.status.value.startswith("kept; ") and page.train.disabled and page.stop.disabled
+    assert page.state.value == "final weights: 4 of 4 networks here"
+    assert page.bar.value == page.bar.max
+    assert page.answers.value != without
+    before, mask = page.answers.value, page.seen.value
+    page.digit.value = 5
+    assert page.answers.value != before and page.seen.value != mask
+    page.order.value = list(results.ORDERS)[1]
+    page.digit.value = 99
+    page.tabs.selected_index = 0
+    assert page.moved.value != page.nothing
+
+
+# ------------------------------------------------------------------------------------------------ a ticket of one's own
+
+
+def fill(page, **values):
+    for name, value in values.items():
+        page.form[name].value = value
+
+
+def test_the_form_trains_and_the_ticket_joins(page):
+    page.tabs.selected_index = 2
+    before, chosen = page.compared.value, page.experiment.value
+    fill(page, preset="smoke", rounds=1, scope="global", output_rate=0.0)
+    page.find.click()
+    end(page)
+    assert page.status.value.startswith("trained 2 levels")
+    name = "own mlp, smoke, rounds 1, scope global, output_rate 0.0"
+    assert page.experiment.options[-1] == name and page.experiment.value == chosen
+    assert page.compared.value != before
+    page.experiment.value = name
+    assert [k for _, k in page.level.options] == [0, 1]
+    page.find.click()
+    end(page)
+    assert page.status.value.startswith("all 2 levels of 1 units found")
+
+
+def test_stop_keeps_what_is_finished(page):
+    fill(page, preset="quick", rounds=30, prune_rate=0.1)
+    page.find.click()
+    deadline = time.monotonic() + 600
+    while not page.status.value.startswith("[") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    page.stop.click()
+    end(page)
+    assert page.status.value.startswith("stopped; what is finished is kept")
+    assert (
+        page.experiment.options[-1] == "own mlp, quick, rounds 30, prune_rate 0.1"
+        or "prune_rate 0.1" in page.experiment.options[-1]
+    )
+    there = page.views[page.experiment.options[-1]].levels["ticket", 0]
+    assert 1 <= len(there) < 31 and not page.find.disabled
+
+
+def test_bad_settings_are_refused_in_one_line(page):
+    fill(page, preset="smoke", rewind_step=999_999)
+    page.find.click()
+    assert page.job is None and "rewind_step = 999999: must be a whole number in 0.." in page.status.value
+
+
+def test_an_error_in_the_process_is_said():
+    said, ended = [], []
+    job = sweep.Apart(sweep.weights, ([("not a unit", 0)],), said.append, ended.append)
+    job.thread.join()
+    assert ended == ["AttributeError: 'str' object has no attribute 'key'"]
+
+
+# ---------------------------------------------------------------------------------------------------- tickets as files
+
+
+@pytest.fixture(scope="module")
+def ticket(studies):
+    return sweep.ticket(unit_of(studies[1], "ticket"), 2)
+
+
+def upload(page, content, widgets=8):
+    """As ipywidgets 7 or 8 hands it in."""
+    file = {"name": "x.safetensors", "content": content if widgets == 7 else memoryview(content)}
+    page.upload = SimpleNamespace(value={"x.safetensors": file} if widgets == 7 else (file,))
+    page._load(None)
+
+
+def test_a_ticket_comes_back_from_its_file(ticket, studies):
+    back = store.read_ticket(store.ticket_bytes(ticket))
+    unit = unit_of(studies[1], "ticket")
+    assert back.facts["unit"] == unit.key and back.facts["level"] == 2 and back.facts["model"] == "lenet5"
+    assert back.facts["test_accuracy"] == results.at_end(experiments.finished(studies[1]))["ticket", 2, 0]
+    for mine, other in ((ticket.mask, back.mask), (ticket.values, back.values)):
+        assert list(mine) == list(other) or set(mine) == set(other)
+        assert all(np.array_equal(mine[k], other[k]) and mine[k].dtype == other[k].dtype for k in mine)
+
+
+@pytest.mark.parametrize("widgets", [7, 8])
+def test_the_page_offers_and_loads_it(page, ticket, widgets):
+    page.download.click()
+    assert f'download="{page.chosen[0].key}-level-{page.level.value:02d}.safetensors"' in page.link.value
+    before = page.loaded.value
+    upload(page, store.ticket_bytes(ticket), widgets)
+    assert page.loaded.value != before and ticket.facts["unit"] in page.facts.value
+    upload(page, b"something else", widgets)
+    assert "not a ticket: it is not a safetensors file" in page.facts.value
+
+
+def test_what_a_foreign_file_says_is_shown_as_text(page, ticket):
+    evil = ticket._replace(facts={**ticket.facts, "arm": "<img src=x onerror=alert(1)>"})
+    upload(page, store.ticket_bytes(evil))
+    assert "<img" not in page.facts.value and "&lt;img" in page.facts.value
+
+
+def with_header(content, change):
+    """The file with its JSON header changed."""
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    text = json.dumps(change(header) or header).encode()
+    return len(text).to_bytes(8, "little") + text + content[8 + size :]
+
+
+def shape(header):
+    header["head.bias"]["shape"] = [2**40]
+
+
+def offsets(header):
+    header["fc1.weight"]["data_offsets"] = [0, 2**50]
+
+
+def other_model(header):
+    header["__metadata__"]["lottery_ticket"] = json.dumps({"model": "mlp"})
+
+
+def no_sum(header):
+    header["__metadata__"]["lottery_ticket"] = json.dumps({"model": "lenet5"})
+
+
+REFUSED = {
+    "empty": lambda c: b"",
+    "short": lambda c: c[:7],
+    "cut": lambda c: c[:-1],
+    "long header": lambda c: (10**12).to_bytes(8, "little") + c[8:],
+    "a flipped bit": lambda c: c[:-50] + bytes([c[-50] ^ 4]) + c[-49:],
+    "no json": lambda c: (4).to_bytes(8, "little") + b"\xff\xfe\x00\x01" + c,
+    "nested": lambda c: (9000).to_bytes(8, "little") + b"[" * 9000,
+    "a list": lambda c: (2).to_bytes(8, "little") + b"[]",
+    "a text": lambda c: (3).to_bytes(8, "little") + b'"a"',
+    "pickle": lambda c: b"\x80\x04\x95" + c,
+    "shape": lambda c: with_header(c, shape),
+    "offsets": lambda c: with_header(c, offsets),
+    "other model": lambda c: with_header(c, other_model),
+    "no sum": lambda c: with_header(c, no_sum),
+    "no facts": lambda c: with_header(c, lambda h: h.pop("__metadata__") and None),
+    "foreign": lambda c: save({"fc1.weight": np.zeros((2, 2), np.float32)}),
+}
+
+
+@pytest.mark.parametrize("how", REFUSED)
+def test_what_is_no_ticket_is_refused_in_one_line(how, ticket):
+    with pytest.raises(ValueError, match=r"\Anot a ticket: .+\Z") as refused:
+        store.read_ticket(REFUSED[how](store.ticket_bytes(ticket)))
+    assert len(str(refused.value)) < 200
+
+
+def test_values_that_are_not_finite_and_masks_that_are_not_bits_are_refused(ticket):
+    values = {**ticket.values, "head.bias": np.full(10, np.nan, np.float32)}
+    with pytest.raises(ValueError, match="a value is not finite"):
+        store.read_ticket(store.ticket_bytes(ticket._replace(values=values)))
+    bits = {**ticket.mask, "head": np.full((10, 84), 2, np.uint8).view(bool)}
+    with pytest.raises(ValueError, match="a mask holds other bytes"):
+        store.read_ticket(store.ticket_bytes(ticket._replace(mask=bits)))
+
+
+def test_a_rewound_ticket_needs_its_trained_values(studies):
+    study = experiments.study("mlp", "smoke", controls=False, overrides={**SMALL, "rewind_step": 5})
+    unit = unit_of(study, "ticket")
+    for level in (0, 1):
+        sweep.run_levels([(unit, level)])
+    theta0 = sweep.ticket(unit, 0).values
+    with pytest.raises(ValueError, match="the values at step 5 are not kept yet: train the weights first"):
+        sweep.ticket(unit, 1)
+    sweep.keep_weights(unit, 1)
+    rewound = sweep.ticket(unit, 1)
+    assert rewound.facts["rewind_step"] == 5
+    assert not np.array_equal(rewound.values["head.weight"], theta0["head.weight"])
+
+
+def test_identical_tickets_give_identical_files(studies):
+    unit = unit_of(studies[1], "ticket")
+    first, second = (store.ticket_bytes(sweep.ticket(unit, 1)) for _ in range(2))
+    assert hashlib.sha256(first).digest() == hashlib.sha256(second).digest()
