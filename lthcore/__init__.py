@@ -3,6 +3,7 @@
 Rooms, top to bottom (a module imports only from rooms below it)::
 
     explorer     widgets over finished results
+    pages        the explorer's pictures                               no torch
     plots        tidy frame -> figure                                 no torch
     experiments  the report's experiments: arms, data, recipes
     results      tidy frames, summaries, claims and verdicts          no torch

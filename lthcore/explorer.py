@@ -12,7 +12,7 @@ import ipywidgets as widgets
 import matplotlib.pyplot as plt
 from IPython.display import Image, display
 
-from . import data, experiments, plots, results, store, sweep
+from . import data, experiments, pages, plots, results, store, sweep
 
 PAUSE = 0.01  # seconds: what arrives within them is drawn once, so that key presses do not queue pictures
 NOTHING = "Nothing is finished at this scale yet: run one of the notebooks 01 to 04, or find your own ticket below."
@@ -53,7 +53,7 @@ def still(studies):
     if not studies:
         print(NOTHING)
         return
-    view = plots.Pictures(studies[0])
+    view = pages.Pictures(studies[0])
     arm, replicate, level = view.start()
     digits, _ = data.digits(view.units[arm, replicate].subset)
     display(Image(view.seen(arm, replicate, level, digits[0])), Image(view.stands(arm, replicate, level)))
@@ -107,7 +107,7 @@ class Explorer(widgets.VBox):
         return widgets.VBox([_row(self.experiment, self.arm, self.replicate), _row(self.level, self.play)])
 
     def _pictures(self):
-        self.moved_page, self.answers_page, note = plots.Moved(), plots.Answers(), plots.Note()
+        self.moved_page, self.answers_page, note = pages.Moved(), pages.Answers(), pages.Note()
         self.nothing = note.png("Final weights are not committed: press 'train weights' above.")
         look = {"format": "png", "layout": {"width": "100%", "max_width": "960px"}}  # of one shape: nothing jumps
         pictures = [widgets.Image(value=note.png(""), **look) for _ in range(6)]
@@ -170,10 +170,10 @@ class Explorer(widgets.VBox):
 
     @property
     def view(self):
-        """The chosen study's :class:`lthcore.plots.Pictures`, or None."""
+        """The chosen study's :class:`lthcore.pages.Pictures`, or None."""
         name = self.experiment.value
         if name and name not in self.views:
-            self.views[name] = plots.Pictures(self.studies[name])
+            self.views[name] = pages.Pictures(self.studies[name])
         return self.views.get(name)
 
     @property
@@ -184,7 +184,7 @@ class Explorer(widgets.VBox):
     def _choose_experiment(self, _=None):
         if self.view:
             arm, replicate, level = self.view.start()
-            self.arm.options = [(plots.full_label(a), a) for a in dict.fromkeys(a for a, _ in self.view.units)]
+            self.arm.options = [(pages.full_label(a), a) for a in dict.fromkeys(a for a, _ in self.view.units)]
             self.arm.value = arm
             self.replicate.options = sorted({r for _, r in self.view.units})
             self.replicate.value = replicate
@@ -226,7 +226,7 @@ class Explorer(widgets.VBox):
             elif self.level.value in self.view.levels.get((self.arm.value, self.replicate.value), ()):
                 self._draw_chosen()
         if self.tabs.selected_index == 2:
-            self.compared.value = plots.Compared(self._lines()).png()
+            self.compared.value = pages.Compared(self._lines()).png()
 
     def _draw_chosen(self):
         (unit, level), at = self.chosen, (self.arm.value, self.replicate.value, self.level.value)
@@ -257,7 +257,7 @@ class Explorer(widgets.VBox):
         """What the comparison shows: the chosen arm, and the tickets found here."""
         lines = {}
         if self.view and self.experiment.value not in self.own:
-            label = f"{self.experiment.value}, {plots.full_label(self.arm.value)}"
+            label = f"{self.experiment.value}, {pages.full_label(self.arm.value)}"
             lines[label] = self.view.line(self.arm.value), self.arm.value
         lines |= {name: (self.views[name].line("ticket"), "") for name in self.own}
         return {textwrap.fill(label, 45): line for label, line in lines.items()}
@@ -314,7 +314,7 @@ class Explorer(widgets.VBox):
         if not _begun(study):
             return
         name, before = f"own {_name(study)}", self.experiment.value
-        self.studies[name], self.views[name], self.own[name] = study, plots.Pictures(study), study
+        self.studies[name], self.views[name], self.own[name] = study, pages.Pictures(study), study
         if name not in self.experiment.options:
             self.experiment.unobserve(self._choose_experiment, "value")
             self.experiment.options = list(self.studies)
@@ -344,7 +344,7 @@ class Explorer(widgets.VBox):
                 shown = {name: v for name, v in ticket.facts.items() if name not in ("identity", "sha256")}
                 self.facts.value = html.escape(", ".join(f"{name} {value}" for name, value in shown.items()))
                 shapes = {name: m.shape for name, m in ticket.mask.items()}
-                page, (digits, _) = plots.MaskSeen(shapes, plots.ROLES["ticket"][1]), data.digits("full")
+                page, (digits, _) = pages.MaskSeen(shapes, pages.ROLES["ticket"][1]), data.digits("full")
                 self.loaded.value = page.png(ticket.mask, digits[self.digit.value])
 
 

@@ -75,11 +75,13 @@ def test_sizes(capsys):
     sizes = {p.stem: lines_of_code(p) for p in MODULES}
     core = sum(sizes[name] for name in ("models", "pruning", "lottery", "train"))
     engines = sum(sizes.pop(name) for name in ("sparse", "lockstep"))  # only there to be fast
+    explorer = sum(sizes.pop(name) for name in ("explorer", "pages"))  # only there to be looked at
     with capsys.disabled():
         print(f"\nlines of code: {sizes}; {core} in models, pruning, lottery, train; {sum(sizes.values())} in all")
-        print(f"beside them the engines, sparse and lockstep: {engines}")
+        print(f"beside them the engines, sparse and lockstep: {engines}; the explorer and its pages: {explorer}")
     assert core <= 600
     assert engines <= 700
+    assert explorer <= 600
     assert sum(sizes.values()) <= 2500
 
 
