@@ -16,7 +16,7 @@ Rooms, top to bottom (a module imports only from rooms below it)::
     pruning      masks, criteria, controls, collapse diagnosis
     models       plain networks
     data         MNIST as tensors; halves, label sets, validation
-    files        atomic writes                                        stdlib only
+    files        atomic writes, what a kill must not leave            stdlib only
     config       settings, presets, units, identities                 stdlib only
 """
 

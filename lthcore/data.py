@@ -23,7 +23,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from .config import CLASSES, apportion, draw_seed
-from .files import write
+from .files import clear, set_aside, write
 
 MEAN, STD = 0.1307, 0.3081  # of the training pixels in [0, 1]
 SECONDS = 20  # a source that says nothing for so long is given up,
@@ -79,6 +79,7 @@ def fetch(say=print):
         One line that says what to put where, if no source has the right bytes.
     """
     root = folder()
+    clear(root)
     if all(_good(root / name) for name in SHA256):
         return root
     try:
@@ -115,9 +116,7 @@ def _good(path):
 
 def _set_aside(path, say):
     if path.exists():
-        n = next(n for n in range(1, 10**6) if not Path(f"{path}.bad-{n}").exists())
-        path.rename(f"{path}.bad-{n}")
-        say(f"{path} does not have MNIST's bytes: kept as {path.name}.bad-{n} and fetched again")
+        say(f"{path} does not have MNIST's bytes: kept as {set_aside(path).name} and fetched again")
 
 
 def _accept(root, name, source, where, tried, say):

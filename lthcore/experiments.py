@@ -11,6 +11,7 @@ import pandas as pd
 
 from . import results, store, sweep
 from .config import ARCHITECTURES, EXPERIMENTS, Config, Unit, configure
+from .files import clear
 
 
 def _pre_midsem(config, r):
@@ -129,21 +130,22 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
     ValueError
         One line that names the setting, its value and what is allowed.
     """
-    for name, value, kind in (("controls", controls, bool), ("overrides", overrides or {}, dict)):
+    overrides = {} if overrides is None else overrides
+    for name, value, kind in (("controls", controls, bool), ("overrides", overrides, dict), ("model", model, str)):
         if not isinstance(value, kind):
             raise ValueError(f"{name} = {value!r}: must be a {kind.__name__}")
     settings = {"seed": seed, "device": device}
-    for name in overrides or {}:
+    for name in overrides:
         if name in (*settings, "replicates", "model", "preset"):
             raise ValueError(f"overrides: {name!r} has a parameter of its own: set that one")
         if not isinstance(name, str) or name == "experiment":
             raise ValueError(f"overrides: {name!r} is no setting")
-    settings |= overrides or {}
+    settings |= overrides
     if experiment == "pre_midsem":
         experiment = model or "mlp"
         if experiment not in ARCHITECTURES:
             raise ValueError(f"model = {model!r}: must be one of {', '.join(map(repr, ARCHITECTURES))}")
-    if replicates != 0:
+    if replicates != 0 or type(replicates) is not int:
         settings["replicates"] = replicates
     if model:
         settings["model"] = model
@@ -154,6 +156,8 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
 
 def run(*studies, workers=0, say=print):
     """Train what is missing of these studies, in one queue; see :func:`lthcore.sweep.run`."""
+    for folder in {store.runs(), store.archive(), *(s.folder for s in studies)}:
+        clear(folder)
     try:
         sweep.run([unit for s in studies for unit in s.units], studies[0].config.device, workers, say)
     finally:  # what is finished of the committed scale goes into the archive, whatever stopped the rest

@@ -31,14 +31,15 @@ from safetensors.numpy import save as save_tensors
 
 from . import __version__
 from .config import ARCHITECTURES
-from .files import write
+from .files import set_aside, write
 
 ROOT = Path(__file__).resolve().parents[1]  # the checkout
 FIGURES = ROOT / "figures"
-DAMAGED = (OSError, EOFError, ValueError, KeyError, TypeError, NotImplementedError, SafetensorError)
-DAMAGED += (zipfile.BadZipFile, zlib.error)  # what reading a damaged file may raise
+DAMAGED = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, NotImplementedError, RecursionError)
+DAMAGED += (SafetensorError, zipfile.BadZipFile, zlib.error)  # what reading a damaged file may raise
 PACKED = "levels.json", "rows.csv", "masks.safetensors"  # the members of a pack of the archive
 ROWS = ["step", "epoch", "split", "metric", "value"]
+MOST = 1 << 28  # bytes: no file of the store and no member of a pack is nearly as large
 
 
 def runs():
@@ -59,13 +60,32 @@ def use_drive(wanted):
     if wanted:
         from google.colab import drive
 
-        drive.mount("/content/drive")
+        try:
+            drive.mount("/content/drive")
+        except Exception as error:  # refused, timed out, ...
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ValueError(
+                f"drive = True: Google Drive cannot be mounted ({reason}): try again, or set drive = False, "
+                "and finished levels last as long as this session"
+            ) from None
         os.environ["LTH_RUNS"] = "/content/drive/MyDrive/lth-runs"
 
 
 def archive():
     """Folder of the committed levels."""
     return Path(os.environ.get("LTH_ARCHIVE") or FIGURES / "archive")
+
+
+@contextlib.contextmanager
+def _writing(folder, variable):
+    """Say in one line that a folder cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise RuntimeError(
+            f"{folder()} cannot be written ({error.strerror or error}): make room there, bring it back or "
+            f"set {variable} to another folder; what is finished is kept, and the same command goes on from it"
+        ) from None
 
 
 def save_level(unit, level, rows, next_mask, facts):
@@ -86,6 +106,7 @@ def save_level(unit, level, rows, next_mask, facts):
     _keep(unit, level, "facts.json", files, facts)
 
 
+@_writing(runs, "LTH_RUNS")
 def _keep(unit, level, name, files, facts):
     """Write files of a level and then, as `name`, the record that holds their sums."""
     folder = runs() / unit.key / f"level-{level:02d}"
@@ -93,22 +114,39 @@ def _keep(unit, level, name, files, facts):
         write(folder / file, content)
     sums = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
     record = {"unit": unit.key, "level": level, "identity": unit.identity, "facts": facts, "sha256": sums}
-    write(folder / name, json.dumps(record, indent=1, sort_keys=True) + "\n")
+    write(folder / name, json.dumps(record | {"sum": _sum_of(record)}, indent=1, sort_keys=True) + "\n")
+
+
+def _sum_of(record):
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _kept(unit, level, name):
     """What `_keep` wrote: (record, dict of file -> bytes), or None where it is missing, damaged or another unit's."""
     folder = runs() / unit.key / f"level-{level:02d}"
     try:
-        record = json.loads((folder / name).read_bytes())
-        if record["identity"] != unit.identity or record["level"] != level:
+        record = json.loads(_read(folder / name))
+        if record.pop("sum", None) not in (None, _sum_of(record)):  # a level of an older version has none
             return None
-        files = {file: (folder / file).read_bytes() for file in record["sha256"]}
-    except (OSError, ValueError, KeyError, TypeError):
+        if (record["unit"], record["identity"], record["level"]) != (unit.key, unit.identity, level):
+            return None
+        if any(os.path.basename(file) != file for file in record["sha256"]):  # not out of this folder
+            return None
+        files = {file: _read(folder / file) for file in record["sha256"]}
+    except DAMAGED:
         return None
     if any(hashlib.sha256(files[file]).hexdigest() != digest for file, digest in record["sha256"].items()):
         return None
     return record, files
+
+
+def _read(path):
+    """A file's bytes, but no endless ones."""
+    with open(path, "rb") as f:
+        content = f.read(MOST + 1)
+    if len(content) > MOST:
+        raise ValueError(f"{path} is larger than any file of the store")
+    return content
 
 
 class Found:
@@ -129,6 +167,47 @@ class Found:
             for name, shape in ARCHITECTURES[model].weights.items()
         }
 
+    def final_accuracy(self):
+        """Test accuracy at the last step, in percent."""
+        return float(self.rows().query("split == 'test' and metric == 'accuracy'")["value"].iloc[-1])
+
+    def has_mask(self, model):
+        """Whether it has the mask that the next level starts from, of this model: bool."""
+        expected = {name: -(-int(np.prod(shape)) // 8) for name, shape in ARCHITECTURES[model].weights.items()}
+        try:
+            return {name: len(v) for name, v in self._mask().items() if v.dtype == np.uint8} == expected
+        except DAMAGED:
+            return False
+
+
+@_writing(runs, "LTH_RUNS")
+def make():
+    """Make the store before anything is trained."""
+    runs().mkdir(parents=True, exist_ok=True)
+    if not os.access(runs(), os.W_OK | os.X_OK):
+        raise PermissionError("read-only")
+
+
+@_writing(runs, "LTH_RUNS")
+def check_there():
+    """A store that has vanished (a disk or a share that is gone) is not made anew in another place."""
+    if not runs().is_dir():
+        raise FileNotFoundError("it is not there any more")
+
+
+@_writing(runs, "LTH_RUNS")
+def set_aside_damaged(units, say):
+    """Rename levels and packs that say they are finished and are not what they say; they count as missing anyway."""
+    for unit in units:
+        for level in unit.levels:
+            path = runs() / unit.key / f"level-{level:02d}"
+            if (path / "facts.json").exists() and _in_store(unit, level) is None:
+                with contextlib.suppress(FileNotFoundError):  # another run was faster
+                    say(f"{path} is damaged or another level's: kept as {set_aside(path).name} and trained again")
+    for path in dict.fromkeys(map(_pack_path, units)):
+        if path.exists() and not _read_pack(path)["levels"]:
+            say(f"{path} is damaged: kept as {set_aside(path).name}; what it alone held is trained again")
+
 
 def find_level(unit, level):
     """The finished level, from the store, else from the archive, else None."""
@@ -136,8 +215,8 @@ def find_level(unit, level):
 
 
 def _in_store(unit, level):
-    if kept := _kept(unit, level, "facts.json"):
-        record, files = kept
+    record, files = _kept(unit, level, "facts.json") or ({}, {})
+    if files.get("rows.csv", b"").startswith(",".join(ROWS).encode()):
         return Found(record, lambda: _frame(files["rows.csv"]), lambda: load_tensors(files["mask.safetensors"]))
     return None
 
@@ -272,13 +351,18 @@ def _read_pack(path):
     """A pack's levels (name -> facts), rows (name -> frame) and masks; nothing where it is missing or damaged."""
     try:
         with zipfile.ZipFile(path) as pack:  # it checks each member's CRC
+            if max(pack.getinfo(name).file_size for name in PACKED) > MOST:
+                raise ValueError("a member is larger than any that is written")
             levels, rows, masks = (pack.read(name) for name in PACKED)
-        levels = dict(json.loads(levels))
-        return {"levels": levels, "rows": dict(list(_frame(rows).groupby("at"))), "masks": load_tensors(masks)}
+        levels, rows, masks = dict(json.loads(levels)), dict(list(_frame(rows).groupby("at"))), load_tensors(masks)
+        if set(levels) != set(rows) or not {name.rpartition("/")[0] for name in masks} <= set(levels):
+            raise ValueError("its members do not belong together")
+        return {"levels": levels, "rows": rows, "masks": masks}
     except DAMAGED:
         return {"levels": {}, "rows": {}, "masks": {}}
 
 
+@_writing(archive, "LTH_ARCHIVE")
 def write_archive(units):
     """Pack the finished levels of these units into ``figures/archive/``.
 

@@ -8,7 +8,6 @@ trained again, so a run that was killed simply goes on.
 
 import atexit
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -18,14 +17,18 @@ import time
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
 from . import store
 from .config import Config
+from .files import die_with
 
 DENSITIES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.28, 0.29, 0.5, 1.0)  # at which steps are timed, for estimates
 OVERHEAD = 0.2  # seconds that a level takes besides steps and evaluations: masks, rows, files
+MEMORY = 1.2e9  # bytes that a process takes, the driver too: torch, MNIST and the subsets it has seen; measured
+MEMINFO = Path("/proc/meminfo")
 RETRIES = 2  # times a level is tried again after its worker process died
 
 
@@ -44,7 +47,7 @@ class Plan:
         self.device = device
         self.units = list(dict.fromkeys([u.source for u in units if u.source] + list(units)))
         self.tasks = [(unit, level) for unit in self.units for level in unit.levels]
-        self.found = {task: found for task in self.tasks if (found := store.find_level(*task))}
+        self.found = {task: found for task in self.tasks if (found := _finished(*task))}
         self.missing = [task for task in self.tasks if task not in self.found]
         self.waits_for = {
             task: before for task in self.missing if (before := task[0].needs(task[1])) and before not in self.found
@@ -86,6 +89,12 @@ class Plan:
         return clock
 
 
+def _finished(unit, level):
+    """The finished level, or None; in a chain that goes on it is not finished without its mask."""
+    found, goes_on = store.find_level(unit, level), unit.source is None and level != unit.levels[-1]
+    return found if found and (not goes_on or found.has_mask(unit.config.model)) else None
+
+
 def run(units, device="auto", workers=0, say=print):
     """Train what is missing of these units.
 
@@ -103,18 +112,22 @@ def run(units, device="auto", workers=0, say=print):
     FloatingPointError
         If a loss is not finite; names unit, level and step.
     RuntimeError
-        If a level's process died more than ``RETRIES`` times.
+        If a level's process died more than ``RETRIES`` times, memory is clearly short, or the store cannot be written.
     """
     plan = Plan(units)
+    store.set_aside_damaged(plan.units, say)
     if not plan.missing:
         say(f"all {len(plan.tasks)} levels of {len(plan.units)} units found, nothing to train")
         return
     device = plan.device = resolve(device)  # only now, since it loads torch
     workers = workers or default_workers(device)
+    memory = _memory(workers)
+    store.make()
     _prepare_data()
     say(
         f"{len(plan.found)} of {len(plan.tasks)} levels found; training {len(plan.missing)} "
-        f"with {workers} process{'es' * (workers > 1)} on {device}; timing a few steps of every kind"
+        f"with {workers} process{'es' * (workers > 1)} on {device} in {memory / 1e9:.1f} GB of memory; "
+        "timing a few steps of every kind"
     )
     total, progress = plan.seconds(workers), _Progress(plan, workers, say)
     say(f"this will take about {duration(total)}")
@@ -173,11 +186,7 @@ def _stop(pool):
 def _start_worker(parent):
     """In a worker: one thread, no Ctrl-C of its own, and on Linux no life after the driver's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:
-        os._exit(1)
+    die_with(parent)
     import torch
 
     torch.set_num_threads(1)
@@ -202,10 +211,17 @@ def run_levels(tasks, device="cpu"):
     FloatingPointError
         If a loss is not finite; names unit, level and step.
     """
+    store.check_there()
+    meanwhile = {task: found for task in tasks if (found := _finished(*task))}  # by another run on the same store
+    if meanwhile:
+        rest = [task for task in tasks if task not in meanwhile]
+        results = dict(zip(rest, run_levels(rest, device), strict=True)) if rest else {}
+        return [results.get(task) or (0.0, meanwhile[task].final_accuracy()) for task in tasks]
     started = time.monotonic()
     played, facts = _play(tasks, device)
     seconds = (time.monotonic() - started) / len(tasks)
     facts = {"seconds": round(seconds, 3), "in_lockstep": len(tasks), "preset": tasks[0][0].config.preset, **facts}
+    store.check_there()  # again: training may have taken long
     out = []
     for (unit, level), p in zip(tasks, played, strict=True):
         next_mask = p.next_mask and {k: v.numpy() for k, v in p.next_mask.items()}
@@ -223,7 +239,7 @@ def _chain_mask(unit, level):
     before = unit.needs(level)
     if before is None:
         return lottery.dense_mask(unit.config.model)
-    if (found := store.find_level(*before)) is None:
+    if (found := _finished(*before)) is None:
         raise ValueError(f"{before[0].key} level {before[1]}, whose pruning gives the mask, is not finished")
     return {name: torch.from_numpy(m) for name, m in found.next_mask(unit.config.model).items()}
 
@@ -425,6 +441,20 @@ def default_workers(device):
     if device == "cuda":
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _memory(workers):
+    """Bytes that so many processes and their driver need; RuntimeError where the machine says it has far less."""
+    needed = MEMORY * (workers + 1)
+    with contextlib.suppress(OSError, StopIteration, LookupError):
+        lines = (line.split() for line in MEMINFO.read_text().splitlines())
+        free = next(1024 * int(words[1]) for words in lines if words[0] == "MemAvailable:")
+        if free < 0.8 * needed:
+            raise RuntimeError(
+                f"{workers} process{'es' * (workers > 1)} and their driver need about {needed / 1e9:.1f} GB of memory, "
+                f"{free / 1e9:.1f} GB are available: free some, or use fewer processes (--workers)"
+            )
+    return needed
 
 
 def _prepare_data():

@@ -2,6 +2,7 @@
 
 import argparse
 import ast
+import contextlib
 import os
 import signal
 import subprocess
@@ -35,6 +36,13 @@ JOBS = [
 ]
 SCORECARD = Job("00_scorecard", "00_scorecard", None)
 READERS = [SCORECARD, Job("05_explorer", "05_explorer", None)]  # executed when everything is there
+EXECUTING = set()  # processes
+# papermill in a process that ends with this one, and ends its kernel then
+PAPERMILL = """import signal, sys
+from lthcore.files import die_with
+die_with(int(sys.argv.pop(1)), signal.SIGTERM)
+from papermill.__main__ import papermill
+papermill(prog_name="papermill")"""
 
 
 def parser():
@@ -102,7 +110,7 @@ def main(argv=None):
                 [sys.executable, "-m", "jupyter", "lab", "--ip=127.0.0.1", str(ROOT / "notebooks")], options.dry_run
             )
         return run(options)
-    except (ValueError, RuntimeError, FloatingPointError) as error:
+    except (ValueError, RuntimeError, FloatingPointError, OSError) as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -126,7 +134,7 @@ def parameters(options):
             raise ValueError(f"--set {text!r}: must be NAME=VALUE")
         try:
             overrides[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             overrides[name] = value
     return {
         "preset": options.command, "replicates": options.replicates, "controls": not options.no_controls,
@@ -163,11 +171,11 @@ def run(options):
     experiments.run(*studies, workers=options.workers, say=lambda line: print(line, flush=True))
     trained = time.monotonic() - started
     print(f"executing {len(jobs) + len(READERS)} notebooks, about {sweep.duration(20 + 6 * len(jobs))}", flush=True)
-    with ThreadPoolExecutor(min(len(jobs), sweep.default_workers("cpu"))) as pool:
+    with ThreadPoolExecutor(min(len(jobs), sweep.default_workers("cpu"))) as pool, _ending_what_executes():
         times = pool.map(lambda job: execute(job, given_to(job, given, options), folder), jobs)
         seconds = dict(zip([job.name for job in jobs], times, strict=True))
-    for job in READERS:
-        seconds[job.name] = execute(job, given, folder)
+        for job in READERS:
+            seconds[job.name] = pool.submit(execute, job, given, folder).result()
     _closing_table(studies, jobs, seconds, folder, trained)
     if options.command == "quick":
         _say_how_long_report_takes(options, bool(plan.missing))
@@ -199,7 +207,7 @@ def execute(job, given, folder):
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{job.name}.partial-{os.getpid()}.ipynb")
     paths = [os.path.relpath(path, ROOT) for path in (source, partial)]  # papermill notes them in the copy
-    command = [sys.executable, "-m", "papermill", *paths, "--parameters_yaml", yaml.safe_dump(values)]
+    command = [sys.executable, "-c", PAPERMILL, str(os.getpid()), *paths, "--parameters_yaml", yaml.safe_dump(values)]
     command += ["--no-progress-bar", "--log-level", "ERROR"]
     environment = {
         **os.environ,
@@ -207,13 +215,27 @@ def execute(job, given, folder):
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
     }
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(
-            f"{job.name} failed; the notebook as far as it went: {_short(partial)}\n{_cell_error(done.stderr)}"
-        )
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    EXECUTING.add(process)
+    _, said = process.communicate()
+    EXECUTING.remove(process)
+    if process.returncode:
+        raise RuntimeError(f"{job.name} failed; the notebook as far as it went: {_short(partial)}\n{_cell_error(said)}")
     os.replace(partial, target)
     return time.monotonic() - started
+
+
+@contextlib.contextmanager
+def _ending_what_executes():
+    """Leave no notebook executing when the user has had enough."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        for process in list(EXECUTING):
+            process.terminate()
+        raise
 
 
 def _cell_error(text):

@@ -6,10 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lthcore import experiments, store, sweep
-from lthcore.config import EXPERIMENTS
+from lthcore.config import ARCHITECTURES, EXPERIMENTS
 from notebooks import run_all as cli
 
 ROOT = Path(store.__file__).resolve().parents[1]
@@ -71,7 +72,8 @@ def test_dry_runs_of_test_and_lab(arguments, words, capsys, nothing_runs):
 
 def test_a_dry_run_counts_what_is_finished(capsys, nothing_runs):
     unit = experiments.study("task1", "smoke").units[0]
-    store.save_level(unit, 0, [(0, 0.0, "test", "accuracy", 10.0)], None, {"seconds": 1.0})
+    mask = {name: np.ones(shape, bool) for name, shape in ARCHITECTURES["mlp"].weights.items()}
+    store.save_level(unit, 0, [(0, 0.0, "test", "accuracy", 10.0)], mask, {"seconds": 1.0})
     assert cli.main(["smoke", "--only", "task1", "--dry-run"]) == 0
     assert "; 1 of " in capsys.readouterr().out
 

@@ -23,6 +23,7 @@ def small(experiment="mlp", **parameters):
 
 def finish(study):
     """Train a study here, without processes."""
+    store.make()
     for unit in sorted(study.units, key=lambda u: u.source is not None):
         for level in unit.levels:
             sweep.run_levels([(unit, level)])

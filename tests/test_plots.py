@@ -31,6 +31,7 @@ def studies(tmp_path_factory):
         patch.setenv("LTH_ARCHIVE", str(folder / "archive"))
         patch.setattr(store, "FIGURES", folder / "figures")
         patch.setattr(plt, "show", lambda: None)
+        store.make()
         found = {}
         for name in NAMES:
             s = experiments.study(name, "smoke", overrides=TINY)

@@ -12,14 +12,16 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lthcore import data, experiments, store, sweep
-from lthcore.config import Unit, configure
+from lthcore.config import ARCHITECTURES, Unit, configure
 
 TINY = {"rounds": 2, "max_steps": 12, "test_images": 200, "validation": 0.02}
+DENSE = {name: np.ones(shape, bool) for name, shape in ARCHITECTURES["mlp"].weights.items()}
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and PR_SET_PDEATHSIG")
 
 
@@ -320,7 +322,7 @@ def test_chains_are_added_to_the_arms_that_borrow_their_masks(queue):
 def test_what_is_found_is_not_trained_and_frees_what_waits_for_it(queue):
     (ticket,) = [u for u in tiny_study().units if u.arm == "ticket"]
     for level in (0, 1):
-        store.save_level(ticket, level, [(0, 0.0, "test", "accuracy", 1.0)], {"fc1": [True]}, {})
+        store.save_level(ticket, level, [(0, 0.0, "test", "accuracy", 1.0)], DENSE, {})
     queue.finished.update({(ticket, 0), (ticket, 1)})
     sweep.run(tiny_study().units, "cpu", 2, say=lambda line: None)
     assert set(queue.started) == tasks_of(tiny_study().units) - {(ticket, 0), (ticket, 1)}

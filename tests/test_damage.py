@@ -1,0 +1,439 @@
+"""What is damaged, foreign or hostile is found out, named, set aside and made again; a disk that fails is named."""
+
+import hashlib
+import itertools
+import json
+import resource
+import struct
+import sys
+import tempfile
+import types
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_sweep import TINY, InlinePool, fresh, queue, tasks_of, tiny_study  # noqa: F401
+
+from lthcore import data, experiments, store, sweep
+from lthcore.config import ARCHITECTURES
+from notebooks import run_all as cli
+
+SHAPES = ARCHITECTURES["mlp"].weights
+
+
+def save(unit, level, seed):
+    """A level of its own numbers and its own mask."""
+    random = np.random.default_rng(seed)
+    mask = {name: random.random(shape) < 0.5 for name, shape in SHAPES.items()}
+    goes_on = unit.source is None and level != unit.levels[-1]
+    rows = [(0, 0.0, "test", "accuracy", float(seed)), (12, 0.5, "test", "accuracy", seed + 0.5)]
+    store.save_level(unit, level, rows, mask if goes_on else None, {"seconds": 1.0})
+
+
+@pytest.fixture
+def finished(queue):  # noqa: F811
+    """The tiny study as if it had been trained, each level with numbers of its own: list of tasks."""
+    tasks = [(unit, level) for unit in tiny_study().units for level in unit.levels]
+    for seed, task in enumerate(tasks):
+        save(*task, seed)
+    queue.finished.update(tasks)
+    return tasks
+
+
+def folder(task):
+    return store.runs() / task[0].key / f"level-{task[1]:02d}"
+
+
+def run():
+    said = []
+    sweep.run(tiny_study().units, "cpu", 2, say=said.append)
+    return said
+
+
+def flip(content, at, bit):
+    content = bytearray(content)
+    content[at] ^= 1 << bit
+    return bytes(content)
+
+
+# ---- damaged levels: every kind at every place -----------------------------------------------------------------------
+
+PLACES = ["facts.json", "rows.csv", "mask.safetensors"]
+KINDS = {
+    "emptied": lambda content, other: b"",
+    "cut by a byte": lambda content, other: content[:-2],
+    "half": lambda content, other: content[: len(content) // 2],
+    "a bit at the start": lambda content, other: flip(content, 0, 0),
+    "a bit in the middle": lambda content, other: flip(content, len(content) // 2, 3),
+    "a bit at the end": lambda content, other: flip(content, len(content) - 2, 6),
+    "longer": lambda content, other: content + b"x",
+    "another level's": lambda content, other: other,
+    "foreign": lambda content, other: b"\x89PNG\r\n\x1a\n" + bytes(100),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_damaged_level_is_named_set_aside_and_alone_trained_again(queue, finished, place, kind, level):  # noqa: F811
+    chain = finished[0][0]
+    assert chain.source is None
+    path, other = folder((chain, level)) / place, folder((chain, 1 - level)) / place
+    damaged = KINDS[kind](path.read_bytes(), other.read_bytes())
+    path.write_bytes(damaged)
+    said = run()
+    assert queue.started == [(chain, level)]  # that level, and nothing else
+    assert f"{path.parent} is damaged" in said[0] and f"level-0{level}.bad-1" in said[0]
+    assert len(said[0].splitlines()) == 1
+    assert (path.parent.with_name(f"{path.parent.name}.bad-1") / place).read_bytes() == damaged
+    assert not path.parent.exists() and not [line for line in said[1:] if "damaged" in line]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_level_without_one_of_its_files_is_trained_again(queue, finished, place):  # noqa: F811
+    (folder(finished[0]) / place).unlink()
+    run()
+    assert queue.started == [finished[0]]
+
+
+def test_whole_levels_that_changed_places_are_both_trained_again(queue, finished):  # noqa: F811
+    one, other = (folder(task) for task in finished[:2])
+    aside = one.with_name("aside")
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+    run()
+    assert set(queue.started) == set(finished[:2]) and len(queue.started) == 2
+
+
+def test_no_bit_of_a_level_can_turn_unnoticed(finished):
+    """Every place, 60 bits of each: what is read is either nothing or what was written."""
+    random, task = np.random.default_rng(0), finished[0]
+    rows, mask = store.find_level(*task).rows(), store.find_level(*task).next_mask("mlp")
+    noticed = 0
+    for place in PLACES:
+        path = folder(task) / place
+        content = path.read_bytes()
+        for at, bit in zip(random.integers(len(content), size=60), random.integers(8, size=60), strict=True):
+            path.write_bytes(flip(content, at, bit))
+            found = store.find_level(*task)
+            noticed += found is None
+            if found:  # a bit in the name of the sum itself, say
+                assert found.rows().equals(rows) and found.facts["facts"] == {"seconds": 1.0}
+                assert all((found.next_mask("mlp")[name] == m).all() for name, m in mask.items())
+        path.write_bytes(content)
+    assert noticed >= 175
+
+
+def test_a_level_of_an_older_version_without_a_sum_of_its_facts_is_believed(queue, finished):  # noqa: F811
+    path = folder(finished[0]) / "facts.json"
+    record = json.loads(path.read_text())
+    del record["sum"]
+    path.write_text(json.dumps(record))
+    assert store.find_level(*finished[0]) is not None
+    run()
+    assert queue.started == []
+
+
+def test_more_rounds_train_the_mask_that_fewer_did_not_need(queue, finished):  # noqa: F811
+    units = experiments.study("mlp", "smoke", overrides={**TINY, "rounds": 3}).units
+    queue.finished.update(task for task in tasks_of(units) if store.find_level(*task) and task[1] < 2)
+    sweep.run(units, "cpu", 1, say=lambda line: None)
+    chains = [u for u in units if u.source is None]
+    assert {(u, 2) for u in chains} | {(u, 3) for u in chains} <= set(queue.started)
+    assert not {(u, k) for u in chains for k in (0, 1)} & set(queue.started)
+
+
+def test_a_dry_look_renames_nothing(finished):
+    path = folder(finished[0]) / "rows.csv"
+    path.write_bytes(b"")
+    before = sorted(store.runs().rglob("*"))
+    sweep.Plan(tiny_study().units)
+    experiments.finished(tiny_study())
+    assert sorted(store.runs().rglob("*")) == before
+
+
+# ---- damaged packs of the archive ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def packed(finished, monkeypatch, tmp_path):
+    """The same in the archive alone: path of the pack."""
+    (path,) = store.write_archive(tiny_study().units)
+    monkeypatch.setenv("LTH_RUNS", str(tmp_path / "elsewhere"))
+    return path
+
+
+def repack(path, **members):
+    with zipfile.ZipFile(path) as pack:
+        contents = {name: pack.read(name) for name in pack.namelist()}
+    with zipfile.ZipFile(path, "w") as pack:
+        for name, content in contents.items():
+            pack.writestr(name, members.get(name.partition(".")[0], lambda c: c)(content))
+    store._read_pack.cache_clear()
+
+
+PACK_KINDS = [kind for kind in KINDS if kind not in ("another level's", "longer")]
+
+
+@pytest.mark.parametrize("kind", PACK_KINDS)
+def test_a_damaged_pack_is_named_and_set_aside(queue, packed, kind):  # noqa: F811
+    damaged = KINDS[kind](packed.read_bytes(), b"")
+    packed.write_bytes(damaged)
+    store._read_pack.cache_clear()
+    said = run()
+    if queue.started:  # a bit of a zip's date, say, damages nothing
+        assert f"{packed} is damaged" in said[0] and packed.with_name("r0.zip.bad-1").read_bytes() == damaged
+        assert set(queue.started) == tasks_of(tiny_study().units)
+
+
+@pytest.mark.parametrize("kind", ["emptied", "half", "foreign"])
+@pytest.mark.parametrize("member", ["levels", "rows", "masks"])
+def test_a_pack_with_a_damaged_member_is_set_aside(queue, packed, member, kind):  # noqa: F811
+    repack(packed, **{member: lambda content: KINDS[kind](content, b"")})
+    said = run()
+    assert packed.with_name("r0.zip.bad-1").exists() and "is damaged" in said[0]
+    assert set(queue.started) == tasks_of(tiny_study().units)
+
+
+def test_no_bit_of_a_pack_can_turn_unnoticed(packed):
+    random, content, tasks = np.random.default_rng(0), packed.read_bytes(), tasks_of(tiny_study().units)
+    rows = {task: store.find_level(*task).rows() for task in tasks}
+    for at, bit in zip(random.integers(len(content), size=60), random.integers(8, size=60), strict=True):
+        packed.write_bytes(flip(content, at, bit))
+        store._read_pack.cache_clear()
+        for task in tasks:
+            found = store.find_level(*task)
+            assert found is None or found.rows().equals(rows[task])
+
+
+# ---- the data folder -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("place", range(4))
+def test_a_damaged_data_file_is_set_aside_and_fetched_again(tmp_path, monkeypatch, place, kind):
+    contents = {name: f"the bytes of {name} ".encode() * 50 for name in data.SHA256}
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    monkeypatch.setattr(data, "SHA256", sums)
+    monkeypatch.setattr(data, "_mirrors", lambda root, name: [("a mirror", contents[name])])
+    monkeypatch.setenv("LTH_DATA", str(tmp_path))
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    name, other = list(contents)[place], list(contents)[place - 1]
+    damaged = KINDS[kind](contents[name], contents[other])
+    (tmp_path / name).write_bytes(damaged)
+    said = []
+    data.fetch(said.append)
+    assert (tmp_path / f"{name}.bad-1").read_bytes() == damaged and f"{name}.bad-1" in said[0] and len(said) == 2
+    assert all((tmp_path / n).read_bytes() == content for n, content in contents.items())
+
+
+# ---- a disk that fails -----------------------------------------------------------------------------------------------
+
+
+def one_line(caught, *words):
+    text = str(caught.value)
+    assert len(text.splitlines()) == 1 and all(str(word) in text for word in words), text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trouble", ["full", "gone"])
+def test_a_store_that_fails_while_training_stops_the_run_in_one_line(fresh, monkeypatch, capsys, trouble):  # noqa: F811
+    write, written = store.write, itertools.count()
+
+    def fail(path, content):
+        if next(written) < 5:
+            return write(path, content)
+        raise OSError(28, "No space left on device")
+
+    def lose(path, content):
+        write(path, content)
+        if path.name == "facts.json":
+            fresh.rename(fresh.with_name("unplugged"))
+
+    monkeypatch.setattr(store, "write", {"full": fail, "gone": lose}[trouble])
+    monkeypatch.setattr(sweep, "ProcessPoolExecutor", InlinePool)
+    options = [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]
+    assert cli.main(["smoke", "--only", "mlp", "--workers", "1", *options]) == 1
+    said = capsys.readouterr().err
+    assert (
+        len(said.splitlines()) == 1 and str(fresh) in said and "LTH_RUNS" in said and "what is finished is kept" in said
+    )
+    if trouble == "gone":
+        assert not fresh.exists()  # it is not made anew in its place
+        fresh.with_name("unplugged").rename(fresh)
+    found = [task for task in tasks_of(tiny_study().units) if store.find_level(*task)]
+    assert len(found) == 1 and not list(fresh.rglob(".*.aside"))
+
+
+def test_a_read_only_store_is_refused_before_anything_is_trained(queue, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(store.os, "access", lambda *_: False)
+    with pytest.raises(RuntimeError) as caught:
+        run()
+    one_line(caught, store.runs(), "read-only", "LTH_RUNS")
+    assert queue.started == []
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), PermissionError(13, "Permission denied")])
+def test_an_archive_that_cannot_be_written_is_named(finished, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(store, "write", fail)
+    with pytest.raises(RuntimeError) as caught:
+        store.write_archive(tiny_study().units)
+    one_line(caught, store.archive(), error.strerror, "LTH_ARCHIVE")
+
+
+@pytest.fixture
+def colab(monkeypatch, tmp_path):
+    """Stands in for Colab's module: what `mount` does is set by the test."""
+    drive = types.SimpleNamespace(mount=lambda where: None)
+    module = types.ModuleType("google.colab")
+    module.drive = drive
+    monkeypatch.setitem(sys.modules, "google", types.ModuleType("google"))
+    monkeypatch.setitem(sys.modules, "google.colab", module)
+    monkeypatch.setenv("LTH_RUNS", str(tmp_path / "runs"))
+    return drive
+
+
+def test_on_drive_levels_are_written_directly_and_a_full_drive_is_named(colab, monkeypatch):
+    mounted = []
+    colab.mount = mounted.append
+    store.use_drive(True)
+    assert mounted == ["/content/drive"] and str(store.runs()) == "/content/drive/MyDrive/lth-runs"
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store, "write", full)
+    with pytest.raises(RuntimeError) as caught:
+        save(tiny_study().units[0], 0, 0)
+    one_line(caught, "/content/drive/MyDrive/lth-runs cannot be written (No space left on device)")
+
+
+def test_a_drive_that_cannot_be_mounted_is_said_in_one_line_and_changes_nothing(colab, tmp_path):
+    def refuse(where):
+        raise RuntimeError("mount failed:\ninvalid oauth code")
+
+    colab.mount = refuse
+    with pytest.raises(ValueError) as caught:
+        store.use_drive(True)
+    one_line(caught, "drive = True", "invalid oauth code", "drive = False")
+    assert store.runs() == tmp_path / "runs"
+
+
+# ---- two at once -----------------------------------------------------------------------------------------------------
+
+
+def test_a_level_that_another_run_finished_meanwhile_is_not_trained(finished, monkeypatch):
+    from lthcore import lottery
+
+    def refuse(*_):
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(lottery, "play_together", refuse)
+    assert sweep.run_levels([finished[3]]) == [(0.0, 3.5)]
+    assert sweep.run_levels(finished[:2]) == [(0.0, 0.5), (0.0, 1.5)]
+
+
+# ---- hostile files ---------------------------------------------------------------------------------------------------
+
+
+def forge(task, name, content):
+    """Put a file into a level, and its sum into facts of the attacker's making."""
+    path = folder(task) / "facts.json"
+    record = json.loads(path.read_text())
+    del record["sum"]
+    record["sha256"][name] = hashlib.sha256(content).hexdigest()
+    (folder(task) / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder(task) / name).write_bytes(content)
+    path.write_text(json.dumps(record))
+
+
+def header(**tensors):
+    text = json.dumps(tensors).encode()
+    return struct.pack("<Q", len(text)) + text
+
+
+LYING = {
+    "a tensor of 8 GB": header(fc1={"dtype": "U8", "shape": [1 << 33], "data_offsets": [0, 1 << 33]}),
+    "a header of 2**60 bytes": struct.pack("<Q", 1 << 60) + b"{}",
+    "negative offsets": header(fc1={"dtype": "U8", "shape": [8], "data_offsets": [-8, 0]}),
+    "a shape that overflows": header(fc1={"dtype": "F64", "shape": [1 << 40, 1 << 40], "data_offsets": [0, 8]}),
+    "other layers": header(fc9={"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}) + b"x",
+    "other types": header(**{n: {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]} for n in SHAPES}),
+    "other sizes": header(**{n: {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for n in SHAPES}),
+    "deep nesting": struct.pack("<Q", 200_000) + b"[" * 200_000,
+    "no header": b"\x80\x04\x95",
+}
+
+
+@pytest.mark.parametrize("lie", LYING)
+def test_a_mask_that_lies_is_refused_without_memory_for_its_lie(queue, finished, lie):  # noqa: F811
+    forge(finished[0], "mask.safetensors", LYING[lie])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert not store.find_level(*finished[0]).has_mask("mlp")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
+    run()
+    assert queue.started == [finished[0]]
+
+
+@pytest.mark.parametrize("name", ["../secret", "../../secret", "/etc/hostname", "a/../../secret"])
+def test_a_name_with_a_path_does_not_leave_its_folder(finished, name, monkeypatch):
+    read = []
+    monkeypatch.setattr(store, "_read", lambda path, real=store._read: read.append(path) or real(path))
+    path = folder(finished[0]) / "facts.json"
+    record = json.loads(path.read_text())
+    del record["sum"]
+    record["sha256"][name] = "0" * 64
+    path.write_text(json.dumps(record))
+    assert store.find_level(*finished[0]) is None
+    assert read == [path]
+
+
+@pytest.mark.parametrize("text", ["[" * 300_000, '{"a":' * 300_000, "1" * 100_000, '"' + "x" * 1000, "NaN", "[1e999]"])
+def test_json_bombs_are_no_facts(finished, text):
+    (folder(finished[0]) / "facts.json").write_text(text)
+    assert store.find_level(*finished[0]) is None
+
+
+def test_a_file_without_an_end_is_not_read_to_it(finished, monkeypatch):
+    monkeypatch.setattr(store, "MOST", 10_000)
+    (folder(finished[0]) / "rows.csv").unlink()
+    (folder(finished[0]) / "rows.csv").symlink_to("/dev/zero")
+    assert store.find_level(*finished[0]) is None
+
+
+def test_a_member_that_says_it_is_enormous_is_not_unpacked(packed, monkeypatch):
+    monkeypatch.setattr(store, "MOST", 10_000)
+    repack(packed, rows=lambda content: content + b"\n" * 20_000)
+    monkeypatch.setattr(zipfile.ZipFile, "read", lambda *_: pytest.fail("unpacked"))
+    assert store._read_pack(packed)["levels"] == {}
+
+
+def test_members_with_a_path_are_not_unpacked_anywhere(packed, tmp_path):
+    with zipfile.ZipFile(packed, "a") as pack:
+        pack.writestr("../../escaped", b"x")
+    store._read_pack.cache_clear()
+    assert store.find_level(tiny_study().units[0], 0) is not None
+    assert not list(tmp_path.rglob("escaped")) and not (tmp_path.parent / "escaped").exists()
+
+
+@settings(max_examples=300, deadline=None)
+@given(place=st.sampled_from(PLACES), content=st.binary(max_size=300), front=st.integers(0, 400))
+def test_whatever_stands_in_a_file_is_a_level_or_none(place, content, front):
+    """With the right sum, so that its content is what is judged."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as root:
+        patch.setenv("LTH_RUNS", root)
+        task = tiny_study().units[0], 0
+        save(*task, 0)
+        path = folder(task) / place
+        content = path.read_bytes()[:front] + content
+        path.write_bytes(content) if place == "facts.json" else forge(task, place, content)
+        found = store.find_level(*task)
+        if found:
+            assert found.has_mask("mlp") in (True, False)
