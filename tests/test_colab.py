@@ -1,0 +1,103 @@
+"""A machine as Colab is: its versions of what the pages and tables depend on, no papermill, the setup cell's own steps.
+
+Colab's published list (August 2026) has pandas 2.2.3, numpy 2.1.3 and ipywidgets 7.7.1. Torch is that of the
+environment that runs the tests, and so is Python.
+"""
+
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from lthcore import data
+
+ROOT = Path(__file__).resolve().parents[1]
+COLAB = {"pandas": "2.2.3", "numpy": "2.1.3", "ipywidgets": "7.7.1"}
+EXECUTE = """import sys, nbformat
+from nbclient import NotebookClient
+notebook = nbformat.read(sys.argv[1], 4)
+for cell in notebook.cells:
+    cell.metadata.pop("tags", None)  # widget cells are run as well
+NotebookClient(notebook, kernel_name="python3", timeout=600).execute()
+print([o.get("text", o) for c in notebook.cells for o in c.get("outputs", ()) if o.get("name") == "stderr"])
+"""
+
+
+def needed_by(name, found=()):
+    """A distribution and all that it needs here: list of importlib.metadata.Distribution."""
+    try:
+        distribution = importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return list(found)
+    if any(d.name == distribution.name for d in found):
+        return list(found)
+    found = [*found, distribution]
+    for line in distribution.requires or ():
+        if "extra ==" not in line:
+            found = needed_by(re.match(r"[\w.-]+", line)[0], found)
+    return found
+
+
+def run(*command, **more):
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, **more)
+    assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def colab(tmp_path_factory):
+    """(python, environment, folder of the clone) of such a machine after the setup cell."""
+    home = tmp_path_factory.mktemp("colab")
+    run(sys.executable, "-m", "venv", home / "venv")
+    python = home / "venv" / "bin" / "python"
+    there = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
+    for distribution in needed_by("torchvision"):  # torch as well: 5 GB that are not copied
+        if distribution.name.lower() in (*COLAB, "pip", "setuptools"):
+            continue
+        for top in {Path(file).parts[0] for file in distribution.files or () if ".." not in Path(file).parts}:
+            source = Path(sysconfig.get_path("purelib")) / top
+            if source.exists() and not (there / top).exists() and top != "__pycache__":
+                (there / top).symlink_to(source)
+    known = [f"{name}=={version}" for name, version in COLAB.items()]
+    run(python, "-m", "pip", "install", "--quiet", *known, "ipykernel", "nbclient", "matplotlib", "seaborn", "scipy")
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV", "MPLBACKEND")}
+    environment |= {"PATH": f"{python.parent}{os.pathsep}{environment['PATH']}", "LTH_RUNS": str(home / "runs")}
+    environment |= {"LTH_DATA": str(data.fetch()), "LTH_ARCHIVE": str(home / "none")}
+    notebook = nbformat.read(ROOT / "notebooks" / "02_task1_data_halves.ipynb", 4)
+    (setup,) = [cell.source for cell in notebook.cells if "google.colab" in cell.source and "!pip" in cell.source]
+    steps = [line.strip()[1:] for line in setup.splitlines() if line.strip().startswith("!")]
+    for step in steps:
+        step = re.sub(r"https://\S+", f"file://{ROOT}", step.replace("/content", str(home)))
+        run("bash", "-c", step, env=environment)
+    return python, environment, home / "lth-study"
+
+
+@pytest.mark.slow
+def test_the_setup_cell_moves_nothing_and_brings_no_papermill(colab):
+    python, environment, clone = colab
+    listed = run(python, "-m", "pip", "list", "--format=freeze", env=environment).lower()
+    for name, version in COLAB.items():
+        assert f"{name}=={version}\n" in listed
+    assert f"torch=={importlib.metadata.version('torch').lower()}\n" in listed
+    assert "papermill" not in listed and "jupyterlab==" not in listed
+    where = run(python, "-c", "import lthcore; print(lthcore.__file__)", env=environment, cwd=clone.parent)
+    assert Path(where.strip()).is_relative_to(clone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["02_task1_data_halves", "00_scorecard", "05_explorer"])
+def test_a_notebook_runs_there_widgets_too(colab, name):
+    python, environment, clone = colab
+    notebook = nbformat.read(clone / "notebooks" / f"{name}.ipynb", 4)
+    (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    cell.source = re.sub(r'preset: str = "\w+"', 'preset: str = "smoke"', cell.source)
+    copy = clone.parent / f"{name}.ipynb"
+    nbformat.write(notebook, copy)
+    said = run(python, "-c", EXECUTE, copy, env=environment, cwd=clone / "notebooks", stdin=subprocess.DEVNULL)
+    assert said.strip() == "[]", said
