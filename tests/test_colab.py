@@ -7,6 +7,7 @@ environment that runs the tests, and so is Python.
 import importlib.metadata
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -75,7 +76,8 @@ def colab(tmp_path_factory):
     for step in steps:
         step = re.sub(r"https://\S+", f"file://{ROOT}", step.replace("/content", str(home)))
         run("bash", "-c", step, env=environment)
-    return python, environment, home / "lth-study"
+    yield python, environment, home / "lth-study"
+    shutil.rmtree(home)  # tens of thousands of files
 
 
 @pytest.mark.slow
