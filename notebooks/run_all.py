@@ -252,7 +252,8 @@ def _closing_table(studies, jobs, seconds, folder, trained):
         found = experiments.verdicts(study)
         words = "; ".join(f"{c}: {v}" for c, v in zip(found["claim"], found["verdict"], strict=True) if v)
         print(f"{job.name:<24}{seconds[job.name]:>8.1f}  {words}")
-    print(f"{SCORECARD.name:<24}{seconds[SCORECARD.name]:>8.1f}  all: {_short(folder)}/executed/{SCORECARD.name}.ipynb")
+    for job, words in zip(READERS, ("all verdicts", "look into what is finished"), strict=True):
+        print(f"{job.name:<24}{seconds[job.name]:>8.1f}  {words}: {_short(folder)}/executed/{job.name}.ipynb")
     names = [name for study in studies for name in plots.FIGURES[study.config.experiment]]
     print(
         f"\ntraining {sweep.duration(trained)}; figures (png, svg, csv, json) in {_short(folder)}/: {', '.join(names)}"
