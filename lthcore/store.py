@@ -169,7 +169,8 @@ class Found:
 
     def final_accuracy(self):
         """Test accuracy at the last step, in percent."""
-        return float(self.rows().query("split == 'test' and metric == 'accuracy'")["value"].iloc[-1])
+        rows = self.rows().query("split == 'test' and metric == 'accuracy'")
+        return float(rows.sort_values("step")["value"].iloc[-1])
 
     def has_mask(self, model):
         """Whether it has the mask that the next level starts from, of this model: bool."""

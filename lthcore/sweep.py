@@ -353,9 +353,7 @@ def ticket(unit, level):
     facts = {"unit": unit.key, "arm": unit.arm, "model": config.model, "level": level, "identity": unit.identity}
     facts |= {"density": config.density(level), "rewind_step": config.rewind_step if level else 0}
     if found := store.find_level(unit, level):
-        rows = found.rows()
-        accuracy = rows[(rows["split"] == "test") & (rows["metric"] == "accuracy")].sort_values("step")["value"]
-        facts["test_accuracy"] = float(accuracy.iloc[-1])
+        facts["test_accuracy"] = found.final_accuracy()
     return store.Ticket(facts, mask_at(unit, level), values)
 
 

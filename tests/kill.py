@@ -160,14 +160,16 @@ class Place:
         self.start()
         hit, nth = None, draw.randint(1, 3) if phase in ("train", "prune", "write", "fetch") else 1
         if phase:
-            wait_until(lambda: self.seen(phase) >= nth or self.ended(), 300, 0.001)
+            wait_until(lambda: self.seen(phase) >= nth or self.ended(), 900, 0.001)
             delay = {"start": 0.5, "execute": 3.0, "plot": 0.5}.get(phase, 2 * HELD)
             time.sleep(draw.random() * delay)
             those = [self.announcements(phase)[-1][0]] if victim == "worker" and self.seen(phase) else self.find(victim)
             if not self.ended() and those:
                 hit = those[0]
                 os.kill(hit, by)
-        assert wait_until(self.ended, 300), "the driver does not end"
+        if not wait_until(self.ended, 900):
+            os.kill(self.driver, KILL)
+            raise TimeoutError(f"the driver does not end: {(self.folder / 'said').read_text()}")
         wrong = []
         if not wait_until(lambda: not self.left(), 15):
             wrong.append(f"left behind: {self.left()}")

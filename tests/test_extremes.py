@@ -30,10 +30,7 @@ def unit(model="mlp", **settings):
 
 def played(model="mlp", empty=(), labels=range(10), images=40, **settings):
     mask = {n: m & (n not in empty) for n, m in dense_mask(model).items()}
-    return play(unit(model, **settings), 0, mask, lambda subset: few(list(labels), images)) if not empty else play(
-        Unit(configure(model, "report", epochs=2, rounds=0, batch_size=10, **settings), "ticket", 0),
-        0, mask, lambda subset: few(list(labels), images),
-    )  # fmt: skip
+    return play(unit(model, **{"rounds": 0, **settings}), 0, mask, lambda subset: few(list(labels), images))
 
 
 def value(rows, name):
@@ -60,7 +57,7 @@ def test_one_class_alone_is_learned_and_its_loss_stays_finite():
 @pytest.mark.parametrize("model", LAYERS)
 @pytest.mark.parametrize("images", [1, 7, 9, 10, 11])
 def test_fewer_images_than_a_batch_are_a_short_batch(model, images):
-    p = played(model, images=images, rounds=0)
+    p = played(model, images=images)
     assert max(row[0] for row in p.rows) == 2 * math.ceil(images / 10)
     assert all(math.isfinite(row[4]) for row in p.rows)
 
