@@ -110,7 +110,8 @@ class Explorer(widgets.VBox):
         self.moved_page, self.answers_page, note = pages.Moved(), pages.Answers(), pages.Note()
         self.nothing = note.png("Final weights are not committed: press 'train weights' above.")
         look = {"format": "png", "layout": {"width": "100%", "max_width": "960px"}}  # of one shape: nothing jumps
-        pictures = [widgets.Image(value=note.png(""), **look) for _ in range(6)]
+        self.blank = note.png("")
+        pictures = [widgets.Image(value=self.blank, **look) for _ in range(6)]
         self.seen, self.stands, self.moved, self.answers, self.compared, self.loaded = pictures
         return self.seen, self.stands
 
@@ -266,15 +267,21 @@ class Explorer(widgets.VBox):
 
     def _start(self, function, arguments, after):
         """Run in a process of its own; `after` is called after every line."""
+        if self.job:
+            return  # a second click, faster than the button could be disabled
         with contextlib.suppress(RuntimeError):
             self.loop = asyncio.get_running_loop()
+        try:
+            self.job = sweep.Apart(
+                function, arguments,
+                say=lambda line: self._from_thread(self._say, line, after),
+                done=lambda outcome: self._from_thread(self._ended, outcome, after),
+            )  # fmt: skip
+        except (OSError, RuntimeError) as error:
+            self.status.value = _refusal(f"no process could be started: {error}")
+            return
         self.find.disabled = self.train.disabled = True
         self.stop.disabled, self.bar.value, self.status.value = False, 0, "starting"
-        self.job = sweep.Apart(
-            function, arguments,
-            say=lambda line: self._from_thread(self._say, line, after),
-            done=lambda outcome: self._from_thread(self._ended, outcome, after),
-        )  # fmt: skip
 
     def _from_thread(self, function, *arguments):
         if self.loop:
@@ -298,7 +305,8 @@ class Explorer(widgets.VBox):
         self._soon()
 
     def _train(self, _):
-        self._start(sweep.weights, (list(self.tasks.values()),), self.weights.cache_clear)
+        if self.tasks:
+            self._start(sweep.weights, (list(self.tasks.values()),), self.weights.cache_clear)
 
     def _find(self, _):
         values = {name: widget.value for name, widget in self.form.items()}
@@ -329,6 +337,9 @@ class Explorer(widgets.VBox):
     # ------------------------------------------------------------------------------------------------ tickets as files
 
     def _offer(self, _):
+        if not self.view:
+            self.link.value = NOTHING
+            return
         unit, level = self.offered = self.chosen
         with _refused_in(self.link):
             content = store.ticket_bytes(sweep.ticket(unit, level))
@@ -339,6 +350,7 @@ class Explorer(widgets.VBox):
     def _load(self, _):
         files = self.upload.value  # a dict in ipywidgets 7, a tuple in 8
         for file in files.values() if isinstance(files, dict) else files:
+            self.loaded.value = self.blank  # a file that is refused leaves no other's picture
             with _refused_in(self.facts):
                 ticket = store.read_ticket(bytes(file["content"]))
                 shown = {name: v for name, v in ticket.facts.items() if name not in ("identity", "sha256")}
