@@ -45,12 +45,20 @@ from papermill.__main__ import papermill
 papermill(prog_name="papermill")"""
 
 
+class Parser(argparse.ArgumentParser):
+    """Refuses in one line, without its usage before it."""
+
+    def error(self, message):
+        self.exit(2, f"run_all.sh: {' '.join(message.split())}\n")
+
+
 def parser():
-    """The command line: argparse.ArgumentParser."""
-    p = argparse.ArgumentParser(
+    """The command line: Parser."""
+    p = Parser(
         prog="./run_all.sh",
         description="Regenerate every figure on real MNIST: train what is missing, then execute the notebooks.",
-        epilog="Finished levels lie in runs/ (LTH_RUNS) and are never trained again; the data lie in data/ (LTH_DATA).",
+        epilog="Levels in runs/ (LTH_RUNS) and figures/archive/ (LTH_ARCHIVE) are finished and never trained again; "
+        "the data lie in data/ (LTH_DATA).",
         allow_abbrev=False,
     )
     p.add_argument(
