@@ -348,6 +348,10 @@ def no_sum(header):
     header["__metadata__"]["lottery_ticket"] = json.dumps({"model": "lenet5"})
 
 
+def unknown_model(header):
+    header["__metadata__"]["lottery_ticket"] = json.dumps({"model": ["resnet"]})
+
+
 REFUSED = {
     "empty": lambda c: b"",
     "short": lambda c: c[:7],
@@ -363,6 +367,7 @@ REFUSED = {
     "offsets": lambda c: with_header(c, offsets),
     "other model": lambda c: with_header(c, other_model),
     "no sum": lambda c: with_header(c, no_sum),
+    "unknown model": lambda c: with_header(c, unknown_model),
     "no facts": lambda c: with_header(c, lambda h: h.pop("__metadata__") and None),
     "foreign": lambda c: save({"fc1.weight": np.zeros((2, 2), np.float32)}),
 }
@@ -373,6 +378,8 @@ def test_what_is_no_ticket_is_refused_in_one_line(how, ticket):
     with pytest.raises(ValueError, match=r"\Anot a ticket: .+\Z") as refused:
         store.read_ticket(REFUSED[how](store.ticket_bytes(ticket)))
     assert len(str(refused.value)) < 200
+    if how in ("no facts", "no sum", "a list", "a text", "foreign", "unknown model"):
+        assert str(refused.value) == "not a ticket: its header has no facts of a ticket of this study"
 
 
 def test_values_that_are_not_finite_and_masks_that_are_not_bits_are_refused(ticket):
