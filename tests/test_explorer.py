@@ -21,27 +21,10 @@ def small(experiment="mlp", **parameters):
     return experiments.study(experiment, "smoke", overrides=SMALL, **parameters)
 
 
-def finish(study):
-    """Train a study here, without processes."""
-    store.make()
-    for unit in sorted(study.units, key=lambda u: u.source is not None):
-        for level in unit.levels:
-            sweep.run_levels([(unit, level)])
-
-
 @pytest.fixture(scope="module")
-def studies(tmp_path_factory):
-    """Two finished studies, and the folder that they lie in; trained once."""
-    folder = tmp_path_factory.mktemp("explorer")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LTH_RUNS", str(folder / "runs"))
-        patch.setenv("LTH_ARCHIVE", str(folder / "archive"))
-        store._read_pack.cache_clear()
-        found = [small(), small("lenet5", controls=False)]
-        for study in found:
-            finish(study)
-        yield found
-    store._read_pack.cache_clear()
+def studies(module_folders, finish):
+    """Two finished studies; trained once."""
+    return [finish(study) for study in (small(), small("lenet5", controls=False))]
 
 
 @pytest.fixture

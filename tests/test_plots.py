@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lthcore import experiments, plots, store, sweep
+from lthcore import experiments, plots, store
 
 NAMES = ("mlp", "lenet5", "task1", "task2", "task3")
 TINY = {"levels": [0, 1, 15], "max_steps": 5, "test_images": 200, "validation": 0.02}
@@ -23,23 +23,12 @@ ALL = [(e, name) for e in NAMES for name in plots.FIGURES[e]]
 
 
 @pytest.fixture(scope="module")
-def studies(tmp_path_factory):
+def studies(module_folders, finish):
     """Each experiment with its tidy table: trained here, once."""
-    folder = tmp_path_factory.mktemp("plots")
+    found = [finish(experiments.study(name, "smoke", overrides=TINY)) for name in NAMES]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LTH_RUNS", str(folder / "runs"))
-        patch.setenv("LTH_ARCHIVE", str(folder / "archive"))
-        patch.setattr(store, "FIGURES", folder / "figures")
         patch.setattr(plt, "show", lambda: None)
-        store.make()
-        found = {}
-        for name in NAMES:
-            s = experiments.study(name, "smoke", overrides=TINY)
-            for unit in sorted(s.units, key=lambda u: u.source is not None):  # chains first
-                for level in unit.levels:
-                    sweep.run_levels([(unit, level)])
-            found[name] = s, experiments.finished(s)
-        yield found
+        yield {s.config.experiment: (s, experiments.finished(s)) for s in found}
     plt.close("all")
 
 
