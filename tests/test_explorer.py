@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import struct
 import time
 from types import SimpleNamespace
@@ -84,6 +85,17 @@ def test_a_move_takes_less_than_the_bound(page):
         page.level.value = level
         seconds.append(time.process_time() - start)
     assert sorted(seconds)[len(seconds) // 2] < 0.3
+
+
+def test_reading_an_experiment_is_said_once(page):
+    said = []
+    page.state.observe(lambda change: said.append(change["new"]), "value")
+    mlp, lenet5 = page.experiment.options
+    page.experiment.value = lenet5
+    assert said[0] == f"reading 6 levels of {lenet5}" and said[-1].startswith("final weights: ")
+    said.clear()
+    page.experiment.value = mlp
+    assert not any("reading" in words for words in said)
 
 
 def test_nothing_finished_is_said(folders, capsys):
@@ -237,6 +249,7 @@ def test_the_form_trains_and_the_ticket_joins(page):
     page.find.click()
     end(page)
     assert page.status.value.startswith("all 2 levels of 1 units found")
+    assert page.cost.value == "0 levels to train, 0 steps, about 0 s"
 
 
 def test_stop_keeps_what_is_finished(page):
@@ -250,6 +263,25 @@ def test_stop_keeps_what_is_finished(page):
     name = page.experiment.options[-1]
     assert name.startswith("own mlp, smoke, ") and "rounds 30" in name and "prune_rate 0.1" in name
     assert 1 <= len(page.views[name].levels["ticket", 0]) < 31 and not page.find.disabled
+
+
+def test_the_form_says_what_it_takes_before_it_is_started(page, monkeypatch):
+    assert page.cost.value == ""  # nothing is timed before one looks there
+    page.tabs.selected_index = 2
+    fill(page, preset="smoke", rounds=8)
+    words = r"(\d+) levels to train, ([\d,]+) steps, about \d+ s"
+    eight = re.fullmatch(words, page.cost.value)
+    fill(page, rounds=9)
+    nine = re.fullmatch(words, page.cost.value)
+    assert (eight[1], nine[1]) == ("9", "10")
+    steps = [int(found[2].replace(",", "")) for found in (eight, nine)]
+    assert 9 * (steps[1] - steps[0]) == steps[0]  # every level takes as many
+    monkeypatch.setattr(explorer, "LONGEST", 0.0)
+    page.find.click()
+    assert page.job is None
+    assert "more than 0 s: choose fewer rounds or a smaller scale" in page.status.value
+    fill(page, rewind_step=999_999)
+    assert "rewind_step = 999999: must be a whole number in 0.." in page.cost.value
 
 
 def test_bad_settings_are_refused_in_one_line(page):
