@@ -260,6 +260,8 @@ def test_readme_has_what_a_user_needs():
     assert {"./run_all.sh", "./run_all.sh test", "./run_all.sh report"} <= set(commands())
     for link in re.findall(r"\]\((?!https?://|#)([^)]+)\)", text):
         assert (ROOT / link).exists(), link
+    assert all(f"`{name}`" in text for name in ("LTH_DATA", "LTH_RUNS", "LTH_ARCHIVE"))
+    assert max(map(len, re.search("<!-- claims -->(.*)<!-- /claims -->", text, re.S)[1].splitlines())) < 400
     names = [
         re.match(r"[\w-]+", line)[0]
         for line in (ROOT / "requirements.txt").read_text().splitlines()
