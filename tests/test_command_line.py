@@ -257,8 +257,9 @@ def test_an_unknown_parameter_is_refused(notebook, tmp_path):
 def test_a_notebook_is_executed_with_its_parameters(notebook, tmp_path):
     job = notebook("import os; print(preset, replicates, os.path.basename(os.environ['LTH_LINKS_FROM']))")
     assert cli.execute(job, {"preset": "smoke"}, tmp_path / "figures") > 0
-    (path,) = (tmp_path / "figures" / "executed").iterdir()
-    assert path.name == "01_tiny.ipynb"
+    page, path = sorted((tmp_path / "figures" / "executed").iterdir())
+    assert (page.name, path.name) == ("01_tiny.html", "01_tiny.ipynb")
+    assert "smoke 2 executed" in page.read_text()
     outputs = [o for c in json.loads(path.read_text())["cells"] for o in c["outputs"]]
     assert ["".join(o["text"]) for o in outputs] == ["smoke 2 executed\n"]
 

@@ -174,6 +174,7 @@ def test_smoke_runs_every_notebook(smoke):
         outputs = [output for cell in code_cells(executed) for output in cell.outputs]
         assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"], name
         assert any("image/png" in o.get("data", {}) for o in outputs), f"{name} shows no figure"
+        assert "data:image/png;base64," in (folder / f"{name}.html").read_text()
     assert not list(folder.glob("*.partial*"))
 
 
