@@ -307,10 +307,10 @@ def read_ticket(content):
             raise ValueError("a value is not finite")
     except RecursionError:
         raise ValueError("not a ticket: its header is nested too deeply") from None
-    except ValueError as error:
+    except (LookupError, TypeError, AttributeError):
+        raise ValueError("not a ticket: its header has no facts of a ticket of this study") from None
+    except DAMAGED as error:
         raise ValueError(f"not a ticket: {' '.join(str(error).split())}") from None
-    except (*DAMAGED, AttributeError) as error:
-        raise ValueError(f"not a ticket: {type(error).__name__} {' '.join(str(error).split())}") from None
     return Ticket(facts, masks, tensors)
 
 

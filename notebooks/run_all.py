@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lthcore import config
+from lthcore.files import write
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -45,12 +46,20 @@ from papermill.__main__ import papermill
 papermill(prog_name="papermill")"""
 
 
+class Parser(argparse.ArgumentParser):
+    """Refuses in one line, without its usage before it."""
+
+    def error(self, message):
+        self.exit(2, f"run_all.sh: {' '.join(message.split())}\n")
+
+
 def parser():
-    """The command line: argparse.ArgumentParser."""
-    p = argparse.ArgumentParser(
+    """The command line: Parser."""
+    p = Parser(
         prog="./run_all.sh",
         description="Regenerate every figure on real MNIST: train what is missing, then execute the notebooks.",
-        epilog="Finished levels lie in runs/ (LTH_RUNS) and are never trained again; the data lie in data/ (LTH_DATA).",
+        epilog="Levels in runs/ (LTH_RUNS) and figures/archive/ (LTH_ARCHIVE) are finished and never trained again; "
+        "the data lie in data/ (LTH_DATA).",
         allow_abbrev=False,
     )
     p.add_argument(
@@ -183,7 +192,7 @@ def run(options):
 
 
 def execute(job, given, folder):
-    """Execute a notebook by papermill into ``<folder>/executed/``: seconds.
+    """Execute a notebook by papermill into ``<folder>/executed/``, and write it as html beside that: seconds.
 
     The copy gets its name only when it is complete.
 
@@ -196,6 +205,7 @@ def execute(job, given, folder):
     """
     import papermill
     import yaml
+    from nbconvert import HTMLExporter
 
     started, source = time.monotonic(), ROOT / "notebooks" / f"{job.notebook}.ipynb"
     values = {**given, **job.parameters}
@@ -224,6 +234,7 @@ def execute(job, given, folder):
     if process.returncode:
         raise RuntimeError(f"{job.name} failed; the notebook as far as it went: {_short(partial)}\n{_cell_error(said)}")
     os.replace(partial, target)
+    write(target.with_suffix(".html"), HTMLExporter().from_filename(str(target))[0])  # its pictures are in it
     return time.monotonic() - started
 
 
@@ -253,7 +264,7 @@ def _closing_table(studies, jobs, seconds, folder, trained):
         words = "; ".join(f"{c}: {v}" for c, v in zip(found["claim"], found["verdict"], strict=True) if v)
         print(f"{job.name:<24}{seconds[job.name]:>8.1f}  {words}")
     for job, words in zip(READERS, ("all verdicts", "look into what is finished"), strict=True):
-        print(f"{job.name:<24}{seconds[job.name]:>8.1f}  {words}: {_short(folder)}/executed/{job.name}.ipynb")
+        print(f"{job.name:<24}{seconds[job.name]:>8.1f}  {words}: {_short(folder)}/executed/{job.name}.html")
     names = [name for study in studies for name in plots.FIGURES[study.config.experiment]]
     print(
         f"\ntraining {sweep.duration(trained)}; figures (png, svg, csv, json) in {_short(folder)}/: {', '.join(names)}"
