@@ -460,7 +460,7 @@ def test_files_are_tables_json_and_safetensors_and_no_reader_executes():
     names = {p.name for p in store.runs().rglob("*") if p.is_file()}
     assert names == {"rows.csv", "mask.safetensors", "facts.json"}
     with zipfile.ZipFile(*archived()) as pack:
-        assert set(pack.namelist()) == {"levels.json", "rows.csv", "masks.safetensors"}
+        assert set(pack.namelist()) == {*store.PACKED, store.SUMS}
         assert pack.read("rows.csv").decode().splitlines()[0] == "at,step,epoch,split,metric,value"
     for module in Path(store.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(module.read_text())):
