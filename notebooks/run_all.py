@@ -4,6 +4,7 @@ import argparse
 import ast
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -215,7 +216,7 @@ def execute(job, given, folder):
             raise ValueError(f"{job.notebook} has no parameter {name!r}: must be one of {', '.join(known)}")
     target = folder / "executed" / f"{job.name}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{job.name}.partial-{os.getpid()}.ipynb")
+    partial = target.with_name(f"{job.name}.partial-{secrets.token_hex(4)}.ipynb")  # ids repeat across machines
     paths = [os.path.relpath(path, ROOT) for path in (source, partial)]  # papermill notes them in the copy
     command = [sys.executable, "-c", PAPERMILL, str(os.getpid()), *paths, "--parameters_yaml", yaml.safe_dump(values)]
     command += ["--no-progress-bar", "--log-level", "ERROR"]

@@ -224,6 +224,12 @@ def cell(source, tags=()):
     }  # fmt: skip
 
 
+def test_jupyterlab_listens_on_this_machine_alone_and_keeps_its_token(capsys):
+    assert cli.main(["lab", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "jupyter lab --ip=127.0.0.1 " in said and "token" not in said and "password" not in said
+
+
 @pytest.fixture
 def notebook(tmp_path, monkeypatch):
     """Makes a notebook of one parameters cell and the given ones: a job to execute."""
