@@ -76,7 +76,9 @@ class _Sheet:
         for arm, width in zip(arms, _widths(arms), strict=True):
             label, colour, marker = style(arm)
             table = _spread(results.at_end(frame[frame["arm"] == arm], metric), frame).sort_values("density")
-            self.line(axis, table, "density", label, colour, title, marker=marker, ms=2 + 2 * width, lw=width)
+            face = "white" if arm == arms[-1] else colour  # the uppermost marker lets those below it be told
+            look = {"marker": marker, "ms": 1 + 2.2 * width, "lw": width, "mfc": face}
+            self.line(axis, table, "density", label, colour, title, **look)
         density_axis(axis)
         axis.set(ylabel=UNITS[metric], title=title)
         if zoom:
@@ -113,7 +115,7 @@ class _Sheet:
 
 def _widths(arms):
     """Widths of lines, the later and upper ones thinner: of two that coincide both are seen."""
-    return np.linspace(3.6, 1.2, len(arms))
+    return np.linspace(3.2, 1.2, len(arms))
 
 
 def _spread(series, frame):
@@ -221,7 +223,7 @@ def fig2b(study, frame):
     return _accuracy_vs_step(study, frame, 2, "LeNet-5")
 
 
-_TASKS = ("t1_on_s1", "t2_on_s2", "random_mask", "random_reinit", "t1_on_s2")
+_TASKS = ("t1_on_s1", "t2_on_s2", "random_reinit", "random_mask", "t1_on_s2")
 
 
 def fig3(study, frame):
