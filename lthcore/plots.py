@@ -40,13 +40,21 @@ ARMS = {
     "adam_mask_by_sgd": ("SGD, Adam's mask", "orange", "v"),
     "momentum_mask_by_adam": ("Adam, momentum's mask", "green", "<"),
     "adam_mask_by_momentum": ("SGD momentum 0.9, Adam's mask", "yellow", ">"),
+    "random_reinit_2": ("re-initialised again", "orange", "s"),
+    "random_reinit_3": ("re-initialised once more", "orange", "s"),
+    "one_shot": ("one-shot ticket", "purple", "D"),
+    "rewind_0": ("rewound to step 0", "blue", "o"),
+    "rewind_100": ("rewound to step 100", "orange", "s"),
+    "rewind_1000": ("rewound to step 1,000", "green", "^"),
 }
 UNITS = {"accuracy": "test accuracy (%)", "loss": "test loss (nats)"}
+UNITS["early_accuracy"] = "test accuracy at minimum validation loss (%)"
+DATA = {"mnist": "MNIST", "fashion": "Fashion-MNIST", "cifar10": "CIFAR-10"}
 
 
 def style(arm):
     """Label, colour and marker of an arm; what is spared changes the panel, not the colour."""
-    label, colour, marker = ARMS.get(arm) or ARMS[arm.removesuffix("_spared")]
+    label, colour, marker = ARMS.get(arm) or ARMS.get(arm.removesuffix("_spared")) or (arm, "black", "o")
     return label, OKABE_ITO[colour], marker
 
 
@@ -72,10 +80,11 @@ class _Sheet:
             axis.fill_between(table[x], table["low"], table["high"], color=colour, alpha=0.18, linewidth=0)
         self.drawn.append(table.assign(panel=panel))
 
-    def against_density(self, axis, frame, arms, metric="accuracy", title="", zoom=None):
+    def against_density(self, axis, frame, arms, metric="accuracy", title="", zoom=None, series=None):
         for arm in arms:
             label, colour, marker = style(arm)
-            table = _spread(results.at_end(frame[frame["arm"] == arm], metric), frame)
+            mine = results.at_end(frame[frame["arm"] == arm], metric) if series is None else series[[arm]]
+            table = _spread(mine, frame)
             self.line(
                 axis,
                 table.sort_values("density"),
@@ -118,7 +127,9 @@ class _Sheet:
         drawn = pd.concat(self.drawn, ignore_index=True) if self.drawn else pd.DataFrame()
         config = self.study.config
         n = int(drawn["n"].max()) if len(drawn) else 0
-        stamp = f"MNIST · {config.model} · preset {config.preset} · n = {n} · lines: mean, bands: range over replicates"
+        models = " and ".join(dict.fromkeys(unit.config.model for unit in self.study.units))
+        stamp = f"{DATA[config.dataset]} · {models} · preset {config.preset} · n = {n}"
+        stamp += " · lines: mean, bands: range over replicates"
         self.figure.supxlabel(stamp, fontsize=8, color="0.4", x=0.99, ha="right")
         return self.figure, drawn
 
@@ -310,6 +321,126 @@ def fig5b(study, frame):
     return sheet.done(legend_on=(0, 1))
 
 
+_PAPER = ("ticket", "random_reinit", "random_mask", "one_shot")
+
+
+def fig6a(study, frame):
+    """LeNet-300-100 by the paper's protocol: accuracy and step of the minimum validation loss against density."""
+    sheet = _Sheet(study, "Figure 6a. The paper's protocol, LeNet-300-100: at the minimum validation loss", columns=3)
+    for axis, zoom in zip(sheet.axes, (None, _zoom(frame, _PAPER)), strict=False):
+        words = "near the dense network" if zoom else "accuracy"
+        sheet.against_density(axis, frame, _PAPER, "early_accuracy", words, zoom)
+    steps = results.early_steps(frame)
+    sheet.against_density(sheet.axes[2], frame, [a for a in _PAPER if a in steps], title="how early", series=steps)
+    sheet.axes[2].set(ylabel="step of the minimum validation loss")
+    return sheet.done(where="lower left")
+
+
+def fig6b(study, frame):
+    """The paper's protocol under SGD and momentum, each at a rate of its own."""
+    arms = ("ticket", "sgd", "momentum")
+    sheet = _Sheet(
+        study, "Figure 6b. The paper's protocol, tickets of three optimizers, at the minimum validation loss"
+    )
+    for axis, zoom in zip(sheet.axes, (None, _zoom(frame, arms)), strict=True):
+        sheet.against_density(axis, frame, arms, "early_accuracy", "near dense" if zoom else "all of it", zoom)
+    return sheet.done(where="lower left")
+
+
+def fig6c(study, frame):
+    """A convolutional network at its last level, and dense, against the training step."""
+    arms, last = ("ticket", "random_reinit", "random_mask"), max(results.levels(frame, "ticket"), default=None)
+    title = f"Figure 6c. {study.config.model}: {_at_levels(frame, 'ticket', last, 0)}"
+    sheet = _Sheet(study, title)
+    for axis, metric in zip(sheet.axes, ("accuracy", "loss"), strict=True):
+        sheet.against_step(axis, frame, arms, last, metric, metric, faint=0)
+    return sheet.done()
+
+
+def fig7a(study, frame):
+    """Late resetting: accuracy against density, rewound to step k."""
+    arms = [a for a in dict.fromkeys(frame["arm"]) if a.startswith("rewind_")]
+    sheet = _Sheet(study, "Figure 7a. Late resetting: test accuracy against remaining weights")
+    for axis, zoom in zip(sheet.axes, (None, _zoom(frame, arms)), strict=True):
+        sheet.against_density(axis, frame, arms, title="near the dense network" if zoom else "all of it", zoom=zoom)
+    return sheet.done(where="lower left")
+
+
+def fig7b(study, frame):
+    """Stability: the straight way between two copies, and how far the final weights are apart."""
+    sheet = _Sheet(study, "Figure 7b. Stability, ticket and random mask at 10.7 % kept", columns=3)
+    ends, distance = frame[frame["level"] == 10], results.at_end(frame, "distance", "mask")
+    for arm in [a for a in dict.fromkeys(ends["arm"]) if a.startswith("order_")]:
+        mask, k = arm.split("_")[1:]
+        _, colour, marker = style(f"rewind_{k}")
+        look = {"marker": marker, "ls": "-" if mask == "ticket" else "--", "markersize": 4.5}
+        way = [(t / 10, results.at_end(ends[ends["arm"] == arm], f"path_accuracy:{t / 10}")) for t in range(11)]
+        rows = [(t, len(v), v.mean(), v.min(), v.max()) for t, v in way]
+        table = pd.DataFrame(rows, columns=["way", "n", "mean", "low", "high"]).assign(arm=arm)
+        label = f"{mask}{' mask' if mask == 'random' else ''}, from step {k}"
+        sheet.line(sheet.axes[0], table, "way", label, colour, "way", **look)
+    sheet.axes[0].set(xlabel="share of the way from one copy to the other", ylabel=UNITS["accuracy"], title="the way")
+    for axis, beside, words in zip(
+        sheet.axes[1:], ("order", "dense"), ("from its copy in another order", "from the dense network"), strict=True
+    ):
+        for arm in [a for a in dict.fromkeys(frame["arm"]) if a.startswith(beside)]:
+            mask, k = arm.split("_")[1:]
+            _, colour, marker = style(f"rewind_{k}")
+            table = _spread(distance[[arm]], frame).sort_values("density")
+            look = {"marker": marker, "ls": "-" if mask == "ticket" else "--", "markersize": 4.5}
+            sheet.line(axis, table, "density", None, colour, beside, **look)
+        density_axis(axis)
+        axis.set(ylabel="distance of the survivors' final weights", title=words)
+    return sheet.done()
+
+
+def fig11a(study, frame):
+    """The collapse atlas: where counting says that outputs die, and where they do."""
+    table = results.starvation(frame, experiments.foretold(study)).reset_index()
+    sheet = _Sheet(study, "Figure 11a. Where the first output dies: by counting, before any training, and after it")
+    for axis, model in zip(sheet.axes, ("mlp", "lenet5"), strict=True):
+        mine = table[table["arm"].str.startswith(f"{model} ")]
+        for arm, foretold, seen in mine[["arm", "foretold", "seen"]].itertuples(index=False):
+            _, scope, rate, head = arm.split()
+            look = {"color": OKABE_ITO[_RATES[rate]], "marker": {"same": "o", "half": "s", "spared": "D"}[head]}
+            axis.scatter(foretold, seen, s=40, facecolors="none" if scope == "global" else None, **look)
+            axis.annotate(
+                f"{scope} {rate} {head}", (foretold, seen), fontsize=7, xytext=(4, 4), textcoords="offset points"
+            )
+        axis.set(
+            xscale="log", yscale="log", title=model, xlabel="foretold density (theta0 pruned)", ylabel="seen density"
+        )
+        low, high = axis.get_xlim()
+        axis.plot((low, high), (low, high), color="0.5", lw=1, ls=":")
+    sheet.drawn.append(table.assign(panel="map", n=study.config.replicates))
+    return sheet.done()
+
+
+_RATES = {"0.2": "blue", "0.3": "orange", "0.5": "green"}
+
+
+def fig11b(study, frame):
+    """Accuracy against nominal and effective density, for every scope, rate and output rate."""
+    sheet = _Sheet(study, "Figure 11b. The collapse: accuracy by scope, rate and output rate", rows=2, columns=3)
+    for row, (model, scope) in enumerate(
+        (("mlp", "layer"), ("mlp", "global"), ("lenet5", "layer"), ("lenet5", "global"))
+    ):
+        axis = sheet.axes[row]
+        for arm in [a for a in dict.fromkeys(frame["arm"]) if a.startswith(f"{model} {scope} ")]:
+            rate, head = arm.split()[2:]
+            mine = frame[frame["arm"] == arm]
+            table = _spread(results.at_end(mine), mine).sort_values("density")
+            look = {"ls": {"same": "-", "half": "--", "spared": ":"}[head], "lw": 1.6}
+            sheet.line(
+                axis, table, "density", f"{rate}, head {head}", OKABE_ITO[_RATES[rate]], f"{model} {scope}", **look
+            )
+        density_axis(axis)
+        axis.set(ylabel=UNITS["accuracy"], title=f"{model}, {scope}")
+    for axis in sheet.axes[4:]:
+        axis.set_visible(False)
+    return sheet.done(legend_on=(0, 2), where="lower left")
+
+
 def _levels(study, frame, arm):
     level = results.stands_at(results.ticket_level(frame, arm, study.config.tolerance))[0]
     return level, max(results.levels(frame, arm), default=None)
@@ -339,6 +470,10 @@ FIGURES = {
     "task1": {"fig3_task1": fig3},
     "task2": {"fig4a_task2_accuracy": fig4a, "fig4b_task2_loss": fig4b},
     "task3": {"fig5a_task3_accuracy_vs_density": fig5a, "fig5b_task3_loss_vs_step": fig5b},
+    "paper": {"fig6a_paper_early_stop": fig6a, "fig6b_paper_optimizers": fig6b},
+    **{name: {f"fig6c_{name}": fig6c} for name in ("fashion_conv2", "conv2", "conv4", "conv6")},
+    "rewind": {"fig7a_rewinding": fig7a, "fig7b_stability": fig7b},
+    "collapse": {"fig11a_collapse_map": fig11a, "fig11b_collapse_accuracy": fig11b},
 }
 
 

@@ -220,7 +220,7 @@ def go_through(times, seed, folder, say):
     """Kill so many times, at most three times a store: what was lost, a list of lines."""
     draw, folder = random.Random(seed), Path(folder)
     os.environ["LTH_DATA"] = str(data.folder())  # of the forked too, wherever they are
-    data.mnist()  # once, for all of them
+    data.whole()  # once, for all of them
     cases, tally, bad, files = schedule(times, draw), Counter(), [], 0
     whole = Place(folder / "whole", "notebook" if cases["notebook"] else "sweep")
     shutil.rmtree(whole.figures, ignore_errors=True)
