@@ -6,6 +6,7 @@ colour and label stand in `plots.ARMS`.
 
 import dataclasses
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import pandas as pd
 
@@ -272,6 +273,7 @@ def every(wide=False, **parameters):
     return [study(name, **parameters) for name in EXPERIMENTS if wide or name not in WIDE]
 
 
+@lru_cache(maxsize=4)
 def foretold(study):
     """What counting foretells of a study's chains before any training: tidy rows as of :func:`finished`, of masks."""
     from . import lottery, pruning  # here, so that a figure needs no torch
@@ -283,6 +285,11 @@ def foretold(study):
             facts = pruning.diagnose(unit.config.model, mask)
             rows += [(*keys, facts["density"], 0, 0.0, "mask", name, value) for name, value in facts.items()]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def starvation(study, frame):
+    """Where outputs die in each chain, foretold and seen; see :func:`lthcore.results.starvation`."""
+    return results.starvation(frame, foretold(study))
 
 
 def progress(studies):
