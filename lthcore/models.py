@@ -68,7 +68,10 @@ class LeNet5(_Network):
 
 
 class ConvNet(_Network):
-    """Conv-2, -4, -6: 4.3, 2.4 and 1.7 million parameters, a small VGG (Frankle & Carbin 2019, section 3)."""
+    """Conv-2, -4, -6, a small VGG (Frankle & Carbin 2019, Figure 2): 4.3, 2.4 and 2.3 million parameters.
+
+    The paper prints 1.7 million for Conv-6, which its layers, as it gives them, do not add up to.
+    """
 
     def padding(self, layer):
         return 1

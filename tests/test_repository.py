@@ -116,7 +116,7 @@ def test_notebook_is_well_formed(path):
         ast.literal_eval(node.value)
         names.add(node.target.id)
     assert all("#" in line for line in tagged[0].source.splitlines()), "unit and range in a comment"
-    assert names - {"model"} == PARAMETERS
+    assert names - {"model", "experiment"} == PARAMETERS
     if path.stem != "00_scorecard":
         assert "skip-execution" in cells[-1].metadata["tags"]
         assert len(notebook.cells) <= 20
