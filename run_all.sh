@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything, set-up included: ./run_all.sh [quick|report|smoke|test|lab] [options]; ./run_all.sh --help tells.
+# Everything, set-up included: ./run_all.sh [quick|report|smoke|test|bench|lab] [options]; ./run_all.sh --help tells.
 set -euo pipefail
 called_from=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -17,12 +17,12 @@ fi
 
 newest_python() {
     for name in python3.13 python3.12 python3.11 python3 python; do
-        if "$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2])' 2>/dev/null; then
+        if "$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null; then
             command -v "$name"
             return
         fi
     done
-    echo "run_all.sh: no Python 3.11 or newer is found (python3 --version: $(python3 --version 2>&1))" >&2
+    echo "run_all.sh: no Python 3.11 to 3.13 is found (python3 --version: $(python3 --version 2>&1 | tail -n 1))" >&2
     return 1
 }
 
@@ -43,7 +43,6 @@ PYTHON
 
 set_up() {
     if [ "$own" = yes ] && [ ! -x "$python" ]; then
-        base=$(newest_python)
         echo "making .venv with $("$base" --version)"
         "$base" -m venv .venv
     fi
@@ -59,18 +58,19 @@ set_up() {
     fi
 }
 
-dry=no
-for argument in "$@"; do
-    [ "$argument" = --dry-run ] || [ "$argument" = --help ] || [ "$argument" = -h ] && dry=yes
-done
-
 if ! installed; then
-    if [ "$dry" = yes ]; then
-        echo "would first set up: $([ "$own" = yes ] && echo "make .venv and ")install requirements.txt"
-        [ -x "$python" ] || python=$(newest_python)
-    else
-        set_up
-    fi
+    base=$python
+    [ -x "$base" ] || base=$(newest_python)
+    case " $* " in
+    *" --dry-run "*)
+        echo "would first set up: $([ -x "$python" ] || echo "make .venv with $("$base" --version) and ")install" \
+            "requirements.txt; what would be trained is known after that"
+        exit
+        ;;
+    " test "* | " bench "*) set_up ;;
+    *" -h "* | *" --help "*) python=$base ;; # needs no package
+    *) set_up ;;
+    esac
 fi
 
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" LTH_CALLED_FROM="$called_from"

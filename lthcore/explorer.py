@@ -15,6 +15,7 @@ from IPython.display import Image, display
 from . import data, experiments, pages, plots, results, store, sweep
 
 PAUSE = 0.01  # seconds: what arrives within them is drawn once, so that key presses do not queue pictures
+LONGEST = 12 * 3600  # seconds that a ticket of one's own may take
 NOTHING = "Nothing is finished at this scale yet: run one of the notebooks 01 to 04, or find your own ticket below."
 
 
@@ -146,6 +147,7 @@ class Explorer(widgets.VBox):
             self.tabs.set_title(i, title)
         self.tabs.selected_index = 0
         self.tabs.observe(self._soon, "selected_index")
+        self.tabs.observe(self._estimate, "selected_index")
         return self.tabs
 
     def _form(self, scale):
@@ -165,7 +167,10 @@ class Explorer(widgets.VBox):
         }
         self.find = widgets.Button(description="find it", icon="search", button_style="primary")
         self.find.on_click(self._find)
-        return _row(*self.form.values(), self.find)
+        self.cost = widgets.HTML()
+        for widget in self.form.values():
+            widget.observe(self._estimate, "value")
+        return _row(*self.form.values(), self.find, self.cost)
 
     # ------------------------------------------------------------------------------------------------ what is chosen
 
@@ -174,6 +179,8 @@ class Explorer(widgets.VBox):
         """The chosen study's :class:`lthcore.pages.Pictures`, or None."""
         name = self.experiment.value
         if name and name not in self.views:
+            count = sum(len(unit.levels) for unit in self.studies[name].units)
+            self.state.value = f"reading {count} levels of {html.escape(name)}"  # takes seconds, once
             self.views[name] = pages.Pictures(self.studies[name])
         return self.views.get(name)
 
@@ -302,20 +309,38 @@ class Explorer(widgets.VBox):
         elif outcome:
             self.status.value = _refusal(outcome)
         after()
+        self._estimate()
         self._soon()
 
     def _train(self, _):
         if self.tasks:
             self._start(sweep.weights, (list(self.tasks.values()),), self.weights.cache_clear)
 
-    def _find(self, _):
+    def _asked(self):
+        """What the form asks for: its study, and the plan of its ticket."""
         values = {name: widget.value for name, widget in self.form.items()}
         preset, model = values.pop("preset"), values.pop("model")
         values["prune_rate"] = round(values["prune_rate"], 2)  # a slider adds its steps up
+        study = experiments.study("pre_midsem", preset, replicates=1, controls=False, model=model, overrides=values)
+        return study, sweep.Plan([u for u in study.units if u.arm == "ticket"], sweep.resolve("auto"))
+
+    def _estimate(self, _=None):
+        """Say what the form asks for, in steps and time, where it is seen and nothing else keeps the machine busy."""
+        if self.tabs.selected_index != 2 or self.job:
+            return
+        with _refused_in(self.cost):
+            plan = self._asked()[1]
+            words = f"{len(plan.missing)} levels to train, {plan.steps():,} steps"
+            self.cost.value = f"{words}; timing a few of them"
+            self.cost.value = f"{words}, about {sweep.duration(plan.seconds(1))}"
+
+    def _find(self, _):
         with _refused_in(self.status):
-            study = experiments.study("pre_midsem", preset, replicates=1, controls=False, model=model, overrides=values)
-            units = [u for u in study.units if u.arm == "ticket"]
-            self._start(sweep.run, (units,), lambda: self._join(study))
+            study, plan = self._asked()
+            if plan.missing and not self.job and (seconds := plan.seconds(1)) > LONGEST:
+                words = f"this would take about {sweep.duration(seconds)}, more than {sweep.duration(LONGEST)}"
+                raise ValueError(f"{words}: choose fewer rounds or a smaller scale")
+            self._start(sweep.run, (plan.units,), lambda: self._join(study))
 
     def _join(self, study):
         """Let what is finished of a study of one's own stand beside the others."""
@@ -369,7 +394,7 @@ def _refused_in(place):
     """What is refused is said there, in one line."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, RuntimeError, OSError) as error:
         place.value = _refusal(error)
 
 

@@ -1,4 +1,4 @@
-"""What a kill must not leave: half-written files, and processes. Standard library only.
+"""What a kill must not leave: half-written files, locks, and processes. Standard library only.
 
 Files are written aside and moved into place, so that another process sees the old one or the new one.
 """
@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 LEFT = 3600  # seconds after which a file aside is one whose writer was killed
+LOCK = "training.lock"  # name of what `hold` holds
 
 
 def write(path, content):
@@ -34,13 +35,42 @@ def write(path, content):
         raise
 
 
+@contextlib.contextmanager
+def hold(path):
+    """Hold the lock of that name, if nobody does, and remove it at the end: whether it was free.
+
+    The system frees it when its holder ends, however that ends, and tells the machines of a shared folder. It is
+    asked directly: filelock before 3.25 waits for ever where a file system has no locks, and from then on leaves a
+    file there that outlives a holder killed on another machine.
+    """
+    free = True
+    with contextlib.ExitStack() as stack:
+        try:
+            import fcntl
+
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(open(path, "ab"))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = os.path.samestat(path.stat(), os.fstat(file.fileno()))  # or its last holder has just removed it
+        except (BlockingIOError, FileNotFoundError):
+            free = False
+        except (OSError, ImportError):
+            pass  # no locks here: two runs may train the same level, and find the same
+        if free:
+            stack.callback(path.unlink, missing_ok=True)
+        yield free
+
+
 def clear(folder):
-    """Remove what killed writers left in a folder: files aside and partial copies, once they are ``LEFT`` old."""
+    """Remove what the killed left in a folder: locks, and files aside and partial copies once they are ``LEFT`` old."""
     for pattern in (".*.aside", "*.partial-*"):
         for path in Path(folder).rglob(pattern):
             with contextlib.suppress(OSError):  # another process may be clearing too, or the folder be read-only
                 if time.time() - path.stat().st_mtime > LEFT:
                     path.unlink()
+    for path in Path(folder).rglob(LOCK):
+        with hold(path):  # it goes if nobody else holds it
+            pass
 
 
 def set_aside(path):

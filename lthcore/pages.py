@@ -123,8 +123,9 @@ class MaskSeen(_Page):
             left.imshow(np.where(blind, np.nan, looks), cmap="viridis", extent=(0, 28, 28, 0), **look)
             left.imshow(np.where(blind, 1, np.nan), cmap="Reds", vmin=0, vmax=2.5, alpha=0.75, extent=beside, **look)
             left.add_patch(matplotlib.patches.Rectangle((0, 0), **box))
-            words = f"{784 - blind.sum()} of 784 pixels looked at;\nyellow: by {looks.max()} weights"
-            left.text(14, -1, words, ha="center", va="bottom")
+            least, most = looks[~blind].min(initial=looks.max()), looks.max()
+            words = f"{784 - blind.sum()} of 784 pixels looked at;\nweights kept at a pixel:\n"
+            left.text(14, -1, f"{words}{least} (dark) to {most} (yellow)", ha="center", va="bottom")
             words = "a digit; red: no weight looks there"
         else:
             filters = np.pad(kept[:, 0].astype(float), ((0, 0), (1, 1), (1, 1)), constant_values=np.nan)

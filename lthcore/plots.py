@@ -71,45 +71,35 @@ class _Sheet:
         self.axes = axes.flatten().tolist()
         self.figure.suptitle(title, fontsize=13)
 
-    def line(self, axis, table, x, label, colour, panel, **look):
+    def line(self, axis, table, x, label, colour, panel, band=True, **look):
         """One curve of means with its band: `table` has the columns x, mean, low, high, n."""
         if table.empty:
             return
         n = int(table["n"].max())
         axis.plot(table[x], table["mean"], label=f"{label} (n = {n})" if label else None, color=colour, **look)
-        if n > 1:
+        if n > 1 and band:
             axis.fill_between(table[x], table["low"], table["high"], color=colour, alpha=0.18, linewidth=0)
         self.drawn.append(table.assign(panel=panel))
 
     def against_density(self, axis, frame, arms, metric="accuracy", title="", zoom=None, series=None):
-        for arm in arms:
+        for arm, width in zip(arms, _widths(arms), strict=True):
             label, colour, marker = style(arm)
             mine = results.at_end(frame[frame["arm"] == arm], metric) if series is None else series[[arm]]
-            table = _spread(mine, frame)
-            self.line(
-                axis,
-                table.sort_values("density"),
-                "density",
-                label,
-                colour,
-                title,
-                marker=marker,
-                markersize=4.5,
-                lw=1.6,
-            )
+            table = _spread(mine, frame).sort_values("density")
+            self.line(axis, table, "density", label, colour, title, marker=marker, ms=2 + 2 * width, lw=width)
         density_axis(axis)
         axis.set(ylabel=UNITS[metric], title=title)
         if zoom:
             axis.set_ylim(*zoom)
 
-    def against_step(self, axis, frame, arms, level, metric="accuracy", title="", faint=None):
-        for at, look in ((faint, {"lw": 1.1, "alpha": 0.45, "ls": "--"}), (level, {"lw": 1.8})):
-            for arm in arms if at is not None else ():
+    def against_step(self, axis, frame, arms, level, metric="accuracy", title="", dashed=None):
+        for at, look in {dashed: {"lw": 1.2, "ls": "--", "band": False}, level: {}}.items():  # solid where they are one
+            for arm, width in zip(arms, _widths(arms), strict=True) if at is not None else ():
                 label, colour, _ = style(arm)
                 there = _at_or_before(frame, arm, at)
                 table = _by_step(frame[frame["arm"] == arm], there, metric)
                 label += f", level {there}" if there != at else ""  # a control that does not stand at every level
-                self.line(axis, table, "step", label if at == level else "", colour, title, **look)
+                self.line(axis, table, "step", label if at == level else "", colour, title, **{"lw": width} | look)
         step_axis(axis)
         axis.set(ylabel=UNITS[metric], title=title)
         if metric == "loss":
@@ -119,10 +109,8 @@ class _Sheet:
             axis.yaxis.set_minor_formatter(NullFormatter())
 
     def done(self, legend_on=0, where="best"):
-        """Stamp and legend (``outside``: the first panel's, right of all): (Figure, DataFrame of what is drawn)."""
-        if where == "outside":
-            self.figure.legend(*self.axes[0].get_legend_handles_labels(), loc="outside right center")
-        for i in np.atleast_1d(legend_on) if where != "outside" else ():
+        """Stamp and legends: (Figure, DataFrame of what is drawn)."""
+        for i in np.atleast_1d(legend_on):
             if self.axes[i].get_legend_handles_labels()[0]:
                 self.axes[i].legend(loc=where)
         drawn = pd.concat(self.drawn, ignore_index=True) if self.drawn else pd.DataFrame()
@@ -133,6 +121,11 @@ class _Sheet:
         stamp += " · lines: mean, bands: range over replicates"
         self.figure.supxlabel(stamp, fontsize=8, color="0.4", x=0.99, ha="right")
         return self.figure, drawn
+
+
+def _widths(arms):
+    """Widths of lines, the later and upper ones thinner: of two that coincide both are seen."""
+    return np.linspace(3.6, 1.2, len(arms))
 
 
 def _spread(series, frame):
@@ -240,42 +233,42 @@ def fig2b(study, frame):
     return _accuracy_vs_step(study, frame, 2, "LeNet-5")
 
 
-_TASKS = ("t1_on_s1", "t2_on_s2", "t1_on_s2", "random_mask", "random_reinit")
+_TASKS = ("t1_on_s1", "t2_on_s2", "random_mask", "random_reinit", "t1_on_s2")
 
 
 def fig3(study, frame):
     """Task 1: test accuracy and loss against training step, and final accuracy against density."""
     level, last = _levels(study, frame, "t1_on_s1")
-    sheet = _Sheet(
-        study, f"Figure 3. Task 1, halves of the data: {_at_levels(frame, 't1_on_s1', level, last)}", columns=3, width=5
-    )
-    sheet.against_step(sheet.axes[0], frame, _TASKS, level, "accuracy", "accuracy, all steps", faint=last)
-    sheet.against_step(sheet.axes[1], frame, _TASKS, level, "loss", "loss, all steps", faint=last)
-    sheet.against_density(
-        sheet.axes[2], frame, _TASKS, title="final accuracy, near the dense network", zoom=_zoom(frame, _TASKS)
-    )
-    return sheet.done(where="lower right")
+    levels = _at_levels(frame, "t1_on_s1", level, last)
+    sheet = _Sheet(study, "Figure 3. Task 1, S1 and S2 = halves of the training images", rows=2)
+    *by_step, full, near = sheet.axes
+    for axis, metric in zip(by_step, UNITS, strict=True):
+        sheet.against_step(axis, frame, _TASKS, level, metric, f"{metric} while a level trains\n{levels}", dashed=last)
+    sheet.against_density(full, frame, _TASKS, title="accuracy at the last step of every level")
+    sheet.against_density(near, frame, _TASKS, title="the same, near the dense network", zoom=_zoom(frame, _TASKS))
+    return sheet.done(legend_on=2, where="lower left")
 
 
 def _task2(study, frame, letter, metric):
-    sheet = _Sheet(study, f"Figure 4{letter}. Task 2, S1 = labels 0-4, S2 = labels 5-9: test {metric}", rows=2)
-    for row, (suffix, words) in enumerate((("", "pruned as in the report"), ("_spared", "output layer spared"))):
+    title = f"Figure 4{letter}. Task 2, S1 = labels 0-4, S2 = labels 5-9: test {metric}"
+    sheet = _Sheet(study, title, rows=3 if metric == "accuracy" else 2)
+    for column, (suffix, words) in enumerate((("", "pruned as in the report"), ("_spared", "output layer spared"))):
         arms = [arm + suffix for arm in _TASKS]
         if arms[0] not in set(frame["arm"]):
             continue
         level, last = _levels(study, frame, arms[0])
-        steps, density = sheet.axes[2 * row : 2 * row + 2]
-        sheet.against_step(
-            steps, frame, arms, level, metric, f"{words}\n{_at_levels(frame, arms[0], level, last)}", faint=last
-        )
-        sheet.against_density(density, frame, arms, metric, f"{words}\nat the last step of every level")
+        levels, (steps, density, *near) = _at_levels(frame, arms[0], level, last), sheet.axes[column::2]
+        sheet.against_step(steps, frame, arms, level, metric, f"{words}, while a level trains\n{levels}", dashed=last)
+        sheet.against_density(density, frame, arms, metric, f"{words}, at the last step of every level")
+        for axis in near:
+            sheet.against_density(axis, frame, arms, title="the same, near the dense network", zoom=_zoom(frame, arms))
         shares = results.dead_labels(frame, f"t1_on_s2{suffix}", range(5, 10))
         if metric == "accuracy" and len(shares):
             share = shares["class_share"].iloc[-1]
             density.axhline(share, color="0.4", lw=1, ls=":")
             words = f"{share:.4f} %: all answers are {shares['top_answer'].iloc[-1]}"
             density.annotate(words, (0.02, share + 1.5), xycoords=("axes fraction", "data"), fontsize=8, color="0.3")
-    return sheet.done(legend_on=(1, 3), where="center left" if metric == "accuracy" else "upper left")
+    return sheet.done(legend_on=(2, 3), where="center left" if metric == "accuracy" else "upper left")
 
 
 def fig4a(study, frame):
@@ -288,25 +281,21 @@ def fig4b(study, frame):
     return _task2(study, frame, "b", "loss")
 
 
-_OPTIMIZERS = (
-    "adam",
-    "sgd_mask_by_adam",
-    "momentum_mask_by_adam",
-    "sgd",
-    "adam_mask_by_sgd",
-    "momentum",
-    "adam_mask_by_momentum",
-)
+_TRAINERS = {
+    "trained by Adam": ("adam", "sgd_mask_by_adam", "momentum_mask_by_adam"),
+    "trained by SGD": ("sgd", "adam_mask_by_sgd", "momentum", "adam_mask_by_momentum"),
+}
 
 
 def fig5a(study, frame):
     """Task 3: test accuracy against density, tickets of each optimizer and crossed."""
-    sheet = _Sheet(study, "Figure 5a. Task 3, optimizers: test accuracy against remaining weights")
-    sheet.against_density(sheet.axes[0], frame, _OPTIMIZERS, title="all of it")
-    sheet.against_density(
-        sheet.axes[1], frame, _OPTIMIZERS, title="near the dense networks", zoom=_zoom(frame, _OPTIMIZERS)
-    )
-    return sheet.done(where="outside")
+    sheet = _Sheet(study, "Figure 5a. Task 3, optimizers: test accuracy against remaining weights", rows=2)
+    zoom = _zoom(frame, frame["arm"].unique())
+    for column, (words, arms) in enumerate(_TRAINERS.items()):
+        full, near = sheet.axes[column::2]
+        sheet.against_density(full, frame, arms, title=words)
+        sheet.against_density(near, frame, arms, title=f"{words}, near the dense networks", zoom=zoom)
+    return sheet.done(legend_on=(0, 1), where="lower left")
 
 
 def fig5b(study, frame):
@@ -315,10 +304,8 @@ def fig5b(study, frame):
     last = max(results.levels(frame, "adam"), default=None)
     title = f"Figure 5b. Task 3, optimizers: test loss, {_at_levels(frame, 'adam', level, last)}"
     sheet = _Sheet(study, title)
-    for axis, words, arms in zip(
-        sheet.axes, ("trained by Adam", "trained by SGD"), (_OPTIMIZERS[:3], _OPTIMIZERS[3:]), strict=True
-    ):
-        sheet.against_step(axis, frame, arms, level, "loss", words, faint=last)
+    for axis, (words, arms) in zip(sheet.axes, _TRAINERS.items(), strict=True):
+        sheet.against_step(axis, frame, arms, level, "loss", words, dashed=last)
     return sheet.done(legend_on=(0, 1))
 
 
@@ -470,7 +457,9 @@ def _at_levels(frame, arm, level, last):
     def words(k):
         return f"level {k} ({100 * results.density_at(frame, arm, k):.3g} % kept)"
 
-    return f"solid: {words(level)}; faint: {words(last)}" if level is not None else "not run"
+    if level is None:
+        return "not run"
+    return f"solid: {words(level)}" + (f"; dashed: {words(last)}" if last != level else "")
 
 
 def at_level(study, frame, level):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -96,17 +97,22 @@ class Layer(NamedTuple):
     dy: np.ndarray
 
 
-# The two loops that nearly all the time goes to, spelled out in vectors of eight: left to itself, LLVM keeps in
-# memory the sums that belong in registers. All runs are multiples of eight long.
+# The two loops that nearly all the time goes to, spelled out in vectors: left to itself, LLVM keeps in memory the
+# sums that belong in registers. All runs are multiples of eight long.
 LANES = 8
+# (lanes of a vector, vectors at once) of `_combine`, whose sums are the same to the last bit in any: where the
+# processor has vectors of sixteen and 32 registers, they take a third of the time off a sparse step.
+SHAPES = ((8, 8), (8, 4), (8, 1))
+if get_host_cpu_features().get("avx512f"):
+    SHAPES = ((16, 8), (16, 4), (16, 1), (8, 1))
 
 
 class _Vectors:
-    """Writes LLVM's instructions on runs of eight numbers in the arrays among a function's arguments."""
+    """Writes LLVM's instructions on runs of `lanes` numbers in the arrays among a function's arguments."""
 
-    def __init__(self, context, builder, kinds, values):
-        self.builder, self.align = builder, kinds[0].dtype.bitwidth // 8
-        self.vector = ir.VectorType(context.get_value_type(kinds[0].dtype), LANES)
+    def __init__(self, context, builder, kinds, values, lanes=LANES):
+        self.builder, self.align, self.lanes = builder, kinds[0].dtype.bitwidth // 8, lanes
+        self.vector = ir.VectorType(context.get_value_type(kinds[0].dtype), lanes)
         self.data = {
             value: context.make_array(kind)(context, builder, value).data
             for kind, value in zip(kinds, values, strict=True)
@@ -122,22 +128,22 @@ class _Vectors:
     def item(self, array, at):
         return self.builder.load(self.builder.gep(self.data[array], [at]))
 
-    def _eight(self, array, at):
+    def _run(self, array, at):
         return self.builder.bitcast(self.builder.gep(self.data[array], [at]), self.vector.as_pointer())
 
     def load(self, array, at):
-        return self.builder.load(self._eight(array, at), align=self.align)
+        return self.builder.load(self._run(array, at), align=self.align)
 
     def store(self, array, at, value):
-        self.builder.store(value, self._eight(array, at), align=self.align)
+        self.builder.store(value, self._run(array, at), align=self.align)
 
     def shuffle(self, a, b, lanes):
         return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes))
 
     def spread(self, number):
-        """Eight times the same number."""
+        """A vector of the same number."""
         first = self.builder.insert_element(ir.Constant(self.vector, ir.Undefined), number, self.integer(0))
-        return self.shuffle(first, first, [0] * LANES)
+        return self.shuffle(first, first, [0] * self.lanes)
 
     def add_product(self, total, a, b):
         product = self.builder.fmul(a, b, flags=FLAGS)
@@ -161,13 +167,13 @@ def _combine(typing, z, d, x, s, offset, w, t, end, n, run):
 
     def generate(context, builder, signature, values):
         z, d, x, s, offset, w, t, end, n, run = values
-        v = _Vectors(context, builder, signature.args, values)
-        done = cgutils.alloca_once_value(builder, v.integer(0))
-        for count in (8, 4, 1):  # so many vectors of sums stay in registers while all the taps are gone through
-            stop = builder.and_(run, v.integer(-LANES * count))
+        done = cgutils.alloca_once_value(builder, ir.Constant(ir.IntType(64), 0))
+        for lanes, count in SHAPES:  # so many vectors of sums stay in registers while all the taps are gone through
+            v = _Vectors(context, builder, signature.args, values, lanes)
+            stop = builder.and_(run, v.integer(-lanes * count))
             sums = [cgutils.alloca_once(builder, v.vector) for _ in range(count)]
-            with v.loop(builder.load(done), stop, LANES * count) as (j, _):
-                places = [builder.add(j, v.integer(LANES * i)) for i in range(count)]
+            with v.loop(builder.load(done), stop, lanes * count) as (j, _):
+                places = [builder.add(j, v.integer(lanes * i)) for i in range(count)]
                 for total, place in zip(sums, places, strict=True):
                     builder.store(v.load(z, builder.add(d, place)), total)
                 with v.loop(t, end, 1) as (tap, _):

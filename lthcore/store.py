@@ -31,13 +31,14 @@ from safetensors.numpy import save as save_tensors
 
 from . import __version__
 from .config import ARCHITECTURES
-from .files import set_aside, write
+from .files import LOCK, hold, set_aside, write
 
 ROOT = Path(__file__).resolve().parents[1]  # the checkout
 FIGURES = ROOT / "figures"
 DAMAGED = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, NotImplementedError, RecursionError)
 DAMAGED += (SafetensorError, zipfile.BadZipFile, zlib.error)  # what reading a damaged file may raise
-PACKED = "levels.json", "rows.csv", "masks.safetensors"  # the members of a pack of the archive
+PACKED = "levels.json", "rows.csv", "masks.safetensors"  # the members of a pack of the archive,
+SUMS = "sha256.json"  # and the one with their sums, which a pack of an older version has not
 ROWS = ["step", "epoch", "split", "metric", "value"]
 MOST = 1 << 28  # bytes: no file of the store and no member of a pack is nearly as large
 
@@ -76,6 +77,15 @@ def archive():
     return Path(os.environ.get("LTH_ARCHIVE") or FIGURES / "archive")
 
 
+def _folder(unit, level):
+    return runs() / unit.key / f"level-{level:02d}"
+
+
+def hold_level(unit, level):
+    """Keep other runs on the same store from training a level too: context manager, whether none does already."""
+    return hold(_folder(unit, level) / LOCK)
+
+
 @contextlib.contextmanager
 def _writing(folder, variable):
     """Say in one line that a folder cannot be written."""
@@ -109,12 +119,15 @@ def save_level(unit, level, rows, next_mask, facts):
 @_writing(runs, "LTH_RUNS")
 def _keep(unit, level, name, files, facts):
     """Write files of a level and then, as `name`, the record that holds their sums."""
-    folder = runs() / unit.key / f"level-{level:02d}"
+    folder = _folder(unit, level)
     for file, content in files.items():
         write(folder / file, content)
-    sums = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
-    record = {"unit": unit.key, "level": level, "identity": unit.identity, "facts": facts, "sha256": sums}
+    record = {"unit": unit.key, "level": level, "identity": unit.identity, "facts": facts, "sha256": _sums(files)}
     write(folder / name, json.dumps(record | {"sum": _sum_of(record)}, indent=1, sort_keys=True) + "\n")
+
+
+def _sums(files):
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
 
 def _sum_of(record):
@@ -123,7 +136,7 @@ def _sum_of(record):
 
 def _kept(unit, level, name):
     """What `_keep` wrote: (record, dict of file -> bytes), or None where it is missing, damaged or another unit's."""
-    folder = runs() / unit.key / f"level-{level:02d}"
+    folder = _folder(unit, level)
     try:
         record = json.loads(_read(folder / name))
         if record.pop("sum", None) not in (None, _sum_of(record)):  # a level of an older version has none
@@ -135,9 +148,7 @@ def _kept(unit, level, name):
         files = {file: _read(folder / file) for file in record["sha256"]}
     except DAMAGED:
         return None
-    if any(hashlib.sha256(files[file]).hexdigest() != digest for file, digest in record["sha256"].items()):
-        return None
-    return record, files
+    return (record, files) if _sums(files) == record["sha256"] else None
 
 
 def _read(path):
@@ -201,7 +212,7 @@ def set_aside_damaged(units, say):
     """Rename levels and packs that say they are finished and are not what they say; they count as missing anyway."""
     for unit in units:
         for level in unit.levels:
-            path = runs() / unit.key / f"level-{level:02d}"
+            path = _folder(unit, level)
             if (path / "facts.json").exists() and _in_store(unit, level) is None:
                 with contextlib.suppress(FileNotFoundError):  # another run was faster
                     say(f"{path} is damaged or another level's: kept as {set_aside(path).name} and trained again")
@@ -218,7 +229,8 @@ def find_level(unit, level):
 def _in_store(unit, level):
     record, files = _kept(unit, level, "facts.json") or ({}, {})
     if files.get("rows.csv", b"").startswith(",".join(ROWS).encode()):
-        return Found(record, lambda: _frame(files["rows.csv"]), lambda: load_tensors(files["mask.safetensors"]))
+        path = _folder(unit, level) / "rows.csv"
+        return Found(record, lambda: _frame(files[path.name], path), lambda: load_tensors(files["mask.safetensors"]))
     return None
 
 
@@ -243,13 +255,16 @@ def find_weights(unit, level):
     """A level's :class:`Weights`, or None where they have not been kept."""
     if not (kept := _kept(unit, level, "weights.json")):
         return None
-    tensors = load_tensors(kept[1]["weights.safetensors"])
     groups = {"mask": {}, "start": {}, "final": {}}
-    for name, value in tensors.items():
-        group, _, rest = name.partition(".")
-        if rest:
-            groups[group][rest] = value
-    return Weights(**groups, logits=tensors["logits"])
+    try:
+        tensors = load_tensors(kept[1]["weights.safetensors"])
+        for name, value in tensors.items():
+            group, _, rest = name.partition(".")
+            if rest:
+                groups[group][rest] = value
+        return Weights(**groups, logits=tensors["logits"])
+    except DAMAGED:
+        return None
 
 
 # ------------------------------------------------------------------------------------------- a ticket as a file
@@ -266,12 +281,12 @@ class Ticket(NamedTuple):
 
 
 def ticket_bytes(ticket):
-    """A ticket as safetensors, its facts and the SHA-256 of its tensors in the metadata: bytes.
+    """A ticket as safetensors, its facts and the SHA-256 of both in the metadata: bytes.
 
     ``ticket.facts["model"]`` says which layers it has.
     """
     tensors = {f"mask.{name}": m for name, m in ticket.mask.items()} | ticket.values
-    facts = {**ticket.facts, "sha256": _sum(tensors)}
+    facts = {**ticket.facts, "sha256": _sum(tensors, ticket.facts)}
     return save_tensors(tensors, metadata={"lottery_ticket": json.dumps(facts, sort_keys=True)})
 
 
@@ -298,8 +313,8 @@ def read_ticket(content):
         if {name: (entry["dtype"], entry["shape"]) for name, entry in header.items()} != expected:
             raise ValueError(f"its tensors are not those of {facts['model']}")
         tensors = load_tensors(bytes(content))
-        if _sum(tensors) != facts["sha256"]:
-            raise ValueError("its tensors do not have the sum that its facts give: it is damaged")
+        if _sum(tensors, facts) != facts["sha256"]:
+            raise ValueError("it does not have the sum that its facts give: it is damaged")
         masks = {name: tensors.pop(f"mask.{name}") for name in shapes}
         if any(m.view(np.uint8).max() > 1 for m in masks.values()):
             raise ValueError("a mask holds other bytes than 0 and 1")
@@ -307,23 +322,30 @@ def read_ticket(content):
             raise ValueError("a value is not finite")
     except RecursionError:
         raise ValueError("not a ticket: its header is nested too deeply") from None
-    except ValueError as error:
+    except (LookupError, TypeError, AttributeError):
+        raise ValueError("not a ticket: its header has no facts of a ticket of this study") from None
+    except DAMAGED as error:
         raise ValueError(f"not a ticket: {' '.join(str(error).split())}") from None
-    except (*DAMAGED, AttributeError) as error:
-        raise ValueError(f"not a ticket: {type(error).__name__} {' '.join(str(error).split())}") from None
     return Ticket(facts, masks, tensors)
 
 
-def _sum(tensors):
-    digest = hashlib.sha256()
+def _sum(tensors, facts):
+    digest = hashlib.sha256(json.dumps({**facts, "sha256": None}, sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(name.encode() + np.ascontiguousarray(tensors[name]).tobytes())
     return digest.hexdigest()
 
 
-def _frame(content):
-    # Python's float reads back exactly what was written; pandas' own readers differ between its versions
-    return pd.read_csv(io.BytesIO(content), converters={"epoch": float, "value": float})
+def _frame(content, path, columns=ROWS):
+    """The table in a CSV file's bytes; ValueError, in one line, where they are none."""
+    try:
+        # Python's float reads back exactly what was written; pandas' own readers differ between its versions
+        frame = pd.read_csv(io.BytesIO(content), converters={"epoch": float, "value": float})
+        if list(frame) != columns or frame["step"].dtype != np.int64 or frame.isna().any(axis=None):
+            raise ValueError(f"its columns are not {', '.join(columns)}, whole numbers, numbers and words")
+        return frame
+    except DAMAGED as error:
+        raise ValueError(f"{path} is no table of a level ({' '.join(str(error).split())}): move it away") from None
 
 
 def archived_replicates(experiment):
@@ -338,7 +360,7 @@ def _pack_path(unit):
 def _in_archive(unit, level):
     pack = _read_pack(_pack_path(unit))
     name = f"{unit.key}/{level}"
-    if name not in pack["levels"]:
+    if pack["levels"].get(name, {}).get("identity") != unit.identity:
         return None
 
     def mask():
@@ -352,12 +374,18 @@ def _read_pack(path):
     """A pack's levels (name -> facts), rows (name -> frame) and masks; nothing where it is missing or damaged."""
     try:
         with zipfile.ZipFile(path) as pack:  # it checks each member's CRC
-            if max(pack.getinfo(name).file_size for name in PACKED) > MOST:
+            if max(member.file_size for member in pack.infolist()) > MOST:
                 raise ValueError("a member is larger than any that is written")
-            levels, rows, masks = (pack.read(name) for name in PACKED)
-        levels, rows, masks = dict(json.loads(levels)), dict(list(_frame(rows).groupby("at"))), load_tensors(masks)
+            contents = {name: pack.read(name) for name in PACKED}
+            if SUMS in pack.namelist() and json.loads(pack.read(SUMS)) != _sums(contents):
+                raise ValueError("a member is not the one that was written")
+        levels, masks = dict(json.loads(contents["levels.json"])), load_tensors(contents["masks.safetensors"])
+        rows = dict(list(_frame(contents["rows.csv"], path, ["at", *ROWS]).groupby("at")))
         if set(levels) != set(rows) or not {name.rpartition("/")[0] for name in masks} <= set(levels):
             raise ValueError("its members do not belong together")
+        whose = {(record["identity"]["experiment"], record["identity"]["replicate"]) for record in levels.values()}
+        if {(experiment, f"r{replicate}.zip") for experiment, replicate in whose} != {(path.parent.name, path.name)}:
+            raise ValueError("it is another replicate's")
         return {"levels": levels, "rows": rows, "masks": masks}
     except DAMAGED:
         return {"levels": {}, "rows": {}, "masks": {}}
@@ -403,9 +431,11 @@ def _pack(levels, table, masks):
         table.to_csv(index=False, lineterminator="\n").encode(),
         save_tensors(dict(sorted(masks.items()))),
     )
+    contents = dict(zip(PACKED, contents, strict=True))
+    contents[SUMS] = json.dumps(_sums(contents), indent=1).encode()
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as pack:
-        for name, content in zip(PACKED, contents, strict=True):
+        for name, content in contents.items():
             pack.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
     return out.getvalue()
 

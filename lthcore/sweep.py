@@ -3,7 +3,8 @@
 The smallest piece of work is one level of one unit. A level is ready when the level whose pruning
 gives its mask is finished; among the ready ones the one with the longest way behind it goes first,
 so that the long chains never wait. Finished levels come from the store or the archive and are never
-trained again, so a run that was killed simply goes on.
+trained again, so a run that was killed simply goes on. Runs on one store share the work: a level is
+held while it is trained, and one that another run holds is left for later.
 """
 
 import atexit
@@ -30,6 +31,7 @@ OVERHEAD = 0.2  # seconds that a level takes besides steps and evaluations: mask
 MEMORY = 1.2e9  # bytes that a process takes, the driver too: torch, MNIST and the subsets it has seen; measured
 MEMINFO = Path("/proc/meminfo")
 RETRIES = 2  # times a level is tried again after its worker process died
+PAUSE = 1.0  # seconds before a level that another run holds is looked at again
 
 
 class Plan:
@@ -59,6 +61,12 @@ class Plan:
     def cost(self, task):
         """Seconds that a level takes on this machine, on one core or alone on the GPU, from a few steps of its kind."""
         return seconds_per_level(*task, self.device)
+
+    def steps(self):
+        """Optimizer steps of the missing levels: int."""
+        from . import data, train
+
+        return sum(train.total_steps(u.config, data.sizes(u.config, u.subset)[0]) for u, _ in self.missing)
 
     def way_behind(self):
         """Seconds of the longest chain of missing levels that begins at a task: dict, task -> float."""
@@ -141,7 +149,7 @@ def run(units, device="auto", workers=0, say=print):
             names = ", ".join(f"{unit.key} level {level}" for unit, level in died)
             raise RuntimeError(f"{names}: its process died {failures} times (out of memory?)")
         ready += died
-    say(f"trained {len(plan.missing)} levels in {duration(time.monotonic() - progress.start)}")
+    say(f"trained {progress.trained} levels in {duration(time.monotonic() - progress.start)}")
 
 
 def _drain(plan, ready, way, device, workers, progress):
@@ -149,11 +157,12 @@ def _drain(plan, ready, way, device, workers, progress):
     pool, flying, died = _pool(workers), {}, []
     try:
         while (ready or flying) and not died:
-            ready.sort(key=way.get)
+            ready.sort(key=lambda task: (task not in progress.held, way[task]))
             while ready and len(flying) < workers:
                 tasks = _alike(ready, ready.pop(), device)
+                pause = PAUSE * (tasks[0] in progress.held)
                 try:
-                    flying[pool.submit(run_levels, tasks, device)] = tasks
+                    flying[pool.submit(run_levels, tasks, device, pause)] = tasks
                 except BrokenProcessPool:  # a worker died since
                     died += tasks
             for future in wait(flying, return_when=FIRST_COMPLETED).done:
@@ -163,9 +172,13 @@ def _drain(plan, ready, way, device, workers, progress):
                 except BrokenProcessPool:
                     died += tasks
                     continue
-                for task, (seconds, accuracy) in zip(tasks, results, strict=True):
-                    progress.finished(task, seconds, accuracy)
-                    ready += plan.followers.get(task, ())
+                for task, result in zip(tasks, results, strict=True):
+                    if result:
+                        progress.finished(task, *result)
+                        ready += plan.followers.get(task, ())
+                    else:
+                        progress.elsewhere(task)
+                        ready.append(task)
         return ready, died + [task for tasks in flying.values() for task in tasks]
     finally:
         _stop(pool)
@@ -192,7 +205,7 @@ def _start_worker(parent):
     torch.set_num_threads(1)
 
 
-def run_levels(tasks, device="cpu"):
+def run_levels(tasks, device="cpu", pause=0):
     """Train a level of one unit, or of several in lockstep, and keep it.
 
     Parameters
@@ -200,33 +213,42 @@ def run_levels(tasks, device="cpu"):
     tasks : list of (Unit, int)
         Alike but for the replicate.
     device : {"cpu", "cuda"}
+    pause : float
+        Seconds to wait first.
 
     Returns
     -------
-    list of (float, float)
-        Per task: seconds, and final test accuracy in percent.
+    list of (float, float) or None
+        Per task: seconds, and final test accuracy in percent; 0 seconds where another run on the same store has
+        finished it meanwhile, None where one is at it.
 
     Raises
     ------
     FloatingPointError
         If a loss is not finite; names unit, level and step.
     """
+    time.sleep(pause)
     store.check_there()
-    meanwhile = {task: found for task in tasks if (found := _finished(*task))}  # by another run on the same store
-    if meanwhile:
-        rest = [task for task in tasks if task not in meanwhile]
-        results = dict(zip(rest, run_levels(rest, device), strict=True)) if rest else {}
-        return [results.get(task) or (0.0, meanwhile[task].final_accuracy()) for task in tasks]
+    with contextlib.ExitStack() as held:
+        mine = [task for task in tasks if held.enter_context(store.hold_level(*task))]
+        out = {task: (0.0, found.final_accuracy()) for task in tasks if (found := _finished(*task))}
+        if mine := [task for task in mine if task not in out]:
+            out |= _train(mine, device)
+        return [out.get(task) for task in tasks]
+
+
+def _train(tasks, device):
+    """Train levels in lockstep and keep them: dict, task -> (seconds, accuracy)."""
     started = time.monotonic()
     played, facts = _play(tasks, device)
     seconds = (time.monotonic() - started) / len(tasks)
     facts = {"seconds": round(seconds, 3), "in_lockstep": len(tasks), "preset": tasks[0][0].config.preset, **facts}
     store.check_there()  # again: training may have taken long
-    out = []
+    out = {}
     for (unit, level), p in zip(tasks, played, strict=True):
         next_mask = p.next_mask and {k: v.numpy() for k, v in p.next_mask.items()}
         store.save_level(unit, level, p.rows, next_mask, facts)
-        out.append((seconds, _final_accuracy(p)))
+        out[unit, level] = seconds, _final_accuracy(p)
     return out
 
 
@@ -532,23 +554,29 @@ class _Progress:
     def __init__(self, plan, workers, say):
         self.plan, self.workers, self.say, self.start = plan, workers, say, time.monotonic()
         self.left, self.done, self.spent, self.expected = sum(map(plan.cost, plan.missing)), 0, 0.0, 0.0
+        self.trained, self.held = 0, set()  # levels by this run; tasks that another one was seen at
 
     def finished(self, task, seconds, accuracy):
-        unit, level = task
         cost = self.plan.cost(task)
-        self.done, self.left, self.spent, self.expected = (
-            self.done + 1,
-            self.left - cost,
-            self.spent + seconds,
-            self.expected + cost,
-        )
-        still = max(self.left, 0) * self.spent / self.expected / self.workers
-        config = unit.config
+        self.done, self.left = self.done + 1, self.left - cost
+        if seconds:
+            self.trained, self.spent, self.expected = self.trained + 1, self.spent + seconds, self.expected + cost
+        self._line(task, f"test accuracy {accuracy:.2f} %" + ", found finished" * (not seconds))
+
+    def elsewhere(self, task):
+        """Say, once, that another run is training it."""
+        if task not in self.held:
+            self.held.add(task)
+            self._line(task, "another run is training it; looked at again when nothing else is left")
+
+    def _line(self, task, words):
+        unit, level = task
+        config, pace = unit.config, self.spent / self.expected if self.expected else 1
         self.say(
-            f"[{self.done:>4}/{len(self.plan.missing)}] "
-            f"{duration(time.monotonic() - self.start)}, {duration(still)} left  "
+            f"[{self.done:>4}/{len(self.plan.missing)}] {duration(time.monotonic() - self.start)}, "
+            f"{duration(max(self.left, 0) * pace / self.workers)} left  "
             f"{config.experiment} {unit.arm} r{unit.replicate} level {level} "
-            f"({100 * config.density(level):.3g} % kept): test accuracy {accuracy:.2f} %"
+            f"({100 * config.density(level):.3g} % kept): {words}"
         )
 
 

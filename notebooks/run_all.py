@@ -4,6 +4,7 @@ import argparse
 import ast
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lthcore import config
+from lthcore.files import write
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -53,12 +55,20 @@ from papermill.__main__ import papermill
 papermill(prog_name="papermill")"""
 
 
+class Parser(argparse.ArgumentParser):
+    """Refuses in one line, without its usage before it."""
+
+    def error(self, message):
+        self.exit(2, f"run_all.sh: {' '.join(message.split())}\n")
+
+
 def parser():
-    """The command line: argparse.ArgumentParser."""
-    p = argparse.ArgumentParser(
+    """The command line: Parser."""
+    p = Parser(
         prog="./run_all.sh",
         description="Regenerate every figure on real MNIST: train what is missing, then execute the notebooks.",
-        epilog="Finished levels lie in runs/ (LTH_RUNS) and are never trained again; the data lie in data/ (LTH_DATA).",
+        epilog="Levels in runs/ (LTH_RUNS) and figures/archive/ (LTH_ARCHIVE) are finished and never trained again; "
+        "the data lie in data/ (LTH_DATA).",
         allow_abbrev=False,
     )
     p.add_argument(
@@ -200,7 +210,7 @@ def run(options):
 
 
 def execute(job, given, folder):
-    """Execute a notebook by papermill into ``<folder>/executed/``: seconds.
+    """Execute a notebook by papermill into ``<folder>/executed/``, and write it as html beside that: seconds.
 
     The copy gets its name only when it is complete.
 
@@ -213,6 +223,7 @@ def execute(job, given, folder):
     """
     import papermill
     import yaml
+    from nbconvert import HTMLExporter
 
     started, source = time.monotonic(), ROOT / "notebooks" / f"{job.notebook}.ipynb"
     values = {**given, **job.parameters}
@@ -222,7 +233,7 @@ def execute(job, given, folder):
             raise ValueError(f"{job.notebook} has no parameter {name!r}: must be one of {', '.join(known)}")
     target = folder / "executed" / f"{job.name}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{job.name}.partial-{os.getpid()}.ipynb")
+    partial = target.with_name(f"{job.name}.partial-{secrets.token_hex(4)}.ipynb")  # ids repeat across machines
     paths = [os.path.relpath(path, ROOT) for path in (source, partial)]  # papermill notes them in the copy
     command = [sys.executable, "-c", PAPERMILL, str(os.getpid()), *paths, "--parameters_yaml", yaml.safe_dump(values)]
     command += ["--no-progress-bar", "--log-level", "ERROR"]
@@ -241,6 +252,7 @@ def execute(job, given, folder):
     if process.returncode:
         raise RuntimeError(f"{job.name} failed; the notebook as far as it went: {_short(partial)}\n{_cell_error(said)}")
     os.replace(partial, target)
+    write(target.with_suffix(".html"), HTMLExporter().from_filename(str(target))[0])  # its pictures are in it
     return time.monotonic() - started
 
 
@@ -270,7 +282,7 @@ def _closing_table(studies, jobs, seconds, folder, trained):
         words = "; ".join(f"{c}: {v}" for c, v in zip(found["claim"], found["verdict"], strict=True) if v)
         print(f"{job.name:<24}{seconds[job.name]:>8.1f}  {words}")
     for job, words in zip(READERS, ("all verdicts", "look into what is finished"), strict=True):
-        print(f"{job.name:<24}{seconds[job.name]:>8.1f}  {words}: {_short(folder)}/executed/{job.name}.ipynb")
+        print(f"{job.name:<24}{seconds[job.name]:>8.1f}  {words}: {_short(folder)}/executed/{job.name}.html")
     names = [name for study in studies for name in plots.FIGURES[study.config.experiment]]
     print(
         f"\ntraining {sweep.duration(trained)}; figures (png, svg, csv, json) in {_short(folder)}/: {', '.join(names)}"

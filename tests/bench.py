@@ -4,7 +4,6 @@ Every ratio is taken within a repeat, its two sides one after the other, and giv
 the repeats. Writes ``speed.{png,svg,csv,json}`` to ``figures/``, or to the folder that ``--out`` names.
 """
 
-import argparse
 import json
 import statistics
 import tempfile
@@ -21,6 +20,7 @@ import torch.nn.functional as F
 from lthcore import data, lottery, models, store, sweep, train
 from lthcore.config import configure
 from lthcore.lockstep import Lockstep
+from notebooks.run_all import Parser
 
 BATCH = 60
 DENSITIES = (1.0, 0.7, 0.5, 0.35, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
@@ -303,7 +303,7 @@ def draw(table, facts):
 
 
 def main(argv=None):
-    p = argparse.ArgumentParser(prog="./run_all.sh bench", description=__doc__.split("\n")[0], allow_abbrev=False)
+    p = Parser(prog="./run_all.sh bench", description=__doc__.split("\n")[0], allow_abbrev=False)
     p.add_argument("--repeats", type=int, default=7, metavar="N", help="times that each pair is measured (default 7)")
     p.add_argument("--steps", type=int, default=60, metavar="N", help="steps a measurement (default 60)")
     p.add_argument("--images", type=int, default=55_000, metavar="N", help="images of the epochs (default 55000)")

@@ -1,19 +1,49 @@
 """What all tests share."""
 
+import contextlib
+
 import pytest
 import torch
 
-from lthcore import store
+from lthcore import store, sweep
 
 torch.set_num_threads(1)  # as in the study itself: these networks gain nothing from a second thread
 
 
+@contextlib.contextmanager
+def _folders_in(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LTH_RUNS", str(folder / "runs"))
+        patch.setenv("LTH_ARCHIVE", str(folder / "archive"))
+        patch.setattr(store, "FIGURES", folder / "figures")
+        store._read_pack.cache_clear()
+        yield folder
+    store._read_pack.cache_clear()
+
+
 @pytest.fixture
-def folders(tmp_path, monkeypatch):
+def folders(tmp_path):
     """Store, archive and figures in a folder of the test's own."""
-    monkeypatch.setenv("LTH_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setenv("LTH_ARCHIVE", str(tmp_path / "archive"))
-    monkeypatch.setattr(store, "FIGURES", tmp_path / "figures")
-    store._read_pack.cache_clear()
-    yield tmp_path
-    store._read_pack.cache_clear()
+    with _folders_in(tmp_path):
+        yield tmp_path
+
+
+@pytest.fixture(scope="module")
+def module_folders(tmp_path_factory):
+    """The same for the tests of a module together."""
+    with _folders_in(tmp_path_factory.mktemp("module")) as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def finish():
+    """Trains a study here, without processes."""
+
+    def train(study):
+        store.make()
+        for unit in sorted(study.units, key=lambda u: u.source is not None):  # chains first
+            for level in unit.levels:
+                sweep.run_levels([(unit, level)])
+        return study
+
+    return train

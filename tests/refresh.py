@@ -34,6 +34,15 @@ def notebook_text(path):
     return re.sub(r"(git clone --quiet --depth=1 )\S+", rf"\g<1>{address()}", text)
 
 
+def notebooks_table():
+    """Markdown: a row per notebook, with the question that is its title."""
+    lines = ["| notebook | its question | |", "|---|---|---|"]
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        title = json.loads(path.read_text())["cells"][0]["source"][0].strip("# \n")
+        lines.append(f"| [{path.stem}](notebooks/{path.name}) | {title} | {badge(path.stem)} |")
+    return "\n".join(lines)
+
+
 def claims_table():
     """Markdown: a row per claim, from the finished levels of the preset ``report``."""
     from lthcore import experiments
@@ -50,8 +59,7 @@ def claims_table():
         ours = "" if not first["n"] else f"{first['measured']}: {first['ours']:.2f}"
         if first["n"] > 1:
             ours += f" [{first['low']:.2f}, {first['high']:.2f}], n = {first['n']}"
-        name = first["notebook"]
-        notebook = f"[{name}](notebooks/{name}.ipynb) {badge(name)}"
+        notebook = f"[{first['notebook'][:2]}](notebooks/{first['notebook']}.ipynb)"
         lines.append(
             f"| {first['text']} (report: {first['report']}) | {notebook} | {figure} | {ours} | **{verdict}** |"
         )
@@ -97,7 +105,7 @@ def speed_table():
 def readme_text():
     """The README with its tables as they should be."""
     text = (ROOT / "README.md").read_text()
-    for name, table in (("claims", claims_table()), ("speed", speed_table())):
+    for name, table in (("notebooks", notebooks_table()), ("claims", claims_table()), ("speed", speed_table())):
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         before, _, rest = text.partition(begin)
         text = f"{before}{begin}{table}\n{end}{rest.partition(end)[2]}"

@@ -273,4 +273,4 @@ def test_a_ticket_is_kept_and_loaded_and_a_damaged_one_refused(page, tmp_path):
     page.screenshot(path=SHOTS / "file.png")
     path.write_bytes(path.read_bytes()[:-100] + bytes(100))
     hand_in(page, path)
-    says(page, "not a ticket: its tensors do not have the sum")
+    says(page, "not a ticket: it does not have the sum")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -173,18 +174,19 @@ def test_a_bad_value_is_refused_in_one_line_before_anything_is_done(arguments, s
         (["smoke", "--only"], "--only"),
     ],
 )
-def test_unknown_options_are_refused_with_a_last_line_that_says_so(arguments, says, capsys, nothing_runs):
+def test_unknown_options_are_refused_in_one_line(arguments, says, capsys, nothing_runs):
     with pytest.raises(SystemExit) as caught:
         cli.main(arguments)
     assert caught.value.code not in (0, None)
-    assert says in capsys.readouterr().err.splitlines()[-1]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("run_all.sh: ") and says in line
 
 
 def test_an_unknown_only_names_the_allowed(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--only", "task9"])
-    last = capsys.readouterr().err.splitlines()[-1]
-    assert all(name in last for name in (*EXPERIMENTS, "01_pre_midsem", "02_task1_data_halves", "04_task3_optimizers"))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert all(name in line for name in (*EXPERIMENTS, "01_pre_midsem", "02_task1_data_halves", "04_task3_optimizers"))
 
 
 def test_every_job_has_its_notebook_and_every_experiment_its_job():
@@ -222,6 +224,12 @@ def cell(source, tags=()):
     }  # fmt: skip
 
 
+def test_jupyterlab_listens_on_this_machine_alone_and_keeps_its_token(capsys):
+    assert cli.main(["lab", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "jupyter lab --ip=127.0.0.1 " in said and "token" not in said and "password" not in said
+
+
 @pytest.fixture
 def notebook(tmp_path, monkeypatch):
     """Makes a notebook of one parameters cell and the given ones: a job to execute."""
@@ -255,8 +263,9 @@ def test_an_unknown_parameter_is_refused(notebook, tmp_path):
 def test_a_notebook_is_executed_with_its_parameters(notebook, tmp_path):
     job = notebook("import os; print(preset, replicates, os.path.basename(os.environ['LTH_LINKS_FROM']))")
     assert cli.execute(job, {"preset": "smoke"}, tmp_path / "figures") > 0
-    (path,) = (tmp_path / "figures" / "executed").iterdir()
-    assert path.name == "01_tiny.ipynb"
+    page, path = sorted((tmp_path / "figures" / "executed").iterdir())
+    assert (page.name, path.name) == ("01_tiny.html", "01_tiny.ipynb")
+    assert "smoke 2 executed" in page.read_text()
     outputs = [o for c in json.loads(path.read_text())["cells"] for o in c["outputs"]]
     assert ["".join(o["text"]) for o in outputs] == ["smoke 2 executed\n"]
 
@@ -312,6 +321,9 @@ class TestScript:
             "--set",
             "--dry-run",
             "--device",
+            "LTH_RUNS",
+            "LTH_ARCHIVE",
+            "LTH_DATA",
         ):
             assert word in done.stdout
 
@@ -325,3 +337,49 @@ class TestScript:
         done = run_all("smoke", "--set", "lr=0", folder=tmp_path)
         assert done.returncode == 1 and done.stdout == ""
         assert done.stderr == "run_all.sh: lr = 0: must be a number in (0, 10]\n"
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """A checkout where nothing is installed, beside a python3 that says it is of a version: runs run_all.sh there."""
+    for name in ("run_all.sh", "requirements.txt", "pyproject.toml", "notebooks", "lthcore"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for name in ("bash", "dirname", "cat", "cksum", "tail"):
+        (tools / name).symlink_to(shutil.which(name))
+
+    def run(version, *arguments):
+        pretend = f"import sys; sys.version_info = {version}; exec(sys.argv[1])"
+        here, words = sys.executable, "Python " + ".".join(map(str, version))
+        lines = [f'[ "$1" = --version ] && echo "{words}" && exit', f'[ "$1" = -m ] && exec {here} "$@"']
+        (tools / "python3").write_text("\n".join(["#!/bin/sh", *lines, f"exec {here} -c '{pretend}' \"$2\""]))
+        (tools / "python3").chmod(0o755)
+        command = [tools / "bash", tmp_path / "run_all.sh", *arguments]
+        return subprocess.run(command, env={"PATH": str(tools)}, capture_output=True, text=True, timeout=60)
+
+    return run
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs bash")
+class TestBeforeSetUp:
+    def test_a_dry_run_says_what_would_be_set_up(self, fresh, tmp_path):
+        done = fresh((3, 12, 4), "report", "--dry-run")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == (
+            "would first set up: make .venv with Python 3.12.4 and install requirements.txt; "
+            "what would be trained is known after that\n"
+        )
+        assert not (tmp_path / ".venv").exists()
+
+    def test_help_needs_no_package(self, fresh):
+        done = fresh((3, 11, 0), "--help")
+        assert (done.returncode, done.stderr) == (0, "") and "--dry-run" in done.stdout
+
+    @pytest.mark.parametrize("version", [(3, 10, 9), (3, 14, 1)])
+    def test_a_python_out_of_range_is_refused_in_one_line(self, version, fresh):
+        for arguments in (["report", "--dry-run"], []):
+            done = fresh(version, *arguments)
+            found = ".".join(map(str, version))
+            words = f"run_all.sh: no Python 3.11 to 3.13 is found (python3 --version: Python {found})\n"
+            assert (done.returncode, done.stdout, done.stderr) == (1, "", words)

@@ -339,6 +339,12 @@ def test_what_matters_changes_the_key(name):
     assert _unit(**{name: OTHER[name]}).key != _unit().key
 
 
+def test_another_version_of_the_algorithm_is_another_key(monkeypatch):
+    old = _unit().key
+    monkeypatch.setattr("lthcore.config.ALGORITHM", 2)
+    assert _unit().key != old
+
+
 @pytest.mark.parametrize("name", FREE)
 def test_what_does_not_matter_keeps_the_key(name):
     assert _unit(**{name: FREE[name]}).key == _unit().key

@@ -166,12 +166,16 @@ def packed(finished, monkeypatch, tmp_path):
     return path
 
 
-def repack(path, **members):
+def repack(path, sums=True, **members):
+    """Change members of a pack; with sums that fit, the old ones (False), or none as in an older version (None)."""
     with zipfile.ZipFile(path) as pack:
-        contents = {name: pack.read(name) for name in pack.namelist()}
+        contents = {name: members.get(name.partition(".")[0], lambda c: c)(pack.read(name)) for name in store.PACKED}
+        old = pack.read(store.SUMS)
+    if sums is not None:
+        contents[store.SUMS] = json.dumps(store._sums(contents)).encode() if sums else old
     with zipfile.ZipFile(path, "w") as pack:
         for name, content in contents.items():
-            pack.writestr(name, members.get(name.partition(".")[0], lambda c: c)(content))
+            pack.writestr(name, content)
     store._read_pack.cache_clear()
 
 
@@ -196,6 +200,42 @@ def test_a_pack_with_a_damaged_member_is_set_aside(queue, packed, member, kind):
     said = run()
     assert packed.with_name("r0.zip.bad-1").exists() and "is damaged" in said[0]
     assert set(queue.started) == tasks_of(tiny_study().units)
+
+
+@pytest.mark.parametrize("sums", [True, None])
+def test_packs_that_changed_places_are_named_and_set_aside(queue, monkeypatch, tmp_path, sums):  # noqa: F811
+    units = experiments.study("mlp", "smoke", replicates=2, overrides=TINY).units
+    for seed, task in enumerate(tasks_of(units)):
+        save(*task, seed)
+    one, other = store.write_archive(units)
+    monkeypatch.setenv("LTH_RUNS", str(tmp_path / "elsewhere"))
+    content, others = one.read_bytes(), other.read_bytes()
+    one.write_bytes(others)
+    other.write_bytes(content)
+    for path in (one, other):
+        repack(path, sums)
+    said = []
+    sweep.run(units, "cpu", 2, say=said.append)
+    for path, line in zip((one, other), said[:2], strict=True):
+        assert line.startswith(f"{path} is damaged: kept as {path.name}.bad-1")
+    assert set(queue.started) == tasks_of(units)
+    assert not one.exists() and not other.exists()
+
+
+def test_a_pack_whose_numbers_were_edited_is_refused(queue, packed):  # noqa: F811
+    """Unpacked, edited and packed again: its CRCs fit, its sums do not."""
+    repack(packed, False, rows=lambda content: content.replace(b"0.5", b"99.5"))
+    said = run()
+    assert packed.with_name("r0.zip.bad-1").exists() and "is damaged" in said[0]
+    assert set(queue.started) == tasks_of(tiny_study().units)
+
+
+def test_a_pack_of_an_older_version_without_sums_is_believed_and_gets_them(queue, packed):  # noqa: F811
+    content = packed.read_bytes()
+    repack(packed, None)
+    assert run() == ["all 10 levels of 4 units found, nothing to train"]
+    store.write_archive(tiny_study().units)
+    assert packed.read_bytes() == content
 
 
 def test_no_bit_of_a_pack_can_turn_unnoticed(packed):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import struct
 import time
 from types import SimpleNamespace
@@ -21,27 +22,10 @@ def small(experiment="mlp", **parameters):
     return experiments.study(experiment, "smoke", overrides=SMALL, **parameters)
 
 
-def finish(study):
-    """Train a study here, without processes."""
-    store.make()
-    for unit in sorted(study.units, key=lambda u: u.source is not None):
-        for level in unit.levels:
-            sweep.run_levels([(unit, level)])
-
-
 @pytest.fixture(scope="module")
-def studies(tmp_path_factory):
-    """Two finished studies, and the folder that they lie in; trained once."""
-    folder = tmp_path_factory.mktemp("explorer")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LTH_RUNS", str(folder / "runs"))
-        patch.setenv("LTH_ARCHIVE", str(folder / "archive"))
-        store._read_pack.cache_clear()
-        found = [small(), small("lenet5", controls=False)]
-        for study in found:
-            finish(study)
-        yield found
-    store._read_pack.cache_clear()
+def studies(module_folders, finish):
+    """Two finished studies; trained once."""
+    return [finish(study) for study in (small(), small("lenet5", controls=False))]
 
 
 @pytest.fixture
@@ -101,6 +85,17 @@ def test_a_move_takes_less_than_the_bound(page):
         page.level.value = level
         seconds.append(time.process_time() - start)
     assert sorted(seconds)[len(seconds) // 2] < 0.3
+
+
+def test_reading_an_experiment_is_said_once(page):
+    said = []
+    page.state.observe(lambda change: said.append(change["new"]), "value")
+    mlp, lenet5 = page.experiment.options
+    page.experiment.value = lenet5
+    assert said[0] == f"reading 6 levels of {lenet5}" and said[-1].startswith("final weights: ")
+    said.clear()
+    page.experiment.value = mlp
+    assert not any("reading" in words for words in said)
 
 
 def test_nothing_finished_is_said(folders, capsys):
@@ -254,6 +249,7 @@ def test_the_form_trains_and_the_ticket_joins(page):
     page.find.click()
     end(page)
     assert page.status.value.startswith("all 2 levels of 1 units found")
+    assert page.cost.value == "0 levels to train, 0 steps, about 0 s"
 
 
 def test_stop_keeps_what_is_finished(page):
@@ -267,6 +263,25 @@ def test_stop_keeps_what_is_finished(page):
     name = page.experiment.options[-1]
     assert name.startswith("own mlp, smoke, ") and "rounds 30" in name and "prune_rate 0.1" in name
     assert 1 <= len(page.views[name].levels["ticket", 0]) < 31 and not page.find.disabled
+
+
+def test_the_form_says_what_it_takes_before_it_is_started(page, monkeypatch):
+    assert page.cost.value == ""  # nothing is timed before one looks there
+    page.tabs.selected_index = 2
+    fill(page, preset="smoke", rounds=8)
+    words = r"(\d+) levels to train, ([\d,]+) steps, about \d+ s"
+    eight = re.fullmatch(words, page.cost.value)
+    fill(page, rounds=9)
+    nine = re.fullmatch(words, page.cost.value)
+    assert (eight[1], nine[1]) == ("9", "10")
+    steps = [int(found[2].replace(",", "")) for found in (eight, nine)]
+    assert 9 * (steps[1] - steps[0]) == steps[0]  # every level takes as many
+    monkeypatch.setattr(explorer, "LONGEST", 0.0)
+    page.find.click()
+    assert page.job is None
+    assert "more than 0 s: choose fewer rounds or a smaller scale" in page.status.value
+    fill(page, rewind_step=999_999)
+    assert "rewind_step = 999999: must be a whole number in 0.." in page.cost.value
 
 
 def test_bad_settings_are_refused_in_one_line(page):
@@ -348,6 +363,10 @@ def no_sum(header):
     header["__metadata__"]["lottery_ticket"] = json.dumps({"model": "lenet5"})
 
 
+def unknown_model(header):
+    header["__metadata__"]["lottery_ticket"] = json.dumps({"model": ["resnet"]})
+
+
 REFUSED = {
     "empty": lambda c: b"",
     "short": lambda c: c[:7],
@@ -363,6 +382,7 @@ REFUSED = {
     "offsets": lambda c: with_header(c, offsets),
     "other model": lambda c: with_header(c, other_model),
     "no sum": lambda c: with_header(c, no_sum),
+    "unknown model": lambda c: with_header(c, unknown_model),
     "no facts": lambda c: with_header(c, lambda h: h.pop("__metadata__") and None),
     "foreign": lambda c: save({"fc1.weight": np.zeros((2, 2), np.float32)}),
 }
@@ -373,6 +393,8 @@ def test_what_is_no_ticket_is_refused_in_one_line(how, ticket):
     with pytest.raises(ValueError, match=r"\Anot a ticket: .+\Z") as refused:
         store.read_ticket(REFUSED[how](store.ticket_bytes(ticket)))
     assert len(str(refused.value)) < 200
+    if how in ("no facts", "no sum", "a list", "a text", "foreign", "unknown model"):
+        assert str(refused.value) == "not a ticket: its header has no facts of a ticket of this study"
 
 
 def test_values_that_are_not_finite_and_masks_that_are_not_bits_are_refused(ticket):

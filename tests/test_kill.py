@@ -1,29 +1,41 @@
 """Killed, and two at once: the short form of tests/kill.py."""
 
+import signal
 import sys
+from collections import Counter
 
 import pytest
 from kill import Place, go_through, numbers, wait_until
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, fork and PR_SET_PDEATHSIG"),
-]
+from lthcore.files import LOCK
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and PR_SET_PDEATHSIG")]
 
 
 def test_nothing_is_lost_whenever_it_is_killed(tmp_path):
     said = []
     assert go_through(6, 0, tmp_path, said.append) == [], "\n".join(said)
-    assert said[-1].startswith("6 kills, ") and said[-1].endswith(" 0 losses")
+    assert said[-1] == "6 kills, 0 losses"
 
 
-def test_two_runs_at_once_on_one_store_end_as_one(tmp_path):
-    alone, one, other = (Place(tmp_path / name, "sweep") for name in ("alone", "one", "other"))
-    other.runs = one.runs
-    assert alone.run()[0] == "ok"
-    for place in (one, other):
+@pytest.mark.parametrize("kill", [False, True])
+def test_two_runs_at_once_on_one_store_train_each_level_once(tmp_path, kill):
+    alone = Place(tmp_path / "alone", "sweep")
+    assert alone.run()[0] == []
+    two = [Place(tmp_path / name, "sweep", held=1) for name in ("one", "other")]  # long enough to meet
+    two[1].runs = two[0].runs
+    for place in two:
         place.start()
-    for place in (one, other):
-        assert wait_until(place.ended, 300) and place.status == 0, (place.folder / "said").read_text()
-    assert numbers(one.runs) == numbers(alone.runs)
-    assert not list(one.runs.rglob(".*.aside")) and not list(one.runs.rglob("*.bad-*"))
+    if kill:
+        assert wait_until(lambda: two[0].seen("train"), 300)
+        two[0].process.send_signal(signal.SIGKILL)
+    for place in two:
+        assert wait_until(place.ended, 600) and (place.stopped or (kill and place is two[0])), place.said.read_text()
+    trained = [Counter(detail for phase, _, detail in p.announcements() if phase == "train") for p in two]
+    again = sum(sum(trained, Counter()).values()) - 10
+    assert again <= 2 if kill else again == 0, trained
+    assert all(trained), "one of them did all"
+    said = "".join(place.said.read_text() for place in two)
+    assert "another run is training it" in said and (kill or "found finished" in said)
+    assert numbers(two[0].runs) == numbers(alone.runs)
+    assert not list(two[0].runs.rglob(LOCK)) and (kill or not list(two[0].runs.rglob(".*.aside")))

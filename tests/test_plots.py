@@ -1,5 +1,6 @@
 """Figures of a tiny study: drawn, saved, not blank, and with exactly the numbers of the table behind them."""
 
+import itertools
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lthcore import experiments, plots, store, sweep
+from lthcore import experiments, plots, store
 
 NAMES = ("mlp", "lenet5", "task1", "task2", "task3")
 TINY = {"levels": [0, 1, 15], "max_steps": 5, "test_images": 200, "validation": 0.02}
@@ -23,23 +24,12 @@ ALL = [(e, name) for e in NAMES for name in plots.FIGURES[e]]
 
 
 @pytest.fixture(scope="module")
-def studies(tmp_path_factory):
+def studies(module_folders, finish):
     """Each experiment with its tidy table: trained here, once."""
-    folder = tmp_path_factory.mktemp("plots")
+    found = [finish(experiments.study(name, "smoke", overrides=TINY)) for name in NAMES]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LTH_RUNS", str(folder / "runs"))
-        patch.setenv("LTH_ARCHIVE", str(folder / "archive"))
-        patch.setattr(store, "FIGURES", folder / "figures")
         patch.setattr(plt, "show", lambda: None)
-        store.make()
-        found = {}
-        for name in NAMES:
-            s = experiments.study(name, "smoke", overrides=TINY)
-            for unit in sorted(s.units, key=lambda u: u.source is not None):  # chains first
-                for level in unit.levels:
-                    sweep.run_levels([(unit, level)])
-            found[name] = s, experiments.finished(s)
-        yield found
+        yield {s.config.experiment: (s, experiments.finished(s)) for s in found}
     plt.close("all")
 
 
@@ -190,11 +180,36 @@ def test_the_curves_are_those_of_the_csv(studies, drawn, experiment, name):
 
 @pytest.mark.parametrize(("experiment", "name"), [("mlp", ALL[0][1]), ("lenet5", ALL[2][1]), ("task3", ALL[7][1])])
 def test_every_arm_and_level_is_on_the_density_figure(studies, drawn, experiment, name):
+    """Once in full, and once near the dense network."""
     s, _ = studies[experiment]
     table = pd.read_csv(s.folder / f"{name}.csv")
-    for panel in table["panel"].unique():
-        there = table[table["panel"] == panel]
-        assert set(zip(there["arm"], there["level"], strict=True)) == {(u.arm, k) for u in s.units for k in u.levels}
+    near = table["panel"].str.contains("near")
+    for there in (table[near], table[~near]):
+        shown = sorted(zip(there["arm"], there["level"], strict=True))
+        assert shown == sorted((u.arm, k) for u in s.units for k in u.levels)
+
+
+@pytest.mark.parametrize(("experiment", "name"), ALL)
+def test_of_curves_that_coincide_both_are_seen(studies, experiment, name):
+    """The later a curve is drawn, the thinner it is; in the tasks the one that the claim is about comes last."""
+    figure, _ = figure_of(studies, experiment, name)
+    for axis in figure.axes if "b_" not in name or experiment.startswith("task") else ():
+        solid = [line for line in axis.get_lines() if line.get_linestyle() == "-"]
+        widths = [line.get_linewidth() for line in solid]
+        assert len(solid) > 2 and all(a > b + 0.3 for a, b in itertools.pairwise(widths))
+        if experiment in ("task1", "task2"):
+            assert solid[-1].get_label().startswith("T1 on S2")
+    plt.close(figure)
+
+
+@pytest.mark.parametrize(("experiment", "name"), ALL)
+def test_the_words_say_how_the_levels_are_drawn(studies, experiment, name):
+    figure, _ = figure_of(studies, experiment, name)
+    words = [figure.get_suptitle()] if name.startswith("fig5b") else [axis.get_title() for axis in figure.axes]
+    for axis, title in zip(figure.axes, itertools.cycle(words), strict=False):
+        styles = {line.get_linestyle() for line in axis.get_lines()}
+        assert ("--" in styles) == ("dashed: level" in title) and "faint" not in title
+    plt.close(figure)
 
 
 @pytest.mark.parametrize("name", ["fig4a_task2_accuracy", "fig4b_task2_loss"])

@@ -174,6 +174,7 @@ def test_smoke_runs_every_notebook(smoke):
         outputs = [output for cell in code_cells(executed) for output in cell.outputs]
         assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"], name
         assert any("image/png" in o.get("data", {}) for o in outputs), f"{name} shows no figure"
+        assert "data:image/png;base64," in (folder / f"{name}.html").read_text()
     assert not list(folder.glob("*.partial*"))
 
 
@@ -260,6 +261,8 @@ def test_readme_has_what_a_user_needs():
     assert {"./run_all.sh", "./run_all.sh test", "./run_all.sh report"} <= set(commands())
     for link in re.findall(r"\]\((?!https?://|#)([^)]+)\)", text):
         assert (ROOT / link).exists(), link
+    assert all(f"`{name}`" in text for name in ("LTH_DATA", "LTH_RUNS", "LTH_ARCHIVE"))
+    assert max(map(len, re.search("<!-- claims -->(.*)<!-- /claims -->", text, re.S)[1].splitlines())) < 400
     names = [
         re.match(r"[\w-]+", line)[0]
         for line in (ROOT / "requirements.txt").read_text().splitlines()

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from numba import njit
 from reference import Dense
 
+from lthcore import sparse
 from lthcore.config import ARCHITECTURES, Config, configure
 from lthcore.data import split
 from lthcore.lockstep import Lockstep
@@ -266,3 +268,22 @@ def test_choice():
     for model, kind, wide in (("mlp", "dense", 1), ("mlp", 0.5, 1), ("mlp", 0.1, 0), ("lenet5", "dense", 0)):
         engine = Sparse(draw_values(model, torch.float32), draw_mask(model, kind), draw_data(), settings(model))
         assert bool(engine.width) == bool(wide)
+
+
+@pytest.mark.parametrize("run", [8, 24, 32, 64, 96, 200])
+def test_sums_are_the_same_in_vectors_of_any_width(monkeypatch, run):
+    """What the processor's vectors hold decides the time alone: `SHAPES` of both kinds, to the last bit."""
+    random = np.random.default_rng(run)
+    x, weight = (random.standard_normal(size).astype(np.float32) for size in (30 * run, 50))
+    offset, out = random.integers(0, 30, 50).astype(np.uint32), []
+    for shapes in (((8, 8), (8, 4), (8, 1)), ((16, 8), (16, 4), (16, 1), (8, 1))):
+        monkeypatch.setattr(sparse, "SHAPES", shapes)
+
+        @njit(fastmath=set(sparse.FLAGS))
+        def combine(z, x, offset, weight, run):
+            sparse._combine(z, sparse.U0, x, sparse.U0, offset, weight, sparse.U0, np.uint64(weight.size), run, run)
+
+        out.append(np.ones(run, np.float32))
+        combine(out[-1], x, offset, weight, np.uint64(run))
+    expected = 1 + weight.astype(np.float64) @ x.reshape(30, run)[offset]
+    assert np.array_equal(*out) and np.allclose(out[0], expected, atol=1e-4)

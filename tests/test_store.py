@@ -8,6 +8,7 @@ import math
 import os
 import pickle
 import struct
+import time
 import zipfile
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from lthcore import experiments, store
 from lthcore.config import ARCHITECTURES, Architecture, Unit, configure
+from lthcore.files import clear
 
 ROWS = [(0, 0.0, "test", "accuracy", 10.28), (30, 0.1 + 0.2, "test", "loss", 1 / 3)]
 
@@ -195,6 +197,24 @@ def test_a_level_killed_between_its_files_is_missing(name, monkeypatch):
         save()
 
 
+def test_levels_of_an_older_version_are_left_alone(monkeypatch):
+    save()
+    store.write_archive([unit()])
+    old = {p: p.read_bytes() for p in store.runs().rglob("*") if p.is_file()}
+    was = unit()
+    assert was.key and store.find_level(was, 0)
+    monkeypatch.setattr("lthcore.config.ALGORITHM", 2)
+    said = []
+    store.set_aside_damaged([unit()], said.append)
+    assert store.find_level(unit(), 0) is None and not said
+    save(rows=[(1, 1.0, "test", "loss", 2.0)])
+    store.write_archive([unit()])
+    assert {p: p.read_bytes() for p in old} == old
+    store._read_pack.cache_clear()
+    assert_same_rows(store._in_archive(was, 0).rows(), ROWS)
+    assert_same_rows(store._in_archive(unit(), 0).rows(), [(1, 1.0, "test", "loss", 2.0)])
+
+
 # ---------------------------------------------------------------------------------------------------- atomic writes
 
 
@@ -223,6 +243,19 @@ def test_a_write_replaces_text_and_bytes_and_makes_folders(tmp_path):
     store.write(path, b"\x00\r\n")
     assert path.read_bytes() == b"\x00\r\n" and len(list(path.parent.iterdir())) == 1
     assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_what_a_killed_writer_left_is_cleared_once_it_is_an_hour_old(tmp_path):
+    names = [".rows.csv.x1.aside", "a/.facts.json.x2.aside", "executed/01.partial-7.ipynb"]
+    kept = ["rows.csv", "a/facts.json", "executed/01.ipynb", "notes.aside"]
+    for name in names + kept:
+        store.write(tmp_path / name, b"x")
+    clear(tmp_path)  # their writers may be at work
+    assert all((tmp_path / name).exists() for name in names + kept)
+    for name in names + kept:
+        os.utime(tmp_path / name, (time.time() - 3700,) * 2)
+    clear(tmp_path)
+    assert [name for name in names + kept if (tmp_path / name).exists()] == kept
 
 
 # ------------------------------------------------------------------------------------------------------- the archive
@@ -320,7 +353,7 @@ def test_an_archive_whose_facts_are_of_another_kind_is_ignored(folders, monkeypa
     store.write_archive([u])
     (path,) = archived()
     with zipfile.ZipFile(path) as whole:
-        members = {name: whole.read(name) for name in whole.namelist()}
+        members = {name: whole.read(name) for name in store.PACKED}
     with zipfile.ZipFile(path, "w") as other:
         for name, content in (members | {"levels.json": text.encode()}).items():
             other.writestr(name, content)
@@ -427,7 +460,7 @@ def test_files_are_tables_json_and_safetensors_and_no_reader_executes():
     names = {p.name for p in store.runs().rglob("*") if p.is_file()}
     assert names == {"rows.csv", "mask.safetensors", "facts.json"}
     with zipfile.ZipFile(*archived()) as pack:
-        assert set(pack.namelist()) == {"levels.json", "rows.csv", "masks.safetensors"}
+        assert set(pack.namelist()) == {*store.PACKED, store.SUMS}
         assert pack.read("rows.csv").decode().splitlines()[0] == "at,step,epoch,split,metric,value"
     for module in Path(store.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(module.read_text())):

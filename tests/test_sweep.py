@@ -1,5 +1,6 @@
 """The queue: the same numbers with any number of processes, however often it is killed; nothing is trained twice."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -17,8 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lthcore import data, experiments, store, sweep
+from lthcore import data, experiments, files, store, sweep
 from lthcore.config import ARCHITECTURES, Unit, configure
+from lthcore.files import LOCK
 
 TINY = {"rounds": 2, "max_steps": 12, "test_images": 200, "validation": 0.02}
 DENSE = {name: np.ones(shape, bool) for name, shape in ARCHITECTURES["mlp"].weights.items()}
@@ -227,7 +229,7 @@ def test_a_loss_that_is_no_number_stops_the_run_in_one_line(fresh):
 class FakePool:
     """Stands in for the process pool: "trains" at once, or dies when told to; remembers the order."""
 
-    started, groups, finished, dies, refuses, most = [], [], set(), {}, {}, 0
+    started, groups, finished, dies, refuses, held, most = [], [], set(), {}, {}, {}, 0
 
     def __init__(self, workers, **_):
         FakePool.most, self._processes = workers, None
@@ -235,7 +237,7 @@ class FakePool:
     def shutdown(self, **_):
         pass
 
-    def submit(self, function, tasks, device):
+    def submit(self, function, tasks, device, pause):
         future, together = Future(), set(tasks)
         if any(FakePool.refuses.get(task, 0) > 0 for task in tasks):  # a worker died since; it takes nothing any more
             FakePool.refuses = {task: n - (task in together) for task, n in FakePool.refuses.items()}
@@ -248,6 +250,9 @@ class FakePool:
         if any(FakePool.dies.get(task, 0) > 0 for task in tasks):
             FakePool.dies = {task: n - (task in together) for task, n in FakePool.dies.items()}
             future.set_exception(BrokenProcessPool())
+        elif FakePool.held.get(tasks[0], 0) > 0:  # by another run
+            FakePool.held = {task: n - (task in together) for task, n in FakePool.held.items()}
+            future.set_result([None] * len(tasks))
         else:
             FakePool.finished |= together
             future.set_result([(1.0, 97.0)] * len(tasks))
@@ -260,7 +265,7 @@ SECONDS = {"ticket": 2.0, "ticket_spared": 1.0, "random_mask": 5.0, "random_rein
 @pytest.fixture
 def queue(fresh, monkeypatch):
     """The sweep with that pool, and a second per level or what SECONDS says."""
-    for name, value in {"started": [], "groups": [], "finished": set(), "dies": {}, "refuses": {}}.items():
+    for name, value in {"started": [], "groups": [], "finished": set(), "dies": {}, "refuses": {}, "held": {}}.items():
         monkeypatch.setattr(FakePool, name, value)
     monkeypatch.setattr(sweep, "ProcessPoolExecutor", FakePool)
     monkeypatch.setattr(sweep, "_prepare_data", lambda: None)
@@ -353,6 +358,89 @@ def test_a_pool_that_breaks_before_it_takes_a_level_loses_none(queue):
     queue.refuses = {tasks[3]: 1}
     sweep.run(units, "cpu", 2, say=lambda line: None)
     assert queue.finished == set(tasks)
+
+
+def test_a_level_that_another_run_holds_is_left_until_nothing_else_is(queue):
+    units, said = tiny_study().units, []
+    (task,) = [(u, 0) for u in units if u.arm == "ticket"]  # the first otherwise
+    queue.held = {task: 3}
+    sweep.run(units, "cpu", 1, say=said.append)
+    assert queue.finished == tasks_of(units)
+    waiting = [t for t in queue.started if t[0] not in (task[0], *(u for u in units if u.source is task[0]))]
+    assert queue.started[: 4 + len(waiting)] == [task, *waiting, *[task] * 3]
+    lines = [line for line in said if "another run is training it" in line]
+    assert len(lines) == 1 and "mlp ticket r0 level 0 (100 % kept)" in lines[0]
+    assert said[-1].startswith("trained 10 levels in ")
+
+
+def test_what_another_run_trained_is_said(queue):
+    units, said = tiny_study().units, []
+    submit = queue.submit
+
+    def found(self, function, tasks, device, pause):
+        future = submit(self, function, tasks, device, pause)
+        ((_, level),) = tasks
+        if level == 0:
+            future = Future()
+            future.set_result([(0.0, 96.0)])
+        return future
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(queue, "submit", found)
+        sweep.run(units, "cpu", 2, say=said.append)
+    assert len([line for line in said if line.endswith("test accuracy 96.00 %, found finished")]) == 2
+    assert said[-1].startswith("trained 8 levels in ")
+
+
+# --------------------------------------------------------------------------------------------- a level that is held
+
+
+def test_a_held_level_is_trained_by_nobody_else_and_its_lock_goes(fresh, monkeypatch):
+    task, trained = (tiny_study().units[0], 0), []
+    monkeypatch.setattr(
+        sweep, "_train", lambda tasks, device: trained.extend(tasks) or dict.fromkeys(tasks, (1.0, 97.0))
+    )
+    with store.hold_level(*task) as free:
+        assert free and sweep.run_levels([task]) == [None] and trained == []
+    assert sweep.run_levels([task]) == [(1.0, 97.0)] and trained == [task]
+    assert not list(fresh.rglob(LOCK))
+
+
+def test_a_killed_holder_holds_nothing_and_its_lock_is_cleared(fresh):
+    path = fresh / "level-00" / LOCK
+    code = f"""import pathlib, time
+from lthcore import files
+with files.hold(pathlib.Path({str(path)!r})) as free:
+    print(free, flush=True)
+    time.sleep(99)"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "True\n"
+        files.clear(fresh)  # what is held is not cleared
+        with files.hold(path) as free:
+            assert not free and path.exists()
+        holder.kill()
+    assert path.exists()
+    files.clear(fresh)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("error", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_without_locks_a_run_goes_on_without(fresh, monkeypatch, error):
+    def refuse(*_):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with files.hold(fresh / LOCK) as free:
+        assert free
+
+
+def test_a_lock_that_its_last_holder_has_just_removed_is_not_taken_for_a_new_one(fresh, monkeypatch):
+    import fcntl
+
+    flock = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", lambda file, how: (fresh / LOCK).unlink() or flock(file, how))
+    with files.hold(fresh / LOCK) as free:
+        assert not free
 
 
 @pytest.mark.parametrize("experiment", STUDIES)

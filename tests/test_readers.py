@@ -1,0 +1,300 @@
+"""Whatever is done to a valid file, its reader gives what was written, nothing, or one clear line."""
+
+import copy
+import gzip
+import hashlib
+import json
+import shutil
+import struct
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_damage import folder, forge, repack, save
+from test_sweep import tiny_study
+
+from lthcore import data, store
+from lthcore.config import ARCHITECTURES
+
+TASK = tiny_study().units[0], 0
+SHAPES = ARCHITECTURES["mlp"].weights
+FUZZ = settings(max_examples=400, deadline=None)
+
+
+@st.composite
+def changes(draw):
+    """A function from a file's bytes to others: bits turned, a piece cut out, put in or written over, the rest lost."""
+    steps = draw(
+        st.lists(
+            st.tuples(
+                st.sampled_from(["turn", "cut", "insert", "write", "end"]), st.floats(0, 1), st.binary(max_size=9)
+            ),
+            min_size=1,
+            max_size=3,
+        )
+    )
+
+    def change(content):
+        for kind, where, piece in steps:
+            at = int(where * len(content))
+            before, after = content[:at], content[at:]
+            content = {
+                "turn": before + bytes([after[0] ^ 1 << len(piece) % 8]) + after[1:] if after else before,
+                "cut": before + after[len(piece) :],
+                "insert": before + piece + after,
+                "write": before + piece + after[len(piece) :],
+                "end": before,
+            }[kind]
+        return content
+
+    return change
+
+
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=9)
+    | st.sampled_from(["rows.csv", "mlp"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def places(document, path=()):
+    """Every place in a JSON document: list of paths."""
+    items = (
+        document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
+    )
+    return [path, *(p for key, value in items for p in places(value, (*path, key)))]
+
+
+@st.composite
+def replacements(draw):
+    """A function from a JSON document to one with another value, or none, at a place."""
+    where, value, remove = draw(st.integers(0, 10**6)), draw(ANYTHING), draw(st.booleans())
+
+    def replace(document):
+        path = places(document)[where % len(places(document))]
+        if not path:
+            return value
+        document = copy.deepcopy(document)
+        inside = document
+        for key in path[:-1]:
+            inside = inside[key]
+        if remove and isinstance(inside, dict):
+            del inside[path[-1]]
+        else:
+            inside[path[-1]] = value
+        return document
+
+    return replace
+
+
+def one_line(error):
+    assert str(error) and len(str(error).splitlines()) == 1, str(error)
+
+
+@pytest.fixture(scope="module")
+def level(tmp_path_factory):
+    """A finished level with weights, and the archive of it: name -> bytes."""
+    with pytest.MonkeyPatch.context() as patch:
+        root = tmp_path_factory.mktemp("level")
+        patch.setenv("LTH_RUNS", str(root / "runs"))
+        patch.setenv("LTH_ARCHIVE", str(root / "archive"))
+        save(*TASK, 0)
+        random = np.random.default_rng(0)
+        mask = {name: random.random(shape) < 0.5 for name, shape in SHAPES.items()}
+        values = {f"{name}.weight": random.random(shape, np.float32) for name, shape in SHAPES.items()}
+        values |= {f"{name}.bias": random.random(shape[0], np.float32) for name, shape in SHAPES.items()}
+        weights = store.Weights(mask, values, values, np.zeros((200, 10), np.float32))
+        store.save_weights(*TASK, weights, {"seconds": 1.0})
+        (pack,) = store.write_archive([TASK[0]])
+        found = store.find_level(*TASK)
+        files = {path.name: path.read_bytes() for path in folder(TASK).iterdir()}
+        ticket = store.Ticket({"model": "mlp", "level": 0, "test_accuracy": 97.5}, mask, values)
+        return files | {"pack": pack.read_bytes(), "ticket": store.ticket_bytes(ticket)}, found, ticket
+
+
+@pytest.fixture(scope="module")
+def place(level):
+    """A function that makes a fresh store of some of those files, or a fresh archive: where they lie."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as root:
+        patch.setenv("LTH_RUNS", f"{root}/runs")
+        patch.setenv("LTH_ARCHIVE", f"{root}/archive")
+
+        def fresh(*names):
+            for part in Path(root).iterdir():
+                shutil.rmtree(part)
+            store._read_pack.cache_clear()
+            where = store._pack_path(TASK[0]).parent if names == ("pack",) else folder(TASK)
+            where.mkdir(parents=True)
+            for name in names:
+                (where / name.replace("pack", "r0.zip")).write_bytes(level[0][name])
+            return where
+
+        yield fresh
+    store._read_pack.cache_clear()
+
+
+LEVEL = "facts.json", "rows.csv", "mask.safetensors"
+
+
+def judge(found):
+    """A level that was found gives rows and a mask of the right kind, or says in one line why not."""
+    if found is None:
+        return
+    try:
+        rows = found.rows()
+    except ValueError as error:
+        one_line(error)
+    else:
+        assert list(rows) == store.ROWS and rows["value"].dtype == float and rows["step"].dtype == np.int64
+    if found.has_mask("mlp"):
+        assert {name: m.shape for name, m in found.next_mask("mlp").items()} == SHAPES
+
+
+def same(found, level):
+    """A level that was found without its sums having been forged is the one that was written."""
+    assert found is None or (
+        found.rows().equals(level[1].rows())
+        and found.facts["identity"] == TASK[0].identity
+        and all((m == level[1].next_mask("mlp")[name]).all() for name, m in found.next_mask("mlp").items())
+    )
+
+
+@FUZZ
+@given(change=changes(), name=st.sampled_from(LEVEL))
+def test_a_changed_file_of_a_level(place, level, change, name):
+    path = place(*LEVEL) / name
+    path.write_bytes(change(path.read_bytes()))
+    same(store.find_level(*TASK), level)
+
+
+@FUZZ
+@given(change=changes(), name=st.sampled_from(LEVEL[1:]))
+def test_a_changed_table_or_mask_with_a_sum_that_fits(place, change, name):
+    path = place(*LEVEL) / name
+    forge(TASK, name, change(path.read_bytes()))
+    judge(store.find_level(*TASK))
+
+
+@FUZZ
+@given(cell=st.text(max_size=9), row=st.integers(0, 2), column=st.integers(0, 4))
+def test_a_changed_cell_of_a_table(place, cell, row, column):
+    path = place(*LEVEL) / "rows.csv"
+    lines = [line.split(",") for line in path.read_text().splitlines()]
+    lines[row][column] = cell
+    forge(TASK, path.name, "\n".join(map(",".join, lines)).encode("utf-8", "surrogatepass"))
+    judge(store.find_level(*TASK))
+
+
+@FUZZ
+@given(replace=replacements(), summed=st.booleans())
+def test_other_facts(place, replace, summed):
+    path = place(*LEVEL) / "facts.json"
+    record = json.loads(path.read_text())
+    del record["sum"]
+    record = replace(record)
+    if summed and isinstance(record, dict):
+        record["sum"] = store._sum_of(record)
+    path.write_text(json.dumps(record))
+    judge(store.find_level(*TASK))
+
+
+@FUZZ
+@given(change=changes())
+def test_changed_weights_with_a_sum_that_fits(place, change):
+    path = place("weights.json", "weights.safetensors")
+    content = change((path / "weights.safetensors").read_bytes())
+    (path / "weights.safetensors").write_bytes(content)
+    record = json.loads((path / "weights.json").read_text())
+    del record["sum"]
+    record["sha256"] = {"weights.safetensors": hashlib.sha256(content).hexdigest()}
+    (path / "weights.json").write_text(json.dumps(record))
+    found = store.find_weights(*TASK)
+    assert found is None or isinstance(found, store.Weights)
+
+
+@FUZZ
+@given(change=changes())
+def test_a_changed_pack(place, level, change):
+    path = place("pack") / "r0.zip"
+    path.write_bytes(change(path.read_bytes()))
+    same(store.find_level(*TASK), level)
+
+
+@FUZZ
+@given(change=changes(), member=st.sampled_from(["levels", "rows", "masks"]))
+def test_a_pack_with_a_changed_member_and_sums_that_fit(place, change, member):
+    repack(place("pack") / "r0.zip", **{member: change})
+    judge(store.find_level(*TASK))
+
+
+@FUZZ
+@given(replace=replacements())
+def test_a_pack_with_other_facts(place, replace):
+    repack(place("pack") / "r0.zip", levels=lambda content: json.dumps(replace(json.loads(content))).encode())
+    judge(store.find_level(*TASK))
+
+
+def read_or_one_line(content):
+    try:
+        return store.read_ticket(content)
+    except ValueError as error:
+        one_line(error)
+
+
+@FUZZ
+@given(change=changes())
+def test_a_changed_ticket(level, change):
+    found = read_or_one_line(change(level[0]["ticket"]))
+    if found:
+        assert found.facts == {**level[2].facts, "sha256": found.facts["sha256"]}
+        assert all((found.mask[name] == m).all() for name, m in level[2].mask.items())
+        assert all((found.values[name] == v).all() for name, v in level[2].values.items())
+
+
+@FUZZ
+@given(replace=replacements(), inside=st.booleans())
+def test_a_ticket_with_another_header(level, replace, inside):
+    content = level[0]["ticket"]
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    if inside:
+        facts = json.loads(header["__metadata__"]["lottery_ticket"])
+        header["__metadata__"]["lottery_ticket"] = json.dumps(replace(facts))
+    else:
+        header = replace(header)
+    text = json.dumps(header).encode()
+    found = read_or_one_line(struct.pack("<Q", len(text)) + text + content[8 + size :])
+    assert found is None or found.facts == {**level[2].facts, "sha256": found.facts["sha256"]}
+
+
+@FUZZ
+@given(change=changes(), number=st.integers(0, 3), packed=st.booleans())
+def test_a_changed_idx_file_or_its_gz(change, number, packed):
+    """With no other source: the right bytes or one line."""
+    contents = {name: f"the bytes of {name} ".encode() * 30 for name in data.SHA256}
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as root:
+        patch.setattr(data, "SHA256", sums)
+        patch.setattr(data, "_mirrors", lambda root, name: [])
+        patch.setattr(data, "_package_index", lambda root, name: [])
+        patch.setenv("LTH_DATA", root)
+        changed = list(contents)[number]
+        for name, content in contents.items():
+            gz = packed and name == changed
+            content = gzip.compress(content) if gz else content
+            (Path(root) / f"{name}{'.gz' * gz}").write_bytes(change(content) if name == changed else content)
+        try:
+            data.fetch(lambda line: None)
+        except RuntimeError as error:
+            one_line(error)
+            assert changed in str(error)
+        else:
+            assert all((Path(root) / name).read_bytes() == content for name, content in contents.items())
