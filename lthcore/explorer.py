@@ -206,7 +206,7 @@ class Explorer(widgets.VBox):
         """The levels of the chosen arm, the one nearest to `wanted` being chosen."""
         if (key := (self.arm.value, self.replicate.value)) not in self.view.levels:
             return  # between two choices
-        there, density = self.view.levels[key], self.view.study.config.density
+        there, density = self.view.levels[key], self.view.units[key].config.density
         nearest = min(there, key=lambda k: abs(k - wanted))
         self.play.max = len(there) - 1
         with self.level.hold_sync():  # one message: the slider does not jump
