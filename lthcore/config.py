@@ -338,6 +338,8 @@ def _preset(experiment, preset):
         return {"replicates": few, "controls": 4, "epochs": 2 if experiment in ("task2", "paper", "rewind") else 1}
     deep = max(EXPERIMENTS[experiment]["rounds"], 15)  # past the head's collapse, in one shot
     scale = {"epochs": 1, "max_steps": 30, "test_images": 1000, "replicates": 1, "controls": 1}
+    if "conv" in experiment:  # a step takes a third of a second
+        return {**scale, "max_steps": 3, "test_images": 100, "rounds": deep, "levels": (0, deep)}
     return {**scale, "rounds": deep, "levels": (0, 1, 2, deep)}
 
 

@@ -63,9 +63,7 @@ def claims_table(wide):
         if first["n"] > 1:
             ours += f" [{first['low']:.2f}, {first['high']:.2f}], n = {first['n']}"
         notebook = f"[{first['notebook'][:2]}](notebooks/{first['notebook']}.ipynb)"
-        lines.append(
-            f"| {first['text']} ({who}: {first['report']}) | {notebook} | {figure} | {ours} | **{verdict}** |"
-        )
+        lines.append(f"| {first['text']} ({who}: {first['report']}) | {notebook} | {figure} | {ours} | **{verdict}** |")
     return "\n".join(lines)
 
 
