@@ -49,7 +49,6 @@ ARMS = {
 }
 UNITS = {"accuracy": "test accuracy (%)", "loss": "test loss (nats)"}
 DENSITY_TICKS = (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 1e-4, 1e-5)
-UNITS["early_accuracy"] = UNITS["accuracy"]
 DATA = {"mnist": "MNIST", "fashion": "Fashion-MNIST", "cifar10": "CIFAR-10"}
 
 
@@ -88,7 +87,7 @@ class _Sheet:
             table = _spread(mine, frame).sort_values("density")
             self.line(axis, table, "density", label, colour, title, marker=marker, ms=2 + 2 * width, lw=width)
         density_axis(axis)
-        axis.set(ylabel=UNITS[metric], title=title)
+        axis.set(ylabel=UNITS.get(metric, UNITS["accuracy"]), title=title)
         if zoom:
             axis.set_ylim(*zoom)
 
@@ -341,7 +340,7 @@ def fig6c(study, frame):
     title = f"Figure 6c. {study.config.model}: {_at_levels(frame, 'ticket', last, 0)}"
     sheet = _Sheet(study, title)
     for axis, metric in zip(sheet.axes, ("accuracy", "loss"), strict=True):
-        sheet.against_step(axis, frame, arms, last, metric, metric, faint=0)
+        sheet.against_step(axis, frame, arms, last, metric, metric, dashed=0)
     return sheet.done()
 
 
