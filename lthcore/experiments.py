@@ -6,11 +6,12 @@ colour and label stand in `plots.ARMS`.
 
 import dataclasses
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import pandas as pd
 
 from . import results, store, sweep
-from .config import ARCHITECTURES, EXPERIMENTS, Config, Unit, configure
+from .config import EXPERIMENTS, WIDE, Config, Unit, configure
 from .files import clear
 
 
@@ -64,7 +65,62 @@ def _controls(config, chain, subset="full", suffix=""):
         yield Unit(config, f"random_mask{suffix}", mask="random", **common)
 
 
-UNITS = {"mlp": _pre_midsem, "lenet5": _pre_midsem, "task1": _task1, "task2": _task2, "task3": _task3}
+def _paper(config, r, subset="full"):
+    """Frankle & Carbin 2019: three re-initialisations at levels 7 and 15, one-shot pruning, other optimizers."""
+    ticket = Unit(config, "ticket", r, subset)
+    yield ticket
+    yield from _controls(config, ticket, subset)
+    if config.experiment != "paper":
+        return
+    for again in (2, 3):
+        if only := tuple(k for k in (7, 15) if k in config.control_levels):
+            yield Unit(config, f"random_reinit_{again}", r, source=ticket, start=f"reinit{again}", only=only)
+    for level in (7, 11, 15):
+        if level <= config.rounds:
+            yield Unit(replace(config, levels=(0, level)), "one_shot", r)
+    for name, momentum, lr in (("sgd", 0.0, 0.4), ("momentum", 0.9, 0.1)):
+        yield Unit(replace(config, optimizer="sgd", momentum=momentum, lr=lr), name, r)
+
+
+def _fashion_conv2(config, r):
+    yield from _paper(config, r, "tenth")
+
+
+REWIND_STEPS = (0, 100, 1000)
+
+
+def _rewind(config, r):
+    """Late resetting to step k, and at three densities a copy in another order and the dense network beside it."""
+    last = config.epochs * 900 if not config.max_steps else config.max_steps
+    for k in sorted({min(k, last - 1) for k in REWIND_STEPS}):
+        chain = Unit(replace(config, rewind_step=k), f"rewind_{k}", r)
+        yield chain
+        only = tuple(level for level in (5, 10, 15) if level in chain.levels) or chain.levels[-1:]
+        for beside in ("order", "dense"):
+            for mask in ("ticket", "random"):
+                yield Unit(chain.config, f"{beside}_{mask}_{k}", r, source=chain, mask=mask, beside=beside, only=only)
+
+
+COLLAPSE = {"mlp": ((0.2, 28), (0.3, 17), (0.5, 9)), "lenet5": ((0.2, 20),)}  # model -> (rate, rounds)
+
+
+def _collapse(config, r):
+    """Chains of every scope, rate and output rate."""
+    for model, rates in COLLAPSE.items():
+        for rate, rounds in rates:
+            for scope in ("layer", "global"):
+                for head, output_rate in (("same", None), ("half", rate / 2), ("spared", 0)):
+                    levels = config.levels and (*(k for k in config.levels if k < rounds), rounds)
+                    grid = {"model": model, "prune_rate": rate, "rounds": rounds, "levels": levels}
+                    of_arm = replace(config, **grid, scope=scope, output_rate=output_rate)
+                    yield Unit(of_arm, f"{model} {scope} {rate} {head}", r)
+
+
+UNITS = {
+    "mlp": _pre_midsem, "lenet5": _pre_midsem, "task1": _task1, "task2": _task2, "task3": _task3,
+    "paper": _paper, "fashion_conv2": _fashion_conv2, "conv2": _paper, "conv4": _paper, "conv6": _paper,
+    "rewind": _rewind, "collapse": _collapse,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -108,7 +164,8 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
     Parameters
     ----------
     experiment : str
-        ``pre_midsem`` (``mlp`` or ``lenet5`` by `model`), ``task1``, ``task2`` or ``task3``.
+        ``pre_midsem`` (``mlp`` or ``lenet5`` by `model`), ``task1``, ``task2``, ``task3``, or one of
+        :data:`lthcore.config.WIDE`.
     preset : {"quick", "report", "smoke"}
     replicates : int
         0 for the preset's own number.
@@ -143,8 +200,8 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
     settings |= overrides
     if experiment == "pre_midsem":
         experiment = model or "mlp"
-        if experiment not in ARCHITECTURES:
-            raise ValueError(f"model = {model!r}: must be one of {', '.join(map(repr, ARCHITECTURES))}")
+        if experiment not in ("mlp", "lenet5"):
+            raise ValueError(f"model = {model!r}: must be one of 'mlp', 'lenet5'")
     if replicates != 0 or type(replicates) is not int:
         settings["replicates"] = replicates
     if model:
@@ -166,6 +223,9 @@ def run(*studies, workers=0, say=print):
                 store.write_archive(s.units)
 
 
+COLUMNS = ["experiment", "model", "arm", "replicate", "level", "density", *store.ROWS]
+
+
 def finished(study):
     """The tidy table of a study's finished levels.
 
@@ -175,10 +235,12 @@ def finished(study):
         Columns experiment, model, arm, replicate, level, density, step, epoch, split, metric, value;
         accuracies in percent (0..100), losses in nats, densities in [0, 1].
     """
-    frames = []
+    frames, seen = [], set()  # chains that share their dense network have it once
     for unit in study.units:
         for level in unit.levels:
-            if found := store.find_level(unit, level):
+            at = unit.arm, unit.replicate, level
+            if at not in seen and (found := store.find_level(unit, level)):
+                seen.add(at)
                 keys = {
                     "experiment": unit.config.experiment,
                     "model": unit.config.model,
@@ -186,8 +248,7 @@ def finished(study):
                     "replicate": unit.replicate,
                 }
                 frames.append(found.rows().assign(**keys, level=level, density=unit.config.density(level)))
-    columns = ["experiment", "model", "arm", "replicate", "level", "density", *store.ROWS]
-    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
+    return pd.concat(frames, ignore_index=True)[COLUMNS] if frames else pd.DataFrame(columns=COLUMNS)
 
 
 def rivals(study, unit, level):
@@ -207,9 +268,28 @@ def rivals(study, unit, level):
     return out if level else {"dense": out["dense"]}
 
 
-def every(**parameters):
-    """The studies of all five experiments, with the parameters of :func:`study`; `model` is each one's own."""
-    return [study(name, **parameters) for name in EXPERIMENTS]
+def every(wide=False, **parameters):
+    """The studies of the report's experiments, and of the `wide` ones, with the parameters of :func:`study`."""
+    return [study(name, **parameters) for name in EXPERIMENTS if wide or name not in WIDE]
+
+
+@lru_cache(maxsize=4)
+def foretold(study):
+    """What counting foretells of a study's chains before any training: tidy rows as of :func:`finished`, of masks."""
+    from . import lottery, pruning  # here, so that a figure needs no torch
+
+    rows = []
+    for unit in study.units:
+        for level, mask in enumerate(lottery.untrained(unit)) if unit.source is None else ():
+            keys = (unit.config.experiment, unit.config.model, unit.arm, unit.replicate, level)
+            facts = pruning.diagnose(unit.config.model, mask)
+            rows += [(*keys, facts["density"], 0, 0.0, "mask", name, value) for name, value in facts.items()]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def starvation(study, frame):
+    """Where outputs die in each chain, foretold and seen; see :func:`lthcore.results.starvation`."""
+    return results.starvation(frame, foretold(study))
 
 
 def progress(studies):

@@ -56,7 +56,7 @@ def still(studies):
         return
     view = pages.Pictures(studies[0])
     arm, replicate, level = view.start()
-    digits, _ = data.digits(view.units[arm, replicate].subset)
+    digits, _ = data.digits(view.units[arm, replicate].subset, dataset=view.units[arm, replicate].config.dataset)
     display(Image(view.seen(arm, replicate, level, digits[0])), Image(view.stands(arm, replicate, level)))
 
 
@@ -206,7 +206,7 @@ class Explorer(widgets.VBox):
         """The levels of the chosen arm, the one nearest to `wanted` being chosen."""
         if (key := (self.arm.value, self.replicate.value)) not in self.view.levels:
             return  # between two choices
-        there, density = self.view.levels[key], self.view.study.config.density
+        there, density = self.view.levels[key], self.view.units[key].config.density
         nearest = min(there, key=lambda k: abs(k - wanted))
         self.play.max = len(there) - 1
         with self.level.hold_sync():  # one message: the slider does not jump
@@ -255,7 +255,7 @@ class Explorer(widgets.VBox):
 
     def _digit(self, unit, kept):
         """The chosen test digit: (28, 28) pixels, label, and the logits that the networks give it, by role."""
-        digits, labels = data.digits(unit.subset, unit.config.test_images)
+        digits, labels = data.digits(unit.subset, unit.config.test_images, unit.config.dataset)
         logits = {role: w.logits for role, w in kept.items()}
         at = results.digits_in_order(self.order.value, logits, labels)
         at = at[min(self.digit.value, len(at) - 1)]

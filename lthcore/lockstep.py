@@ -15,11 +15,12 @@ from .models import build
 CHUNK = 500  # images evaluated at once: on a CPU their activations stay in the cache
 
 
-def optimizer(parameters, config, **options):
-    """The optimizer of the settings: Adam, or SGD with its momentum."""
+def optimizer(parameters, config, lr=None, **options):
+    """The optimizer of the settings: Adam, or SGD with its momentum; `lr` in place of theirs."""
+    lr = config.lr if lr is None else lr
     if config.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=config.lr, fused=True, **options)
-    return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, fused=True)
+        return torch.optim.Adam(parameters, lr=lr, fused=True, **options)
+    return torch.optim.SGD(parameters, lr=lr, momentum=config.momentum, fused=True)
 
 
 class Lockstep:
@@ -33,6 +34,8 @@ class Lockstep:
     data : list of lthcore.data.Split
         On the device to train on; all with the same `train`.
     config : Config
+    first : int
+        Step at which the training starts, for a learning rate that rises.
     record : callable or None
         See :func:`record_graph`, which is used on a GPU.
 
@@ -42,12 +45,13 @@ class Lockstep:
         If the replicates do not share their images.
     """
 
-    def __init__(self, values, masks, data, config, record=None):
+    def __init__(self, values, masks, data, config, record=None, first=0):
         if any(d.train[0] is not data[0].train[0] for d in data):
             raise ValueError("replicates in lockstep must share their training images")
         self.images, self.labels = data[0].train
         device = self.labels.device
-        self.net, self.batch_size = build(config.model, config.activation, config.pool, "meta"), config.batch_size
+        self.net = build(config.model, config.activation, config.pool, "meta", config.dropout)
+        self.config, self.batch_size, self.done = config, config.batch_size, first
         self.masks = {f"{name}.weight": torch.stack([m[name] for m in masks]).to(device) for name in masks[0]}
         self.parameters = {name: torch.stack([v[name] for v in values]).to(device) for name in values[0]}
         for name, kept in self.masks.items():
@@ -59,7 +63,9 @@ class Lockstep:
             torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = True, False
         self.chunk = 10 * CHUNK if on_gpu else CHUNK
         options = {"capturable": True} if on_gpu and config.optimizer == "adam" else {}
-        self.optimizer = optimizer(self.parameters.values(), config, **options)
+        # while it rises the rate is a tensor, which a recorded step reads anew
+        self.rate = torch.tensor(config.lr, device=device) if config.warmup else None
+        self.optimizer = optimizer(self.parameters.values(), config, self.rate, **options)
         record = record or (record_graph if on_gpu else None)
         self.replay = self._checked(record) if record else None
 
@@ -76,7 +82,8 @@ class Lockstep:
         return losses.detach()
 
     def _forward(self, images):
-        return vmap(lambda values, x: functional_call(self.net, values, (x,)))(self.parameters, images)
+        call = vmap(lambda values, x: functional_call(self.net, values, (x,)), randomness="different")
+        return call(self.parameters, images)
 
     def _checked(self, record):
         """The recorded step, if its first steps equal the plain ones to the last bit, else None; nothing has moved."""
@@ -104,15 +111,18 @@ class Lockstep:
 
     def advance(self, order):
         """One step per batch of `order`, (R, n) places of training images: losses, (steps, R) Tensor."""
-        return torch.stack(
-            [
-                (self.replay if self.replay and batch.shape[1] == self.batch_size else self._step)(batch)
-                for batch in order.split(self.batch_size, dim=1)  # the last one may be short
-            ]
-        )
+        losses = []
+        self.net.train()
+        for batch in order.split(self.batch_size, dim=1):  # the last one may be short
+            if self.rate is not None:
+                self.rate.fill_(self.config.rates(self.done, 1)[0])
+            self.done += 1
+            losses.append((self.replay if self.replay and batch.shape[1] == self.batch_size else self._step)(batch))
+        return torch.stack(losses)
 
     def logits(self, images):
         """Logits (R, N, 10) of images (R, N, 1, 28, 28)."""
+        self.net.eval()
         with torch.no_grad():
             return torch.cat([self._forward(x) for x in images.split(self.chunk, dim=1)], dim=1)
 

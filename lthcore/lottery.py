@@ -8,9 +8,12 @@
 
 from typing import NamedTuple
 
+import torch
+import torch.nn.functional as F
+
 from .models import initial
 from .pruning import dense_mask, diagnose, live_units, magnitude, on_path, random_mask
-from .train import train, train_together
+from .train import build_engine, train, train_together
 
 
 class Played(NamedTuple):
@@ -98,10 +101,12 @@ def play_together(units, level, masks, load):
     trained = train_together([values for values, _ in starts], masks, data, config, **keys)
     later = [k for k in units[0].levels if k > level]
     out = []
-    for unit, mask, d, t, (start, _) in zip(units, masks, data, trained, starts, strict=True):
+    for unit, mask, d, t, (start, first) in zip(units, masks, data, trained, starts, strict=True):
         prunes = later and unit.source is None
         next_mask = magnitude(t.weights, mask, config.schedule[later[0]]) if prunes else None
         rows = t.rows + _diagnosis(config, mask, d, t)
+        if unit.beside:
+            rows += _comparison(unit, level, mask, start, first, d, t)
         out.append(Played(level, mask, next_mask, t.weights, rows, start, t.logits))
     return out
 
@@ -113,8 +118,9 @@ def starting_values(unit, level, load):
     function, so nothing need be kept for it.
     """
     chain, config = unit.source or unit, unit.config
-    if unit.start == "reinit":
-        return initial(config.model, config.seed, "reinit", unit.replicate, level), 0
+    if unit.start.startswith("reinit"):
+        again = [unit.start] if unit.start != "reinit" else []
+        return initial(config.model, config.seed, "reinit", unit.replicate, level, *again), 0
     theta0 = initial(config.model, config.seed, "theta0", unit.replicate)
     k = config.rewind_step if level else 0
     if k == 0:
@@ -122,6 +128,40 @@ def starting_values(unit, level, load):
     keys = {"level": 0, "replicate": unit.replicate, "subset": chain.subset}
     dense = train(theta0, dense_mask(config.model), load(chain.subset), chain.config, last=k, **keys)
     return dense.weights, k
+
+
+def untrained(chain):
+    """The masks of a chain if training changed nothing, level after level: theta0 pruned by its own magnitudes.
+
+    What counting alone foretells, before any training: which layers and outputs a schedule starves.
+    """
+    config, mask = chain.config, dense_mask(chain.config.model)
+    theta0 = initial(config.model, config.seed, "theta0", chain.replicate)
+    for counts in config.schedule:
+        mask = magnitude(theta0, mask, counts)
+        yield mask
+
+
+def _comparison(unit, level, mask, start, first, data, trained):
+    """Rows that set a network beside another (Frankle et al. 2020, sections 3 and 4).
+
+    ``distance`` is the Euclidean distance of the survivors' final weights; ``path_accuracy:0.3`` and ``path_loss:0.3``
+    are taken three tenths of the straight way from one network to its copy in another order.
+    """
+    config, copy = unit.config, unit.beside == "order"
+    keys = {"level": level, "replicate": unit.replicate, "subset": unit.subset, "first": first, "order": int(copy)}
+    other = train(start, mask if copy else dense_mask(config.model), data, config, **keys).weights
+    apart = [(trained.weights[f"{name}.weight"] - other[f"{name}.weight"])[m] for name, m in mask.items()]
+    facts = {"distance": torch.cat(apart).double().norm().item()}
+    if copy:
+        engine, (images, labels) = build_engine([other], [mask], [data], config), data.test
+        for tenth in range(11):
+            engine.restore({name: torch.lerp(w, other[name], tenth / 10)[None] for name, w in trained.weights.items()})
+            logits = engine.logits(images[None])[0].double()
+            facts[f"path_accuracy:{tenth / 10}"] = 100 * (logits.argmax(1) == labels).double().mean().item()
+            facts[f"path_loss:{tenth / 10}"] = F.cross_entropy(logits, labels).item()
+    step, epoch = max(row[:2] for row in trained.rows)
+    return [(step, epoch, "test" if "path" in name else "mask", name, value) for name, value in facts.items()]
 
 
 def _diagnosis(config, mask, data, trained):

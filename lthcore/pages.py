@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import math
 from functools import lru_cache
 
 import matplotlib
@@ -128,8 +129,11 @@ class MaskSeen(_Page):
             left.text(14, -1, f"{words}{least} (dark) to {most} (yellow)", ha="center", va="bottom")
             words = "a digit; red: no weight looks there"
         else:
-            filters = np.pad(kept[:, 0].astype(float), ((0, 0), (1, 1), (1, 1)), constant_values=np.nan)
-            sheet = filters.reshape(2, 3, 7, 7).swapaxes(1, 2).reshape(14, 21)
+            rows, size = math.isqrt(len(kept) * 2 // 3), kept.shape[-1] + 2  # of six filters two rows of three
+            columns, filters = -(-len(kept) // rows), kept.mean(1)  # the share that is kept over the input channels
+            filters = np.pad(filters, ((0, 0), (1, 1), (1, 1)), constant_values=np.nan)
+            filters = np.pad(filters, ((0, rows * columns - len(kept)), (0, 0), (0, 0)), constant_values=np.nan)
+            sheet = filters.reshape(rows, columns, size, size).swapaxes(1, 2).reshape(rows * size, columns * size)
             left.imshow(sheet, cmap="viridis", vmin=0, vmax=1, extent=(-4, 31, 25.7, 2.3), **look)
             left.text(14, -1, f"the filters of {first};\nyellow: kept, dark: pruned", ha="center", va="bottom")
         left.text(49, -1, words, ha="center", va="bottom")
@@ -152,8 +156,8 @@ class Standing(_Page):
     arm : str
     ends : Series over (arm, level)
         Final test accuracies of one replicate, the other arms' too.
-    densities : dict of int to float
-        By level.
+    densities : Series over (arm, level)
+        In [0, 1].
     dense : DataFrame or None
         The dense network's training curve: step and value.
     reported : float or None
@@ -172,7 +176,7 @@ class Standing(_Page):
             _, colour, marker = style(arm)
             look = {"lw": 2.2, "ms": 5} if arm == self.arm else {"lw": 1, "ms": 3, "alpha": 0.45}
             ends = self.ends[arm]
-            left.plot([self.densities[k] for k in ends.index], ends, color=colour, marker=marker, **look)
+            left.plot(self.densities[arm].loc[ends.index], ends, color=colour, marker=marker, **look)
         density_axis(left)
         low, high = self.ends.min(), max(self.ends.max(), self.reported or 0)
         left.set(ylabel=UNITS["accuracy"], ylim=(low - 0.08 * (high - low) - 0.3, high + 0.1 * (high - low) + 0.3))
@@ -183,9 +187,9 @@ class Standing(_Page):
             left.annotate(f"report: {self.reported} %", (0.02, self.reported), **place, **small)
         for name, dead in self.dead_from.items():
             if dead is not None:
-                left.axvline(self.densities[dead], color="0.5", lw=1, ls=":")
+                left.axvline(self.densities[self.arm, dead], color="0.5", lw=1, ls=":")
                 place = {"xycoords": ("data", "axes fraction"), "rotation": 90, "ha": "right", "va": "bottom"}
-                left.annotate(f"{name} dies", (self.densities[dead], 0.03), **place, **small)
+                left.annotate(f"{name} dies", (self.densities[self.arm, dead], 0.03), **place, **small)
         if self.dense is not None:
             right.plot("step", "value", data=self.dense, color="0.6", lw=3)
         step_axis(right)
@@ -196,7 +200,7 @@ class Standing(_Page):
         """The page at a level with its training curve (step and value): bytes."""
         left, right = self.axes
         _, colour, _ = style(self.arm)
-        density, accuracy = self.densities[level], self.ends[self.arm, level]
+        density, accuracy = self.densities[self.arm, level], self.ends[self.arm, level]
         left.plot(density, accuracy, marker="o", ms=15, mfc="none", mec=colour, mew=2.4)
         _title(left, f"{full_label(self.arm)}, {100 * density:.3g} % kept: {accuracy:.2f} % correct")
         right.plot("step", "value", data=curve, color=colour, lw=1.8)
@@ -325,12 +329,13 @@ class Pictures:
         self.units = {(u.arm, u.replicate): u for u in study.units if (u.arm, u.replicate) in there}
         self.levels = {key: results.levels(rows, key[0]) for key, rows in self.frame.groupby(["arm", "replicate"])}
         self.ends, self.curves = results.at_end(self.frame), results.curves(self.frame)
+        self.densities = self.frame.groupby(["arm", "level"])["density"].first()
         self.pages = lru_cache(self._pages)
 
     def line(self, arm):
         """An arm's mean final accuracy: frame with density and mean, a row per level."""
         mean = self.ends[arm].groupby("level").mean()
-        return mean.to_frame("mean").assign(density=[self.study.config.density(k) for k in mean.index])
+        return mean.to_frame("mean").assign(density=self.densities[arm].loc[mean.index])
 
     def start(self):
         """Where a look begins: (arm, replicate, level), the level being that at which the ticket stands."""
@@ -353,13 +358,13 @@ class Pictures:
         return self.pages(arm, replicate)[1].png(level, self.curves[arm, replicate, level])
 
     def _pages(self, arm, replicate):
-        config = self.study.config
+        config = self.units[arm, replicate].config
         dead_from = results.deaths(self.frame[self.frame["replicate"] == replicate], arm)
         dense, _ = experiments.rivals(self.study, self.units[arm, replicate], 0)["dense"]
         standing = Standing(
             arm,
             self.ends.xs(replicate, level="replicate"),
-            {k: config.density(k) for k in range(config.rounds + 1)},
+            self.densities,
             self.curves.get((dense.arm, replicate, 0)),
             results.REPORTED.get(config.experiment, {}).get(arm),
             dead_from,

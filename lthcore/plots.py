@@ -40,13 +40,21 @@ ARMS = {
     "adam_mask_by_sgd": ("SGD, Adam's mask", "orange", "v"),
     "momentum_mask_by_adam": ("Adam, momentum's mask", "green", "<"),
     "adam_mask_by_momentum": ("SGD momentum 0.9, Adam's mask", "yellow", ">"),
+    "random_reinit_2": ("re-initialised again", "orange", "s"),
+    "random_reinit_3": ("re-initialised once more", "orange", "s"),
+    "one_shot": ("one-shot ticket", "purple", "D"),
+    "rewind_0": ("rewound to step 0", "blue", "o"),
+    "rewind_100": ("rewound to step 100", "orange", "s"),
+    "rewind_1000": ("rewound to step 1,000", "green", "^"),
 }
 UNITS = {"accuracy": "test accuracy (%)", "loss": "test loss (nats)"}
+DENSITY_TICKS = (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 1e-4, 1e-5)
+DATA = {"mnist": "MNIST", "fashion": "Fashion-MNIST", "cifar10": "CIFAR-10"}
 
 
 def style(arm):
     """Label, colour and marker of an arm; what is spared changes the panel, not the colour."""
-    label, colour, marker = ARMS.get(arm) or ARMS[arm.removesuffix("_spared")]
+    label, colour, marker = ARMS.get(arm) or ARMS.get(arm.removesuffix("_spared")) or (arm, "black", "o")
     return label, OKABE_ITO[colour], marker
 
 
@@ -72,15 +80,16 @@ class _Sheet:
             axis.fill_between(table[x], table["low"], table["high"], color=colour, alpha=0.18, linewidth=0)
         self.drawn.append(table.assign(panel=panel))
 
-    def against_density(self, axis, frame, arms, metric="accuracy", title="", zoom=None):
+    def against_density(self, axis, frame, arms, metric="accuracy", title="", zoom=None, series=None):
         for arm, width in zip(arms, _widths(arms), strict=True):
             label, colour, marker = style(arm)
-            table = _spread(results.at_end(frame[frame["arm"] == arm], metric), frame).sort_values("density")
+            mine = results.at_end(frame[frame["arm"] == arm], metric) if series is None else series[[arm]]
+            table = _spread(mine, frame).sort_values("density")
             face = "white" if arm == arms[-1] else colour  # the uppermost marker lets those below it be told
             look = {"marker": marker, "ms": 1 + 2.2 * width, "lw": width, "mfc": face}
             self.line(axis, table, "density", label, colour, title, **look)
         density_axis(axis)
-        axis.set(ylabel=UNITS[metric], title=title)
+        axis.set(ylabel=UNITS.get(metric, UNITS["accuracy"]), title=title)
         if zoom:
             axis.set_ylim(*zoom)
 
@@ -108,7 +117,9 @@ class _Sheet:
         drawn = pd.concat(self.drawn, ignore_index=True) if self.drawn else pd.DataFrame()
         config = self.study.config
         n = int(drawn["n"].max()) if len(drawn) else 0
-        stamp = f"MNIST · {config.model} · preset {config.preset} · n = {n} · lines: mean, bands: range over replicates"
+        models = " and ".join(dict.fromkeys(unit.config.model for unit in self.study.units))
+        stamp = f"{DATA[config.dataset]} · {models} · preset {config.preset} · n = {n}"
+        stamp += " · lines: mean, bands: range over replicates"
         self.figure.supxlabel(stamp, fontsize=8, color="0.4", x=0.99, ha="right")
         return self.figure, drawn
 
@@ -142,7 +153,7 @@ def density_axis(axis):
     low = axis.dataLim.x0 if np.isfinite(axis.dataLim.x0) else 0.01
     axis.set_xscale("log")
     axis.set_xlim(1.15, low / 1.15)
-    ticks = [t for t in (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 1e-4, 1e-5) if t > low / 1.15]
+    ticks = [t for t in DENSITY_TICKS if t > low / 1.15]
     axis.set_xticks(ticks, [f"{100 * t:g}" for t in ticks])
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel("density: kept weights (%)")
@@ -299,6 +310,145 @@ def fig5b(study, frame):
     return sheet.done(legend_on=(0, 1))
 
 
+_PAPER = ("ticket", "random_reinit", "random_mask", "one_shot")
+
+
+def fig6a(study, frame):
+    """LeNet-300-100 by the paper's protocol: accuracy and step of the minimum validation loss against density."""
+    sheet = _Sheet(study, "Figure 6a. The paper's protocol, LeNet-300-100: at the minimum validation loss", columns=3)
+    for axis, zoom in zip(sheet.axes, (None, _zoom(frame, _PAPER)), strict=False):
+        words = "near the dense network" if zoom else "accuracy"
+        sheet.against_density(axis, frame, _PAPER, "early_accuracy", words, zoom)
+    steps = results.early_steps(frame)
+    sheet.against_density(sheet.axes[2], frame, [a for a in _PAPER if a in steps], title="how early", series=steps)
+    sheet.axes[2].set(ylabel="step of the minimum validation loss")
+    return sheet.done(where="lower left")
+
+
+def fig6b(study, frame):
+    """The paper's protocol under SGD and momentum, each at a rate of its own."""
+    arms = ("ticket", "sgd", "momentum")
+    sheet = _Sheet(
+        study, "Figure 6b. The paper's protocol, tickets of three optimizers, at the minimum validation loss"
+    )
+    for axis, zoom in zip(sheet.axes, (None, _zoom(frame, arms)), strict=True):
+        sheet.against_density(axis, frame, arms, "early_accuracy", "near dense" if zoom else "all of it", zoom)
+    return sheet.done(where="lower left")
+
+
+def fig6c(study, frame):
+    """A convolutional network at its last level, and dense, against the training step."""
+    arms, last = ("ticket", "random_reinit", "random_mask"), max(results.levels(frame, "ticket"), default=None)
+    title = f"Figure 6c. {study.config.model}: {_at_levels(frame, 'ticket', last, 0)}"
+    sheet = _Sheet(study, title)
+    for axis, metric in zip(sheet.axes, ("accuracy", "loss"), strict=True):
+        sheet.against_step(axis, frame, arms, last, metric, metric, dashed=0)
+    return sheet.done()
+
+
+def fig7a(study, frame):
+    """Late resetting: accuracy against density, rewound to step k."""
+    arms = [a for a in dict.fromkeys(frame["arm"]) if a.startswith("rewind_")]
+    sheet = _Sheet(study, "Figure 7a. Late resetting: test accuracy against remaining weights")
+    for axis, zoom in zip(sheet.axes, (None, _zoom(frame, arms)), strict=True):
+        sheet.against_density(axis, frame, arms, title="near the dense network" if zoom else "all of it", zoom=zoom)
+    return sheet.done(where="lower left")
+
+
+def fig7b(study, frame):
+    """Stability: the straight way between two copies, and how far the final weights are apart."""
+    distance = results.at_end(frame, "distance", "mask")
+    there = sorted(distance.index.get_level_values("level").unique())
+    level = min(there, key=lambda k: abs(k - 10), default=None)
+    kept = 100 * results.density_at(frame, "rewind_0", level)
+    sheet = _Sheet(study, f"Figure 7b. Stability of tickets and random masks; the way at {kept:.3g} % kept", columns=3)
+    ends = frame[frame["level"] == level]
+    for arm in [a for a in dict.fromkeys(ends["arm"]) if a.startswith("order_")]:
+        mask, k = arm.split("_")[1:]
+        _, colour, marker = style(f"rewind_{k}")
+        look = {"marker": marker, "ls": "-" if mask == "ticket" else "--", "markersize": 4.5}
+        way = [(t / 10, results.at_end(ends[ends["arm"] == arm], f"path_accuracy:{t / 10}")) for t in range(11)]
+        rows = [(t, len(v), v.mean(), v.min(), v.max()) for t, v in way]
+        table = pd.DataFrame(rows, columns=["way", "n", "mean", "low", "high"]).assign(arm=arm)
+        label = f"{mask}{' mask' if mask == 'random' else ''}, from step {k}"
+        sheet.line(sheet.axes[0], table, "way", label, colour, "way", **look)
+    sheet.axes[0].set(xlabel="share of the way from one copy to the other", ylabel=UNITS["accuracy"], title="the way")
+    for axis, beside, words in zip(
+        sheet.axes[1:], ("order", "dense"), ("from its copy in another order", "from the dense network"), strict=True
+    ):
+        for arm in [a for a in dict.fromkeys(frame["arm"]) if a.startswith(beside)]:
+            mask, k = arm.split("_")[1:]
+            _, colour, marker = style(f"rewind_{k}")
+            table = _spread(distance[[arm]], frame).sort_values("density")
+            look = {"marker": marker, "ls": "-" if mask == "ticket" else "--", "markersize": 4.5}
+            sheet.line(axis, table, "density", None, colour, beside, **look)
+        density_axis(axis)
+        axis.set(ylabel="distance of the survivors' final weights", title=words)
+    return sheet.done()
+
+
+_RATES = {"0.2": "blue", "0.3": "orange", "0.35": "red", "0.5": "green"}
+_HEADS = {"same": ("o", "-"), "half": ("s", "--"), "spared": ("D", ":")}
+# the report's own schedules among the chains: where its cliffs and its 21.1479 % lie
+_REPORTED = {"mlp layer 0.3 same": "report's MLP", "lenet5 layer 0.2 same": "report's LeNet-5"}
+
+
+def fig11a(study, frame):
+    """The collapse atlas: where counting says that the first output dies, and where it does."""
+    table = experiments.starvation(study, frame).reset_index()
+    sheet = _Sheet(study, "Figure 11a. Where the first output dies: foretold by counting, and seen after training")
+    for axis, model in zip(sheet.axes, ("mlp", "lenet5"), strict=True):
+        mine = table[table["arm"].str.startswith(f"{model} ")].dropna(subset=["foretold", "seen"])
+        for arm, foretold, seen in mine[["arm", "foretold", "seen"]].itertuples(index=False):
+            _, scope, rate, head = arm.split()
+            colour = OKABE_ITO[_RATES[rate]]
+            face = "none" if scope == "global" else colour
+            axis.scatter(foretold, seen, s=42, marker=_HEADS[head][0], edgecolors=colour, facecolors=face, zorder=3)
+            words = _REPORTED.get(arm) or f"{100 * float(rate):g} %, {scope}, head {head}"
+            axis.annotate(words, (foretold, seen), fontsize=7, xytext=(5, 4), textcoords="offset points")
+        for set_scale, ticks in ((axis.set_xscale, axis.set_xticks), (axis.set_yscale, axis.set_yticks)):
+            set_scale("log")
+            at = [t for t in DENSITY_TICKS if 0.002 <= t <= 0.2]
+            ticks(at, [f"{100 * t:g}" for t in at])
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.yaxis.set_minor_formatter(NullFormatter())
+        axis.axline((0.01, 0.01), (0.1, 0.1), color="0.5", lw=1, ls=":")
+        axis.set(xlim=(0.2, 0.0018), ylim=(0.0018, 0.2), title=model)
+        axis.set(xlabel="foretold, theta0 pruned: kept weights (%)", ylabel="seen: kept weights (%)")
+    sheet.drawn.append(table.assign(panel="map", n=study.config.replicates))
+    return sheet.done()
+
+
+def _atlas(study, frame, letter, metric, split, words):
+    sheet = _Sheet(study, f"Figure 11{letter}. The collapse: {words}, by scope, rate and output rate", rows=2)
+    panels = [(model, scope) for model in ("mlp", "lenet5") for scope in ("layer", "global")]
+    for axis, (model, scope) in zip(sheet.axes, panels, strict=True):
+        for arm in [a for a in dict.fromkeys(frame["arm"]) if a.startswith(f"{model} {scope} ")]:
+            rate, head = arm.split()[2:]
+            mine = frame[frame["arm"] == arm]
+            table = _spread(results.at_end(mine, metric, split), mine).sort_values("density")
+            label = f"{100 * float(rate):g} %, head {head}"
+            look = {"ls": _HEADS[head][1], "lw": 1.6}
+            sheet.line(axis, table, "density", label, OKABE_ITO[_RATES[rate]], f"{model} {scope}", **look)
+        density_axis(axis)
+        axis.set(ylabel=words, title=f"{model}, rate {'in every layer' if scope == 'layer' else 'over all layers'}")
+    return sheet
+
+
+def fig11b(study, frame):
+    """Accuracy against density, for every scope, rate and output rate."""
+    return _atlas(study, frame, "b", "accuracy", "test", UNITS["accuracy"]).done(legend_on=(0, 2), where="lower left")
+
+
+def fig11c(study, frame):
+    """Effective against nominal density: what is left on a path from a pixel to an output."""
+    sheet = _atlas(study, frame, "c", "effective_density", "mask", "effective density")
+    for axis in sheet.axes:
+        axis.set_yscale("log")
+        axis.axline((1e-2, 1e-2), (1, 1), color="0.5", lw=1)
+    return sheet.done(legend_on=(0, 2), where="lower left")
+
+
 def _levels(study, frame, arm):
     level = results.stands_at(results.ticket_level(frame, arm, study.config.tolerance))[0]
     return level, max(results.levels(frame, arm), default=None)
@@ -330,6 +480,10 @@ FIGURES = {
     "task1": {"fig3_task1": fig3},
     "task2": {"fig4a_task2_accuracy": fig4a, "fig4b_task2_loss": fig4b},
     "task3": {"fig5a_task3_accuracy_vs_density": fig5a, "fig5b_task3_loss_vs_step": fig5b},
+    "paper": {"fig6a_paper_early_stop": fig6a, "fig6b_paper_optimizers": fig6b},
+    **{name: {f"fig6c_{name}": fig6c} for name in ("fashion_conv2", "conv2", "conv4", "conv6")},
+    "rewind": {"fig7a_rewinding": fig7a, "fig7b_stability": fig7b},
+    "collapse": {"fig11a_collapse_map": fig11a, "fig11b_collapse_accuracy": fig11b, "fig11c_effective_density": fig11c},
 }
 
 

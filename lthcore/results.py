@@ -297,7 +297,7 @@ def common_level(frame, config):
 
 def _hypothesis(frame, config):
     level = best_level(frame, "ticket")
-    accuracy, step = at_end(frame, "early_accuracy"), _early_steps(frame)
+    accuracy, step = at_end(frame, "early_accuracy"), early_steps(frame)
     at = {"level": level, "density": density_at(frame, "ticket", level)}
     return [
         Measure(
@@ -310,18 +310,170 @@ def _hypothesis(frame, config):
     ]
 
 
-def _early_steps(frame):
+def early_steps(frame):
+    """Step of the minimum validation loss: Series over (arm, level, replicate)."""
     rows = frame[frame["metric"] == "early_accuracy"]
     return rows.set_index(["arm", "level", "replicate"])["step"].astype(float).sort_index()
 
 
-def _difference(frame, what, one, other, **bounds):
-    values = paired(at_end(frame), *one, *other)
+def _difference(frame, what, one, other, metric="accuracy", **bounds):
+    values = paired(at_end(frame, metric), *one, *other)
     return Measure(what, one[1], density_at(frame, *one), values, **bounds)
 
 
 def _shown(frame, what, arm, level):
     return Measure(what, level, density_at(frame, arm, level), paired(at_end(frame), arm, level), judged=False)
+
+
+# ------------------------------------------------------------------------- published values; the first four by level
+
+
+EARLY = {"metric": "early_accuracy"}  # at minimum validation loss, where the paper takes its numbers
+_PAPER = {"faster": 7, "reinit": 7, "better": 9, "random": 10, "back": 15}  # 21.1, 13.5, 10.7 and 3.6 % kept
+
+
+def _paper_dense(frame, config):
+    end = at_end(frame)
+    return [Measure("dense, at the last step", 0, 1.0, paired(end, "ticket", 0), above=97.8, below=98.2)]
+
+
+def _paper_early(frame, config):
+    step, level = early_steps(frame), _PAPER["faster"]
+    share = 100 * (1 - paired(step, "ticket", level) / paired(step, "ticket", 0))
+    at = density_at(frame, "ticket", level)
+    return [
+        Measure(f"steps saved to the minimum validation loss, in percent, level {level}", level, at, share, above=0)
+    ]
+
+
+def _paper_better(frame, config):
+    level = _PAPER["better"]
+    return [_difference(frame, f"ticket - dense, level {level}", ("ticket", level), ("ticket", 0), **EARLY, above=0.3)]
+
+
+def _paper_back(frame, config):
+    level, bounds = _PAPER["back"], {"above": -0.3, "below": 0.3}
+    return [_difference(frame, f"ticket - dense, level {level}", ("ticket", level), ("ticket", 0), **EARLY, **bounds)]
+
+
+def _paper_reinit(frame, config):
+    level, again = _PAPER["reinit"], ("random_reinit", "random_reinit_2", "random_reinit_3")
+    accuracy, step = at_end(frame, **EARLY), early_steps(frame)
+    mean, steps = (pd.concat([paired(s, arm, level) for arm in again], axis=1).mean(axis=1) for s in (accuracy, step))
+    at = {"level": level, "density": density_at(frame, "ticket", level)}
+    ticket, dense = paired(accuracy, "ticket", level), paired(accuracy, "ticket", 0)
+    ratio = (steps / paired(step, "ticket", level)).dropna()
+    return [
+        Measure(f"re-initialised - dense, level {level}", values=(mean - dense).dropna(), below=0, **at),
+        Measure(f"ticket - re-initialised, level {level}", values=(ticket - mean).dropna(), above=0, **at),
+        Measure(f"re-initialised / ticket in steps, level {level}", values=ratio, above=1, **at),
+    ]
+
+
+def _paper_random(frame, config):
+    level = _PAPER["random"]
+    arms = ("ticket", level), ("random_mask", level)
+    shown = [_shown(frame, f"{arm}, level {level}", arm, level) for arm, _ in arms]
+    return [_difference(frame, f"ticket - random mask, level {level}", *arms, above=0), *shown]
+
+
+def _paper_one_shot(frame, config):
+    level = _PAPER["back"]
+    what = f"iterative - one-shot, level {level}"
+    return [_difference(frame, what, ("ticket", level), ("one_shot", level), **EARLY, above=0)]
+
+
+def _paper_optimizers(frame, config):
+    level = _PAPER["faster"]
+    return [
+        _difference(frame, f"{arm}: ticket - dense, level {level}", (arm, level), (arm, 0), **EARLY, above=-0.3)
+        for arm in ("sgd", "momentum")
+    ]
+
+
+def _rewinding(frame, config):
+    level, arms = 10, sorted({a for a in frame["arm"] if a.startswith("rewind_")}, key=lambda a: int(a[7:]))
+    same = {"above": -config.margin, "below": config.margin}
+    return [
+        _difference(
+            frame, f"rewound to step {arm[7:]} - to step 0, level {level}", (arm, level), (arms[0], level), **same
+        )
+        for arm in arms[1:]
+    ]
+
+
+def _stability(frame, config):
+    level, rise = 10, barriers(frame)
+    out = []
+    for arm, judged in (("order_ticket_0", True), ("order_random_0", False)):
+        what = f"{'ticket' if judged else 'random mask'}: rise of the error on the way, level {level}"
+        out.append(
+            Measure(what, level, density_at(frame, arm, level), paired(rise, arm, level), below=2, judged=judged)
+        )
+    return out
+
+
+def barriers(frame):
+    """How far the error rises on the straight way between two copies: Series over (arm, level, replicate), in points.
+
+    The greatest error on the way less the mean of both ends (Frankle et al. 2020); 0 or less where it does not rise.
+    """
+    way = [at_end(frame, f"path_accuracy:{tenth / 10}") for tenth in range(11)]
+    return (way[0] + way[-1]) / 2 - pd.concat(way, axis=1).min(axis=1)
+
+
+def _collapse(frame, config):
+    """The MLP as the report pruned it, where its mean falls below 80 %, and the same with the head spared."""
+    first = first_below(frame, "mlp layer 0.3 same", 80)
+    at = {"level": first, "density": density_at(frame, "mlp layer 0.3 same", first)}
+    there = levels(frame, "mlp layer 0.3 spared") if first is not None else []
+    level = next((k for k in there if density_at(frame, "mlp layer 0.3 spared", k) <= at["density"]), None)
+    end = at_end(frame)
+    return [
+        Measure(f"head spared, level {level}", values=paired(end, "mlp layer 0.3 spared", level), above=80, **at),
+        Measure(f"as pruned, level {first}", values=paired(end, "mlp layer 0.3 same", first), judged=False, **at),
+    ]
+
+
+def starvation(frame, foretold):
+    """Where outputs die, by counting and by training: a row per chain.
+
+    Parameters
+    ----------
+    frame, foretold : DataFrame
+        Tidy rows of the trained networks, and of the masks that counting foretells.
+
+    Returns
+    -------
+    DataFrame
+        Densities in [0, 1] (NaN: never): ``certain``, where the head has fewer weights than outputs; ``foretold`` and
+        ``seen``, where the first output has no live path, median over replicates; ``below_80``, where the mean test
+        accuracy is below 80 % for the first time; and ``first``, the layer that is the first to have no live weight.
+    """
+    rows = []
+    for arm in dict.fromkeys(foretold["arm"]):
+        mine, theirs = (f[f["arm"] == arm] for f in (frame, foretold))
+        fallen, dead = first_below(mine, arm, 80), {k: v for k, v in deaths(mine, arm).items() if k != "an output"}
+        layers = [k for k, v in sorted(dead.items(), key=lambda item: math.inf if item[1] is None else item[1]) if v]
+        rows.append(
+            {
+                "arm": arm,
+                "certain": _first_density(theirs, "kept:head", 10).median(),
+                "foretold": _first_density(theirs, "live_outputs", 10).median(),
+                "seen": _first_density(mine, "live_outputs", 10).median(),
+                "below_80": math.nan if fallen is None else density_at(mine, arm, fallen),
+                "first": layers[0] if layers else "",
+            }
+        )
+    return pd.DataFrame(rows).set_index("arm")
+
+
+def _first_density(frame, metric, least):
+    """Density of the first level at which `metric` is below `least`: Series over replicates, NaN where it never is."""
+    values = at_end(frame, metric, "mask").rename("value").reset_index()
+    density = frame.groupby("level")["density"].first()
+    below = values[values["value"] < least].groupby("replicate")["level"].min().map(density)
+    return below.reindex(values["replicate"].unique())
 
 
 def _claims_of(id, name, experiment, figure, *, almost, pruned, below):
@@ -348,6 +500,48 @@ CLAIMS = [
           "97.23 on S1, 21.1479 on S2", "fig4a_task2_accuracy", "03_task2_label_sets", _task2),
     Claim("task3", "task3", "tickets do not depend on the optimizer",
           "97.52 by SGD, 97.17 by Adam", "fig5a_task3_accuracy_vs_density", "04_task3_optimizers", _task3),
+]  # fmt: skip
+# What others have published; `report` is their number.
+_LTH, _FIG6 = "06_lottery_ticket_paper", "fig6a_paper_early_stop"
+CLAIMS += [
+    Claim(f"paper-{id}", "paper", text, published, figure, _LTH, measures)
+    for figure, claims in (
+        (_FIG6, (
+            ("dense", "LeNet-300-100, dense", "98.0 +- 0.2", _paper_dense),
+            ("early", "at 21.1 % the ticket is trained earlier", "38 % earlier", _paper_early),
+            ("better", "at 13.5 % it is more than 0.3 points better than dense", "> 0.3", _paper_better),
+            ("back", "at 3.6 % it is back to dense", "the same", _paper_back),
+            ("reinit", "re-initialised at 21.1 %: below dense, worse and slower than the ticket",
+             "0.5 points, 2.51 times", _paper_reinit),
+            ("random", "at 10.7 % the ticket is better than a random mask", "98.3 and 97.5", _paper_random),
+            ("one-shot", "at 3.6 % iterative pruning is better than one-shot", "smaller tickets", _paper_one_shot),
+            ("lth", "Lottery Ticket Hypothesis: j' <= j, a' >= a, fewer weights (LeNet-300-100)", "holds", _hypothesis),
+        )),
+        ("fig6b_paper_optimizers", (
+            ("optimizers", "SGD and momentum find tickets too (21.1 %)", "they do", _paper_optimizers),
+        )),
+    )
+    for id, text, published, measures in claims
+]  # fmt: skip
+CLAIMS += [
+    Claim(
+        name,
+        name,
+        f"Conv-{name[4:]}'s best ticket is better than dense (CIFAR-10)",
+        gain,
+        f"fig6c_{name}",
+        _LTH,
+        _better,
+    )
+    for name, gain in (("conv2", "+3.4"), ("conv4", "+3.5"), ("conv6", "+3.3"))
+]
+CLAIMS += [
+    Claim("rewind", "rewind", "late resetting changes nothing on MNIST (10.7 % kept)", "stable at step 0",
+          "fig7a_rewinding", "07_rewinding_and_stability", _rewinding),
+    Claim("stability", "rewind", "the ticket's copies in two orders are joined by a straight way of low error",
+          "< 2 points", "fig7b_stability", "07_rewinding_and_stability", _stability),
+    Claim("collapse", "collapse", "where the MLP falls below 80 %, it stays above with its head spared", "ours",
+          "fig11b_collapse_accuracy", "11_collapse", _collapse),
 ]  # fmt: skip
 
 

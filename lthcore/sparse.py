@@ -503,7 +503,7 @@ def _forward_all(layers, wide, pixels, part, blank, row, n):
 
 
 @compiled
-def _advance(layers, wide, pixels, labels, order, batch, group, blank, row, parameters, rule, lr, momentum, done):
+def _advance(layers, wide, pixels, labels, order, batch, group, blank, row, parameters, rule, rates, momentum, done):
     """Train on `order`, a batch after the other: losses (steps,) float64."""
     gradient, losses = parameters[1], np.zeros((order.size + batch - 1) // batch)
     for step in range(losses.size):
@@ -524,7 +524,7 @@ def _advance(layers, wide, pixels, labels, order, batch, group, blank, row, para
             if wide.on:
                 _backward_wide(wide, layers[0], pixels, part, n, i > 0)
         losses[step] /= chosen.size
-        _update(parameters, rule, lr, momentum, done + step + 1)
+        _update(parameters, rule, rates[step], momentum, done + step + 1)
     return losses
 
 
@@ -587,14 +587,16 @@ class Sparse:
     data : lthcore.data.Split
         On the CPU; `data.train` is (N, 1, 28, 28) images of the values' dtype and (N,) int64 labels, not copied.
     config : Config
+    first : int
+        Step at which the training starts, for a learning rate that rises.
     """
 
     WIDE = 0.28  # density of the MLP's first layer above which it is trained by whole rows; measured
 
-    def __init__(self, values, mask, data, config):
+    def __init__(self, values, mask, data, config, first=0):
         self.images, self.labels = data.train[0].numpy().reshape(-1, 784), data.train[1].numpy()
         self.config, self.done = config, 0
-        self.rule = 0 if config.optimizer == "adam" else 1, config.lr, config.momentum
+        self.rule, self.first = 0 if config.optimizer == "adam" else 1, first
         self.group = int(_lanes(min(GROUP[config.model], config.batch_size)))
         self.dense = {name: value.detach().numpy().copy() for name, value in values.items()}
         self.mask = {name: m.numpy() for name, m in mask.items()}
@@ -693,9 +695,11 @@ class Sparse:
 
     def advance(self, order):
         """One step per batch of `order`, (n,) indices of training images: losses, (steps,) Tensor."""
+        config, steps = self.config, -(-len(order) // self.config.batch_size)
+        rates = np.array(config.rates(self.first + self.done, steps))
         losses = _advance(
-            self.layers, self.wide, self._pixels(self.images), self.labels, order.numpy(), self.config.batch_size,
-            self.group, self.blank, self.row, self.parameters, *self.rule, self.done,
+            self.layers, self.wide, self._pixels(self.images), self.labels, order.numpy(), config.batch_size,
+            self.group, self.blank, self.row, self.parameters, self.rule, rates, config.momentum, self.done,
         )  # fmt: skip
         self.done += len(losses)
         return torch.from_numpy(losses)

@@ -131,7 +131,7 @@ def run(units, device="auto", workers=0, say=print):
     workers = workers or default_workers(device)
     memory = _memory(workers)
     store.make()
-    _prepare_data()
+    _prepare_data({unit.config.dataset for unit in plan.units})
     say(
         f"{len(plan.found)} of {len(plan.tasks)} levels found; training {len(plan.missing)} "
         f"with {workers} process{'es' * (workers > 1)} on {device} in {memory / 1e9:.1f} GB of memory; "
@@ -321,7 +321,7 @@ def weights(tasks, device="auto", workers=0, say=print):
     """
     missing = [task for task in dict.fromkeys(tasks) if store.find_weights(*task) is None]
     device = resolve(device)
-    _prepare_data()
+    _prepare_data({unit.config.dataset for unit, _ in missing})
     say(f"training {len(missing)} networks again, each from its mask")
     pool = _pool(workers or default_workers(device))
     try:
@@ -477,11 +477,12 @@ def _memory(workers):
     return needed
 
 
-def _prepare_data():
+def _prepare_data(datasets):
     """Fetch before the fan-out, so that no two processes do."""
     from . import data
 
-    data.fetch()
+    for dataset in datasets:
+        data.fetch(dataset=dataset)
 
 
 def seconds_per_level(unit, level, device="cpu"):
@@ -490,15 +491,17 @@ def seconds_per_level(unit, level, device="cpu"):
 
     config = unit.config
     kind = config.model, config.activation, config.pool, config.batch_size, config.optimizer, bool(config.momentum)
-    step, image = (float(np.interp(config.density(level), DENSITIES, times)) for times in _measure(*kind, device))
+    kind += (config.dropout,)
+    densities = [config.density(level), *{"order": [config.density(level)], "dense": [1.0]}.get(unit.beside, [])]
+    step, image = (sum(np.interp(densities, DENSITIES, times)) for times in _measure(*kind, device))
     n_train, n_validation, n_test = data.sizes(config, unit.subset)
     validation, test = train.evaluation_steps(config, n_train)
     evaluated = n_validation * len(validation) + n_test * (len(test) + 1)
-    return OVERHEAD + step * train.total_steps(config, n_train) + image * evaluated
+    return float(OVERHEAD + step * train.total_steps(config, n_train) + image * evaluated)
 
 
 @lru_cache
-def _measure(model, activation, pool, batch_size, optimizer, momentum, device="cpu"):
+def _measure(model, activation, pool, batch_size, optimizer, momentum, dropout, device="cpu"):
     """Seconds of one optimizer step and of evaluating one image at each of ``DENSITIES``: two lists of float.
 
     On MNIST itself, in random order: fetching the images from memory is a good part of a sparse step.
@@ -507,16 +510,18 @@ def _measure(model, activation, pool, batch_size, optimizer, momentum, device="c
 
     from . import data, lottery, train
 
-    settings = {"model": model, "activation": activation, "pool": pool, "batch_size": batch_size}
+    settings = {"model": model, "activation": activation, "pool": pool, "batch_size": batch_size, "dropout": dropout}
     config = Config(experiment="task1", optimizer=optimizer, momentum=0.9 * momentum, **settings)
+    dense = train.choose_engine(config, None, device) is train.Lockstep  # then a mask makes nothing cheaper
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     random = torch.Generator().manual_seed(0)
-    images, labels = data.mnist(device)["train"]
-    order = torch.randperm(len(images), generator=random)[: 15 * batch_size].to(device)
+    images, labels = data.whole(device=device)["train"]
+    batches = 3 if dense and device == "cpu" else 15
+    order = torch.randperm(len(images), generator=random)[: batches * batch_size].to(device)
     few = images[order[:500]]
     steps, evaluations = [], []
-    for density in DENSITIES:
+    for density in DENSITIES[-1:] if dense else DENSITIES:
         mask = {k: torch.rand(m.shape, generator=random) < density for k, m in lottery.dense_mask(model).items()}
         values = lottery.initial(model, 0, "theta0", 0)
         engine = train.build_engine([values], [mask], [data.Split((images, labels), None, None)], config)
@@ -525,7 +530,8 @@ def _measure(model, activation, pool, batch_size, optimizer, momentum, device="c
         steps.append(_least(lambda: engine.advance(order[None]), device) / -(-len(order) // batch_size))  # noqa: B023
         evaluations.append(_least(lambda: engine.logits(few[None]), device) / len(few))  # noqa: B023
     torch.set_num_threads(threads)
-    return steps, evaluations
+    alike = len(DENSITIES) // len(steps)
+    return steps * alike, evaluations * alike
 
 
 def _least(call, device, times=3):

@@ -33,16 +33,17 @@ def total_steps(config, images):
 def evaluation_steps(config, images):
     """Steps at which a level is evaluated: (validation, test), two sets of int.
 
-    Validation every 100 steps during the first 15 epochs, then once an epoch; test at steps 0, 10, 30,
-    100, 300, then once an epoch; both at the last step.
+    Validation every 100 steps during the first `config.often` epochs, then once an epoch; test at steps 0, 10,
+    30, 100, 300, then once an epoch; both at the last step.
     """
     total, epoch = total_steps(config, images), steps_per_epoch(config, images)
     ends = set(range(epoch, total + 1, epoch)) | {total}
-    validation = set(range(0, min(total, 15 * epoch) + 1, 100)) | {s for s in ends if s > 15 * epoch} | {total}
+    often = config.often * epoch
+    validation = set(range(0, min(total, often) + 1, 100)) | {s for s in ends if s > often} | {total}
     return validation, {s for s in (0, 10, 30, 100, 300) if s <= total} | ends
 
 
-def train(values, mask, data, config, *, level, replicate, subset, first=0, last=None):
+def train(values, mask, data, config, *, level, replicate, subset, first=0, last=None, order=0):
     """Train `values` under `mask`; what is pruned is exactly zero before and after every step.
 
     Parameters
@@ -58,6 +59,8 @@ def train(values, mask, data, config, *, level, replicate, subset, first=0, last
         Keys, with the seed and the epoch, of the order of the batches; the same for all arms at a level.
     first, last : int
         Train from step `first` (late rewinding) to step `last`; by default from 0 to the end.
+    order : int
+        0 for the order of the batches that all arms share, 1, 2, ... for others.
 
     Returns
     -------
@@ -69,10 +72,10 @@ def train(values, mask, data, config, *, level, replicate, subset, first=0, last
         If a loss is not finite; names the level and the step.
     """
     keys = {"level": level, "replicates": [replicate], "subset": subset}
-    return train_together([values], [mask], [data], config, **keys, first=first, last=last)[0]
+    return train_together([values], [mask], [data], config, **keys, first=first, last=last, order=order)[0]
 
 
-def train_together(values, masks, data, config, *, level, replicates, subset, first=0, last=None):
+def train_together(values, masks, data, config, *, level, replicates, subset, first=0, last=None, order=0):
     """Train replicates of one arm in lockstep: as :func:`train`, with a list in place of each of the first three.
 
     Returns
@@ -82,12 +85,15 @@ def train_together(values, masks, data, config, *, level, replicates, subset, fi
     """
     torch.set_flush_denormal(True)  # moments that fade away must not slow the rest down
     try:
-        return _train(values, masks, data, config, level, replicates, subset, first, last)
+        with torch.random.fork_rng(enabled=config.dropout > 0):
+            if config.dropout:
+                torch.manual_seed(draw_seed(config.seed, "dropout", *replicates, subset, level, order))
+            return _train(values, masks, data, config, level, replicates, subset, first, last, order)
     finally:
         torch.set_flush_denormal(False)  # it holds for the whole process, which is not ours alone
 
 
-def _train(values, masks, data, config, level, replicates, subset, first, last):
+def _train(values, masks, data, config, level, replicates, subset, first, last, copy):
     images = data[0].trained_on
     epoch_steps, total = steps_per_epoch(config, images), total_steps(config, images)
     last = total if last is None else last
@@ -95,12 +101,14 @@ def _train(values, masks, data, config, level, replicates, subset, first, last):
     stops = sorted(
         {first, last} | {s for s in at_validation | at_test | set(range(0, last, epoch_steps)) if first < s < last}
     )
-    engine = build_engine(values, masks, data, config)
+    engine = build_engine(values, masks, data, config, first)
     watch = _Watch(engine, data, epoch_steps, level)
     for step, stop in zip(stops, [*stops[1:], last], strict=True):
         if step == first or step % epoch_steps == 0:
             watch.check()  # once an epoch: on a GPU it waits for what has been launched
-            order = _orders(data, config.seed, replicates, subset, level, step // epoch_steps)
+            order = _orders(
+                data, config.seed, replicates, subset, level, step // epoch_steps, *([copy] if copy else [])
+            )
         watch.look(step, step in at_validation or step == last, step in at_test or step == last)
         if step == last:
             break
@@ -110,19 +118,19 @@ def _train(values, masks, data, config, level, replicates, subset, first, last):
     return watch.finish()
 
 
-def build_engine(values, masks, data, config):
+def build_engine(values, masks, data, config, first=0):
     """What trains these replicates, with a leading axis for them; parameters as for :func:`train_together`."""
     kind = choose_engine(config, masks[0], data[0].train[1].device)
     if kind is Lockstep or len(values) > 1:
-        return Lockstep(values, masks, data, config)
-    return _Alone(kind(values[0], masks[0], data[0], config))
+        return Lockstep(values, masks, data, config, first=first)
+    return _Alone(kind(values[0], masks[0], data[0], config, first))
 
 
-def _orders(data, seed, replicates, subset, level, epoch):
+def _orders(data, seed, replicates, subset, *keys):
     """Places of the training images in the order in which this epoch goes through them: (R, n) int64."""
     out = []
     for d, replicate in zip(data, replicates, strict=True):
-        random = np.random.default_rng(draw_seed(seed, "order", replicate, subset, level, epoch))
+        random = np.random.default_rng(draw_seed(seed, "order", replicate, subset, *keys))
         order = torch.from_numpy(random.permutation(d.trained_on)).to(d.train[1].device)
         out.append(order if d.chosen is None else d.chosen[order])
     return torch.stack(out)
@@ -130,7 +138,7 @@ def _orders(data, seed, replicates, subset, level, epoch):
 
 def choose_engine(config, mask, device):
     """The class that trains under this mask on this device: decided by nothing else."""
-    if torch.device(device).type != "cpu":
+    if torch.device(device).type != "cpu" or config.dropout or config.model.startswith("conv"):
         return Lockstep
     from .sparse import Sparse  # here, so that numba is imported only where it is used
 

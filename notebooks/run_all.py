@@ -27,6 +27,7 @@ class Job:
     notebook: str
     experiment: str | None  # None: it reads them all
     parameters: dict = field(default_factory=dict)
+    when: str = "always"  # or "wide", with --wide alone, or "named", with --only alone
 
 
 JOBS = [
@@ -35,6 +36,13 @@ JOBS = [
     Job("02_task1_data_halves", "02_task1_data_halves", "task1"),
     Job("03_task2_label_sets", "03_task2_label_sets", "task2"),
     Job("04_task3_optimizers", "04_task3_optimizers", "task3"),
+    Job("06_lottery_ticket_paper", "06_lottery_ticket_paper", "paper", {"experiment": "paper"}, "wide"),
+    *(
+        Job(f"06_{name}", "06_lottery_ticket_paper", name, {"experiment": name}, when)
+        for name, when in (("fashion_conv2", "wide"), ("conv2", "named"), ("conv4", "named"), ("conv6", "named"))
+    ),
+    Job("07_rewinding_and_stability", "07_rewinding_and_stability", "rewind", {}, "wide"),
+    Job("11_collapse", "11_collapse", "collapse", {}, "wide"),
 ]
 SCORECARD = Job("00_scorecard", "00_scorecard", None)
 READERS = [SCORECARD, Job("05_explorer", "05_explorer", None)]  # executed when everything is there
@@ -79,6 +87,7 @@ def parser():
     p.add_argument(
         "--replicates", type=int, default=0, metavar="N", help="independent repetitions; by default the preset's"
     )
+    p.add_argument("--wide", action="store_true", help="what goes beyond the report as well: notebooks 06, 07 and 11")
     p.add_argument(
         "--no-controls", action="store_true", help="leave the re-initialised and randomly masked networks out"
     )
@@ -154,19 +163,27 @@ def parameters(options):
 
 def given_to(job, given, options):
     """A notebook's parameters: the options', and what makes it one of several; `model` is for the tasks."""
-    return {**given, **(job.parameters or {"model": options.model})}
+    return {**given, **(job.parameters or ({"model": options.model} if job.when == "always" else {}))}
+
+
+def wanted(options):
+    """The notebooks that the options ask for: list of Job."""
+    if options.only:
+        names = [(job, {job.experiment, job.notebook}) for job in JOBS]
+        return [j for j, own in names if j.experiment in options.only or (own & {*options.only} and j.when != "named")]
+    return [job for job in JOBS if job.when == "always" or (options.wide and job.when == "wide")]
 
 
 def run(options):
     """Train what is missing, execute the notebooks, say what came out: exit status."""
     given = parameters(options)
-    jobs = [job for job in JOBS if not options.only or job.experiment in options.only or job.notebook in options.only]
+    jobs = wanted(options)
     if options.workers < 0:
         raise ValueError(f"--workers {options.workers}: must be a whole number from 0 (one per core) on")
     from lthcore import experiments, sweep  # here, so that --help needs no package
 
     studies = [
-        experiments.study(job.experiment, **given_to(job, given, options)) for job in jobs
+        experiments.study(**{"experiment": job.experiment, **given_to(job, given, options)}) for job in jobs
     ]  # bad values are refused here
     folder = studies[0].folder
     plan = sweep.Plan([unit for s in studies for unit in s.units])

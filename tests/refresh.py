@@ -43,13 +43,16 @@ def notebooks_table():
     return "\n".join(lines)
 
 
-def claims_table():
-    """Markdown: a row per claim, from the finished levels of the preset ``report``."""
-    from lthcore import experiments
+def claims_table(wide):
+    """Markdown: a row per claim, of the report or of what goes beyond it, from the levels of the preset ``report``."""
+    from lthcore import config, experiments
 
     os.environ["LTH_RUNS"] = os.devnull  # what is committed, not what this machine happens to have finished
-    verdicts = experiments.verdicts(*experiments.every(preset="report"))
-    lines = ["| claim of the report | notebook | figure | ours | verdict |", "|---|---|---|---|---|"]
+    every = experiments.every(wide=True, preset="report")
+    verdicts = experiments.verdicts(*(s for s in every if (s.config.experiment in config.WIDE) == wide))
+    who = "published" if wide else "report"
+    lines = [f"| {'what is published' if wide else 'claim of the report'} | notebook | figure | ours | verdict |"]
+    lines.append("|---|---|---|---|---|")
     for _, rows in verdicts.groupby("claim", sort=False):
         first = rows.iloc[0]
         picture = f"figures/{first['figure']}.png"
@@ -60,9 +63,7 @@ def claims_table():
         if first["n"] > 1:
             ours += f" [{first['low']:.2f}, {first['high']:.2f}], n = {first['n']}"
         notebook = f"[{first['notebook'][:2]}](notebooks/{first['notebook']}.ipynb)"
-        lines.append(
-            f"| {first['text']} (report: {first['report']}) | {notebook} | {figure} | {ours} | **{verdict}** |"
-        )
+        lines.append(f"| {first['text']} ({who}: {first['report']}) | {notebook} | {figure} | {ours} | **{verdict}** |")
     return "\n".join(lines)
 
 
@@ -105,7 +106,9 @@ def speed_table():
 def readme_text():
     """The README with its tables as they should be."""
     text = (ROOT / "README.md").read_text()
-    for name, table in (("notebooks", notebooks_table()), ("claims", claims_table()), ("speed", speed_table())):
+    tables = {"notebooks": notebooks_table(), "speed": speed_table()}
+    tables |= {"claims": claims_table(wide=False), "published": claims_table(wide=True)}
+    for name, table in tables.items():
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         before, _, rest = text.partition(begin)
         text = f"{before}{begin}{table}\n{end}{rest.partition(end)[2]}"

@@ -205,7 +205,7 @@ def test_sizes_are_those_of_the_split(real, preset):
 
 @pytest.mark.parametrize(("part", "prefix", "count"), [("train", "train", 60_000), ("test", "t10k", 10_000)])
 def test_images_are_the_files_pixels_normalised(real, part, prefix, count):
-    images, labels = data.mnist()[part]
+    images, labels = data.whole()[part]
     pixels = read_idx(real / f"{prefix}-images-idx3-ubyte")
     value = ((np.arange(256) / 255 - 0.1307) / 0.3081).astype(np.float32)
     assert images.shape == (count, 1, 28, 28)
@@ -218,7 +218,7 @@ def test_images_are_the_files_pixels_normalised(real, part, prefix, count):
 
 
 def test_normalised_training_pixels_have_mean_0_and_variance_1(real):
-    images = data.mnist()["train"][0]
+    images = data.whole()["train"][0]
     assert abs(images.double().mean().item()) < 1e-3
     assert abs(images.double().var().item() - 1) < 1e-3
 
@@ -263,7 +263,7 @@ def test_good_files_elsewhere_need_neither_network_nor_a_writable_folder(monkeyp
     assert data.fetch(said.append) == elsewhere
     assert said == []
     assert sorted(p.name for p in elsewhere.iterdir()) == sorted(NAMES)
-    assert len(data.mnist.__wrapped__()["test"][1]) == 10_000
+    assert len(data.whole.__wrapped__()["test"][1]) == 10_000
 
 
 # ---- fetching: four small files stand for MNIST's, so that a test takes no time --------------------------------------

@@ -10,7 +10,7 @@ import torch
 from lthcore import lottery
 from lthcore import train as room
 from lthcore.config import Unit, configure
-from lthcore.data import Split, mnist
+from lthcore.data import Split, whole
 from lthcore.lottery import find_ticket, play, starting_values
 from lthcore.models import initial
 from lthcore.pruning import dense_mask
@@ -22,7 +22,7 @@ COLLAPSED = 20  # a level far past the head's collapse
 @lru_cache
 def load(subset):
     """600 training, 100 validation and all test images of some labels of real MNIST."""
-    data, wanted = mnist(), {"labels0-4": range(5), "labels5-9": range(5, 10)}.get(subset, range(10))
+    data, wanted = whole(), {"labels0-4": range(5), "labels5-9": range(5, 10)}.get(subset, range(10))
     (images, labels), (test_images, test_labels) = data["train"], data["test"]
     train, test = (torch.isin(names, torch.tensor(list(wanted))).nonzero().flatten() for names in (labels, test_labels))
     first, held = train[:600], train[600:700]

@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn.utils import prune
 
-from lthcore.config import ARCHITECTURES, EXPERIMENTS, apportion, configure
+from lthcore.config import ARCHITECTURES, EXPERIMENTS, WIDE, apportion, configure
 from lthcore.models import initial
 from lthcore.pruning import dense_mask, diagnose, keep_top, live_units, magnitude, on_path, random_mask
 
@@ -191,12 +191,12 @@ def assert_agrees_with_torch(model, scope, cut, rounds=3):
         assert same(ours, {name: m.weight_mask.bool() for name, m in theirs.items()}), round_
 
 
-@pytest.mark.parametrize("model", ARCHITECTURES)
+@pytest.mark.parametrize("model", ["mlp", "lenet5"])
 def test_three_rounds_by_layer_agree_with_torch(model):
     assert_agrees_with_torch(model, "layer", lambda mask: {n: k - round(0.3 * k) for n, k in counted(mask).items()})
 
 
-@pytest.mark.parametrize("model", ARCHITECTURES)
+@pytest.mark.parametrize("model", ["mlp", "lenet5"])
 def test_three_global_rounds_agree_with_torch(model):
     assert_agrees_with_torch(model, "global", lambda mask: {"*": round(0.6 * sum(counted(mask).values()))})
 
@@ -213,7 +213,7 @@ def recursion(n, rate, rounds):
     return out
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if name not in WIDE])
 def test_every_tensor_keeps_n_minus_round_p_n(experiment):
     config = configure(experiment, "report")
     assert len(config.schedule) == config.rounds + 1
@@ -223,7 +223,7 @@ def test_every_tensor_keeps_n_minus_round_p_n(experiment):
 
 @SETTINGS
 @given(
-    model=st.sampled_from(list(ARCHITECTURES)),
+    model=st.sampled_from(["mlp", "lenet5"]),
     rate=st.floats(0.01, 0.99),
     rounds=st.integers(1, 30),
     scope=st.sampled_from(["layer", "global"]),
@@ -309,7 +309,7 @@ def test_apportion_is_exact_and_within_one_of_the_share(counts, choice):
         assert 0 <= shares[name] <= n
 
 
-@pytest.mark.parametrize("model", ARCHITECTURES)
+@pytest.mark.parametrize("model", ["mlp", "lenet5"])
 @pytest.mark.parametrize("scope", ["layer", "global"])
 def test_one_shot_reaches_the_density_of_as_many_rounds(model, scope):
     steps = configure(model, scope=scope, rounds=8)
@@ -328,7 +328,7 @@ def test_one_shot_reaches_the_density_of_as_many_rounds(model, scope):
         assert counted(once) == counted(mask)
 
 
-@pytest.mark.parametrize("model", ARCHITECTURES)
+@pytest.mark.parametrize("model", ["mlp", "lenet5"])
 @pytest.mark.parametrize(("sparsity", "rounds"), [(0.5, 3), (0.9, 5), (0.99, 10)])
 def test_a_rate_per_round_reaches_the_overall_sparsity(model, sparsity, rounds):
     config = configure(model, prune_rate=1 - (1 - sparsity) ** (1 / rounds), rounds=rounds)
@@ -342,7 +342,7 @@ def test_a_rate_per_round_reaches_the_overall_sparsity(model, sparsity, rounds):
 # ---- masks of the networks -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", ARCHITECTURES)
+@pytest.mark.parametrize("model", ["mlp", "lenet5"])
 def test_only_weights_are_masked(model):
     mask = dense_mask(model)
     assert {f"{name}.weight" for name in mask} == {n for n in initial(model, 0, "theta0", 0) if n.endswith("weight")}
@@ -360,7 +360,7 @@ def chain(model, rounds=6, rate=0.5):
     return masks
 
 
-@pytest.mark.parametrize("model", ARCHITECTURES)
+@pytest.mark.parametrize("model", ["mlp", "lenet5"])
 def test_random_masks_have_the_tickets_counts_and_are_nested(model):
     masks = chain(model)
     randoms = [random_mask(mask, model, 0, 0) for mask in masks]
@@ -374,7 +374,7 @@ def test_random_masks_have_the_tickets_counts_and_are_nested(model):
         assert abs(int((m & masks[1][name]).sum()) - n / 4) < 4 * math.sqrt(n) / 4 + 1
 
 
-@pytest.mark.parametrize("model", ARCHITECTURES)
+@pytest.mark.parametrize("model", ["mlp", "lenet5"])
 def test_a_random_mask_depends_on_seed_model_and_replicate_alone(model):
     mask = chain(model)[1]
     torch.manual_seed(1)
@@ -511,7 +511,7 @@ def test_live_paths_of_lenet5(mask):
     assert_diagnosis("lenet5", mask)
 
 
-@pytest.mark.parametrize("model", ARCHITECTURES)
+@pytest.mark.parametrize("model", ["mlp", "lenet5"])
 def test_dense_and_empty_networks(model):
     dense = dense_mask(model)
     assert same(on_path(model, dense), dense)

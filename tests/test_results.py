@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lthcore import results
-from lthcore.config import configure
+from lthcore.config import WIDE, configure
 
 COLUMNS = ["experiment", "model", "arm", "replicate", "level", "density", "step", "epoch", "split", "metric", "value"]
 VERDICTS = ("holds", "does not hold", "unresolved")
@@ -512,8 +512,8 @@ def test_every_claim_has_its_row_and_an_empty_study_is_not_run(experiment):
 
 def test_the_claims_are_the_reports():
     twice = {f"{model}-{claim}" for model in ("mlp", "lenet") for claim in ("95", "better", "init", "lth")}
-    assert {c.id for c in results.CLAIMS} == twice | {"mlp-90", "lenet-85", "task1", "task2", "task3"}
-    assert len(results.CLAIMS) == 13
+    reports = [c.id for c in results.CLAIMS if c.experiment not in WIDE]
+    assert set(reports) == twice | {"mlp-90", "lenet-85", "task1", "task2", "task3"} and len(reports) == 13
     numbers = {c.id: c.report for c in results.CLAIMS}
     assert "95.74" in numbers["task1"] and "96.14" in numbers["task1"]
     assert "97.23" in numbers["task2"] and "21.1479" in numbers["task2"]
