@@ -162,13 +162,12 @@ class Place:
             wrong.append(f"left behind: {self.left()}")
         after = {p: p.stat().st_mtime_ns for p in self.runs.rglob("facts.json")}
         wrong += [f"trained again: {p.parent}" for p in before if after.get(p) != before[p]]
-        begun = {tuple(detail.split()) for name, _, detail in self.announcements() if name == "train"}
-        lost = [t for t in begun if not (self.runs / t[0] / f"level-{int(t[1]):02d}" / "facts.json").exists()]
-        if len(lost) > 2:
-            wrong.append(f"more than a level of each of two processes lost: {lost}")
+        lost = self.seen("train") - len(after.keys() - before.keys())
+        if lost > 2:
+            wrong.append(f"{lost} levels lost, more than one of each of two processes")
         if self.process.returncode not in (STATUS[victim] if killed else (0, 143)):
             wrong.append(f"exit status {self.process.returncode}: {self.said.read_text()[-1000:]}")
-        return wrong, len(lost), inside
+        return wrong, lost, inside
 
     def asides(self):
         """Files that a killed writer left, everywhere."""
