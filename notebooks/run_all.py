@@ -8,6 +8,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -46,7 +47,7 @@ JOBS = [
 ]
 SCORECARD = Job("00_scorecard", "00_scorecard", None)
 READERS = [SCORECARD, Job("05_explorer", "05_explorer", None)]  # executed when everything is there
-EXECUTING = set()  # processes
+EXECUTING, ENDED = set(), threading.Event()  # processes; whether the user has had enough of them
 # papermill in a process that ends with this one, and ends its kernel then
 PAPERMILL = """import signal, sys
 from lthcore.files import die_with
@@ -247,6 +248,8 @@ def execute(job, given, folder):
         command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     EXECUTING.add(process)
+    if ENDED.is_set():  # while this one was on its way
+        process.terminate()
     _, said = process.communicate()
     EXECUTING.remove(process)
     if process.returncode:
@@ -259,9 +262,11 @@ def execute(job, given, folder):
 @contextlib.contextmanager
 def _ending_what_executes():
     """Leave no notebook executing when the user has had enough."""
+    ENDED.clear()
     try:
         yield
     except (KeyboardInterrupt, SystemExit):
+        ENDED.set()
         for process in list(EXECUTING):
             process.terminate()
         raise

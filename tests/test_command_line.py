@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -268,6 +270,17 @@ def test_a_notebook_is_executed_with_its_parameters(notebook, tmp_path):
     assert "smoke 2 executed" in page.read_text()
     outputs = [o for c in json.loads(path.read_text())["cells"] for o in c["outputs"]]
     assert ["".join(o["text"]) for o in outputs] == ["smoke 2 executed\n"]
+
+
+@pytest.mark.slow
+def test_a_notebook_on_its_way_when_the_run_is_stopped_does_not_run(notebook, tmp_path):
+    """The driver waits for its threads: one that was just about to start papermill must not hold it for minutes."""
+    job, started = notebook("import time; time.sleep(300)"), time.monotonic()
+    with pytest.raises(SystemExit), ThreadPoolExecutor(1) as pool, cli._ending_what_executes():
+        future = pool.submit(cli.execute, job, {"preset": "smoke"}, tmp_path / "figures")
+        sys.exit(143)
+    assert time.monotonic() - started < 200 and isinstance(future.exception(), RuntimeError)
+    assert not list((tmp_path / "figures" / "executed").glob("01_tiny.ipynb"))
 
 
 @pytest.mark.slow

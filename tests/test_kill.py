@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 
 import pytest
-from kill import Place, go_through, numbers, wait_until
+from kill import Place, cases, go_through, numbers, wait_until
 
 from lthcore.files import LOCK
 
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reas
 
 def test_nothing_is_lost_whenever_it_is_killed(tmp_path):
     said = []
-    assert go_through(6, 0, tmp_path, said.append) == [], "\n".join(said)
+    assert go_through(cases(6), 0, tmp_path, said.append) == [], "\n".join(said)
     assert said[-1] == "6 kills, 0 losses"
 
 

@@ -21,7 +21,7 @@ from lthcore.config import ARCHITECTURES
 
 TASK = tiny_study().units[0], 0
 SHAPES = ARCHITECTURES["mlp"].weights
-FUZZ = settings(max_examples=400, deadline=None)
+FUZZ = settings(max_examples=300, deadline=None)
 
 
 @st.composite
