@@ -268,7 +268,7 @@ def queue(fresh, monkeypatch):
     for name, value in {"started": [], "groups": [], "finished": set(), "dies": {}, "refuses": {}, "held": {}}.items():
         monkeypatch.setattr(FakePool, name, value)
     monkeypatch.setattr(sweep, "ProcessPoolExecutor", FakePool)
-    monkeypatch.setattr(sweep, "_prepare_data", lambda: None)
+    monkeypatch.setattr(sweep, "_prepare_data", lambda datasets: None)
     monkeypatch.setattr(sweep.Plan, "cost", lambda self, task: SECONDS.get(task[0].arm, 1.0))
     return FakePool
 
