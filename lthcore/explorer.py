@@ -15,7 +15,6 @@ from IPython.display import Image, display
 from . import data, experiments, pages, plots, results, store, sweep
 
 PAUSE = 0.01  # seconds: what arrives within them is drawn once, so that key presses do not queue pictures
-LONGEST = 12 * 3600  # seconds that a ticket of one's own may take
 NOTHING = "Nothing is finished at this scale yet: run one of the notebooks 01 to 04, or find your own ticket below."
 
 
@@ -322,24 +321,19 @@ class Explorer(widgets.VBox):
         preset, model = values.pop("preset"), values.pop("model")
         values["prune_rate"] = round(values["prune_rate"], 2)  # a slider adds its steps up
         study = experiments.study("pre_midsem", preset, replicates=1, controls=False, model=model, overrides=values)
-        return study, sweep.Plan([u for u in study.units if u.arm == "ticket"], sweep.resolve("auto"))
+        return study, sweep.Plan([u for u in study.units if u.arm == "ticket"])
 
     def _estimate(self, _=None):
-        """Say what the form asks for, in steps and time, where it is seen and nothing else keeps the machine busy."""
-        if self.tabs.selected_index != 2 or self.job:
-            return
-        with _refused_in(self.cost):
-            plan = self._asked()[1]
-            words = f"{len(plan.missing)} levels to train, {plan.steps():,} steps"
-            self.cost.value = f"{words}; timing a few of them"
-            self.cost.value = f"{words}, about {sweep.duration(plan.seconds(1))}"
+        """Say what the form asks for; nothing is timed here, where it would keep the page waiting."""
+        if self.tabs.selected_index == 2:
+            with _refused_in(self.cost):
+                plan = self._asked()[1]
+                words = f"{len(plan.missing)} levels to train, {plan.steps():,} steps"
+                self.cost.value = f"{words}; the time is said at the start, and it can be stopped"
 
     def _find(self, _):
         with _refused_in(self.status):
             study, plan = self._asked()
-            if plan.missing and not self.job and (seconds := plan.seconds(1)) > LONGEST:
-                words = f"this would take about {sweep.duration(seconds)}, more than {sweep.duration(LONGEST)}"
-                raise ValueError(f"{words}: choose fewer rounds or a smaller scale")
             self._start(sweep.run, (plan.units,), lambda: self._join(study))
 
     def _join(self, study):
