@@ -324,11 +324,13 @@ class Explorer(widgets.VBox):
         return study, sweep.Plan([u for u in study.units if u.arm == "ticket"])
 
     def _estimate(self, _=None):
-        """Say what the form asks for; nothing is timed here, where it would keep the page waiting."""
+        """Say what the form asks for; quick, since what is moved meanwhile would come after a click on the button."""
         if self.tabs.selected_index == 2:
             with _refused_in(self.cost):
-                plan = self._asked()[1]
-                words = f"{len(plan.missing)} levels to train, {plan.steps():,} steps"
+                study, plan = self._asked()
+                c = study.config
+                each = f"{c.max_steps} steps" if c.max_steps else f"{c.epochs} epoch{'s' * (c.epochs > 1)}"
+                words = f"{len(plan.missing)} levels to train, {each} each"
                 self.cost.value = f"{words}; the time is said at the start, and it can be stopped"
 
     def _find(self, _):

@@ -62,12 +62,6 @@ class Plan:
         """Seconds that a level takes on this machine, on one core or alone on the GPU, from a few steps of its kind."""
         return seconds_per_level(*task, self.device)
 
-    def steps(self):
-        """Optimizer steps of the missing levels: int."""
-        from . import data, train
-
-        return sum(train.total_steps(u.config, data.sizes(u.config, u.subset)[0]) for u, _ in self.missing)
-
     def way_behind(self):
         """Seconds of the longest chain of missing levels that begins at a task: dict, task -> float."""
         way = {}
