@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 import struct
 import time
 from types import SimpleNamespace
