@@ -305,7 +305,9 @@ def progress(studies):
 
 def verdicts(*studies):
     """Every claim about these studies, as far as their levels are finished; see :func:`lthcore.results.judge`."""
-    return pd.concat([results.judge(finished(s), s.config) for s in studies], ignore_index=True)
+    judged = [results.judge(finished(s), s.config) for s in studies]
+    rows = [row for table in judged for row in table.itertuples(index=False, name=None)]
+    return pd.DataFrame(rows, columns=judged[0].columns)  # pandas 2 warns where whole tables of NaN are joined
 
 
 def provenance(study):

@@ -36,6 +36,6 @@ def test_two_runs_at_once_on_one_store_train_each_level_once(tmp_path, kill):
     assert again <= 2 if kill else again == 0, trained
     assert all(trained), "one of them did all"
     said = "".join(place.said.read_text() for place in two)
-    assert "another run is training it" in said and (kill or "found finished" in said)
+    assert kill or ("another run is training it" in said and "found finished" in said)  # the killed one may hold none
     assert numbers(two[0].runs) == numbers(alone.runs)
     assert not list(two[0].runs.rglob(LOCK)) and (kill or not list(two[0].runs.rglob(".*.aside")))
