@@ -166,16 +166,11 @@ class Config:
             raise ValueError(
                 f"momentum = {self.momentum}: must be 0 unless optimizer = 'sgd' (it is {self.optimizer!r})"
             )
-        train = DATASETS[self.dataset][0]
-        smallest = {"task1": train // 2, "task2": 29_404, "fashion_conv2": train // 10}.get(self.experiment, train)
-        available = int(smallest * (1 - self.validation))  # within one image of what the split leaves
-        if self.batch_size > available:
-            raise ValueError(f"batch_size = {self.batch_size}: larger than the data, must be in 1..{available}")
-        steps = self.epochs * (available // self.batch_size)
-        steps = min(steps, self.max_steps or steps)
-        if self.rewind_step >= steps:
+        if self.batch_size > self._available:
+            raise ValueError(f"batch_size = {self.batch_size}: larger than the data, must be in 1..{self._available}")
+        if self.rewind_step >= self.steps:
             raise ValueError(
-                f"rewind_step = {self.rewind_step}: must be a whole number in 0..{steps - 1}, within the training"
+                f"rewind_step = {self.rewind_step}: must be a whole number in 0..{self.steps - 1}, within the training"
             )
         if self.dataset == "cifar10" and not self.model.startswith("conv"):
             raise ValueError(f"dataset = 'cifar10': needs model = 'conv2', 'conv4' or 'conv6', not {self.model!r}")
@@ -183,6 +178,19 @@ class Config:
             raise ValueError(f"spare = {self.spare!r}: needs scope = 'layer' and no output_rate")
         if self.conv_rate is not None and self.scope != "layer":
             raise ValueError(f"conv_rate = {self.conv_rate}: needs scope = 'layer'")
+
+    @property
+    def _available(self):
+        """Training images of the smallest subset, within one of what the split leaves: int."""
+        train = DATASETS[self.dataset][0]
+        smallest = {"task1": train // 2, "task2": 29_404, "fashion_conv2": train // 10}.get(self.experiment, train)
+        return int(smallest * (1 - self.validation))
+
+    @property
+    def steps(self):
+        """Optimizer steps of a level on the smallest subset, short batches not counted: int."""
+        steps = self.epochs * (self._available // self.batch_size)
+        return min(steps, self.max_steps or steps)
 
     @property
     def trained_levels(self):

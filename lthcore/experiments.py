@@ -91,8 +91,7 @@ REWIND_STEPS = (0, 100, 1000)
 
 def _rewind(config, r):
     """Late resetting to step k, and at three densities a copy in another order and the dense network beside it."""
-    last = config.epochs * 900 if not config.max_steps else config.max_steps
-    for k in sorted({min(k, last - 1) for k in REWIND_STEPS}):
+    for k in sorted({min(k, config.steps - 1) for k in REWIND_STEPS}):
         chain = Unit(replace(config, rewind_step=k), f"rewind_{k}", r)
         yield chain
         only = tuple(level for level in (5, 10, 15) if level in chain.levels) or chain.levels[-1:]

@@ -428,7 +428,7 @@ def _apart(sender, parent, function, arguments):
 
 def _alike(ready, task, device):
     """On a GPU, take out of `ready` what can be trained in lockstep with `task`: list of tasks, itself included."""
-    if device != "cuda":
+    if device != "cuda" or task[0].config.dropout:  # whose draws must not depend on who trains beside whom
         return [task]
 
     def kind(task):

@@ -170,8 +170,8 @@ def given_to(job, given, options):
 def wanted(options):
     """The notebooks that the options ask for: list of Job."""
     if options.only:
-        names = [(job, {job.experiment, job.notebook}) for job in JOBS]
-        return [j for j, own in names if j.experiment in options.only or (own & {*options.only} and j.when != "named")]
+        asked = set(options.only)
+        return [j for j in JOBS if j.experiment in asked or (j.notebook in asked and j.when != "named")]
     return [job for job in JOBS if job.when == "always" or (options.wide and job.when == "wide")]
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lthcore import data, experiments, lottery, results, store
+from lthcore import data, experiments, lottery, results, store, sweep
 from lthcore.config import ARCHITECTURES, LATER, WIDE, Config, Unit, configure
 from lthcore.data import Split, whole
 from lthcore.lockstep import Lockstep
@@ -133,6 +133,13 @@ def test_dropout_is_drawn_from_its_keys_and_leaves_the_mask_alone():
     c = train(initial("mlp", 0, "theta0", 0), mask, few(), tiny(), **keys)
     assert not torch.equal(a.weights["fc1.weight"], c.weights["fc1.weight"])
     assert choose_engine(config, mask, "cpu") is Lockstep and choose_engine(tiny(), mask, "cpu") is Sparse
+
+
+def test_with_dropout_a_replicate_is_trained_by_itself():
+    """Lockstep would give one replicate's draws to whoever happens to be trained with it."""
+    for dropout, together in ((0.0, 3), (0.5, 1)):
+        ready = [(Unit(tiny(dropout=dropout), "ticket", r), 0) for r in range(3)]
+        assert len(sweep._alike(ready, ready.pop(), "cuda")) == together
 
 
 # ----------------------------------------------------------------------------------------------------- warm-up
