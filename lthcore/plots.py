@@ -93,6 +93,13 @@ class _Sheet:
         if zoom:
             axis.set_ylim(*zoom)
 
+    def full_and_near(self, frame, arms, metric="accuracy"):
+        """The first two panels: the curves against density, and their part near the dense network."""
+        for axis, words, zoom in zip(
+            self.axes, ("all of it", "near the dense network"), (None, _zoom(frame, arms)), strict=False
+        ):
+            self.against_density(axis, frame, arms, metric, words, zoom)
+
     def against_step(self, axis, frame, arms, level, metric="accuracy", title="", dashed=None):
         for at, look in {dashed: {"lw": 1.2, "ls": "--", "band": False}, level: {}}.items():  # solid where they are one
             for arm, width in zip(arms, _widths(arms), strict=True) if at is not None else ():
@@ -182,16 +189,14 @@ _PRE_MIDSEM = ("ticket", "random_reinit", "random_mask", "ticket_spared")
 
 def _accuracy_vs_density(study, frame, number, name, marks):
     sheet = _Sheet(study, f"Figure {number}a. {name}: test accuracy against remaining weights")
-    full, near = sheet.axes
-    sheet.against_density(full, frame, _PRE_MIDSEM, title="all of it")
-    sheet.against_density(near, frame, _PRE_MIDSEM, title="near the dense network", zoom=_zoom(frame, _PRE_MIDSEM))
+    sheet.full_and_near(frame, _PRE_MIDSEM)
     for axis in sheet.axes:
         for density, words in marks:
             if density > axis.get_xlim()[1]:  # the axis decreases: its end is its least density
                 axis.axvline(density, color="0.5", lw=1, ls=":")
                 look = {"rotation": 90, "fontsize": 8, "color": "0.4", "ha": "right", "va": "center"}
                 axis.annotate(words, (density, 0.5), xycoords=("data", "axes fraction"), **look)
-    full.axhline(80, color="0.5", lw=1, ls=":")
+    sheet.axes[0].axhline(80, color="0.5", lw=1, ls=":")
     return sheet.done(where="lower left")
 
 
@@ -316,9 +321,7 @@ _PAPER = ("ticket", "random_reinit", "random_mask", "one_shot")
 def fig6a(study, frame):
     """LeNet-300-100 by the paper's protocol: accuracy and step of the minimum validation loss against density."""
     sheet = _Sheet(study, "Figure 6a. The paper's protocol, LeNet-300-100: at the minimum validation loss", columns=3)
-    for axis, zoom in zip(sheet.axes, (None, _zoom(frame, _PAPER)), strict=False):
-        words = "near the dense network" if zoom else "accuracy"
-        sheet.against_density(axis, frame, _PAPER, "early_accuracy", words, zoom)
+    sheet.full_and_near(frame, _PAPER, "early_accuracy")
     steps = results.early_steps(frame)
     sheet.against_density(sheet.axes[2], frame, [a for a in _PAPER if a in steps], title="how early", series=steps)
     sheet.axes[2].set(ylabel="step of the minimum validation loss")
@@ -331,8 +334,7 @@ def fig6b(study, frame):
     sheet = _Sheet(
         study, "Figure 6b. The paper's protocol, tickets of three optimizers, at the minimum validation loss"
     )
-    for axis, zoom in zip(sheet.axes, (None, _zoom(frame, arms)), strict=True):
-        sheet.against_density(axis, frame, arms, "early_accuracy", "near dense" if zoom else "all of it", zoom)
+    sheet.full_and_near(frame, arms, "early_accuracy")
     return sheet.done(where="lower left")
 
 
@@ -350,8 +352,7 @@ def fig7a(study, frame):
     """Late resetting: accuracy against density, rewound to step k."""
     arms = [a for a in dict.fromkeys(frame["arm"]) if a.startswith("rewind_")]
     sheet = _Sheet(study, "Figure 7a. Late resetting: test accuracy against remaining weights")
-    for axis, zoom in zip(sheet.axes, (None, _zoom(frame, arms)), strict=True):
-        sheet.against_density(axis, frame, arms, title="near the dense network" if zoom else "all of it", zoom=zoom)
+    sheet.full_and_near(frame, arms)
     return sheet.done(where="lower left")
 
 
@@ -387,9 +388,9 @@ def fig7b(study, frame):
     return sheet.done()
 
 
-_RATES = {"0.2": "blue", "0.3": "orange", "0.35": "red", "0.5": "green"}
+_RATES = {"0.2": "blue", "0.3": "orange", "0.5": "green"}
 _HEADS = {"same": ("o", "-"), "half": ("s", "--"), "spared": ("D", ":")}
-# the report's own schedules among the chains: where its cliffs and its 21.1479 % lie
+# the report's own schedules among the chains
 _REPORTED = {"mlp layer 0.3 same": "report's MLP", "lenet5 layer 0.2 same": "report's LeNet-5"}
 
 
