@@ -101,14 +101,23 @@ class _Sheet:
             self.against_density(axis, frame, arms, metric, words, zoom)
 
     def against_step(self, axis, frame, arms, level, metric="accuracy", title="", dashed=None):
+        others = []  # controls that do not stand at every level, drawn at their last one before
         for at, look in {dashed: {"lw": 1.2, "ls": "--", "band": False}, level: {}}.items():  # solid where they are one
             for arm, width in zip(arms, _widths(arms), strict=True) if at is not None else ():
                 label, colour, _ = style(arm)
                 there = _at_or_before(frame, arm, at)
                 table = _by_step(frame[frame["arm"] == arm], there, metric)
-                label += f", level {there}" if there != at else ""  # a control that does not stand at every level
+                if there not in (at, None):
+                    label += f", level {there}"
+                    others.append(label if at == level else f"{label} (dashed)")
                 self.line(axis, table, "step", label if at == level else "", colour, title, **{"lw": width} | look)
         step_axis(axis)
+        look = {"xycoords": "axes fraction", "fontsize": 7.5, "color": "0.2", "bbox": {"fc": "white", "ec": "none"}}
+        corner = {"xy": (0.99, 0.02), "ha": "right", "va": "bottom"}
+        if metric == "loss":  # which falls, where accuracy rises
+            corner = {"xy": (0.01, 0.02), "ha": "left", "va": "bottom"}
+        if others:
+            axis.annotate("but for\n" + "\n".join(others), **corner, **look)
         axis.set(ylabel=UNITS[metric], title=title)
         if metric == "loss":
             axis.set_yscale("log")

@@ -304,7 +304,8 @@ def _say_how_long_report_takes(options, measured):
     device = sweep.resolve(options.device)
     plan = sweep.Plan([unit for s in experiments.every(**given) for unit in s.units], device)
     workers = options.workers or sweep.default_workers(device)
-    print(f"the full schedule with 3 replicates, ./run_all.sh report: {sweep.duration(plan.seconds(workers))} here")
+    takes = f"{sweep.duration(plan.seconds(workers))} here" if plan.missing else "it is finished, and only redrawn"
+    print(f"the full schedule with 3 replicates, ./run_all.sh report: {takes}")
 
 
 def _short(path):

@@ -39,6 +39,17 @@ def drawn(studies):
     return {name: plots.draw(*studies[name]) for name in NAMES}
 
 
+def test_a_control_of_another_level_is_named_on_its_panel(studies):
+    """Controls stand at every fourth level in `quick`: what is drawn under a level's title is not of that level."""
+    s, frame = studies["task1"]
+    last = frame["level"].max()
+    less = frame[~((frame["arm"] == "random_mask") & (frame["level"] == last))]
+    for table, expected in ((frame, []), (less, ["but for\nrandom mask, level 1 (dashed)"])):
+        figure, _ = plots.fig3(s, table)
+        for axis in figure.axes[:2]:
+            assert [text.get_text() for text in axis.texts] == expected
+
+
 def twice(frame):
     """The table with a second replicate that is a little different."""
     other = frame.assign(replicate=1, value=frame["value"] * 0.9)
