@@ -6,7 +6,8 @@ Rooms, top to bottom (a module imports only from rooms below it)::
     pages        the explorer's pictures                               no torch
     plots        tidy frame -> figure                                 no torch
     experiments  the report's experiments: arms, data, recipes
-    results      tidy frames, summaries, claims and verdicts          no torch
+    claims       the report's claims, measured and judged            no torch
+    results      tidy frames, intervals, summaries                    no torch
     sweep        units -> futures: one queue for all experiments
     store        where a run lives on disk
     lottery      the train-prune-rewind loop                          no disk

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import pandas as pd
 
-from . import results, store, sweep
+from . import claims, results, store, sweep
 from .config import EXPERIMENTS, WIDE, Config, Unit, configure
 from .files import clear
 
@@ -303,8 +303,8 @@ def progress(studies):
 
 
 def verdicts(*studies):
-    """Every claim about these studies, as far as their levels are finished; see :func:`lthcore.results.judge`."""
-    judged = [results.judge(finished(s), s.config) for s in studies]
+    """Every claim about these studies, as far as their levels are finished; see :func:`lthcore.claims.judge`."""
+    judged = [claims.judge(finished(s), s.config) for s in studies]
     rows = [row for table in judged for row in table.itertuples(index=False, name=None)]
     return pd.DataFrame(rows, columns=judged[0].columns)  # pandas 2 warns where whole tables of NaN are joined
 

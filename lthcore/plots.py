@@ -17,7 +17,7 @@ import seaborn as sns
 from IPython.display import HTML, Image, display
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from . import experiments, results, store
+from . import claims, experiments, results, store
 
 OKABE_ITO = {  # Okabe & Ito's colours, told apart with every kind of colour vision
     "black": "#000000", "orange": "#E69F00", "sky": "#56B4E9", "green": "#009E73",
@@ -315,7 +315,7 @@ def fig5a(study, frame):
 
 def fig5b(study, frame):
     """Task 3: test loss against training step at the common level."""
-    level = results.stands_at(results.common_level(frame, study.config))[0]
+    level = results.stands_at(claims.common_level(frame, study.config))[0]
     last = max(results.levels(frame, "adam"), default=None)
     title = f"Figure 5b. Task 3, optimizers: test loss, {_at_levels(frame, 'adam', level, last)}"
     sheet = _Sheet(study, title)
@@ -542,7 +542,7 @@ def scorecard(studies):
     verdicts = experiments.verdicts(*studies)
     start = os.environ.get("LTH_LINKS_FROM") or Path.cwd()
     folders = {s.config.experiment: s.folder for s in studies}
-    table, links = results.show(verdicts).reset_index(), []
+    table, links = claims.show(verdicts).reset_index(), []
     for claim, figure in zip(table["claim"], verdicts["figure"], strict=True):
         path = folders[next(e for e in FIGURES if figure in FIGURES[e])] / f"{figure}.png"
         link = os.path.relpath(path, start).replace(os.sep, "/")

@@ -1,12 +1,10 @@
-"""From tidy tables to numbers with intervals, and from numbers to verdicts. No torch.
+"""From tidy tables to numbers with intervals. No torch.
 
 An interval is the 95 % t-interval over replicates; the sampling of the test images is not in it.
 Differences are paired: arms of one replicate share theta0, data and the order of the batches.
 """
 
 import math
-from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -18,7 +16,6 @@ REPORTED = {
     "task2": {"t1_on_s1": 97.23, "t1_on_s2": 21.1479},
     "task3": {"sgd": 97.52, "adam": 97.17},
 }
-REPORT_REPLICATES = 3  # a verdict needs at least so many, and the preset `report`
 
 
 def interval(values):
@@ -133,284 +130,10 @@ def overview(frame):
     return table.assign(text=text).pivot(index="level", columns="arm", values="text").reindex(columns=order).fillna("")
 
 
-# ---------------------------------------------------------------------------------------------- the report's claims
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One number that a claim is judged by.
-
-    Parameters
-    ----------
-    what : str
-        In words, with the level.
-    level, density : int, float
-        Where it is taken.
-    values : Series
-        One per replicate: accuracy points, or steps.
-    above, below : float
-        It holds if the whole interval lies in (above, below].
-    fails_below : float
-        It does not hold if the whole interval lies below this; by default below `above`.
-    judged : bool
-        False: shown beside the claim, part of no verdict.
-    """
-
-    what: str
-    level: int
-    density: float
-    values: pd.Series
-    above: float = -math.inf
-    below: float = math.inf
-    fails_below: float | None = None
-    judged: bool = True
-
-    def verdict(self):
-        """``holds``, ``does not hold`` or ``unresolved``; empty if it is only shown."""
-        if not self.judged:
-            return ""
-        _, _, low, high = interval(self.values)
-        if low > self.above and high <= self.below:
-            return "holds"
-        if high < (self.above if self.fails_below is None else self.fails_below) or low > self.below:
-            return "does not hold"
-        return "unresolved"
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A claim of the report, and the function that measures it: (frame, config) -> list of Measure."""
-
-    id: str
-    experiment: str
-    text: str
-    report: str  # the number the report gives
-    figure: str
-    notebook: str
-    measures: callable
-
-
-def _almost_dense(frame, config, *, level):
-    return [
-        _difference(frame, f"ticket - dense, level {level}", ("ticket", level), ("ticket", 0), above=-config.margin)
-    ]
-
-
-def _below_80(frame, config, *, level):
-    first = first_below(frame, "ticket", 80)
-    where = (
-        "never in these levels"
-        if first is None
-        else f"first at level {first}, {100 * density_at(frame, 'ticket', first):.2g} % kept"
-    )
-    end = at_end(frame)
-    return [
-        Measure(
-            f"ticket, level {level} (mean below 80 %: {where})",
-            level,
-            density_at(frame, "ticket", level),
-            paired(end, "ticket", level),
-            below=80,
-        )
-    ]
-
-
-def _better(frame, config):
-    level = best_level(frame, "ticket")
-    return [
-        _difference(
-            frame, f"ticket - dense, level {level} (best on validation)", ("ticket", level), ("ticket", 0), above=0
-        )
-    ]
-
-
-def _initialisation(frame, config, *, level):
-    out = []
-    for wanted, words in ((level, f"level {level}"), stands_at(ticket_level(frame, "ticket", config.tolerance))):
-        there = [k for k in levels(frame, "random_reinit") if wanted is not None and k <= wanted]
-        at = max(there, default=wanted)
-        words = f"ticket - random_reinit, {words}" + (f" (nearest control: {at})" if at != wanted else "")
-        out.append(_difference(frame, words, ("ticket", at), ("random_reinit", at), above=0, fails_below=config.margin))
-    return out
-
-
-def _task1(frame, config):
-    level, where = stands_at(ticket_level(frame, "t1_on_s1", config.tolerance))
-    m, control = config.margin, max((k for k in levels(frame, "random_mask") if k <= (level or 0)), default=level)
-    nearest = f" (nearest control: {control})" if control != level else ""
-    return [
-        _difference(
-            frame, f"T1 on S2 - T2 on S2, {where}", ("t1_on_s2", level), ("t2_on_s2", level), above=-m, below=m
-        ),
-        _difference(
-            frame,
-            f"T1 on S2 - random mask on S2, {where}{nearest}",
-            ("t1_on_s2", control),
-            ("random_mask", control),
-            judged=False,
-        ),
-        *(
-            _shown(frame, f"{words}, {where}", arm, level)
-            for words, arm in (("T1 on S1", "t1_on_s1"), ("T1 on S2", "t1_on_s2"))
-        ),
-    ]
-
-
-def _task2(frame, config):
-    out = []
-    for suffix, words in (("", "as pruned"), ("_spared", "head spared")):
-        level, where = stands_at(ticket_level(frame, f"t1_on_s1{suffix}", config.tolerance))
-        t1, t2, last = f"t1_on_s2{suffix}", f"t2_on_s2{suffix}", max(levels(frame, f"t1_on_s2{suffix}"), default=None)
-        out.append(
-            _difference(frame, f"T1 on S2 - T2 on S2, {words}, {where}", (t1, level), (t2, level), below=-config.margin)
-        )
-        out.append(_shown(frame, f"T1 on S2, {words}, {where}", t1, level))
-        out.append(_shown(frame, f"T1 on S2, {words}, last level {last}", t1, last))
-    return out
-
-
-def _task3(frame, config):
-    level, where = stands_at(common_level(frame, config))
-    m = config.margin
-    pairs = (("adam", "sgd_mask_by_adam", "Adam"), ("sgd", "adam_mask_by_sgd", "SGD"))
-    return [
-        *(
-            _difference(
-                frame,
-                f"trained by {words}: foreign - own mask, {where}",
-                (foreign, level),
-                (own, level),
-                above=-m,
-                below=m,
-            )
-            for own, foreign, words in pairs
-        ),
-        *(_shown(frame, f"{words} ticket, {where}", own, level) for own, _, words in pairs),
-    ]
-
-
-def common_level(frame, config):
-    """Task 3's level: the smallest L of its optimizers' chains, int or None."""
-    found = [ticket_level(frame, arm, config.tolerance) for arm in ("adam", "sgd", "momentum")]
-    return None if None in found else min(found)
-
-
-def _hypothesis(frame, config):
-    level = best_level(frame, "ticket")
-    accuracy, step = at_end(frame, "early_accuracy"), early_steps(frame)
-    at = {"level": level, "density": density_at(frame, "ticket", level)}
-    return [
-        Measure(
-            f"a' - a at minimum validation loss, level {level}",
-            values=paired(accuracy, "ticket", level, "ticket", 0),
-            above=-0.2,
-            **at,
-        ),
-        Measure(f"j' - j in steps, level {level}", values=paired(step, "ticket", level, "ticket", 0), below=0, **at),
-    ]
-
-
 def early_steps(frame):
     """Step of the minimum validation loss: Series over (arm, level, replicate)."""
     rows = frame[frame["metric"] == "early_accuracy"]
     return rows.set_index(["arm", "level", "replicate"])["step"].astype(float).sort_index()
-
-
-def _difference(frame, what, one, other, metric="accuracy", **bounds):
-    values = paired(at_end(frame, metric), *one, *other)
-    return Measure(what, one[1], density_at(frame, *one), values, **bounds)
-
-
-def _shown(frame, what, arm, level):
-    return Measure(what, level, density_at(frame, arm, level), paired(at_end(frame), arm, level), judged=False)
-
-
-# ------------------------------------------------------------------------- published values; the first four by level
-
-
-EARLY = {"metric": "early_accuracy"}  # at minimum validation loss, where the paper takes its numbers
-_PAPER = {"faster": 7, "reinit": 7, "better": 9, "random": 10, "back": 15}  # 21.1, 13.5, 10.7 and 3.6 % kept
-
-
-def _paper_dense(frame, config):
-    end = at_end(frame)
-    return [Measure("dense, at the last step", 0, 1.0, paired(end, "ticket", 0), above=97.8, below=98.2)]
-
-
-def _paper_early(frame, config):
-    step, level = early_steps(frame), _PAPER["faster"]
-    share = 100 * (1 - paired(step, "ticket", level) / paired(step, "ticket", 0))
-    at = density_at(frame, "ticket", level)
-    return [
-        Measure(f"steps saved to the minimum validation loss, in percent, level {level}", level, at, share, above=0)
-    ]
-
-
-def _paper_better(frame, config):
-    level = _PAPER["better"]
-    return [_difference(frame, f"ticket - dense, level {level}", ("ticket", level), ("ticket", 0), **EARLY, above=0.3)]
-
-
-def _paper_back(frame, config):
-    level, bounds = _PAPER["back"], {"above": -0.3, "below": 0.3}
-    return [_difference(frame, f"ticket - dense, level {level}", ("ticket", level), ("ticket", 0), **EARLY, **bounds)]
-
-
-def _paper_reinit(frame, config):
-    level, again = _PAPER["reinit"], ("random_reinit", "random_reinit_2", "random_reinit_3")
-    accuracy, step = at_end(frame, **EARLY), early_steps(frame)
-    mean, steps = (pd.concat([paired(s, arm, level) for arm in again], axis=1).mean(axis=1) for s in (accuracy, step))
-    at = {"level": level, "density": density_at(frame, "ticket", level)}
-    ticket, dense = paired(accuracy, "ticket", level), paired(accuracy, "ticket", 0)
-    ratio = (steps / paired(step, "ticket", level)).dropna()
-    return [
-        Measure(f"re-initialised - dense, level {level}", values=(mean - dense).dropna(), below=0, **at),
-        Measure(f"ticket - re-initialised, level {level}", values=(ticket - mean).dropna(), above=0, **at),
-        Measure(f"re-initialised / ticket in steps, level {level}", values=ratio, above=1, **at),
-    ]
-
-
-def _paper_random(frame, config):
-    level = _PAPER["random"]
-    arms = ("ticket", level), ("random_mask", level)
-    shown = [_shown(frame, f"{arm}, level {level}", arm, level) for arm, _ in arms]
-    return [_difference(frame, f"ticket - random mask, level {level}", *arms, above=0), *shown]
-
-
-def _paper_one_shot(frame, config):
-    level = _PAPER["back"]
-    what = f"iterative - one-shot, level {level}"
-    return [_difference(frame, what, ("ticket", level), ("one_shot", level), **EARLY, above=0)]
-
-
-def _paper_optimizers(frame, config):
-    level = _PAPER["faster"]
-    return [
-        _difference(frame, f"{arm}: ticket - dense, level {level}", (arm, level), (arm, 0), **EARLY, above=-0.3)
-        for arm in ("sgd", "momentum")
-    ]
-
-
-def _rewinding(frame, config):
-    level, arms = 10, sorted({a for a in frame["arm"] if a.startswith("rewind_")}, key=lambda a: int(a[7:]))
-    same = {"above": -config.margin, "below": config.margin}
-    return [
-        _difference(
-            frame, f"rewound to step {arm[7:]} - to step 0, level {level}", (arm, level), (arms[0], level), **same
-        )
-        for arm in arms[1:]
-    ]
-
-
-def _stability(frame, config):
-    level, rise = 10, barriers(frame)
-    out = []
-    for arm, judged in (("order_ticket_0", True), ("order_random_0", False)):
-        what = f"{'ticket' if judged else 'random mask'}: rise of the error on the way, level {level}"
-        out.append(
-            Measure(what, level, density_at(frame, arm, level), paired(rise, arm, level), below=2, judged=judged)
-        )
-    return out
 
 
 def barriers(frame):
@@ -420,214 +143,6 @@ def barriers(frame):
     """
     way = [at_end(frame, f"path_accuracy:{tenth / 10}") for tenth in range(11)]
     return (way[0] + way[-1]) / 2 - pd.concat(way, axis=1).min(axis=1)
-
-
-def _collapse(frame, config):
-    """The MLP as the report pruned it, where its mean falls below 80 %, and the same with the head spared."""
-    first = first_below(frame, "mlp layer 0.3 same", 80)
-    at = {"level": first, "density": density_at(frame, "mlp layer 0.3 same", first)}
-    there = levels(frame, "mlp layer 0.3 spared") if first is not None else []
-    level = next((k for k in there if density_at(frame, "mlp layer 0.3 spared", k) <= at["density"]), None)
-    end = at_end(frame)
-    return [
-        Measure(f"head spared, level {level}", values=paired(end, "mlp layer 0.3 spared", level), above=80, **at),
-        Measure(f"as pruned, level {first}", values=paired(end, "mlp layer 0.3 same", first), judged=False, **at),
-    ]
-
-
-def starvation(frame, foretold):
-    """Where outputs die, by counting and by training: a row per chain.
-
-    Parameters
-    ----------
-    frame, foretold : DataFrame
-        Tidy rows of the trained networks, and of the masks that counting foretells.
-
-    Returns
-    -------
-    DataFrame
-        Densities in [0, 1] (NaN: never): ``certain``, where the head has fewer weights than outputs; ``foretold`` and
-        ``seen``, where the first output has no live path, median over replicates; ``below_80``, where the mean test
-        accuracy is below 80 % for the first time; and ``first``, the layer that is the first to have no live weight.
-    """
-    rows = []
-    for arm in dict.fromkeys(foretold["arm"]):
-        mine, theirs = (f[f["arm"] == arm] for f in (frame, foretold))
-        fallen, dead = first_below(mine, arm, 80), {k: v for k, v in deaths(mine, arm).items() if k != "an output"}
-        layers = [k for k, v in sorted(dead.items(), key=lambda item: math.inf if item[1] is None else item[1]) if v]
-        rows.append(
-            {
-                "arm": arm,
-                "certain": _first_density(theirs, "kept:head", 10).median(),
-                "foretold": _first_density(theirs, "live_outputs", 10).median(),
-                "seen": _first_density(mine, "live_outputs", 10).median(),
-                "below_80": math.nan if fallen is None else density_at(mine, arm, fallen),
-                "first": layers[0] if layers else "",
-            }
-        )
-    return pd.DataFrame(rows).set_index("arm")
-
-
-def _first_density(frame, metric, least):
-    """Density of the first level at which `metric` is below `least`: Series over replicates, NaN where it never is."""
-    values = at_end(frame, metric, "mask").rename("value").reset_index()
-    density = frame.groupby("level")["density"].first()
-    below = values[values["value"] < least].groupby("replicate")["level"].min().map(density)
-    return below.reindex(values["replicate"].unique())
-
-
-def _claims_of(id, name, experiment, figure, *, almost, pruned, below):
-    """The report's claims on one network; `almost` and `below` are the levels at which two of them are judged."""
-    dense, cliff = partial(_almost_dense, level=almost), partial(_below_80, level=below)
-    matters = partial(_initialisation, level=almost)
-    lth = "Lottery Ticket Hypothesis: j' <= j, a' >= a, fewer weights"
-    claims = (
-        (pruned, f"{name} pruned by more than {pruned} % is almost as accurate as dense", "almost the same", dense),
-        (95, f"{name} pruned by more than 95 % falls below 80 %", "< 80", cliff),
-        ("better", f"at some density {name}'s subnetwork beats the dense one", "better", _better),
-        ("init", f"the initialisation matters ({name})", "an important criterion", matters),
-        ("lth", f"{lth} ({name})", "predicted", _hypothesis),
-    )
-    return [Claim(f"{id}-{end}", experiment, *words, figure, "01_pre_midsem", by) for end, *words, by in claims]
-
-
-CLAIMS = [
-    *_claims_of("mlp", "the MLP", "mlp", "fig1a_mlp_accuracy_vs_density", almost=7, pruned=90, below=9),
-    *_claims_of("lenet", "LeNet-5", "lenet5", "fig2a_lenet5_accuracy_vs_density", almost=9, pruned=85, below=14),
-    Claim("task1", "task1", "a ticket carries over to the other half of the data",
-          "95.74 on S1, 96.14 on S2", "fig3_task1", "02_task1_data_halves", _task1),
-    Claim("task2", "task2", "a ticket does not carry over to other labels",
-          "97.23 on S1, 21.1479 on S2", "fig4a_task2_accuracy", "03_task2_label_sets", _task2),
-    Claim("task3", "task3", "tickets do not depend on the optimizer",
-          "97.52 by SGD, 97.17 by Adam", "fig5a_task3_accuracy_vs_density", "04_task3_optimizers", _task3),
-]  # fmt: skip
-# What others have published; `report` is their number.
-_LTH, _FIG6 = "06_lottery_ticket_paper", "fig6a_paper_early_stop"
-CLAIMS += [
-    Claim(f"paper-{id}", "paper", text, published, figure, _LTH, measures)
-    for figure, claims in (
-        (_FIG6, (
-            ("dense", "LeNet-300-100, dense", "98.0 +- 0.2", _paper_dense),
-            ("early", "at 21.1 % the ticket is trained earlier", "38 % earlier", _paper_early),
-            ("better", "at 13.5 % it is more than 0.3 points better than dense", "> 0.3", _paper_better),
-            ("back", "at 3.6 % it is back to dense", "the same", _paper_back),
-            ("reinit", "re-initialised at 21.1 %: below dense, worse and slower than the ticket",
-             "0.5 points, 2.51 times", _paper_reinit),
-            ("random", "at 10.7 % the ticket is better than a random mask", "98.3 and 97.5", _paper_random),
-            ("one-shot", "at 3.6 % iterative pruning is better than one-shot", "smaller tickets", _paper_one_shot),
-            ("lth", "Lottery Ticket Hypothesis: j' <= j, a' >= a, fewer weights (LeNet-300-100)", "holds", _hypothesis),
-        )),
-        ("fig6b_paper_optimizers", (
-            ("optimizers", "SGD and momentum find tickets too (21.1 %)", "they do", _paper_optimizers),
-        )),
-    )
-    for id, text, published, measures in claims
-]  # fmt: skip
-CLAIMS += [
-    Claim(
-        name,
-        name,
-        f"Conv-{name[4:]}'s best ticket is better than dense (CIFAR-10)",
-        gain,
-        f"fig6c_{name}",
-        _LTH,
-        _better,
-    )
-    for name, gain in (("conv2", "better"), ("conv4", "better"), ("conv6", "better"))
-]
-CLAIMS += [
-    Claim("rewind", "rewind", "late resetting changes nothing on MNIST (10.7 % kept)", "stable at step 0",
-          "fig7a_rewinding", "07_rewinding_and_stability", _rewinding),
-    Claim("stability", "rewind", "the ticket's copies in two orders are joined by a straight way of low error",
-          "< 2 points", "fig7b_stability", "07_rewinding_and_stability", _stability),
-    Claim("collapse", "collapse", "where the MLP falls below 80 %, it stays above with its head spared", "nothing",
-          "fig11b_collapse_accuracy", "11_collapse", _collapse),
-]  # fmt: skip
-
-
-def judge(frame, config):
-    """Every claim about one experiment, measured and judged.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        Tidy rows of one experiment; may be incomplete.
-    config : Config
-        Gives tolerance, margin and preset.
-
-    Returns
-    -------
-    DataFrame
-        A row per measure: claim, text, report, measured, density, n, ours, low, high, alone, verdict, figure, notebook.
-        `alone` is the measure's own verdict, `verdict` the claim's, on its first row: ``holds`` if all its measures do,
-        ``does not hold`` if one does not, else ``unresolved``; ``not judged (...)`` below the preset ``report``, below
-        3 replicates or without a validation set.
-    """
-    rows = []
-    for claim in CLAIMS:
-        if claim.experiment != config.experiment:
-            continue
-        measures = claim.measures(frame, config) if len(frame) else []
-        verdict = _verdict(measures, config)
-        final = verdict in ("holds", "does not hold", "unresolved")
-        for i, m in enumerate(measures):
-            alone = m.verdict() if final else ""
-            rows.append((claim, m.what, m.density, *interval(m.values), alone, verdict if i == 0 else ""))
-        if not measures:
-            rows.append((claim, "", math.nan, *interval([]), "", verdict))
-    return pd.DataFrame(
-        [(c.id, c.text, c.report, *rest, c.figure, c.notebook) for c, *rest in rows],
-        columns=[
-            "claim",
-            "text",
-            "report",
-            "measured",
-            "density",
-            "n",
-            "ours",
-            "low",
-            "high",
-            "alone",
-            "verdict",
-            "figure",
-            "notebook",
-        ],
-    )
-
-
-def _verdict(measures, config):
-    judged = [m for m in measures if m.judged]
-    n = min((len(m.values) for m in judged), default=0)
-    if not measures or n == 0:
-        return "not run"
-    if config.preset != "report":
-        return f"not judged ({config.preset})"
-    if n < REPORT_REPLICATES:
-        return f"not judged (n = {n})"
-    if not config.validation:
-        return "not judged (no validation set)"
-    changed = [name for name in config.changes if name not in ("replicates", "controls", "seed")]
-    if changed:
-        return f"not judged (other {', '.join(changed)})"
-    each = [m.verdict() for m in judged]
-    if all(v == "holds" for v in each):
-        return "holds"
-    return "does not hold" if "does not hold" in each else "unresolved"
-
-
-def show(verdicts):
-    """The verdicts as a table to read: ours and its interval as text."""
-    pd.set_option("display.max_colwidth", None)  # the words at the end of a cell name the level
-    out = verdicts[["claim", "text", "report", "measured"]].copy()
-    out["kept"] = [f"{100 * d:.3g} %" if d == d else "" for d in verdicts["density"]]
-    out["ours"] = [
-        "" if not n else f"{m:.2f}" + (f" [{low:.2f}, {high:.2f}]" if low == low else "")
-        for n, m, low, high in verdicts[["n", "ours", "low", "high"]].itertuples(index=False)
-    ]
-    out["n"], out["alone"], out["verdict"] = verdicts["n"], verdicts["alone"], verdicts["verdict"]
-    repeated = out["claim"].duplicated()
-    out.loc[repeated, ["claim", "text", "report"]] = ""
-    return out.set_index("claim")
 
 
 # ------------------------------------------------------------------------------------------------------ the collapse
@@ -696,6 +211,47 @@ def deaths(frame, arm):
     outputs = at_end(mine, "live_outputs", "mask").groupby("level").min()
     out["an output"] = int(outputs.index[outputs < outputs.max()].min()) if (outputs < outputs.max()).any() else None
     return out
+
+
+def starvation(frame, foretold):
+    """Where outputs die, by counting and by training: a row per chain.
+
+    Parameters
+    ----------
+    frame, foretold : DataFrame
+        Tidy rows of the trained networks, and of the masks that counting foretells.
+
+    Returns
+    -------
+    DataFrame
+        Densities in [0, 1] (NaN: never): ``certain``, where the head has fewer weights than outputs; ``foretold`` and
+        ``seen``, where the first output has no live path, median over replicates; ``below_80``, where the mean test
+        accuracy is below 80 % for the first time; and ``first``, the layer that is the first to have no live weight.
+    """
+    rows = []
+    for arm in dict.fromkeys(foretold["arm"]):
+        mine, theirs = (f[f["arm"] == arm] for f in (frame, foretold))
+        fallen, dead = first_below(mine, arm, 80), {k: v for k, v in deaths(mine, arm).items() if k != "an output"}
+        layers = [k for k, v in sorted(dead.items(), key=lambda item: math.inf if item[1] is None else item[1]) if v]
+        rows.append(
+            {
+                "arm": arm,
+                "certain": _first_density(theirs, "kept:head", 10).median(),
+                "foretold": _first_density(theirs, "live_outputs", 10).median(),
+                "seen": _first_density(mine, "live_outputs", 10).median(),
+                "below_80": math.nan if fallen is None else density_at(mine, arm, fallen),
+                "first": layers[0] if layers else "",
+            }
+        )
+    return pd.DataFrame(rows).set_index("arm")
+
+
+def _first_density(frame, metric, least):
+    """Density of the first level at which `metric` is below `least`: Series over replicates, NaN where it never is."""
+    values = at_end(frame, metric, "mask").rename("value").reset_index()
+    density = frame.groupby("level")["density"].first()
+    below = values[values["value"] < least].groupby("replicate")["level"].min().map(density)
+    return below.reindex(values["replicate"].unique())
 
 
 # ------------------------------------------------------------------------------------------- one network, looked into

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lthcore import results
+from lthcore import claims, results
 from lthcore.config import WIDE, configure
 
 COLUMNS = ["experiment", "model", "arm", "replicate", "level", "density", "step", "epoch", "split", "metric", "value"]
@@ -194,7 +194,7 @@ def test_summary_and_overview():
 
 def judged(frame, experiment, claim, **settings):
     """The rows of one claim, the first of which has its verdict."""
-    table = results.judge(frame, configure(experiment, settings.pop("preset", "report"), **settings))
+    table = claims.judge(frame, configure(experiment, settings.pop("preset", "report"), **settings))
     rows = table[table["claim"] == claim].reset_index(drop=True)
     assert rows["verdict"].tolist()[1:] == [""] * (len(rows) - 1)
     return rows
@@ -399,11 +399,11 @@ def test_task_3_at_the_common_level(by_adam, by_sgd, expected):
     arms["adam_mask_by_sgd"][4] = plus(by_sgd)
     fallen = {("adam", 7): 1.0, ("sgd", 5): 1.0, ("momentum", 9): 1.0}
     frame = tidy("task3", arms, fallen)
-    assert results.common_level(frame, configure("task3", "report")) == 4
+    assert claims.common_level(frame, configure("task3", "report")) == 4
     rows = judged(frame, "task3", "task3")
     assert rows.loc[0, "verdict"] == expected and all("L = 4" in words for words in rows["measured"])
     assert (rows["alone"] != "").sum() == 2
-    without = results.judge(frame[frame["arm"] != "sgd"], configure("task3", "report"))
+    without = claims.judge(frame[frame["arm"] != "sgd"], configure("task3", "report"))
     assert without["verdict"].tolist()[0] == "not run"
 
 
@@ -454,7 +454,7 @@ def test_a_measure_has_one_verdict_and_a_wider_bound_never_unmakes_it(values):
     assume(np.std(values) > 1e-6)
     order = ["does not hold", "unresolved", "holds"]
     found = [
-        order.index(results.Measure("", 1, 0.5, pd.Series(values), above=-bound, below=bound).verdict())
+        order.index(claims.Measure("", 1, 0.5, pd.Series(values), above=-bound, below=bound).verdict())
         for bound in (0.01, 0.1, 0.5, 1.0, 5.0)
     ]
     assert found == sorted(found)
@@ -475,7 +475,7 @@ ALL = ("mlp", "lenet5", "task1", "task2", "task3")
 
 
 def first_words(frame, experiment, preset="report", **settings):
-    table = results.judge(frame, configure(experiment, preset, **settings))
+    table = claims.judge(frame, configure(experiment, preset, **settings))
     return set(table.groupby("claim")["verdict"].first())
 
 
@@ -489,7 +489,7 @@ def test_not_judged_below_the_preset_or_the_replicates(experiment):
         few = frame[frame["replicate"] < n]
         assert first_words(few, experiment, replicates=n) == {f"not judged (n = {n})"}
         assert first_words(few, experiment) == {f"not judged (n = {n})"}  # a run that is not through yet
-        shown = results.judge(few, configure(experiment, "report"))
+        shown = claims.judge(few, configure(experiment, "report"))
         assert (shown["alone"] == "").all() and (shown["n"] == n).all() and shown["ours"].notna().all()
     for changed in ({"lr": 0.01}, {"epochs": 3}, {"tolerance": 2.0}, {"margin": 5.0}, {"validation": 0}):
         (words,) = first_words(frame, experiment, **changed)
@@ -500,21 +500,21 @@ def test_not_judged_below_the_preset_or_the_replicates(experiment):
 
 @pytest.mark.parametrize("experiment", ALL)
 def test_every_claim_has_its_row_and_an_empty_study_is_not_run(experiment):
-    claims = {c.id for c in results.CLAIMS if c.experiment == experiment}
+    expected = {c.id for c in claims.CLAIMS if c.experiment == experiment}
     for frame in (pd.DataFrame(columns=COLUMNS), everything(experiment)):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            table = results.judge(frame, configure(experiment, "report"))
-        assert set(table["claim"]) == claims
-        results.show(table)
+            table = claims.judge(frame, configure(experiment, "report"))
+        assert set(table["claim"]) == expected
+        claims.show(table)
     assert first_words(pd.DataFrame(columns=COLUMNS), experiment) == {"not run"}
 
 
 def test_the_claims_are_the_reports():
     twice = {f"{model}-{claim}" for model in ("mlp", "lenet") for claim in ("95", "better", "init", "lth")}
-    reports = [c.id for c in results.CLAIMS if c.experiment not in WIDE]
+    reports = [c.id for c in claims.CLAIMS if c.experiment not in WIDE]
     assert set(reports) == twice | {"mlp-90", "lenet-85", "task1", "task2", "task3"} and len(reports) == 13
-    numbers = {c.id: c.report for c in results.CLAIMS}
+    numbers = {c.id: c.report for c in claims.CLAIMS}
     assert "95.74" in numbers["task1"] and "96.14" in numbers["task1"]
     assert "97.23" in numbers["task2"] and "21.1479" in numbers["task2"]
     assert "97.52" in numbers["task3"] and "97.17" in numbers["task3"]
@@ -532,8 +532,8 @@ def test_a_study_that_is_not_through_is_judged_without_errors(experiment, data):
     partial = frame[at.isin(there)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        table = results.judge(partial, configure(experiment, "report"))
-        text = results.show(table)
+        table = claims.judge(partial, configure(experiment, "report"))
+        text = claims.show(table)
         results.overview(partial)
     assert not text.astype(str).apply(lambda column: column.str.contains("nan", case=False)).any().any()
     assert table.loc[table["n"] > 0, "ours"].notna().all() and (table.loc[table["n"] == 0, "ours"].isna()).all()
@@ -543,7 +543,7 @@ def test_a_study_that_is_not_through_is_judged_without_errors(experiment, data):
 
 def test_the_table_to_read():
     frame = pre_midsem("mlp", {("ticket", 7): plus(-1)})
-    table = results.show(results.judge(frame, configure("mlp", "report")))
+    table = claims.show(claims.judge(frame, configure("mlp", "report")))
     row = table.loc["mlp-90"]
     low, high = t_interval(spread(-1))
     assert row["ours"] == f"-1.00 [{low:.2f}, {high:.2f}]" and row["verdict"] == "does not hold" and row["n"] == 3

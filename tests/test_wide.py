@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lthcore import data, experiments, lottery, results, store, sweep
+from lthcore import claims, data, experiments, lottery, results, store, sweep
 from lthcore.config import ARCHITECTURES, LATER, WIDE, Config, Unit, configure
 from lthcore.data import Split, whole
 from lthcore.lockstep import Lockstep
@@ -382,7 +382,7 @@ def good():
 
 def test_the_papers_claims_hold_where_its_numbers_come_out_and_not_elsewhere():
     config = configure("paper", "report")
-    judged = results.judge(good(), config)
+    judged = claims.judge(good(), config)
     assert dict(zip(judged["claim"], judged["verdict"], strict=False))  # something is judged
     first = judged[judged["verdict"] != ""].set_index("claim")["verdict"]
     assert (first == "holds").all(), first
@@ -390,7 +390,7 @@ def test_the_papers_claims_hold_where_its_numbers_come_out_and_not_elsewhere():
     bad = good()
     swap = {"ticket": "random_mask", "random_mask": "ticket"}
     bad["arm"] = [swap.get(a, a) if k == 10 else a for a, k in zip(bad["arm"], bad["level"], strict=True)]
-    wrong = results.judge(bad, config)
+    wrong = claims.judge(bad, config)
     assert wrong[wrong["claim"] == "paper-random"]["verdict"].iloc[0] == "does not hold"
     early = judged[judged["claim"] == "paper-early"].iloc[0]
     assert early["ours"] == pytest.approx(100 * (1 - 5000 / 8000))
