@@ -402,6 +402,7 @@ def configure(experiment, preset="quick", **overrides):
 # Settings that came later than the first finished levels are part of an identity only where they are set.
 LATER = ("dataset", "conv_rate", "dropout", "warmup", "often")
 NOT_IDENTITY = ("preset", "tolerance", "margin", "replicates", "controls", "device", "rounds", "levels")
+PRUNING = ("prune_rate", "scope", "output_rate", "conv_rate", "spare", "rewind_step")  # nothing to the dense network
 
 
 @dataclass(frozen=True)
@@ -464,6 +465,12 @@ class Unit:
             "subset": self.subset, "source": source, "start": self.start, "mask": self.mask,
             **({"beside": self.beside} if self.beside else {}),
         }  # fmt: skip
+
+    @cached_property
+    def dense(self):
+        """What the training of a chain's dense network depends on: str, the same for chains that share it."""
+        settings = {k: v for k, v in self.identity.items() if k not in (*PRUNING, "path")}
+        return json.dumps(settings, sort_keys=True)
 
     @cached_property
     def key(self):

@@ -99,16 +99,22 @@ def play_together(units, level, masks, load):
     data, replicates = [load(subset, unit.replicate) for unit in units], [unit.replicate for unit in units]
     keys = {"level": level, "replicates": replicates, "subset": subset, "first": starts[0][1]}
     trained = train_together([values for values, _ in starts], masks, data, config, **keys)
-    later = [k for k in units[0].levels if k > level]
     out = []
     for unit, mask, d, t, (start, first) in zip(units, masks, data, trained, starts, strict=True):
-        prunes = later and unit.source is None
-        next_mask = magnitude(t.weights, mask, config.schedule[later[0]]) if prunes else None
         rows = t.rows + _diagnosis(config, mask, d, t)
         if unit.beside:
             rows += _comparison(unit, level, mask, start, first, d, t)
-        out.append(Played(level, mask, next_mask, t.weights, rows, start, t.logits))
+        out.append(Played(level, mask, prune(unit, level, mask, t.weights), t.weights, rows, start, t.logits))
     return out
+
+
+def prune(unit, level, mask, weights):
+    """The mask that a chain's next level starts from, by the weights that this one ended in.
+
+    None after the last level, and for an arm that does not prune for itself.
+    """
+    later = [k for k in unit.levels if k > level]
+    return magnitude(weights, mask, unit.config.schedule[later[0]]) if later and unit.source is None else None
 
 
 def starting_values(unit, level, load):

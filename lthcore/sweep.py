@@ -17,7 +17,6 @@ import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -57,10 +56,14 @@ class Plan:
         self.followers = {}
         for task, before in self.waits_for.items():
             self.followers.setdefault(before, []).append(task)
+        self.first = {}  # training -> the first of the tasks that share it
+        for task in self.missing:
+            self.first.setdefault(_training(task), task)
 
     def cost(self, task):
         """Seconds that a level takes on this machine, on one core or alone on the GPU, from a few steps of its kind."""
-        return seconds_per_level(*task, self.device)
+        shared = self.first.get(_training(task), task) != task
+        return OVERHEAD if shared else seconds_per_level(*task, self.device)
 
     def way_behind(self):
         """Seconds of the longest chain of missing levels that begins at a task: dict, task -> float."""
@@ -97,6 +100,12 @@ def _finished(unit, level):
     return found if found and (not goes_on or found.has_mask(unit.config.model)) else None
 
 
+def _training(task):
+    """What a level's training depends on: the same for the dense networks of chains that only prune otherwise."""
+    unit, level = task
+    return unit.dense if level == 0 and unit.source is None else task
+
+
 def run(units, device="auto", workers=0, say=print):
     """Train what is missing of these units.
 
@@ -131,13 +140,16 @@ def run(units, device="auto", workers=0, say=print):
         f"with {workers} process{'es' * (workers > 1)} on {device} in {memory / 1e9:.1f} GB of memory; "
         "timing a few steps of every kind"
     )
+    pool = _pool(workers)
+    _time_steps(plan, pool, workers)
     total, progress = plan.seconds(workers), _Progress(plan, workers, say)
     say(f"this will take about {duration(total)}")
     way, failures = plan.way_behind(), 0
     ready = [task for task in plan.missing if task not in plan.waits_for]
     while ready:  # once, and again with a fresh pool after a worker died
         done = progress.done
-        ready, died = _drain(plan, ready, way, device, workers, progress)
+        ready, died = _drain(plan, ready, way, device, pool or _pool(workers), workers, progress)
+        pool = None
         failures = 1 if progress.done > done else failures + 1
         if died and failures > RETRIES:
             names = ", ".join(f"{unit.key} level {level}" for unit, level in died)
@@ -146,9 +158,9 @@ def run(units, device="auto", workers=0, say=print):
     say(f"trained {progress.trained} levels in {duration(time.monotonic() - progress.start)}")
 
 
-def _drain(plan, ready, way, device, workers, progress):
+def _drain(plan, ready, way, device, pool, workers, progress):
     """Work off the queue until it is empty or a worker dies: what is ready then, and what was in flight."""
-    pool, flying, died = _pool(workers), {}, []
+    flying, died = {}, []
     try:
         while (ready or flying) and not died:
             ready.sort(key=lambda task: (task not in progress.held, way[task]))
@@ -200,12 +212,12 @@ def _start_worker(parent):
 
 
 def run_levels(tasks, device="cpu", pause=0):
-    """Train a level of one unit, or of several in lockstep, and keep it.
+    """Train a level of one unit, or of several at once, and keep it.
 
     Parameters
     ----------
     tasks : list of (Unit, int)
-        Alike but for the replicate.
+        Alike but for the replicate, or dense networks that chains share.
     device : {"cpu", "cuda"}
     pause : float
         Seconds to wait first.
@@ -232,15 +244,23 @@ def run_levels(tasks, device="cpu", pause=0):
 
 
 def _train(tasks, device):
-    """Train levels in lockstep and keep them: dict, task -> (seconds, accuracy)."""
+    """Train levels at once, what they share once, and keep them: dict, task -> (seconds, accuracy)."""
+    from . import lottery
+
     started = time.monotonic()
-    played, facts = _play(tasks, device)
+    first = {}
+    for task in tasks:
+        first.setdefault(_training(task), task)
+    played, facts = _play(list(first.values()), device)
+    played = dict(zip(first, played, strict=True))
     seconds = (time.monotonic() - started) / len(tasks)
-    facts = {"seconds": round(seconds, 3), "in_lockstep": len(tasks), "preset": tasks[0][0].config.preset, **facts}
+    facts = {"seconds": round(seconds, 3), "at_once": len(tasks), "preset": tasks[0][0].config.preset, **facts}
     store.check_there()  # again: training may have taken long
     out = {}
-    for (unit, level), p in zip(tasks, played, strict=True):
-        next_mask = p.next_mask and {k: v.numpy() for k, v in p.next_mask.items()}
+    for unit, level in tasks:
+        p = played[_training((unit, level))]
+        mask = lottery.prune(unit, level, p.mask, p.weights)
+        next_mask = mask and {k: v.numpy() for k, v in mask.items()}
         store.save_level(unit, level, p.rows, next_mask, facts)
         out[unit, level] = seconds, _final_accuracy(p)
     return out
@@ -427,15 +447,20 @@ def _apart(sender, parent, function, arguments):
 
 
 def _alike(ready, task, device):
-    """On a GPU, take out of `ready` what can be trained in lockstep with `task`: list of tasks, itself included."""
-    if device != "cuda" or task[0].config.dropout:  # whose draws must not depend on who trains beside whom
-        return [task]
+    """Take out of `ready` what is trained at once with `task`: list of tasks, itself included.
+
+    What shares its training with it and, on a GPU, what can be trained in lockstep with it.
+    """
 
     def kind(task):
         unit, level = task
         return unit.config, unit.arm, unit.subset, unit.start, unit.mask, level
 
-    together = [task, *(t for t in ready if kind(t) == kind(task))]
+    together = [task]
+    if device == "cuda" and not task[0].config.dropout:  # whose draws must not depend on who trains beside whom
+        together += [t for t in ready if kind(t) == kind(task)]
+    trainings = {_training(t) for t in together}
+    together += [t for t in ready if t not in together and _training(t) in trainings]
     ready[:] = [t for t in ready if t not in together]
     return together
 
@@ -479,22 +504,48 @@ def _prepare_data(datasets):
         data.fetch(dataset=dataset)
 
 
+TIMES = {}  # (kind of step, device) -> seconds of a step, and of evaluating an image, at each of DENSITIES
+
+
+def _kind(config):
+    """What the time of a step depends on, but for the density."""
+    kind = config.model, config.activation, config.pool, config.batch_size, config.optimizer, bool(config.momentum)
+    return *kind, config.dropout
+
+
+def _time_steps(plan, pool, workers):
+    """Time each kind of step in all processes at once, as they will train: cores that are all busy are slower."""
+    kinds = {_kind(unit.config) for unit, _ in plan.missing}
+    kinds = sorted(kind for kind in kinds if (kind, plan.device) not in TIMES)
+    try:
+        every = [future.result() for future in [pool.submit(_measure_all, kinds, plan.device) for _ in range(workers)]]
+    except BaseException as error:
+        if not isinstance(error, BrokenProcessPool):  # the levels will see that, and get a fresh one
+            _stop(pool)
+            raise
+    else:
+        TIMES.update({(kind, plan.device): np.mean(times, axis=0) for kind, *times in zip(kinds, *every, strict=True)})
+
+
+def _measure_all(kinds, device):
+    return [_measure(*kind, device) for kind in kinds]
+
+
 def seconds_per_level(unit, level, device="cpu"):
     """Seconds for one level of this unit on one thread, or alone on a GPU, from measured steps and evaluations."""
     from . import data, train
 
     config = unit.config
-    kind = config.model, config.activation, config.pool, config.batch_size, config.optimizer, bool(config.momentum)
-    kind += (config.dropout,)
+    if (kind := (_kind(config), device)) not in TIMES:
+        TIMES[kind] = _measure(*kind[0], device)
     densities = [config.density(level), *{"order": [config.density(level)], "dense": [1.0]}.get(unit.beside, [])]
-    step, image = (sum(np.interp(densities, DENSITIES, times)) for times in _measure(*kind, device))
+    step, image = (sum(np.interp(densities, DENSITIES, times)) for times in TIMES[kind])
     n_train, n_validation, n_test = data.sizes(config, unit.subset)
     validation, test = train.evaluation_steps(config, n_train)
     evaluated = n_validation * len(validation) + n_test * (len(test) + 1)
     return float(OVERHEAD + step * train.total_steps(config, n_train) + image * evaluated)
 
 
-@lru_cache
 def _measure(model, activation, pool, batch_size, optimizer, momentum, dropout, device="cpu"):
     """Seconds of one optimizer step and of evaluating one image at each of ``DENSITIES``: two lists of float.
 
@@ -521,15 +572,15 @@ def _measure(model, activation, pool, batch_size, optimizer, momentum, dropout, 
         engine = train.build_engine([values], [mask], [data.Split((images, labels), None, None)], config)
         engine.advance(order[None])  # once, to load or compile it
         engine.logits(few[None])
-        steps.append(_least(lambda: engine.advance(order[None]), device) / -(-len(order) // batch_size))  # noqa: B023
-        evaluations.append(_least(lambda: engine.logits(few[None]), device) / len(few))  # noqa: B023
+        steps.append(_median(lambda: engine.advance(order[None]), device) / -(-len(order) // batch_size))  # noqa: B023
+        evaluations.append(_median(lambda: engine.logits(few[None]), device) / len(few))  # noqa: B023
     torch.set_num_threads(threads)
     alike = len(DENSITIES) // len(steps)
     return steps * alike, evaluations * alike
 
 
-def _least(call, device, times=3):
-    """Seconds of the fastest of a few calls: what else the machine does can only add."""
+def _median(call, device, times=3):
+    """Seconds of a call, the median of a few."""
     import torch
 
     out = []
@@ -539,7 +590,7 @@ def _least(call, device, times=3):
         if device == "cuda":
             torch.cuda.synchronize()
         out.append(time.perf_counter() - started)
-    return min(out)
+    return sorted(out)[len(out) // 2]
 
 
 class _Progress:
