@@ -78,7 +78,7 @@ def _paper(config, r, subset="full"):
     for level in (7, 11, 15):
         if level <= config.rounds:
             yield Unit(replace(config, levels=(0, level)), "one_shot", r)
-    for name, momentum, lr in (("sgd", 0.0, 0.4), ("momentum", 0.9, 0.1)):
+    for name, momentum, lr in (("sgd", 0.0, 0.4), ("momentum", 0.9, 0.1)):  # among the best rates of their G.3
         yield Unit(replace(config, optimizer="sgd", momentum=momentum, lr=lr), name, r)
 
 
@@ -286,9 +286,17 @@ def foretold(study):
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def starvation(study, frame):
-    """Where outputs die in each chain, foretold and seen; see :func:`lthcore.results.starvation`."""
-    return results.starvation(frame, foretold(study))
+TASK2 = "mlp layer 0.35 same"  # the report's Task 2, named as the chains of `_collapse` are; it is none of them
+
+
+def starvation(atlas, frame):
+    """Where outputs die in each chain of the study `collapse`, and in Task 2's at the same preset.
+
+    Foretold and seen; see :func:`lthcore.results.starvation`.
+    """
+    task2, parts = study("task2", atlas.config.preset), [(frame, foretold(atlas))]
+    parts.append([f[f["arm"] == "t1_on_s1"].assign(arm=TASK2) for f in (finished(task2), foretold(task2))])
+    return results.starvation(*(pd.concat([f for f in both if len(f)] or both) for both in zip(*parts, strict=True)))
 
 
 def progress(studies):
