@@ -188,8 +188,9 @@ def run(options):
     ]  # bad values are refused here
     folder = studies[0].folder
     plan = sweep.Plan([unit for s in studies for unit in s.units])
+    replicates = " or ".join(str(n) for n in sorted({s.config.replicates for s in studies}))
     print(
-        f"{options.command}: {', '.join(job.experiment for job in jobs)}; {studies[0].config.replicates} replicate(s); "
+        f"{options.command}: {', '.join(job.experiment for job in jobs)}; {replicates} replicate(s); "
         f"{len(plan.found)} of {len(plan.tasks)} levels finished; figures go to {_short(folder)}/", flush=True
     )  # fmt: skip
     if options.dry_run:
