@@ -9,6 +9,7 @@ Rooms, top to bottom (a module imports only from rooms below it)::
     claims       the report's claims, measured and judged            no torch
     results      tidy frames, intervals, summaries                    no torch
     sweep        units -> futures: one queue for all experiments
+    cluster      the workers of a Dask cluster, as that queue's executor
     store        where a run lives on disk
     lottery      the train-prune-rewind loop                          no disk
     train        train one network under a mask                       no disk

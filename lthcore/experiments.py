@@ -210,12 +210,16 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
     return Study(configure(experiment, preset, **settings))
 
 
-def run(*studies, workers=0, say=print):
-    """Train what is missing of these studies, in one queue; see :func:`lthcore.sweep.run`."""
+def run(*studies, workers=0, say=print, scheduler="", shard=(1, 1)):
+    """Train what is missing of these studies, or of a shard of them (which, of how many), in one queue.
+
+    See :func:`lthcore.sweep.run` and :func:`lthcore.sweep.shard`.
+    """
     for folder in {store.runs(), store.archive(), *(s.folder for s in studies)}:
         clear(folder)
     try:
-        sweep.run([unit for s in studies for unit in s.units], studies[0].config.device, workers, say)
+        units = sweep.shard([unit for s in studies for unit in s.units], *shard)
+        sweep.run(units, studies[0].config.device, workers, say, scheduler)
     finally:  # what is finished of the committed scale goes into the archive, whatever stopped the rest
         for s in studies:
             if s.folder == store.FIGURES:

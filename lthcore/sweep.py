@@ -9,14 +9,17 @@ held while it is trained, and one that another run holds is left for later.
 
 import atexit
 import contextlib
+import itertools
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
+from bisect import insort
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
+from heapq import heappop, heappush
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +33,7 @@ OVERHEAD = 0.2  # seconds that a level takes besides steps and evaluations: mask
 MEMORY = 1.3e9  # bytes that a process takes: torch, MNIST, the subsets it has seen; measured: 1.26, the driver 1.52
 MEMINFO = Path("/proc/meminfo")
 RETRIES = 2  # times a level is tried again after its worker process died
+LATE = 90.0  # seconds for which a network folder may show an older state: NFS's longest by default is 60
 PAUSE = 1.0  # seconds before a level that another run holds is looked at again
 
 
@@ -81,17 +85,44 @@ class Plan:
 
     def seconds(self, workers):
         """Estimated wall time with so many processes: float, by playing the queue through."""
-        way, ready, clock, busy = self.way_behind(), [], 0.0, []
-        ready = [task for task in self.missing if task not in self.waits_for]
+        way, clock, busy, begun = self.way_behind(), 0.0, [], itertools.count()
+        ready = sorted((task for task in self.missing if task not in self.waits_for), key=way.get)
         while ready or busy:
-            ready.sort(key=way.get)
             while ready and len(busy) < workers:
                 task = ready.pop()
-                busy.append((clock + self.cost(task), task))
-            busy.sort(key=lambda item: item[0])
-            clock, task = busy.pop(0)
-            ready += self.followers.get(task, ())
+                heappush(busy, (clock + self.cost(task), next(begun), task))
+            clock, _, task = heappop(busy)
+            for follower in self.followers.get(task, ()):
+                insort(ready, follower, key=way.get)
         return clock
+
+
+def shard(units, place, of):
+    """The units of one of several shards, which need nothing of one another and may run at any time, anywhere.
+
+    Chains that share a dense network stay together, and with them the arms that borrow their masks. The largest such
+    group goes first, to the shard that has the fewest levels: a pure function of the units, whatever is finished.
+
+    Parameters
+    ----------
+    units : list of Unit
+    place, of : int
+        Which shard, from 1 on, of how many.
+
+    Returns
+    -------
+    list of Unit
+    """
+    groups = {}
+    for unit in units:
+        groups.setdefault((unit.source or unit).dense, []).append(unit)
+    shards, loads = [[] for _ in range(of)], [(0, k) for k in range(of)]
+    sizes = {dense: sum(len(unit.levels) for unit in group) for dense, group in groups.items()}
+    for dense in sorted(sizes, key=sizes.get, reverse=True):
+        load, k = heappop(loads)
+        heappush(loads, (load + sizes[dense], k))
+        shards[k] += groups[dense]
+    return shards[place - 1]
 
 
 def _finished(unit, level):
@@ -106,7 +137,7 @@ def _training(task):
     return unit.dense if level == 0 and unit.source is None else task
 
 
-def run(units, device="auto", workers=0, say=print):
+def run(units, device="auto", workers=0, say=print, scheduler=""):
     """Train what is missing of these units.
 
     Parameters
@@ -117,30 +148,39 @@ def run(units, device="auto", workers=0, say=print):
         Processes; 0: one per core, or one where there is a GPU.
     say : callable
         Called with a line at the start, per finished level, and at the end.
+    scheduler : str
+        Address of a Dask scheduler: its workers train, in the place of processes here.
 
     Raises
     ------
     FloatingPointError
         If a loss is not finite; names unit, level and step.
     RuntimeError
-        If a level's process died more than ``RETRIES`` times, memory is clearly short, or the store cannot be written.
+        If a level's process died more than ``RETRIES`` times, memory is clearly short, the store cannot be written, or
+        the cluster is not there.
+    ValueError
+        If a device or a scheduler's address is none, or a worker of the cluster is not the driver's like.
     """
     plan = Plan(units)
     store.set_aside_damaged(plan.units, say)
     if not plan.missing:
         say(f"all {len(plan.tasks)} levels of {len(plan.units)} units found, nothing to train")
         return
-    device = plan.device = resolve(device)  # only now, since it loads torch
-    workers = workers or default_workers(device)
-    memory = _memory(workers)
+    if not scheduler:
+        device = resolve(device)  # only now, since it loads torch
+        workers = workers or default_workers(device)
+        those = f"{workers} process{'es' * (workers > 1)} on {device} in {_memory(workers) / 1e9:.1f} GB of memory"
     store.make()
     _prepare_data({unit.config.dataset for unit in plan.units})
+    pool = _pool(workers, scheduler, say)
+    if scheduler:
+        device, workers = pool.call(resolve, device), pool.size()
+        those = f"{workers} worker{'s' * (workers > 1)} of {scheduler} on {device}"
+    plan.device = device
     say(
-        f"{len(plan.found)} of {len(plan.tasks)} levels found; training {len(plan.missing)} "
-        f"with {workers} process{'es' * (workers > 1)} on {device} in {memory / 1e9:.1f} GB of memory; "
+        f"{len(plan.found)} of {len(plan.tasks)} levels found; training {len(plan.missing)} with {those}; "
         "timing a few steps of every kind"
     )
-    pool = _pool(workers)
     _time_steps(plan, pool, workers)
     total, progress = plan.seconds(workers), _Progress(plan, workers, say)
     say(f"this will take about {duration(total)}")
@@ -148,7 +188,7 @@ def run(units, device="auto", workers=0, say=print):
     ready = [task for task in plan.missing if task not in plan.waits_for]
     while ready:  # once, and again with a fresh pool after a worker died
         done = progress.done
-        ready, died = _drain(plan, ready, way, device, pool or _pool(workers), workers, progress)
+        ready, died = _drain(plan, ready, way, device, pool or _pool(workers, scheduler, say), workers, progress)
         pool = None
         failures = 1 if progress.done > done else failures + 1
         if died and failures > RETRIES:
@@ -161,9 +201,16 @@ def run(units, device="auto", workers=0, say=print):
 def _drain(plan, ready, way, device, pool, workers, progress):
     """Work off the queue until it is empty or a worker dies: what is ready then, and what was in flight."""
     flying, died = {}, []
+
+    def turn(task):
+        return task not in progress.held, way[task]
+
+    ready.sort(key=turn)
     try:
         while (ready or flying) and not died:
-            ready.sort(key=lambda task: (task not in progress.held, way[task]))
+            if hasattr(pool, "size"):  # a cluster's workers come and go
+                workers = pool.size()
+                progress.workers = workers or 1
             while ready and len(flying) < workers:
                 tasks = _alike(ready, ready.pop(), device)
                 pause = PAUSE * (tasks[0] in progress.held)
@@ -171,7 +218,7 @@ def _drain(plan, ready, way, device, pool, workers, progress):
                     flying[pool.submit(run_levels, tasks, device, pause)] = tasks
                 except BrokenProcessPool:  # a worker died since
                     died += tasks
-            for future in wait(flying, return_when=FIRST_COMPLETED).done:
+            for future in wait(flying, PAUSE, FIRST_COMPLETED).done:
                 tasks = flying.pop(future)
                 try:
                     results = future.result()
@@ -181,16 +228,21 @@ def _drain(plan, ready, way, device, pool, workers, progress):
                 for task, result in zip(tasks, results, strict=True):
                     if result:
                         progress.finished(task, *result)
-                        ready += plan.followers.get(task, ())
+                        for follower in plan.followers.get(task, ()):
+                            insort(ready, follower, key=turn)
                     else:
                         progress.elsewhere(task)
-                        ready.append(task)
+                        insort(ready, task, key=turn)
         return ready, died + [task for tasks in flying.values() for task in tasks]
     finally:
         _stop(pool)
 
 
-def _pool(workers):
+def _pool(workers, scheduler="", say=print):
+    if scheduler:
+        from .cluster import Workers
+
+        return Workers(scheduler, say)
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),))
 
@@ -239,8 +291,17 @@ def run_levels(tasks, device="cpu", pause=0):
         mine = [task for task in tasks if held.enter_context(store.hold_level(*task))]
         out = {task: (0.0, found.final_accuracy()) for task in tasks if (found := _finished(*task))}
         if mine := [task for task in mine if task not in out]:
+            for before in {unit.needs(level) for unit, level in mine} - {None}:
+                _await(before)
             out |= _train(mine, device)
         return [out.get(task) for task in tasks]
+
+
+def _await(task):
+    """Wait for a finished level to be seen: a network folder may show late what another machine has written to it."""
+    until = time.monotonic() + LATE
+    while not _finished(*task) and time.monotonic() < until:
+        time.sleep(PAUSE)
 
 
 def _train(tasks, device):

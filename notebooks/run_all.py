@@ -4,6 +4,7 @@ import argparse
 import ast
 import contextlib
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -99,6 +100,20 @@ def parser():
         "--workers", type=int, default=0, metavar="N", help="processes; by default one per core, one on a GPU"
     )
     p.add_argument(
+        "--engine",
+        default="processes",
+        choices=["processes", "dask"],
+        metavar="E",
+        help="what trains: processes of this machine (default), or dask, the workers of a Dask cluster",
+    )
+    p.add_argument("--scheduler", default="", metavar="ADDRESS", help="of the Dask cluster, e.g. tcp://127.0.0.1:8786")
+    p.add_argument(
+        "--shard",
+        default="1/1",
+        metavar="I/N",
+        help="train only the I-th of N parts (I from 1 on), which machines that share LTH_RUNS may do at once",
+    )
+    p.add_argument(
         "--set",
         action="append",
         default=[],
@@ -175,30 +190,50 @@ def wanted(options):
     return [job for job in JOBS if job.when == "always" or (options.wide and job.when == "wide")]
 
 
+def shard(text):
+    """Which part, of how many, ``I/N`` means: (int, int)."""
+    if not (found := re.fullmatch(r"(\d{1,6})/(\d{1,6})", text, re.A)) or not 1 <= int(found[1]) <= int(found[2]):
+        raise ValueError(f"--shard {text!r}: must be I/N, two whole numbers with 1 <= I <= N, such as 1/8")
+    return int(found[1]), int(found[2])
+
+
 def run(options):
     """Train what is missing, execute the notebooks, say what came out: exit status."""
     given = parameters(options)
-    jobs = wanted(options)
+    jobs, part = wanted(options), shard(options.shard)
     if options.workers < 0:
         raise ValueError(f"--workers {options.workers}: must be a whole number from 0 (one per core) on")
+    if (options.engine == "dask") != bool(options.scheduler):
+        raise ValueError(f"--engine {options.engine} --scheduler {options.scheduler!r}: dask needs one, processes none")
+    if options.workers and options.scheduler:
+        raise ValueError(f"--workers {options.workers}: must be 0 with --engine dask, which takes the workers it finds")
     from lthcore import experiments, sweep  # here, so that --help needs no package
 
     studies = [
         experiments.study(**{"experiment": job.experiment, **given_to(job, given, options)}) for job in jobs
     ]  # bad values are refused here
     folder = studies[0].folder
-    plan = sweep.Plan([unit for s in studies for unit in s.units])
+    units = [unit for s in studies for unit in s.units]
+    plan = sweep.Plan(sweep.shard(units, *part))
     replicates = " or ".join(str(n) for n in sorted({s.config.replicates for s in studies}))
+    of_shard = f"shard {options.shard}, " if part[1] > 1 else ""
     print(
-        f"{options.command}: {', '.join(job.experiment for job in jobs)}; {replicates} replicate(s); "
+        f"{options.command}: {', '.join(job.experiment for job in jobs)}; {replicates} replicate(s); {of_shard}"
         f"{len(plan.found)} of {len(plan.tasks)} levels finished; figures go to {_short(folder)}/", flush=True
     )  # fmt: skip
     if options.dry_run:
         print(f"would train {len(plan.missing)} levels and execute {', '.join(job.name for job in [*jobs, *READERS])}")
         return 0
     started = time.monotonic()
-    experiments.run(*studies, workers=options.workers, say=lambda line: print(line, flush=True))
+    where = {"workers": options.workers, "scheduler": options.scheduler, "shard": part}
+    experiments.run(*studies, **where, say=lambda line: print(line, flush=True))
     trained = time.monotonic() - started
+    if part[1] > 1 and (missing := sweep.Plan(units).missing):
+        print(
+            f"shard {options.shard} is finished; {len(missing)} levels of the other shards are not: when they are, "
+            "the same command without --shard draws the figures"
+        )
+        return 0
     print(f"executing {len(jobs) + len(READERS)} notebooks, about {sweep.duration(20 + 6 * len(jobs))}", flush=True)
     with ThreadPoolExecutor(min(len(jobs), sweep.default_workers("cpu"))) as pool, _ending_what_executes():
         times = pool.map(lambda job: execute(job, given_to(job, given, options), folder), jobs)

@@ -1,0 +1,155 @@
+"""The workers of a Dask cluster in the place of the queue's own processes.
+
+They share one folder with the driver, the store, and nothing else: no memory, no clock, perhaps no data. Dask is
+imported only where a cluster is used.
+"""
+
+import contextlib
+import hashlib
+import os
+import secrets
+import time
+from concurrent.futures import CancelledError, Future
+from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
+from pathlib import Path
+
+from . import data, store
+
+CONNECT = 30  # seconds in which the scheduler must answer, and then a worker come
+LOOK = 1.0  # seconds for which the number of workers is taken to be what it was
+FOLDERS = {"LTH_RUNS": store.runs, "LTH_ARCHIVE": store.archive, "LTH_DATA": data.folder}
+OWN = [name for name in FOLDERS if os.environ.get(name)]  # those that this process was started with
+# of the code as it was loaded: two checkouts that git calls dirty may differ, and a running worker sees no `git pull`
+CODE = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()[:12]
+
+
+class Workers:
+    """An executor over the workers of a Dask cluster, for the queue in :mod:`lthcore.sweep`.
+
+    Parameters
+    ----------
+    address : str
+        The scheduler's, ``tcp://HOST:PORT`` or ``tls://HOST:PORT``.
+    say : callable
+        Called with a line where no worker is left.
+
+    Raises
+    ------
+    ValueError
+        If `distributed` is not installed, the address is none, or a worker has several threads.
+    RuntimeError
+        If no scheduler answers there, or no worker comes.
+    """
+
+    _processes = None  # none is a child of this one
+
+    def __init__(self, address, say=print):
+        try:
+            from distributed import Client
+        except ImportError:
+            raise ValueError("a Dask cluster needs the package distributed: pip install -e '.[cluster]'") from None
+        self.say, self.seen, self.workers = say, 0.0, 0
+        self.address, self.start = address, f"start some with: dask worker {address} --nthreads 1"
+        try:
+            self.client = Client(address, timeout=CONNECT, set_as_default=False)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"scheduler = {address!r}: must be tcp://HOST:PORT or tls://HOST:PORT ({error})") from None
+        except OSError as error:
+            raise RuntimeError(
+                f"no Dask scheduler answers at {address}: start one with: dask scheduler ({error})"
+            ) from None
+        try:
+            self.client.wait_for_workers(1, timeout=CONNECT)
+        except TimeoutError:
+            raise RuntimeError(f"the Dask scheduler at {address} has no worker: {self.start}") from None
+        if several := [worker for worker, threads in self.client.nthreads().items() if threads > 1]:
+            raise ValueError(f"the Dask worker {several[0]} has several threads, a level takes one: {self.start}")
+        self.executor = self.client.get_executor(pure=False)  # a level that another run holds is asked for again
+        self.mark = store.runs() / f".{secrets.token_hex(8)}.aside"  # whoever sees it sees this store
+        self.terms = CODE, self.mark.name, tuple((name, str(folder().absolute())) for name, folder in FOLDERS.items())
+
+    def size(self):
+        """How many workers there are now: int."""
+        if time.monotonic() > self.seen + LOOK:
+            with contextlib.suppress(OSError):  # the workers will say it
+                self.mark.touch()  # again and again, or another run would clear it after an hour
+            try:
+                workers = len(self.client.nthreads())
+            except OSError:
+                raise self._gone() from None
+            if self.workers and not workers:
+                self.say(f"no worker is left at {self.address}, waiting for one: {self.start}")
+            self.seen, self.workers = time.monotonic(), workers
+        if not self.workers:
+            time.sleep(LOOK)
+        return self.workers
+
+    def submit(self, function, *arguments):
+        """Call a function on a worker: Future.
+
+        It raises BrokenProcessPool where one worker after the other died of it.
+        """
+        future = Future()
+        self.executor.submit(_at_worker, self.terms, function, *arguments).add_done_callback(
+            lambda done: self._hand_over(done, future)
+        )
+        return future
+
+    def call(self, function, *arguments):
+        """What a function gives on some worker; the end of this executor where it raises."""
+        try:
+            return self.submit(function, *arguments).result()
+        except BaseException:
+            self.shutdown()
+            raise
+
+    def _hand_over(self, done, future):
+        from distributed import KilledWorker
+
+        try:
+            future.set_result(done.result())
+        except KilledWorker:
+            future.set_exception(BrokenProcessPool())
+        except CancelledError:
+            future.set_exception(self._gone())
+        except Exception as error:
+            future.set_exception(error)
+
+    def _gone(self):
+        return RuntimeError(
+            f"the Dask scheduler at {self.address} is gone: what is finished is kept, and once there is one again "
+            "the same command goes on from it"
+        )
+
+    def shutdown(self, **_):
+        """Begin nothing more; a level that a worker is at goes to its end."""
+        self.executor.shutdown(wait=False)
+        self.client.close()
+        self.mark.unlink(missing_ok=True)
+
+
+def _at_worker(terms, function, *arguments):
+    """On a worker: call a function, once it is sure that it means there what it means for the driver."""
+    _agree(*terms)
+    return function(*arguments)
+
+
+@lru_cache(maxsize=1)
+def _agree(code, mark, folders):
+    """Take the driver's folders where this worker has no own; ValueError unless code and store are the driver's too.
+
+    Other code may give a setting that the driver knows no meaning, and would keep its level under the driver's name.
+    """
+    import torch
+    from distributed import get_worker
+
+    os.environ.update({name: path for name, path in folders if name not in OWN})
+    torch.set_num_threads(1)
+    here = f"the Dask worker {get_worker().address}"
+    if code != CODE:
+        raise ValueError(f"{here} runs other code ({CODE}) than the driver ({code}): update it and start it again")
+    if not (store.runs() / mark).exists():
+        raise ValueError(
+            f"{here} does not see the driver's store in {store.runs()}: start it with LTH_RUNS, the shared folder"
+        )
