@@ -37,9 +37,9 @@ class Workers:
     Raises
     ------
     ValueError
-        If `distributed` is not installed, the address is none, or a worker has several threads.
+        If `distributed` is not installed, or the address is none.
     RuntimeError
-        If no scheduler answers there, or no worker comes.
+        If no scheduler answers there, or it has no worker, or one of several threads.
     """
 
     _processes = None  # none is a child of this one
@@ -59,15 +59,17 @@ class Workers:
             raise RuntimeError(
                 f"no Dask scheduler answers at {address}: start one with: dask scheduler ({error})"
             ) from None
-        try:
+        with contextlib.suppress(TimeoutError):
             self.client.wait_for_workers(1, timeout=CONNECT)
-        except TimeoutError:
-            raise RuntimeError(f"the Dask scheduler at {address} has no worker: {self.start}") from None
-        if several := [worker for worker, threads in self.client.nthreads().items() if threads > 1]:
-            raise ValueError(f"the Dask worker {several[0]} has several threads, a level takes one: {self.start}")
+        threads = self.client.nthreads().values()
+        if not threads or max(threads) > 1:
+            self.client.close()
+            what = "a worker of several threads, and a level takes one" if threads else "no worker"
+            raise RuntimeError(f"the Dask scheduler at {address} has {what}: {self.start}")
         self.executor = self.client.get_executor(pure=False)  # a level that another run holds is asked for again
         self.mark = store.runs() / f".{secrets.token_hex(8)}.aside"  # whoever sees it sees this store
         self.terms = CODE, self.mark.name, tuple((name, str(folder().absolute())) for name, folder in FOLDERS.items())
+        self.mark.touch()
 
     def size(self):
         """How many workers there are now: int."""
@@ -110,7 +112,7 @@ class Workers:
         try:
             future.set_result(done.result())
         except KilledWorker:
-            future.set_exception(BrokenProcessPool())
+            future.set_exception(BrokenProcessPool("one Dask worker after the other died (out of memory?)"))
         except CancelledError:
             future.set_exception(self._gone())
         except Exception as error:

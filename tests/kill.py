@@ -82,7 +82,7 @@ class Place:
     """
 
     def __init__(self, folder, kind, held=HELD):
-        self.folder, self.kind, self.held = Path(folder), kind, held
+        self.folder, self.kind, self.held, self.command = Path(folder), kind, held, COMMAND
         self.runs, self.log, self.said = (self.folder / name for name in ("runs", "log", "said"))
         self.raw = self.folder / "raw" if kind == "fetch" else data.folder()
         self.figures = experiments.study("mlp", "smoke", overrides=OVERRIDES).folder
@@ -101,7 +101,7 @@ class Place:
         environment = os.environ | {name: str(value) for name, value in (places | watched).items()}
         with open(self.said, "wb") as said:
             self.process = subprocess.Popen(
-                COMMAND, cwd=ROOT, env=environment, stdout=said, stderr=said, start_new_session=True
+                self.command, cwd=ROOT, env=environment, stdout=said, stderr=said, start_new_session=True
             )
         self.stopped = False
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 HELD = float(os.environ["LTH_HELD"])  # seconds for which a phase is held open after it is announced
 FIGURES = str(Path(__file__).resolve().parents[2] / "figures")
-PLACES = {os.environ["LTH_RUNS"]: "write", os.environ["LTH_DATA"]: "fetch", FIGURES: "plot"}
+PLACES = {os.environ.get("LTH_RUNS", os.devnull): "write", os.environ["LTH_DATA"]: "fetch", FIGURES: "plot"}
 
 
 def announce(phase, detail=""):
