@@ -52,7 +52,7 @@ class Plan:
         self.device = device
         self.units = list(dict.fromkeys([u.source for u in units if u.source] + list(units)))
         self.tasks = [(unit, level) for unit in self.units for level in unit.levels]
-        self.found = {task: found for task in self.tasks if (found := _finished(*task))}
+        self.found = {task for task in self.tasks if _finished(*task)}
         self.missing = [task for task in self.tasks if task not in self.found]
         self.waits_for = {
             task: before for task in self.missing if (before := task[0].needs(task[1])) and before not in self.found
@@ -521,8 +521,10 @@ def _alike(ready, task, device):
     if device == "cuda" and not task[0].config.dropout:  # whose draws must not depend on who trains beside whom
         together += [t for t in ready if kind(t) == kind(task)]
     trainings = {_training(t) for t in together}
-    together += [t for t in ready if t not in together and _training(t) in trainings]
-    ready[:] = [t for t in ready if t not in together]
+    if trainings != set(together):  # else each has a training of its own
+        together += [t for t in ready if t not in together and _training(t) in trainings]
+    if len(together) > 1:
+        ready[:] = [t for t in ready if t not in together]
     return together
 
 

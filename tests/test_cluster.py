@@ -69,7 +69,7 @@ def two_workers(tmp_path_factory):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = str(s.getsockname()[1])
-    environment = {k: v for k, v in os.environ.items() if k not in cluster.FOLDERS or k == "LTH_DATA"}
+    environment = {k: v for k, v in os.environ.items() if k not in cluster.FOLDERS} | {"LTH_DATA": str(data.folder())}
     environment |= {"PYTHONPATH": f"{ROOT / 'tests/watched'}:{ROOT}", "LTH_LOG": str(folder / "log")}
     environment |= {"LTH_HELD": str(HELD), "TMPDIR": str(folder)}
     started = []
@@ -85,7 +85,7 @@ def two_workers(tmp_path_factory):
                 )
         yield f"tcp://127.0.0.1:{port}", folder / "log", started
     finally:
-        for process in started[::-1]:
+        for process in started[::-1]:  # the workers first
             process.terminate()
             process.wait(60)
 
