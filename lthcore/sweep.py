@@ -131,6 +131,11 @@ def _finished(unit, level):
     return found if found and (not goes_on or found.has_mask(unit.config.model)) else None
 
 
+def all_finished(units):
+    """Whether these units are finished: bool. It looks no further than the first level that is missing."""
+    return all(_finished(unit, level) for unit in units for level in unit.levels)
+
+
 def _training(task):
     """What a level's training depends on: the same for the dense networks of chains that only prune otherwise."""
     unit, level = task

@@ -228,9 +228,9 @@ def run(options):
     where = {"workers": options.workers, "scheduler": options.scheduler, "shard": part}
     experiments.run(*studies, **where, say=lambda line: print(line, flush=True))
     trained = time.monotonic() - started
-    if part[1] > 1 and (missing := sweep.Plan(units).missing):
+    if part[1] > 1 and not sweep.all_finished(units):
         print(
-            f"shard {options.shard} is finished; {len(missing)} levels of the other shards are not: when they are, "
+            f"shard {options.shard} is finished, other shards are not: when they are, "
             "the same command without --shard draws the figures"
         )
         return 0

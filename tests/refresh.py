@@ -103,10 +103,40 @@ def speed_table():
     return "\n".join([*lines, "", f"Median [least, greatest] of {facts['repeats']} repeats; {machine}; {versions}."])
 
 
+def scale_table():
+    """Markdown: what a level costs beside its training, and what that makes of many, from ``figures/scale.csv``."""
+    from lthcore import sweep
+
+    rows = list(csv.DictReader((FIGURES / "scale.csv").open()))
+    facts = json.loads((FIGURES / "scale.json").read_text())
+    sizes = sorted({int(row["levels"]) for row in rows})
+    level, per_unit = facts["level"], facts["levels_per_unit"]
+    cells = {(row["part"], int(row["levels"])): row for row in rows}
+    head = [f"µs a level, at {size:,} levels" for size in sizes] + [f"10^{n} units" for n in (3, 4, 5, 6)]
+    lines = [f"| | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
+    for part in dict.fromkeys(row["part"] for row in rows):
+        found = [cells[part, size] for size in sizes]
+        words = [f"{row['median']} [{row['least']}, {row['greatest']}]" for row in found]
+        words += [sweep.duration(float(found[-1]["median"]) / 1e6 * per_unit * 10**n) for n in (3, 4, 5, 6)]
+        lines.append(f"| {part} | {' | '.join(words)} |")
+    for name, each, unit in (("files", level["files"], ""), ("bytes on disk", level["disk"] / 1e9, " GB")):
+        words = [f"{each * per_unit * 10**n:,.3g}{unit}" for n in (3, 4, 5, 6)]
+        lines.append(f"| {name} |{' |' * len(sizes)} {' | '.join(words)} |")
+    machine = f"{facts['processor']}, {facts['cores']} cores, {facts['system']}"
+    versions = f"python {facts['python']}, distributed {facts['distributed']}"
+    words = f"Median [least, greatest] of {facts['repeats']} repeats, of the processor's time; {machine}; {versions}. "
+    words += f"Units are projections from the larger number, {per_unit:.3g} levels each, as in the report's MLP. "
+    words += (
+        f"A level opens {level['opened']} files of the store, renames {level['renamed']}, removes its lock and leaves "
+    )
+    words += f"{level['files']} files of {level['bytes']:,} bytes in a folder of its own."
+    return "\n".join([*lines, "", words])
+
+
 def readme_text():
     """The README with its tables as they should be."""
     text = (ROOT / "README.md").read_text()
-    tables = {"notebooks": notebooks_table(), "speed": speed_table()}
+    tables = {"notebooks": notebooks_table(), "speed": speed_table(), "scale": scale_table()}
     tables |= {"claims": claims_table(wide=False), "published": claims_table(wide=True)}
     for name, table in tables.items():
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"

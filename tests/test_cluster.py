@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import dask
@@ -61,33 +61,41 @@ def trained(log):
     return [(int(pid), detail) for phase, pid, detail in lines if phase == "train"]
 
 
-@pytest.fixture(scope="module")
-def two_workers(tmp_path_factory):
-    """A scheduler and two workers as the page starts them: (address, what they log, ids of all processes)."""
-    folder = tmp_path_factory.mktemp("cluster")
-    (folder / "log").touch()
+def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
-        port = str(s.getsockname()[1])
-    environment = {k: v for k, v in os.environ.items() if k not in cluster.FOLDERS} | {"LTH_DATA": str(data.folder())}
-    environment |= {"PYTHONPATH": f"{ROOT / 'tests/watched'}:{ROOT}", "LTH_LOG": str(folder / "log")}
-    environment |= {"LTH_HELD": str(HELD), "TMPDIR": str(folder)}
-    started = []
+        return str(s.getsockname()[1])
+
+
+@contextmanager
+def running(lines, folder, **environment):
+    """Processes that the page's lines start, in this checkout, with none of the study's folders but the data's."""
+    plain = {k: v for k, v in os.environ.items() if k not in cluster.FOLDERS}
+    plain |= {"LTH_DATA": str(data.folder()), "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
+    out = []
     try:
-        for line in commands("dask scheduler") + commands("dask worker"):
-            command = shlex.split(line.replace("8786", port))
-            assert command[0] == "dask"
-            with open(folder / f"said-{len(started)}", "wb") as said:
-                started.append(
-                    subprocess.Popen(
-                        [sys.executable, "-m", *command], cwd=ROOT, env=environment, stdout=said, stderr=said
-                    )
-                )
-        yield f"tcp://127.0.0.1:{port}", folder / "log", started
+        for line in lines:
+            (dask_itself, *words), said = shlex.split(line), folder / f"said-{len(out)}"
+            assert dask_itself == "dask"
+            with open(said, "wb") as f:
+                command = [sys.executable, "-m", "dask", *words]
+                out.append(subprocess.Popen(command, cwd=ROOT, env=plain | environment, stdout=f, stderr=f))
+        yield out
     finally:
-        for process in started[::-1]:  # the workers first
+        for process in out[::-1]:  # the workers first
             process.terminate()
             process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory):
+    """A scheduler and two workers as the page starts them: (address, what they log, their processes)."""
+    folder, port = tmp_path_factory.mktemp("cluster"), free_port()
+    (folder / "log").touch()
+    lines = [line.replace("8786", port) for line in commands("dask scheduler --host") + commands("dask worker tcp")]
+    watched = {"PYTHONPATH": f"{ROOT / 'tests/watched'}:{ROOT}", "LTH_LOG": str(folder / "log"), "LTH_HELD": str(HELD)}
+    with running(lines, folder, **watched) as started:
+        yield f"tcp://127.0.0.1:{port}", folder / "log", started
 
 
 @pytest.mark.slow
@@ -101,17 +109,21 @@ def test_a_cluster_finds_the_same_when_its_driver_and_a_worker_are_killed(two_wo
         client.wait_for_workers(2, timeout=120)
 
         place.start()
-        assert wait_until(lambda: trained(log), 300), place.said.read_text()
+
+        def finished(begun):
+            folders = (
+                place.runs / key / f"level-{int(level):02d}" for key, level in (detail.split() for _, detail in begun)
+            )
+            return sum((folder / "facts.json").exists() for folder in folders)
+
+        assert wait_until(lambda: len(trained(log)) >= 2, 300), place.said.read_text()
         place.process.kill()
-        finished = len(list(place.runs.rglob("facts.json")))
-        assert wait_until(lambda: not any(client.processing().values()), 120), "an orphan trains on"
+        most = finished(trained(log)) + 2  # one in flight at each worker
+        assert wait_until(lambda: not any(client.processing().values()), 120), "the cluster has still something to do"
+        assert wait_until(lambda: finished(trained(log)) == len(trained(log)), 120), "what was in flight ends"
         begun = trained(log)
-        assert len(begun) <= finished + 2
         time.sleep(2)
-        assert trained(log) == begun, "something new begins without a driver"
-        for _, detail in begun:
-            key, level = detail.split()
-            assert (place.runs / key / f"level-{int(level):02d}" / "facts.json").exists(), "what was in flight ends"
+        assert trained(log) == begun and len(begun) <= most, "something new begins without a driver"
         found = len(list(place.runs.rglob("facts.json")))
 
         place.start()
@@ -131,6 +143,46 @@ def test_a_cluster_finds_the_same_when_its_driver_and_a_worker_are_killed(two_wo
     ]
     listening = {c.laddr.ip for p in ours for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN}
     assert listening == {"127.0.0.1"}
+
+
+def with_certificate(environment):
+    """What these variables mean to a process that is started with them, for this one."""
+    names = {name: name.removeprefix("DASK_").lower().replace("__", ".").replace("_", "-") for name in environment}
+    return dask.config.set({names[name]: value == "True" or value for name, value in environment.items()})
+
+
+@pytest.mark.slow
+@LINUX
+def test_between_machines_only_who_has_the_key_gets_in(folders, tmp_path, monkeypatch):
+    store.make()
+    block = next(b for b in re.findall(r"```bash\n(.*?)```", PAGE, re.S) if "openssl" in b)
+    script, port = [line for line in block.splitlines() if not line.startswith("dask ")], free_port()
+    lines = [line.replace("8786", port) for line in block.splitlines() if line.startswith("dask ")]
+    lines = [re.sub(r"--interface \S+", "--host 127.0.0.1", line.replace("HOST", "127.0.0.1")) for line in lines]
+    certified = {}
+    for name in ("ours", "theirs"):
+        (tmp_path / name).mkdir()
+        done = subprocess.run(
+            ["bash", "-ec", "\n".join([*script, "env -0"])], cwd=tmp_path / name, capture_output=True, check=True
+        )
+        words = [word.decode().partition("=") for word in done.stdout.split(b"\0") if word.startswith(b"DASK_")]
+        certified[name] = {name: value for name, _, value in words}
+        assert len(certified[name]) == 8 and (tmp_path / name / "lth.key").stat().st_mode & 0o77 == 0
+    address = f"tls://127.0.0.1:{port}"
+    with running(lines, tmp_path, **certified["ours"]):
+        with with_certificate(certified["ours"]):
+            workers = cluster.Workers(address)
+            assert workers.submit(os.getppid).result(120) != os.getppid()
+            workers.shutdown()
+        monkeypatch.setattr(cluster, "CONNECT", 3)
+        for settings, at in (
+            (with_certificate(certified["theirs"]), address),
+            (nullcontext(), f"tcp://127.0.0.1:{port}"),
+        ):
+            with settings, pytest.raises(RuntimeError, match="no Dask scheduler"):
+                cluster.Workers(at)
+        with pytest.raises(ValueError, match=f"^scheduler = '{address}': "):  # without a certificate
+            cluster.Workers(address)
 
 
 @pytest.mark.slow
@@ -160,7 +212,7 @@ def test_two_shards_on_one_folder_finish_a_study_and_train_nothing_twice(alone, 
     assert "another run is training it" not in "".join(said)
     assert any(place.stopped for place in places), "none draws the figures"
     for place, text in zip(places, said, strict=True):
-        waits = re.search(r"shard ./2 is finished; \d+ levels of the other shards are not: when they are, ", text)
+        waits = re.search("shard ./2 is finished, other shards are not: when they are, the same command", text)
         assert place.stopped or (waits and place.process.returncode == 0), text
     left = shlex.split(last)[-1].removeprefix("--wrap=")
     assert left == options["--wrap"].partition(" --shard")[0]
@@ -213,8 +265,7 @@ def test_a_shard_draws_only_what_is_finished_and_else_says_what_to_do(capsys, fo
     command = shlex.split(SCALE)
     assert cli.main([*command, "--shard", "2/2"]) == 0
     assert executed == [] and capsys.readouterr().out.splitlines()[-1] == (
-        "shard 2/2 is finished; 10 levels of the other shards are not: when they are, "
-        "the same command without --shard draws the figures"
+        "shard 2/2 is finished, other shards are not: when they are, the same command without --shard draws the figures"
     )
     assert cli.main([*command, "--shard", "1/2"]) == 0
     assert executed == ["01_pre_midsem_mlp", "00_scorecard", "05_explorer"]
@@ -231,12 +282,6 @@ def local(**options):
     where = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "silence_logs": 50}
     with LocalCluster(**options, **where) as made:
         yield made.scheduler_address
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 @pytest.mark.parametrize(
