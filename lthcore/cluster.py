@@ -7,6 +7,7 @@ imported only where a cluster is used.
 import contextlib
 import hashlib
 import os
+import pickle
 import secrets
 import time
 from concurrent.futures import CancelledError, Future
@@ -14,11 +15,11 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from pathlib import Path
 
-from . import data, store
+from . import store
 
 CONNECT = 30  # seconds in which the scheduler must answer, and then a worker come
 LOOK = 1.0  # seconds for which the number of workers is taken to be what it was
-FOLDERS = {"LTH_RUNS": store.runs, "LTH_ARCHIVE": store.archive, "LTH_DATA": data.folder}
+FOLDERS = ("LTH_RUNS", "LTH_ARCHIVE", "LTH_DATA")
 OWN = [name for name in FOLDERS if os.environ.get(name)]  # those that this process was started with
 # of the code as it was loaded: two checkouts that git calls dirty may differ, and a running worker sees no `git pull`
 CODE = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()[:12]
@@ -45,6 +46,8 @@ class Workers:
     _processes = None  # none is a child of this one
 
     def __init__(self, address, say=print):
+        from . import data
+
         try:
             from distributed import Client
         except ImportError:
@@ -68,7 +71,8 @@ class Workers:
             raise RuntimeError(f"the Dask scheduler at {address} has {what}: {self.start}")
         self.executor = self.client.get_executor(pure=False)  # a level that another run holds is asked for again
         self.mark = store.runs() / f".{secrets.token_hex(8)}.aside"  # whoever sees it sees this store
-        self.terms = CODE, self.mark.name, tuple((name, str(folder().absolute())) for name, folder in FOLDERS.items())
+        folders = (str(folder().absolute()) for folder in (store.runs, store.archive, data.folder))
+        self.terms = CODE, self.mark.name, tuple(zip(FOLDERS, folders, strict=True))
         self.mark.touch()
 
     def size(self):
@@ -92,10 +96,16 @@ class Workers:
 
         It raises BrokenProcessPool where one worker after the other died of it.
         """
-        future = Future()
-        self.executor.submit(_at_worker, self.terms, function, *arguments).add_done_callback(
-            lambda done: self._hand_over(done, future)
-        )
+        import cloudpickle
+
+        def level(*sent):  # goes by value, and what it calls as bytes: the scheduler needs no lthcore
+            import lthcore.cluster
+
+            return lthcore.cluster.at_worker(*sent)
+
+        future, content = Future(), cloudpickle.dumps((function, arguments))
+        done = self.executor.submit(level, self.terms, content)
+        done.add_done_callback(lambda done: self._hand_over(done, future))
         return future
 
     def call(self, function, *arguments):
@@ -115,6 +125,11 @@ class Workers:
             future.set_exception(BrokenProcessPool("one Dask worker after the other died (out of memory?)"))
         except CancelledError:
             future.set_exception(self._gone())
+        except ImportError as error:
+            words = (
+                f"a Dask worker at {self.address} lacks a module ({error}): start it in the environment of the study"
+            )
+            future.set_exception(RuntimeError(words))
         except Exception as error:
             future.set_exception(error)
 
@@ -131,9 +146,10 @@ class Workers:
         self.mark.unlink(missing_ok=True)
 
 
-def _at_worker(terms, function, *arguments):
+def at_worker(terms, content):
     """On a worker: call a function, once it is sure that it means there what it means for the driver."""
     _agree(*terms)
+    function, arguments = pickle.loads(content)
     return function(*arguments)
 
 

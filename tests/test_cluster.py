@@ -356,10 +356,10 @@ def test_a_worker_of_other_code_or_another_store_is_refused_in_one_line(folders,
 def test_a_worker_takes_the_drivers_folders_where_it_has_none(folders, monkeypatch):
     store.make()
     (store.runs() / ".mark").touch()
-    driver = tuple((name, os.environ.get(name, "")) for name in cluster.FOLDERS)
     monkeypatch.setattr("distributed.get_worker", lambda: type("", (), {"address": "tcp://here"}))
     monkeypatch.setattr(cluster, "OWN", ["LTH_ARCHIVE"])
     monkeypatch.setenv("LTH_DATA", str(data.folder()))
+    driver = tuple((name, os.environ[name]) for name in cluster.FOLDERS)
     monkeypatch.setenv("LTH_RUNS", "/left/by/another/driver")
     monkeypatch.setenv("LTH_ARCHIVE", "/its/own")
     cluster._agree(cluster.CODE, ".mark", driver)
