@@ -6,6 +6,7 @@ imported only where a cluster is used.
 
 import contextlib
 import hashlib
+import logging
 import os
 import pickle
 import secrets
@@ -52,6 +53,7 @@ class Workers:
             from distributed import Client
         except ImportError:
             raise ValueError("a Dask cluster needs the package distributed: pip install -e '.[cluster]'") from None
+        logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # else a traceback where a line is enough
         self.say, self.seen, self.workers = say, 0.0, 0
         self.address, self.start = address, f"start some with: dask worker {address} --nthreads 1"
         try:

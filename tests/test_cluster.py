@@ -379,7 +379,7 @@ def test_a_level_of_which_one_worker_after_the_other_dies_is_told_from_one_that_
             workers.shutdown()
 
 
-def test_a_scheduler_that_goes_away_ends_the_run_in_one_line(folders, monkeypatch):
+def test_a_scheduler_that_goes_away_ends_the_run_in_one_line(folders, monkeypatch, caplog):
     monkeypatch.setattr(cluster, "CONNECT", 2)
     store.make()
     with local() as address:
@@ -392,6 +392,7 @@ def test_a_scheduler_that_goes_away_ends_the_run_in_one_line(folders, monkeypatc
     with pytest.raises(RuntimeError, match=says):
         workers.size()
     workers.shutdown()
+    assert not [record for record in caplog.records if record.name == "distributed.client"]
 
 
 def test_a_mask_that_a_network_folder_shows_late_is_waited_for(folders, monkeypatch):
