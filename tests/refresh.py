@@ -126,10 +126,10 @@ def scale_table():
     versions = f"python {facts['python']}, distributed {facts['distributed']}"
     words = f"Median [least, greatest] of {facts['repeats']} repeats, of the processor's time; {machine}; {versions}. "
     words += f"Units are projections from the larger number, {per_unit:.3g} levels each, as in the report's MLP. "
-    words += (
-        f"A level opens {level['opened']} files of the store, renames {level['renamed']}, removes its lock and leaves "
-    )
-    words += f"{level['files']} files of {level['bytes']:,} bytes in a folder of its own."
+    fed = 60 / (float(cells["queue, Dask", sizes[-1]]["median"]) / 1e6)
+    words += f"While a level takes a minute, one driver and its scheduler on one core feed {fed:,.0f} workers. "
+    words += f"A level opens {level['opened']} files of the store, renames {level['renamed']}, removes its lock, and "
+    words += f"leaves {level['files']} files of {level['bytes']:,} bytes in a folder of its own."
     return "\n".join([*lines, "", words])
 
 
