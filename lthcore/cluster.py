@@ -101,9 +101,9 @@ class Workers:
         import cloudpickle
 
         def level(*sent):  # goes by value, and what it calls as bytes: the scheduler needs no lthcore
-            import lthcore.cluster
+            from importlib import import_module
 
-            return lthcore.cluster.at_worker(*sent)
+            return import_module("lthcore.cluster").at_worker(*sent)
 
         future, content = Future(), cloudpickle.dumps((function, arguments))
         done = self.executor.submit(level, self.terms, content)

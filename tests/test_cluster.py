@@ -337,6 +337,8 @@ def test_a_worker_of_other_code_or_another_store_is_refused_in_one_line(folders,
         workers = cluster.Workers(address)
         try:
             assert workers.size() == 1 and workers.submit(os.getpid).result(60) == os.getpid()
+            same = [workers.submit(time.monotonic) for _ in range(2)]  # is asked for again, not remembered
+            assert len({future.result(60) for future in same}) == 2
             code, mark, where = workers.terms
             for terms, says in (
                 (("0" * 12, mark, where), f"runs other code ({code}) than the driver ({'0' * 12}): update it"),
