@@ -32,7 +32,7 @@ def test_two_runs_at_once_on_one_store_train_each_level_once(tmp_path, kill):
     for place in two:
         assert wait_until(place.ended, 600) and (place.stopped or (kill and place is two[0])), place.said.read_text()
     trained = [Counter(detail for phase, _, detail in p.announcements() if phase == "train") for p in two]
-    again = sum(sum(trained, Counter()).values()) - 10
+    again = sum(sum(trained, Counter()).values()) - 9  # two of the ten levels are one dense network
     assert again <= 2 if kill else again == 0, trained
     assert all(trained), "one of them did all"
     said = "".join(place.said.read_text() for place in two)
