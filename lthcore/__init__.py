@@ -9,6 +9,7 @@ Rooms, top to bottom (a module imports only from rooms below it)::
     claims       the report's claims, measured and judged            no torch
     results      tidy frames, intervals, summaries                    no torch
     sweep        units -> futures: one queue for all experiments
+    travel       a ticket as a file, in four forms, and back        no torch
     store        where a run lives on disk
     lottery      the train-prune-rewind loop                          no disk
     train        train one network under a mask                       no disk

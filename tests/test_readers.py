@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from test_damage import folder, forge, repack, save
 from test_sweep import tiny_study
 
-from lthcore import data, store
+from lthcore import data, store, travel
 from lthcore.config import ARCHITECTURES
 
 TASK = tiny_study().units[0], 0
@@ -116,8 +116,8 @@ def level(tmp_path_factory):
         (pack,) = store.write_archive([TASK[0]])
         found = store.find_level(*TASK)
         files = {path.name: path.read_bytes() for path in folder(TASK).iterdir()}
-        ticket = store.Ticket({"model": "mlp", "level": 0, "test_accuracy": 97.5}, mask, values)
-        return files | {"pack": pack.read_bytes(), "ticket": store.ticket_bytes(ticket)}, found, ticket
+        ticket = travel.Ticket({"model": "mlp", "level": 0, "test_accuracy": 97.5}, mask, values)
+        return files | {"pack": pack.read_bytes(), "ticket": travel.to_bytes(ticket)}, found, ticket
 
 
 @pytest.fixture(scope="module")
@@ -244,7 +244,7 @@ def test_a_pack_with_other_facts(place, replace):
 
 def read_or_one_line(content):
     try:
-        return store.read_ticket(content)
+        return travel.from_bytes(content)
     except ValueError as error:
         one_line(error)
 
