@@ -182,12 +182,6 @@ def _ticket(content):
     except KeyError as error:
         raise ValueError(f"its tensors are of a type that numpy does not know, {error}") from None
     model, form = _kind(tensors)
-    mask, values = {}, {}
-    for name, shape in ARCHITECTURES[model].weights.items():
-        try:
-            mask[name], values[f"{name}.weight"], values[f"{name}.bias"] = _layer(name, shape, FORMS[form], tensors)
-        except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
     metadata = json.loads(content[8 : 8 + size]).get("__metadata__") or {}
     if "lottery_ticket" in metadata:
         facts = json.loads(metadata["lottery_ticket"])
@@ -197,6 +191,12 @@ def _ticket(content):
         raise ValueError("its header has no facts of a ticket of this study")
     else:
         facts = {"model": model}
+    mask, values = {}, {}
+    for name, shape in ARCHITECTURES[model].weights.items():
+        try:
+            mask[name], values[f"{name}.weight"], values[f"{name}.bias"] = _layer(name, shape, FORMS[form], tensors)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
     return Ticket(facts, mask, values)
 
 

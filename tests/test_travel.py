@@ -25,6 +25,7 @@ from lthcore import data, experiments, lottery, store, sweep, travel
 from lthcore.config import ARCHITECTURES
 from lthcore.models import build
 
+pytestmark = pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")  # "is in beta state", says torch
 FUZZ = settings(max_examples=300, deadline=None)
 KINDS = ["random", "everything", "nothing", "one weight", "but one weight"]
 
@@ -207,7 +208,8 @@ def test_what_torch_pruned_elsewhere_is_read(model):
         parts[f"{name}.crow_indices"], parts[f"{name}.col_indices"] = csr.crow_indices(), csr.col_indices()
         parts[f"{name}.values"], parts[f"{name}.bias"] = csr.values(), layer.bias.detach()
     back = travel.from_bytes(save_torch(parts))
-    assert same(back.mask, dense.mask) and same(back.values, dense.values)
+    assert same(back.mask, dense.mask)
+    assert all(np.array_equal(back.values[k], v) for k, v in dense.values.items())  # torch's pruned zeros have signs
 
 
 def csr_layers(ticket):
@@ -271,7 +273,7 @@ def test_a_ticket_that_came_back_is_trained_as_if_it_had_never_left(study, form)
     frame = experiments.compare(ticket, "smoke", 1, said.append, test_images=300)
     wanted = experiments.finished(study)
     wanted = wanted[wanted["arm"] != "ticket_spared"]
-    assert len(frame) == len(wanted) > 300
+    assert len(frame) == len(wanted) > 100
     keys = ["arm", "level", "step", "split", "metric"]
     one, other = (f.sort_values(keys, kind="stable").reset_index(drop=True) for f in (frame, wanted))
     assert one.equals(other[one.columns])
@@ -303,7 +305,7 @@ def test_a_rewound_ticket_goes_on_from_its_step(finish, folders):
         ticket, "smoke", 1, lambda line: None, test_images=300, rewind_step=ticket.facts["rewind_step"], controls=0
     )
     rows = frame[frame["level"] == 1][store.ROWS].reset_index(drop=True)
-    assert rows.equals(store.find_level(unit, 1).rows()) and rows["step"].min() == 5
+    assert rows.equals(store.find_level(unit, 1).rows()) and rows["step"].min() == 10
 
 
 def test_a_setting_that_is_none_is_refused_before_anything_is_trained(study):
@@ -370,8 +372,8 @@ REFUSED = {
     "a .pt": (lambda c: as_torch_saves({"fc1.weight": Evil()}), HEAD),
     "a zip": (lambda c: b"PK\x03\x04" + c, HEAD),
     "a flipped bit": (lambda c: c[:-50] + bytes([c[-50] ^ 4]) + c[-49:], DAMAGE),
-    "a shape": (lambda c: with_header(c, entry("head.bias", shape=[2**40])), "header"),
-    "a place": (lambda c: with_header(c, entry("head.bias", data_offsets=[0, 2**50])), "header"),
+    "a shape": (lambda c: with_header(c, entry("head.bias", shape=[2**40])), "deserializing"),
+    "a place": (lambda c: with_header(c, entry("head.bias", data_offsets=[0, 2**50])), "deserializing"),
     "a type": (lambda c: with_header(c, entry("head.bias", dtype="I32")), "head: head.bias is int32, must be float32"),
     "a type numpy lacks": (
         lambda c: with_header(c, entry("head.bias", dtype="BF16", shape=[20])),
@@ -491,7 +493,7 @@ def test_csr_indices_are_taken_where_torch_takes_them(begin, columns, honest):
     parts = {"head.crow_indices": begin, "head.col_indices": columns, "head.values": values}
     content = save({**CSR, **parts})
     if wanted is None:
-        with pytest.raises(ValueError, match=r"^not a ticket: head: its ") as refused:
+        with pytest.raises(ValueError, match=r"^not a ticket: head: .*(crow|col)_indices") as refused:
             travel.from_bytes(content)
         one_line(refused.value)
     else:
@@ -556,6 +558,7 @@ def test_the_lines_that_we_show_run(name, tmp_path, monkeypatch, capsys):
     """As they stand, from the committed archive, on the smallest scale."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LTH_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("LTH_ARCHIVE", str(store.ROOT / "figures/archive"))
     monkeypatch.setattr(experiments.compare, "__defaults__", ("smoke", 2, print))
     unit = experiments.study("mlp", "report").units[0]
     scope = {"page": SimpleNamespace(chosen=(unit, 7)), "experiments": experiments}
