@@ -291,7 +291,9 @@ def test_a_mask_from_outside_is_given_to_any_unit(study):
         assert all(torch.equal(played.start[k], v) for k, v in start.items())
         assert all((played.weights[f"{name}.weight"][~m] == 0).all() for name, m in mask.items())
         assert all(torch.equal(played.mask[name], m) for name, m in mask.items())
-    assert own.rows != given.rows
+    frame = experiments.compare(ticket, "smoke", 1, lambda line: None, test_images=300, controls=0)
+    rows = frame[frame["level"] == 1][store.ROWS].itertuples(index=False, name=None)
+    assert list(rows) == given.rows != own.rows
 
 
 def test_a_rewound_ticket_goes_on_from_its_step(finish, folders):
@@ -430,6 +432,12 @@ def foreign(form, model="lenet5", **changed):
     return save({name: v for name, v in tensors.items() if v is not None})
 
 
+def one_weight(begin, columns):
+    """The last layer's CSR parts."""
+    parts = {"crow_indices": np.array(begin), "col_indices": np.array(columns), "values": np.ones(len(columns), F32)}
+    return {f"head.{name}": part for name, part in parts.items()}
+
+
 F32 = np.float32
 WRONG = {
     "a layer too few": ("dense", {"head.weight": None, "head.bias": None}, "its tensors"),
@@ -456,6 +464,10 @@ WRONG = {
         "csr", {"head.col_indices": np.zeros((2, 2), np.int64), "head.values": np.zeros((2, 2), F32)},
         "head: its indices .+ not those of 10 rows",
     ),
+    "a column too many": ("csr", one_weight([0, *[1] * 10], [84]), r"head: one of its col_indices is not in 0\.\.83"),
+    "a column before the first": ("csr", one_weight([0, 0, *[1] * 9], [-1]), "head: one of its col_indices is not in"),
+    "a first row that begins late": ("csr", one_weight([1] * 11, [3]), "head: its crow_indices do not rise"),
+    "a last row that ends early": ("csr", one_weight([0] * 11, [3]), "head: its crow_indices do not rise"),
     "rows without end": ("csr", {"head.crow_indices": np.array([0, *[2**62] * 10])}, "crow_indices do not rise"),
     "rows that wrap around": ("csr", {"head.crow_indices": np.array([0, 2**63 - 1, -(2**63), *[0] * 8])},
                               "head: its crow_indices do not rise"),
@@ -473,16 +485,21 @@ def test_a_foreign_model_that_does_not_fit_is_refused_in_one_line(how):
 
 @FUZZ
 @given(
-    begin=st.lists(st.integers(-1, 6) | st.sampled_from([2**62, -(2**63)]), min_size=9, max_size=9),
+    begin=st.lists(st.integers(-1, 12) | st.sampled_from([2**62, -(2**63)]), min_size=10, max_size=10),
     columns=st.lists(st.integers(-1, 84) | st.sampled_from([2**62, -(2**63)]), max_size=6),
-    honest=st.booleans(),
+    kind=st.sampled_from(["a matrix", "unsorted or twice", "any columns", "an odd row"]),
 )
-def test_csr_indices_are_taken_where_torch_takes_them(begin, columns, honest):
+def test_csr_indices_are_taken_where_torch_takes_them(begin, columns, kind):
     """The ten rows of the last layer; torch's own check of the invariants says which indices are a matrix."""
-    if honest:
-        begin = sorted(min(abs(b), len(columns)) for b in begin)
-        columns = sorted(columns)
-    begin, columns = np.array([0, *begin, len(columns)], np.int64), np.array(columns, np.int64)
+    if kind != "any columns":
+        columns = [c % 84 for c in columns]
+    if kind in ("a matrix", "an odd row"):
+        columns = sorted(set(columns))
+    odd = begin[0]
+    begin = [0, *sorted(min(abs(b), len(columns)) for b in begin[1:]), len(columns)]
+    if kind == "an odd row":
+        begin[abs(odd) % 11] = odd
+    begin, columns = np.array(begin, np.int64), np.array(columns, np.int64)
     values = np.arange(1, len(columns) + 1, dtype=F32)
     try:
         wanted = torch.sparse_csr_tensor(
