@@ -186,7 +186,7 @@ def _ticket(content):
     if "lottery_ticket" in metadata:
         facts = json.loads(metadata["lottery_ticket"])
         if not isinstance(facts, dict) or (facts.get("model"), facts.get("sha256")) != (model, _sum(tensors, facts)):
-            raise ValueError("it does not have the model and the sum that its facts give: it is damaged")
+            raise ValueError("it does not have the sum that its facts give: it is damaged")
     elif form == "ticket":  # a form of ours alone
         raise ValueError("its header has no facts of a ticket of this study")
     else:

@@ -356,7 +356,7 @@ def as_torch_saves(thing):
 
 
 HEAD = "not a ticket: it is not a safetensors file with a header of a ticket's size"
-DAMAGE = "not a ticket: it does not have the model and the sum that its facts give: it is damaged"
+DAMAGE = "not a ticket: it does not have the sum that its facts give: it is damaged"
 REFUSED = {
     "empty": (lambda c: b"", HEAD),
     "short": (lambda c: c[:7], HEAD),
