@@ -10,6 +10,7 @@ Rooms, top to bottom (a module imports only from rooms below it)::
     results      tidy frames, intervals, summaries                    no torch
     sweep        units -> futures: one queue for all experiments
     cluster      the workers of a Dask cluster, as that queue's executor
+    travel       a ticket as a file, in four forms, and back        no torch
     store        where a run lives on disk
     lottery      the train-prune-rewind loop                          no disk
     train        train one network under a mask                       no disk

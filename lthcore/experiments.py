@@ -244,14 +244,61 @@ def finished(study):
             at = unit.arm, unit.replicate, level
             if at not in seen and (found := store.find_level(unit, level)):
                 seen.add(at)
-                keys = {
-                    "experiment": unit.config.experiment,
-                    "model": unit.config.model,
-                    "arm": unit.arm,
-                    "replicate": unit.replicate,
-                }
-                frames.append(found.rows().assign(**keys, level=level, density=unit.config.density(level)))
+                frames.append(_tidy(found.rows(), unit, level, unit.config.density(level)))
     return pd.concat(frames, ignore_index=True)[COLUMNS] if frames else pd.DataFrame(columns=COLUMNS)
+
+
+def _tidy(rows, unit, level, density):
+    keys = {"experiment": unit.config.experiment, "model": unit.config.model, "arm": unit.arm}
+    return rows.assign(**keys, replicate=unit.replicate, level=level, density=density)
+
+
+def compare(ticket, preset="quick", replicates=3, say=print, **settings):
+    """Train a ticket from anywhere beside the dense network and the controls, here and now; nothing is kept.
+
+    The ticket is one; a replicate has another order of the batches, other held-out images, a dense network and a random
+    mask from its own theta0, and fresh values for `random_reinit`. An interval over them is of this ticket alone.
+
+    Parameters
+    ----------
+    ticket : Ticket
+        As of :func:`lthcore.travel.read`; its model decides the recipe.
+    preset : {"quick", "report", "smoke"}
+    replicates : int
+    say : callable
+        Called with a line per network.
+    **settings
+        Of :class:`lthcore.config.Config`: ``dataset="fashion"``, ``lr``, ``epochs``, ...; ``rewind_step`` is the step
+        that the ticket's values belong to, from which it is trained on.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A tidy table as of :func:`finished`: level 0 is the dense network, level 1 the ticket and its controls.
+    """
+    import torch
+
+    from . import data, lottery, pruning
+
+    config = configure(ticket.facts["model"], preset, **{**settings, "replicates": replicates, "rounds": 1})
+    device = sweep.resolve(config.device)
+    mask, values = ({name: torch.tensor(v) for name, v in part.items()} for part in (ticket.mask, ticket.values))
+    frames = []
+    for r in range(replicates):
+        chain = Unit(config, "ticket", r)
+        for unit in (chain, *_controls(config, chain)):
+            for level in unit.levels:
+                under = mask if level else pruning.dense_mask(config.model)
+                given = values if level and unit is chain else None
+                played = lottery.play(unit, level, under, lambda subset: data.split(config, subset, r, device), given)  # noqa: B023
+                rows = pd.DataFrame(played.rows, columns=store.ROWS)
+                density = sum(int(m.sum()) for m in under.values()) / sum(m.numel() for m in under.values())
+                frames.append(_tidy(rows, unit, level, density))
+                accuracy = results.at_end(frames[-1]).item()
+                say(
+                    f"{unit.arm if level else 'dense'} r{r}: {100 * density:.3g} % kept, test accuracy {accuracy:.2f} %"
+                )
+    return pd.concat(frames, ignore_index=True)[COLUMNS]
 
 
 def rivals(study, unit, level):

@@ -12,7 +12,7 @@ import ipywidgets as widgets
 import matplotlib.pyplot as plt
 from IPython.display import Image, display
 
-from . import data, experiments, pages, plots, results, store, sweep
+from . import data, experiments, pages, plots, results, store, sweep, travel
 
 PAUSE = 0.01  # seconds: what arrives within them is drawn once, so that key presses do not queue pictures
 NOTHING = "Nothing is finished at this scale yet: run one of the notebooks 01 to 04, or find your own ticket below."
@@ -130,16 +130,22 @@ class Explorer(widgets.VBox):
         for widget in (self.order, self.digit):
             widget.observe(self._soon, "value")
         self.download = widgets.Button(description="prepare the file", icon="download")
+        self.file_form = widgets.Dropdown(options=list(travel.FORMS), description="form")
         self.link = widgets.HTML()
         self.upload = widgets.FileUpload(accept=".safetensors", multiple=False, description="load a ticket")
         self.facts = widgets.HTML()
         self.download.on_click(self._offer)
+        self.file_form.observe(self._offer, "value")
         self.upload.observe(self._load, "value")
         pages = {
             "Weights": [self.moved],
             "Try it": [_row(self.order, self.digit), self.answers],
             "Find your own ticket": [self._form(scale), self.compared],
-            "Keep it, load it": [_row(self.download, self.link), _row(self.upload, self.facts), self.loaded],
+            "Keep it, load it": [
+                _row(self.file_form, self.download, self.link),
+                _row(self.upload, self.facts),
+                self.loaded,
+            ],
         }
         self.tabs = widgets.Tab([widgets.VBox(page, layout={"min_height": "400px"}) for page in pages.values()])
         for i, title in enumerate(pages):
@@ -363,8 +369,10 @@ class Explorer(widgets.VBox):
             return
         unit, level = self.offered = self.chosen
         with _refused_in(self.link):
-            content = store.ticket_bytes(sweep.ticket(unit, level))
-            name, encoded = f"{unit.key}-level-{level:02d}.safetensors", base64.b64encode(content).decode()
+            form = self.file_form.value
+            content = travel.to_bytes(sweep.ticket(unit, level), form)
+            name = f"{unit.key}-level-{level:02d}{f'-{form}' * (form != 'ticket')}.safetensors"
+            encoded = base64.b64encode(content).decode()
             link = f'<a download="{name}" href="data:application/octet-stream;base64,{encoded}">{name}</a>'
             self.link.value = f"{link} ({len(content) / 1e6:.1f} MB)"
 
@@ -373,7 +381,7 @@ class Explorer(widgets.VBox):
         for file in files.values() if isinstance(files, dict) else files:
             self.loaded.value = self.blank  # a file that is refused leaves no other's picture
             with _refused_in(self.facts):
-                ticket = store.read_ticket(bytes(file["content"]))
+                ticket = travel.from_bytes(bytes(file["content"]))
                 shown = {name: v for name, v in ticket.facts.items() if name not in ("identity", "sha256")}
                 self.facts.value = html.escape(", ".join(f"{name} {value}" for name, value in shown.items()))
                 shapes = {name: m.shape for name, m in ticket.mask.items()}

@@ -50,7 +50,7 @@ def find_ticket(chain, load):
         mask = played.next_mask
 
 
-def play(unit, level, mask, load):
+def play(unit, level, mask, load, values=None):
     """One level of any arm: rewind, train under `mask`, and, in a chain, prune.
 
     Parameters
@@ -62,6 +62,8 @@ def play(unit, level, mask, load):
         The chain's mask at this level.
     load : callable
         Subset name -> :class:`lthcore.data.Split`.
+    values : dict of str to Tensor, optional
+        What the survivors start from, for a ticket that was found elsewhere; by default the unit's own.
 
     Returns
     -------
@@ -72,10 +74,10 @@ def play(unit, level, mask, load):
     FloatingPointError
         If a loss is not finite; names the level and the step.
     """
-    return play_together([unit], level, [mask], lambda subset, replicate: load(subset))[0]
+    return play_together([unit], level, [mask], lambda subset, replicate: load(subset), values and [values])[0]
 
 
-def play_together(units, level, masks, load):
+def play_together(units, level, masks, load, values=None):
     """The same for replicates of one arm, in lockstep.
 
     Parameters
@@ -86,6 +88,8 @@ def play_together(units, level, masks, load):
     masks : list of dict of str to bool Tensor
     load : callable
         Subset name, replicate -> :class:`lthcore.data.Split`.
+    values : list of dict of str to Tensor, optional
+        What each starts from, at ``config.rewind_step``; by default :func:`starting_values`.
 
     Returns
     -------
@@ -95,7 +99,10 @@ def play_together(units, level, masks, load):
     config, subset = units[0].config, units[0].subset
     if units[0].mask == "random":
         masks = [random_mask(m, config.model, config.seed, u.replicate) for u, m in zip(units, masks, strict=True)]
-    starts = [starting_values(unit, level, lambda subset, u=unit: load(subset, u.replicate)) for unit in units]
+    if values:
+        starts = [(v, config.rewind_step if level else 0) for v in values]
+    else:
+        starts = [starting_values(unit, level, lambda subset, u=unit: load(subset, u.replicate)) for unit in units]
     data, replicates = [load(subset, unit.replicate) for unit in units], [unit.replicate for unit in units]
     keys = {"level": level, "replicates": replicates, "subset": subset, "first": starts[0][1]}
     trained = train_together([values for values, _ in starts], masks, data, config, **keys)

@@ -26,8 +26,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from safetensors import SafetensorError
+from safetensors import numpy as safetensors
 from safetensors.numpy import load as load_tensors
-from safetensors.numpy import save as save_tensors
 
 from . import __version__
 from .config import ARCHITECTURES
@@ -126,6 +126,11 @@ def _keep(unit, level, name, files, facts):
     write(folder / name, json.dumps(record | {"sum": _sum_of(record)}, indent=1, sort_keys=True) + "\n")
 
 
+def save_tensors(tensors, metadata=None):
+    """Arrays by name as bytes; safetensors itself would write a view, such as a transpose, in its memory's order."""
+    return safetensors.save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata)
+
+
 def _sums(files):
     return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
@@ -138,20 +143,20 @@ def _kept(unit, level, name):
     """What `_keep` wrote: (record, dict of file -> bytes), or None where it is missing, damaged or another unit's."""
     folder = _folder(unit, level)
     try:
-        record = json.loads(_read(folder / name))
+        record = json.loads(read_file(folder / name))
         if record.pop("sum", None) not in (None, _sum_of(record)):  # a level of an older version has none
             return None
         if (record["unit"], record["identity"], record["level"]) != (unit.key, unit.identity, level):
             return None
         if any(os.path.basename(file) != file for file in record["sha256"]):  # not out of this folder
             return None
-        files = {file: _read(folder / file) for file in record["sha256"]}
+        files = {file: read_file(folder / file) for file in record["sha256"]}
     except DAMAGED:
         return None
     return (record, files) if _sums(files) == record["sha256"] else None
 
 
-def _read(path):
+def read_file(path):
     """A file's bytes, but no endless ones."""
     with open(path, "rb") as f:
         content = f.read(MOST + 1)
@@ -265,75 +270,6 @@ def find_weights(unit, level):
         return Weights(**groups, logits=tensors["logits"])
     except DAMAGED:
         return None
-
-
-# ------------------------------------------------------------------------------------------- a ticket as a file
-
-HEADER = 20_000  # bytes: a ticket's header is smaller
-
-
-class Ticket(NamedTuple):
-    """A mask, the values that its survivors start from, and facts about both."""
-
-    facts: dict
-    mask: dict  # layer name -> bool array
-    values: dict  # parameter name -> float32 array, at the rewind step
-
-
-def ticket_bytes(ticket):
-    """A ticket as safetensors, its facts and the SHA-256 of both in the metadata: bytes.
-
-    ``ticket.facts["model"]`` says which layers it has.
-    """
-    tensors = {f"mask.{name}": m for name, m in ticket.mask.items()} | ticket.values
-    facts = {**ticket.facts, "sha256": _sum(tensors, ticket.facts)}
-    return save_tensors(tensors, metadata={"lottery_ticket": json.dumps(facts, sort_keys=True)})
-
-
-def read_ticket(content):
-    """The ticket in a file's bytes.
-
-    Nothing in it is executed; names, types and shapes are checked before a tensor is made.
-
-    Raises
-    ------
-    ValueError
-        One line that says why it is no ticket.
-    """
-    try:
-        size = int.from_bytes(content[:8], "little")
-        if not 2 <= size <= min(HEADER, len(content) - 8):
-            raise ValueError("it is not a safetensors file with a header of a ticket's size")
-        header = json.loads(content[8 : 8 + size])
-        facts = json.loads(header.pop("__metadata__")["lottery_ticket"])
-        shapes = ARCHITECTURES[facts["model"]].weights
-        expected = {f"mask.{name}": ("BOOL", list(shape)) for name, shape in shapes.items()}
-        expected |= {f"{name}.weight": ("F32", list(shape)) for name, shape in shapes.items()}
-        expected |= {f"{name}.bias": ("F32", [shape[0]]) for name, shape in shapes.items()}
-        if {name: (entry["dtype"], entry["shape"]) for name, entry in header.items()} != expected:
-            raise ValueError(f"its tensors are not those of {facts['model']}")
-        tensors = load_tensors(bytes(content))
-        if _sum(tensors, facts) != facts["sha256"]:
-            raise ValueError("it does not have the sum that its facts give: it is damaged")
-        masks = {name: tensors.pop(f"mask.{name}") for name in shapes}
-        if any(m.view(np.uint8).max() > 1 for m in masks.values()):
-            raise ValueError("a mask holds other bytes than 0 and 1")
-        if not all(np.isfinite(v).all() for v in tensors.values()):
-            raise ValueError("a value is not finite")
-    except RecursionError:
-        raise ValueError("not a ticket: its header is nested too deeply") from None
-    except (LookupError, TypeError, AttributeError):
-        raise ValueError("not a ticket: its header has no facts of a ticket of this study") from None
-    except DAMAGED as error:
-        raise ValueError(f"not a ticket: {' '.join(str(error).split())}") from None
-    return Ticket(facts, masks, tensors)
-
-
-def _sum(tensors, facts):
-    digest = hashlib.sha256(json.dumps({**facts, "sha256": None}, sort_keys=True).encode())
-    for name in sorted(tensors):
-        digest.update(name.encode() + np.ascontiguousarray(tensors[name]).tobytes())
-    return digest.hexdigest()
 
 
 def _frame(content, path, columns=ROWS):

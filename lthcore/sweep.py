@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import store
+from . import store, travel
 from .config import Config
 from .files import die_with
 
@@ -436,7 +436,7 @@ def keep_weights(unit, level, device="cpu"):
 
 
 def ticket(unit, level):
-    """A level's ticket, with facts: :class:`lthcore.store.Ticket`.
+    """A level's ticket, with facts: :class:`lthcore.travel.Ticket`.
 
     Raises
     ------
@@ -456,7 +456,7 @@ def ticket(unit, level):
     facts |= {"density": config.density(level), "rewind_step": config.rewind_step if level else 0}
     if found := store.find_level(unit, level):
         facts["test_accuracy"] = found.final_accuracy()
-    return store.Ticket(facts, mask_at(unit, level), values)
+    return travel.Ticket(facts, mask_at(unit, level), values)
 
 
 class Apart:

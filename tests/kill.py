@@ -26,7 +26,7 @@ from unittest import mock
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from lthcore import data, experiments, store, sweep  # noqa: E402
+from lthcore import data, experiments, sweep, travel  # noqa: E402
 from lthcore.files import LOCK  # noqa: E402
 
 TINY = {"rounds": 2, "max_steps": 12, "test_images": 200, "validation": 0.02}
@@ -178,7 +178,7 @@ class Place:
         """All that must be equal in the end: name -> values."""
         with mock.patch.dict(os.environ, LTH_RUNS=str(self.runs), LTH_ARCHIVE=str(self.folder / "archive")):
             units = experiments.study("mlp", "smoke", overrides=OVERRIDES).units
-            tickets = {(u, k): store.ticket_bytes(sweep.ticket(u, k)) for u in units for k in u.levels}
+            tickets = {(u, k): travel.to_bytes(sweep.ticket(u, k)) for u in units for k in u.levels}
         tables = {p.name: p.read_bytes() for p in self.figures.glob("*.csv")} if self.kind == "notebook" else {}
         raw = {name: hashlib.sha256((self.raw / name).read_bytes()).hexdigest() for name in data.SHA256}
         return {"rows and masks": numbers(self.runs), "tickets": tickets, "tables": tables, "data": raw}

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from lthcore import store
+from lthcore import store, travel
 
 CHROMIUM = os.environ.get("LTH_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 SHOTS = Path(store.__file__).resolve().parents[1] / "figures/smoke/screenshots"
@@ -264,7 +264,7 @@ def test_a_ticket_is_kept_and_loaded_and_a_damaged_one_refused(page, tmp_path):
         link.click()
     path = tmp_path / download.value.suggested_filename
     download.value.save_as(path)
-    ticket = store.read_ticket(path.read_bytes())
+    ticket = travel.read(path)
     assert ticket.facts["model"] == "mlp" and path.name.startswith(ticket.facts["unit"])
     before = settled(page, 5)
     hand_in(page, path)

@@ -1,16 +1,16 @@
 """The explorer without a browser: what its widgets do, weights on demand, and tickets as files."""
 
+import base64
 import hashlib
-import json
+import re
 import struct
 import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from safetensors.numpy import save
 
-from lthcore import data, experiments, explorer, results, store, sweep
+from lthcore import data, experiments, explorer, results, store, sweep, travel
 from lthcore.config import Unit
 from lthcore.explorer import Explorer
 
@@ -306,7 +306,7 @@ def upload(page, content, widgets=8):
 
 
 def test_a_ticket_comes_back_from_its_file(ticket, studies):
-    back = store.read_ticket(store.ticket_bytes(ticket))
+    back = travel.from_bytes(travel.to_bytes(ticket))
     unit = unit_of(studies[1], "ticket")
     assert back.facts["unit"] == unit.key and back.facts["level"] == 2 and back.facts["model"] == "lenet5"
     assert back.facts["test_accuracy"] == results.at_end(experiments.finished(studies[1]))["ticket", 2, 0]
@@ -320,83 +320,31 @@ def test_the_page_offers_and_loads_it(page, ticket, widgets):
     page.download.click()
     assert f'download="{page.chosen[0].key}-level-{page.level.value:02d}.safetensors"' in page.link.value
     before = page.loaded.value
-    upload(page, store.ticket_bytes(ticket), widgets)
+    upload(page, travel.to_bytes(ticket), widgets)
     assert page.loaded.value != before and ticket.facts["unit"] in page.facts.value
     upload(page, b"something else", widgets)
     assert "not a ticket: it is not a safetensors file" in page.facts.value
 
 
+@pytest.mark.parametrize("form", travel.FORMS)
+def test_the_page_offers_it_in_every_form(page, form):
+    page.file_form.value = form
+    page.download.click()
+    name, encoded = re.fullmatch(
+        r'<a download="(.+)" href="data:.+;base64,(.+)">.+</a> \(.+ MB\)', page.link.value
+    ).groups()
+    back, chosen = travel.from_bytes(base64.b64decode(encoded)), sweep.ticket(*page.chosen)
+    assert (
+        name.endswith(f"02{'' if form == 'ticket' else f'-{form}'}.safetensors")
+        and back.facts["unit"] == chosen.facts["unit"]
+    )
+    assert all((m == chosen.mask[layer]).all() for layer, m in back.mask.items())
+
+
 def test_what_a_foreign_file_says_is_shown_as_text(page, ticket):
     evil = ticket._replace(facts={**ticket.facts, "arm": "<img src=x onerror=alert(1)>"})
-    upload(page, store.ticket_bytes(evil))
+    upload(page, travel.to_bytes(evil))
     assert "<img" not in page.facts.value and "&lt;img" in page.facts.value
-
-
-def with_header(content, change):
-    """The file with its JSON header changed."""
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
-    text = json.dumps(change(header) or header).encode()
-    return len(text).to_bytes(8, "little") + text + content[8 + size :]
-
-
-def shape(header):
-    header["head.bias"]["shape"] = [2**40]
-
-
-def offsets(header):
-    header["fc1.weight"]["data_offsets"] = [0, 2**50]
-
-
-def other_model(header):
-    header["__metadata__"]["lottery_ticket"] = json.dumps({"model": "mlp"})
-
-
-def no_sum(header):
-    header["__metadata__"]["lottery_ticket"] = json.dumps({"model": "lenet5"})
-
-
-def unknown_model(header):
-    header["__metadata__"]["lottery_ticket"] = json.dumps({"model": ["resnet"]})
-
-
-REFUSED = {
-    "empty": lambda c: b"",
-    "short": lambda c: c[:7],
-    "cut": lambda c: c[:-1],
-    "long header": lambda c: (10**12).to_bytes(8, "little") + c[8:],
-    "a flipped bit": lambda c: c[:-50] + bytes([c[-50] ^ 4]) + c[-49:],
-    "no json": lambda c: (4).to_bytes(8, "little") + b"\xff\xfe\x00\x01" + c,
-    "nested": lambda c: (9000).to_bytes(8, "little") + b"[" * 9000,
-    "a list": lambda c: (2).to_bytes(8, "little") + b"[]",
-    "a text": lambda c: (3).to_bytes(8, "little") + b'"a"',
-    "pickle": lambda c: b"\x80\x04\x95" + c,
-    "shape": lambda c: with_header(c, shape),
-    "offsets": lambda c: with_header(c, offsets),
-    "other model": lambda c: with_header(c, other_model),
-    "no sum": lambda c: with_header(c, no_sum),
-    "unknown model": lambda c: with_header(c, unknown_model),
-    "no facts": lambda c: with_header(c, lambda h: h.pop("__metadata__") and None),
-    "foreign": lambda c: save({"fc1.weight": np.zeros((2, 2), np.float32)}),
-}
-
-
-@pytest.mark.parametrize("how", REFUSED)
-def test_what_is_no_ticket_is_refused_in_one_line(how, ticket):
-    with pytest.raises(ValueError, match=r"\Anot a ticket: .+\Z") as refused:
-        store.read_ticket(REFUSED[how](store.ticket_bytes(ticket)))
-    assert len(str(refused.value)) < 200
-    if how in ("no facts", "no sum", "a list", "a text", "foreign", "unknown model"):
-        assert str(refused.value) == "not a ticket: its header has no facts of a ticket of this study"
-
-
-def test_values_that_are_not_finite_and_masks_that_are_not_bits_are_refused(ticket):
-    values = {**ticket.values, "head.bias": np.full(10, np.nan, np.float32)}
-    with pytest.raises(ValueError, match="a value is not finite"):
-        store.read_ticket(store.ticket_bytes(ticket._replace(values=values)))
-    bits = {**ticket.mask, "head": np.full((10, 84), 2, np.uint8).view(bool)}
-    with pytest.raises(ValueError, match="a mask holds other bytes"):
-        store.read_ticket(store.ticket_bytes(ticket._replace(mask=bits)))
 
 
 def test_a_rewound_ticket_needs_its_trained_values(studies):
@@ -415,5 +363,5 @@ def test_a_rewound_ticket_needs_its_trained_values(studies):
 
 def test_identical_tickets_give_identical_files(studies):
     unit = unit_of(studies[1], "ticket")
-    first, second = (store.ticket_bytes(sweep.ticket(unit, 1)) for _ in range(2))
+    first, second = (travel.to_bytes(sweep.ticket(unit, 1)) for _ in range(2))
     assert hashlib.sha256(first).digest() == hashlib.sha256(second).digest()

@@ -5,7 +5,6 @@ import gzip
 import hashlib
 import json
 import shutil
-import struct
 import tempfile
 from pathlib import Path
 
@@ -116,8 +115,7 @@ def level(tmp_path_factory):
         (pack,) = store.write_archive([TASK[0]])
         found = store.find_level(*TASK)
         files = {path.name: path.read_bytes() for path in folder(TASK).iterdir()}
-        ticket = store.Ticket({"model": "mlp", "level": 0, "test_accuracy": 97.5}, mask, values)
-        return files | {"pack": pack.read_bytes(), "ticket": store.ticket_bytes(ticket)}, found, ticket
+        return files | {"pack": pack.read_bytes()}, found
 
 
 @pytest.fixture(scope="module")
@@ -240,39 +238,6 @@ def test_a_pack_with_a_changed_member_and_sums_that_fit(place, change, member):
 def test_a_pack_with_other_facts(place, replace):
     repack(place("pack") / "r0.zip", levels=lambda content: json.dumps(replace(json.loads(content))).encode())
     judge(store.find_level(*TASK))
-
-
-def read_or_one_line(content):
-    try:
-        return store.read_ticket(content)
-    except ValueError as error:
-        one_line(error)
-
-
-@FUZZ
-@given(change=changes())
-def test_a_changed_ticket(level, change):
-    found = read_or_one_line(change(level[0]["ticket"]))
-    if found:
-        assert found.facts == {**level[2].facts, "sha256": found.facts["sha256"]}
-        assert all((found.mask[name] == m).all() for name, m in level[2].mask.items())
-        assert all((found.values[name] == v).all() for name, v in level[2].values.items())
-
-
-@FUZZ
-@given(replace=replacements(), inside=st.booleans())
-def test_a_ticket_with_another_header(level, replace, inside):
-    content = level[0]["ticket"]
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
-    if inside:
-        facts = json.loads(header["__metadata__"]["lottery_ticket"])
-        header["__metadata__"]["lottery_ticket"] = json.dumps(replace(facts))
-    else:
-        header = replace(header)
-    text = json.dumps(header).encode()
-    found = read_or_one_line(struct.pack("<Q", len(text)) + text + content[8 + size :])
-    assert found is None or found.facts == {**level[2].facts, "sha256": found.facts["sha256"]}
 
 
 @FUZZ
