@@ -323,11 +323,12 @@ def _collapse(frame, config):
 # ------------------------------------------------------- other ways to prune: 12.6, 6.4, 3.2 % kept at levels 3, 4, 5
 
 
-def _apart(frame, config, *, one, others, level, above=0.0):
-    """An arm is better than others at a level, by more than `above` points."""
+def _better_than(frame, config, *, pairs, levels=(5,), slack=0):
+    """The first arm of each pair is better than the second; with `slack` 1, not worse by more than the margin."""
     return [
-        _difference(frame, f"{one} - {other}, level {level}", (one, level), (other, level), above=above)
-        for other in others
+        _difference(frame, f"{one} - {other}, level {k}", (one, k), (other, k), above=-slack * config.margin)
+        for k in levels
+        for one, other in pairs
     ]
 
 
@@ -336,24 +337,11 @@ def _still_dense(frame, config, *, arm, level):
     return [_difference(frame, f"{arm} - dense, level {level}", (arm, level), (arm, 0), above=-config.margin)]
 
 
-def _lr_rewinding(frame, config):
-    pairs = [_apart(frame, config, one="lr_rewind", others=["reset"], level=k, above=-config.margin) for k in (3, 5)]
-    return pairs[0] + pairs[1]
-
-
-def _rewinding_wins(frame, config):
-    arms = ("lr_rewind", "reset")
-    return [m for arm in arms for m in _apart(frame, config, one=arm, others=["finetune"], level=5)]
-
-
 def _deletable(frame, config, *, one, other):
-    shares = [deletable(deletions(frame), f"{name}_deleted") for name in (one, other)]
+    a, b = (deletable(deletions(frame), f"{name}_deleted") for name in (one, other))
     what = "% of the weights deleted before the training loss rises by 0.1 nats"
-    shown = [
-        Measure(f"{name}: {what}", 0, 1.0, share, judged=False)
-        for name, share in zip((one, other), shares, strict=True)
-    ]
-    return [Measure(f"{one} - {other}: {what}", 0, 1.0, (shares[0] - shares[1]).dropna(), above=0), *shown]
+    shown = [Measure(f"{name}: {what}", 0, 1.0, share, judged=False) for name, share in ((one, a), (other, b))]
+    return [Measure(f"{one} - {other}: {what}", 0, 1.0, (a - b).dropna(), above=0), *shown]
 
 
 def _filters(frame, config):
@@ -436,31 +424,31 @@ CLAIMS += [
     Claim(f"criteria-{id}", "criteria", text, published, figure, "08_pruning_criteria", measures)
     for figure, claims in (
         ("fig8a_rewinding_rules", (
-            ("lr-rewinding", "without reset, at the full rate and length, a ticket is as good as with it "
-             "(Renda et al. 2020)", "matches or outperforms", _lr_rewinding),
+            ("lr-rewinding", "without reset, at full rate and length, a ticket is as good as with it (Renda et al. 2020)",
+             "matches or outperforms",
+             partial(_better_than, pairs=[("lr_rewind", "reset")], levels=(3, 5), slack=1)),
             ("fine-tuning", "both are better than fine-tuning (3.2 % kept; Renda et al. 2020)", "both outperform it",
-             _rewinding_wins),
-            ("twelfth", "fine-tuned, less than a twelfth of the weights is as good as dense (6.4 % kept; "
-             "Han et al. 2015)", "error 1.64 to 1.59 % at 12x", partial(_still_dense, arm="finetune", level=4)),
+             partial(_better_than, pairs=[("lr_rewind", "finetune"), ("reset", "finetune")])),
+            ("twelfth", "fine-tuned, a twelfth of the weights is as good as all (6.4 % kept; Han et al. 2015)",
+             "error 1.64 to 1.59 % at 12x", partial(_still_dense, arm="finetune", level=4)),
             ("retain", "survivors had better keep their weights than be re-initialised (3.2 % kept; Han et al. 2015)",
-             "better", partial(_apart, one="lr_rewind", others=["random_reinit"], level=5)),
+             "better", partial(_better_than, pairs=[("lr_rewind", "random_reinit")])),
         )),
         ("fig8b_deletion", (
             ("obd", "deleted at once by OBD, the loss rises less than by magnitude (LeCun et al. 1990)",
              "significantly smaller", partial(_deletable, one="obd", other="magnitude")),
             ("obd-random", "deleted at random, it rises far more (LeCun et al. 1990)", "beyond their scale",
              partial(_deletable, one="obd", other="random")),
-            ("obd-retrained", "retrained, OBD's networks are as good as dense at 60 % deleted (here 75 %; "
-             "LeCun et al. 1990)", "almost the same", partial(_still_dense, arm="obd_retrained", level=2)),
+            ("obd-retrained", "retrained, 60 % can be deleted by OBD (here 75 %; LeCun et al. 1990)",
+             "almost the same", partial(_still_dense, arm="obd_retrained", level=2)),
             ("random", "retrained, random deletion is still worst (3.1 % kept)", "nothing",
-             lambda frame, config: [m for arm in ("obd", "magnitude") for m in _apart(
-                 frame, config, one=f"{arm}_retrained", others=["random_retrained"], level=5)]),
+             partial(_better_than, pairs=[(f"{by}_retrained", "random_retrained") for by in ("obd", "magnitude")])),
         )),
         ("fig8c_filters", (
             ("filters", "retrained, a third of the multiply-adds can go with whole filters (Li et al. 2017)",
              "VGG-16: 34 %, close to the original accuracy", _filters),
             ("scratch", "trained from scratch, the smaller network is worse (Li et al. 2017)", "worse",
-             partial(_apart, one="filters", others=["filters_reinit"], level=3)),
+             partial(_better_than, pairs=[("filters", "filters_reinit")], levels=(3,))),
         )),
     )
     for id, text, published, measures in claims

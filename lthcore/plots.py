@@ -448,7 +448,9 @@ def fig8b(study, frame):
     retrained = [f"{name}_retrained" for name in names]
     words = "retrained from the final weights, round by round"
     sheet.against_density(full, frame, retrained, title=words)
-    sheet.against_density(near, frame, retrained, title="the same, near the dense network", zoom=_zoom(frame, retrained))
+    sheet.against_density(
+        near, frame, retrained, title="the same, near the dense network", zoom=_zoom(frame, retrained)
+    )
     return sheet.done(legend_on=(0, 2), where="best")
 
 

@@ -256,11 +256,16 @@ def without_filters(config, weights, mask):
 
 def costs(net, shape):
     """What a network costs: dict with ``parameters``, and ``multiply_adds`` for one image of `shape` (C, H, W)."""
-    from torch.utils.flop_counter import FlopCounterMode
+    products = []
 
-    with FlopCounterMode(display=False) as counter:
-        net(torch.zeros(1, *shape))
-    return {"parameters": sum(p.numel() for p in net.parameters()), "multiply_adds": counter.get_total_flops() // 2}
+    def count(layer, _, out):  # every weight once for each place of its output
+        products.append(layer.weight.numel() * out[0].numel() // len(layer.weight))
+
+    hooks = [layer.register_forward_hook(count) for layer in net.children()]
+    net(torch.zeros(1, *shape))
+    for hook in hooks:
+        hook.remove()
+    return {"parameters": sum(p.numel() for p in net.parameters()), "multiply_adds": sum(products)}
 
 
 # -------------------------------------------------------------------------------------------- controls, diagnosis
