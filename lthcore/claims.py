@@ -424,7 +424,7 @@ CLAIMS += [
     Claim(f"criteria-{id}", "criteria", text, published, figure, "08_pruning_criteria", measures)
     for figure, claims in (
         ("fig8a_rewinding_rules", (
-            ("lr-rewinding", "without reset, at full rate and length, a ticket is as good as with it (Renda et al. 2020)",
+            ("lr-rewinding", "without reset, at full rate and length, a ticket is as good (Renda et al. 2020)",
              "matches or outperforms",
              partial(_better_than, pairs=[("lr_rewind", "reset")], levels=(3, 5), slack=1)),
             ("fine-tuning", "both are better than fine-tuning (3.2 % kept; Renda et al. 2020)", "both outperform it",

@@ -170,7 +170,7 @@ def pruned_by_filter(model, levels, seed=0):
     unit, masks = Unit(config, "filters", 0), [dense_mask(model)]
     for counts in config.schedule[1:]:
         kept = {n: v * masks[-1][n[:-7]] if n.endswith("weight") else v for n, v in weights.items()}
-        masks.append(pruning.prune(unit, kept, masks[-1], counts, None))
+        masks.append(pruning.by_criterion(unit, kept, masks[-1], counts, None))
         assert {n: int(m.sum()) for n, m in masks[-1].items()} == counts
         assert all((m <= before).all() for m, before in zip(masks[-1].values(), masks[-2].values(), strict=True))
     return config, weights, masks
@@ -240,7 +240,7 @@ def test_random_filters_are_random_and_each_replicates_own():
     config = tiny("lenet5", structure="filters", criterion="random")
     weights, mask = initial("lenet5", 0, "theta0", 0), dense_mask("lenet5")
     one, again, other = (
-        pruning.prune(Unit(config, "random", r), weights, mask, config.schedule[2], None) for r in (0, 0, 1)
+        pruning.by_criterion(Unit(config, "random", r), weights, mask, config.schedule[2], None) for r in (0, 0, 1)
     )
     l1 = keep_top(by_filter(pruning.magnitudes(weights, mask), mask, config.schedule[2]), mask, config.schedule[2])
     assert same(one, again) and not same(one, other) and not same(one, l1)
