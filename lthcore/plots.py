@@ -418,6 +418,8 @@ def fig7b(study, frame):
 def _length(study):
     """How long a level of the criteria is trained, in words."""
     config = study.config
+    if config.max_steps:
+        return f"at most {config.max_steps} steps a level, fine-tuning"
     return f"{config.epochs} epoch{'s' * (config.epochs > 1)} a level, fine-tuning {max(1, config.epochs // 3)}"
 
 
