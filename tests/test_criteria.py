@@ -338,6 +338,25 @@ def test_a_chain_that_goes_on_is_taken_up_again_bit_for_bit(folders):
     assert kept_files(unit) == whole_run
 
 
+def test_a_dense_network_that_criteria_share_is_trained_once_and_pruned_by_each(folders, monkeypatch):
+    store.make()
+    config = tiny(scope="global", test_images=100, levels=(0, 1), max_steps=5, rewind="final")
+    chains = [Unit(dataclasses.replace(config, criterion=name), name, 0) for name in pruning.CRITERIA]
+    deleted = Unit(dataclasses.replace(config, rewind="reset", levels=(0,)), "deleted", 0, beside="deletion")
+    for unit in chains:
+        finish(unit, [0])
+    alone = [kept_files(unit) for unit in chains]
+    assert len({files[name] for files in alone for name in files if name.name == "mask.safetensors"}) == 3
+    (store.runs()).rename(folders / "alone")
+    store.make()
+    together, trained = [(unit, 0) for unit in chains], []
+    assert len({unit.dense for unit in chains}) == 1 and deleted.dense != chains[0].dense
+    play = lottery.play_together
+    monkeypatch.setattr(lottery, "play_together", lambda units, *rest: trained.append(units) or play(units, *rest))
+    sweep.run_levels(together)
+    assert trained == [[chains[0]]] and [kept_files(unit) for unit in chains] == alone
+
+
 def test_a_complete_chain_in_the_archive_is_finished_and_gives_its_weights_again(folders):
     store.make()
     unit = chain_of_three()
