@@ -415,25 +415,26 @@ def fig7b(study, frame):
     return sheet.done()
 
 
-def _length(study):
+def _length(study, tuned=True):
     """How long a level of the criteria is trained, in words."""
-    config = study.config
-    if config.max_steps:
-        return f"at most {config.max_steps} steps a level, fine-tuning"
-    return f"{config.epochs} epoch{'s' * (config.epochs > 1)} a level, fine-tuning {max(1, config.epochs // 3)}"
+    epochs, steps = study.config.epochs, study.config.max_steps
+    words = f"at most {steps} steps" if steps else f"{epochs} epoch{'s' * (epochs > 1)}"
+    return f"{words} a level" + f", {max(1, epochs // 3)} if fine-tuned" * (tuned and not steps)
 
 
 def fig8a(study, frame):
     """What the survivors start from: theta0, their final weights, or fresh values."""
     arms = ("reset", "lr_rewind", "random_reinit", "finetune")
-    sheet = _Sheet(study, f"Figure 8a. What the survivors start from; MLP, {_length(study)} at a tenth of the rate")
+    sheet = _Sheet(study, f"Figure 8a. What the survivors start from; MLP, {_length(study)}")
     sheet.full_and_near(frame, arms)
     return sheet.done(where="lower left")
 
 
 def fig8b(study, frame):
     """Deletion by magnitude, OBD and at random: at once without training, and retrained round by round."""
-    sheet = _Sheet(study, f"Figure 8b. By what weights are deleted, over all layers; MLP, {_length(study)}", rows=2)
+    sheet = _Sheet(
+        study, f"Figure 8b. By what weights are deleted, over all layers; MLP, {_length(study, False)}", rows=2
+    )
     loss, accuracy, full, near = sheet.axes
     gone, names = results.deletions(frame), ("random", "magnitude", "obd")
     deleted = [arm for name in names if (arm := f"{name}_deleted") in set(gone["arm"])]
@@ -459,7 +460,7 @@ def fig8b(study, frame):
 def fig8c(study, frame):
     """Whole filters of LeNet-5: accuracy against what is left of its weights, and of its multiply-adds."""
     arms = [a for a in ("filters_reset", "filters_reinit", "filters_random", "filters") if a in set(frame["arm"])]
-    sheet = _Sheet(study, f"Figure 8c. Whole filters of LeNet-5 removed; {_length(study)} at a tenth of the rate")
+    sheet = _Sheet(study, f"Figure 8c. Whole filters of LeNet-5 removed; {_length(study)}")
     sheet.against_density(sheet.axes[0], frame, arms, title="against remaining weights")
     cost = results.at_end(frame, "multiply_adds", "mask").groupby("level").mean()
     share = frame["level"].map(cost / cost.max()).astype(float)
