@@ -13,6 +13,8 @@ from .results import (
     at_end,
     barriers,
     best_level,
+    deletable,
+    deletions,
     density_at,
     early_steps,
     first_below,
@@ -318,6 +320,38 @@ def _collapse(frame, config):
     ]
 
 
+# ------------------------------------------------------- other ways to prune: 12.6, 6.4, 3.2 % kept at levels 3, 4, 5
+
+
+def _better_than(frame, config, *, pairs, levels=(5,), slack=0):
+    """The first arm of each pair is better than the second; with `slack` 1, not worse by more than the margin."""
+    return [
+        _difference(frame, f"{one} - {other}, level {k}", (one, k), (other, k), above=-slack * config.margin)
+        for k in levels
+        for one, other in pairs
+    ]
+
+
+def _still_dense(frame, config, *, arm, level):
+    """An arm at a level is at most the margin below its own dense network."""
+    return [_difference(frame, f"{arm} - dense, level {level}", (arm, level), (arm, 0), above=-config.margin)]
+
+
+def _deletable(frame, config, *, one, other):
+    a, b = (deletable(deletions(frame), f"{name}_deleted") for name in (one, other))
+    what = "% of the weights deleted before the training loss rises by 0.1 nats"
+    shown = [Measure(f"{name}: {what}", 0, 1.0, share, judged=False) for name, share in ((one, a), (other, b))]
+    return [Measure(f"{one} - {other}: {what}", 0, 1.0, (a - b).dropna(), above=0), *shown]
+
+
+def _filters(frame, config):
+    cost = at_end(frame, "multiply_adds", "mask")
+    saved = 100 * (1 - paired(cost, "filters", 1) / paired(cost, "filters", 0))
+    at = density_at(frame, "filters", 1)
+    shown = Measure("multiply-adds saved, in percent, level 1", 1, at, saved, judged=False)
+    return [*_still_dense(frame, config, arm="filters", level=1), shown]
+
+
 def _claims_of(id, name, experiment, figure, *, almost, pruned, below):
     """The report's claims on one network; `almost` and `below` are the levels at which two of them are judged."""
     dense, cliff = partial(_almost_dense, level=almost), partial(_below_80, level=below)
@@ -385,6 +419,39 @@ CLAIMS += [
           "< 2 points", "fig7b_stability", "07_rewinding_and_stability", _stability),
     Claim("collapse", "collapse", "where the MLP falls below 80 %, it stays above with its head spared", "nothing",
           "fig11b_collapse_accuracy", "11_collapse", _collapse),
+]  # fmt: skip
+CLAIMS += [
+    Claim(f"criteria-{id}", "criteria", text, published, figure, "08_pruning_criteria", measures)
+    for figure, claims in (
+        ("fig8a_rewinding_rules", (
+            ("lr-rewinding", "without reset, at full rate and length, a ticket is as good (Renda et al. 2020)",
+             "matches or outperforms",
+             partial(_better_than, pairs=[("lr_rewind", "reset")], levels=(3, 5), slack=1)),
+            ("fine-tuning", "both are better than fine-tuning (3.2 % kept; Renda et al. 2020)", "both outperform it",
+             partial(_better_than, pairs=[("lr_rewind", "finetune"), ("reset", "finetune")])),
+            ("twelfth", "fine-tuned, a twelfth of the weights is as good as all (6.4 % kept; Han et al. 2015)",
+             "error 1.64 to 1.59 % at 12x", partial(_still_dense, arm="finetune", level=4)),
+            ("retain", "survivors had better keep their weights than be re-initialised (3.2 % kept; Han et al. 2015)",
+             "better", partial(_better_than, pairs=[("lr_rewind", "random_reinit")])),
+        )),
+        ("fig8b_deletion", (
+            ("obd", "deleted at once by OBD, the loss rises less than by magnitude (LeCun et al. 1990)",
+             "significantly smaller", partial(_deletable, one="obd", other="magnitude")),
+            ("obd-random", "deleted at random, it rises far more (LeCun et al. 1990)", "beyond their scale",
+             partial(_deletable, one="obd", other="random")),
+            ("obd-retrained", "retrained, 60 % can be deleted by OBD (here 75 %; LeCun et al. 1990)",
+             "almost the same", partial(_still_dense, arm="obd_retrained", level=2)),
+            ("random", "retrained, random deletion is still worst (3.1 % kept)", "nothing",
+             partial(_better_than, pairs=[(f"{by}_retrained", "random_retrained") for by in ("obd", "magnitude")])),
+        )),
+        ("fig8c_filters", (
+            ("filters", "retrained, a third of the multiply-adds can go with whole filters (Li et al. 2017)",
+             "VGG-16: 34 %, close to the original accuracy", _filters),
+            ("scratch", "trained from scratch, the smaller network is worse (Li et al. 2017)", "worse",
+             partial(_better_than, pairs=[("filters", "filters_reinit")], levels=(3,))),
+        )),
+    )
+    for id, text, published, measures in claims
 ]  # fmt: skip
 
 

@@ -60,6 +60,7 @@ def _number(default, low, high, text, *, open_low=False, open_high=False):
 
 
 WIDE = ("paper", "fashion_conv2", "conv2", "conv4", "conv6", "rewind", "collapse")  # beyond the report
+WIDE += ("criteria",)
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,13 @@ class Config:
         Steps over which the learning rate rises to `lr`, in proportion to the step.
     often : int
         Epochs during which the validation set is looked at every 100 steps; later once an epoch.
+    criterion, rewind : str
+        What is pruned and what the survivors start from: names in :data:`lthcore.pruning.CRITERIA` and
+        :data:`lthcore.lottery.REWINDS`, where new ones are added.
+    structure : str
+        What is pruned: single ``weights``, or whole ``filters`` of the convolutions with all that reads them.
+    retrain_epochs, retrain_lr : int or None, float or None
+        `epochs` and `lr` of the levels after the dense network; ``None``: the same.
     """
 
     experiment: str = _choice("mlp", "lenet5", "task1", "task2", "task3", *WIDE)
@@ -147,6 +155,11 @@ class Config:
     dropout: float = _number(0.0, 0, 1, "a number in [0, 1)", open_high=True)
     warmup: int = _number(0, 0, 1_000_000, "a whole number in 0..1000000")
     often: int = _number(15, 0, 10_000, "a whole number in 0..10000")
+    criterion: str = "magnitude"
+    rewind: str = "reset"
+    structure: str = _choice("weights", "filters")
+    retrain_epochs: int | None = _number(None, 1, 10_000, "None or a whole number in 1..10000")
+    retrain_lr: float | None = _number(None, 0, 10, "None or a number in (0, 10]", open_low=True)
 
     def __post_init__(self):
         for f in dataclasses.fields(self):
@@ -178,6 +191,15 @@ class Config:
             raise ValueError(f"spare = {self.spare!r}: needs scope = 'layer' and no output_rate")
         if self.conv_rate is not None and self.scope != "layer":
             raise ValueError(f"conv_rate = {self.conv_rate}: needs scope = 'layer'")
+        self.at(1)  # whose settings must be valid as well
+        if self.rewind_step and self.rewind != "reset":
+            raise ValueError(f"rewind_step = {self.rewind_step}: must be 0 unless rewind = 'reset'")
+        if self.structure == "filters" and (
+            self.model == "mlp" or self.scope != "layer" or self.spare != "none" or self.output_rate is not None
+        ):
+            raise ValueError(
+                "structure = 'filters': needs convolutions, scope = 'layer', spare = 'none' and no output_rate"
+            )
 
     @property
     def _available(self):
@@ -214,8 +236,16 @@ class Config:
         decimal fraction that it is written as, ties go to even.
         """
         return _schedule(
-            self.model, self.prune_rate, self.rounds, self.scope, self.output_rate, self.conv_rate, self.spare
-        )
+            self.model, self.prune_rate, self.rounds, self.scope, self.output_rate, self.conv_rate, self.spare,
+            self.structure,
+        )  # fmt: skip
+
+    def at(self, level):
+        """The settings that a level is trained with: after the dense network, those of retraining."""
+        if not level or (self.retrain_epochs, self.retrain_lr) == (None, None):
+            return self
+        epochs, lr = self.retrain_epochs or self.epochs, self.retrain_lr or self.lr
+        return dataclasses.replace(self, epochs=epochs, lr=lr, retrain_epochs=None, retrain_lr=None)
 
     def rates(self, first, count):
         """Learning rates of `count` steps after the first `first`: list of float, rising in proportion to the step."""
@@ -237,7 +267,9 @@ class Config:
 
 
 @lru_cache
-def _schedule(model, rate, rounds, scope, output_rate, conv_rate, spare):
+def _schedule(model, rate, rounds, scope, output_rate, conv_rate, spare, structure="weights"):
+    if structure == "filters":
+        return _filters(ARCHITECTURES[model].weights, Fraction(str(rate if conv_rate is None else conv_rate)), rounds)
     pools = {name: math.prod(shape) for name, shape in ARCHITECTURES[model].weights.items()}
     smallest, head = min(pools, key=pools.get), list(pools)[-1]
     rates = {head: rate if output_rate is None else output_rate}
@@ -251,6 +283,19 @@ def _schedule(model, rate, rounds, scope, output_rate, conv_rate, spare):
     for _ in range(rounds):
         levels.append({name: n - round(exact[name] * n) for name, n in levels[-1].items()})
     return levels if spare == "none" else _spared(levels, smallest)
+
+
+def _filters(shapes, rate, rounds):
+    """Where whole filters go, at least one of a layer stays, and what reads them goes too: kept weights by layer."""
+    filters, levels = {name: shape[0] for name, shape in shapes.items() if len(shape) == 4}, []
+    for _ in range(rounds + 1):
+        levels.append({})
+        read = Fraction(1)  # share of the inputs that are left
+        for name, (out, *rest) in shapes.items():
+            levels[-1][name] = int(filters.get(name, out) * math.prod(rest) * read)
+            read = Fraction(filters.get(name, out), out)
+        filters = {name: max(1, n - round(rate * n)) for name, n in filters.items()}
+    return levels
 
 
 def _spared(levels, spared):
@@ -290,7 +335,7 @@ def _check(f, value):
         m = f.metadata
         if value is None and f.default is None:
             return
-        whole = f.type is int
+        whole = f.type in (int, int | None)
         if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
             refuse(m["text"])
         if (
@@ -301,6 +346,8 @@ def _check(f, value):
             refuse(m["text"])
     if f.name == "levels" and not isinstance(value, tuple):
         refuse("a list of whole numbers")
+    if f.name in ("criterion", "rewind") and not (isinstance(value, str) and value.isidentifier()):
+        refuse("the name of one")
 
 
 # The report's Tables 1 and 2, a column each; 'validation' and all other fields keep their defaults.
@@ -334,6 +381,8 @@ EXPERIMENTS |= {
     "rewind": {**_PAPER, "epochs": 11, "max_steps": 10_000, "rounds": 16},
     # our own: every scope, rate and output rate, so that prune_rate, rounds and scope stand for none of them
     "collapse": {"model": "mlp", "batch_size": 60, "epochs": 3, "prune_rate": 0.3, "rounds": 20},
+    # what others do where the report resets magnitude tickets, at a length that a CPU has in an hour
+    "criteria": {**_PAPER, "epochs": 9, "prune_rate": 0.5, "output_rate": 0.25, "rounds": 6, "often": 0},
 }
 
 
@@ -343,7 +392,9 @@ def _preset(experiment, preset):
     if preset == "report":
         return {"replicates": few, "controls": {"mlp": 2, "lenet5": 4}.get(experiment, 1)}
     if preset == "quick":
-        return {"replicates": few, "controls": 4, "epochs": 2 if experiment in ("task2", "paper", "rewind") else 1}
+        less = {"levels": (0, 2, 5)} if experiment == "criteria" else {}
+        epochs = 2 if experiment in ("task2", "paper", "rewind") else 1
+        return {"replicates": few, "controls": 4, "epochs": epochs, **less}
     deep = max(EXPERIMENTS[experiment]["rounds"], 15)  # past the head's collapse, in one shot
     scale = {"epochs": 1, "max_steps": 30, "test_images": 1000, "replicates": 1, "controls": 1}
     if "conv" in experiment:  # a step takes a third of a second
@@ -401,8 +452,10 @@ def configure(experiment, preset="quick", **overrides):
 # `rounds` enter through a unit's path, so that a longer chain goes on from a shorter one's finished levels.
 # Settings that came later than the first finished levels are part of an identity only where they are set.
 LATER = ("dataset", "conv_rate", "dropout", "warmup", "often")
+LATER += ("criterion", "rewind", "structure", "retrain_epochs", "retrain_lr")
 NOT_IDENTITY = ("preset", "tolerance", "margin", "replicates", "controls", "device", "rounds", "levels")
 PRUNING = ("prune_rate", "scope", "output_rate", "conv_rate", "spare", "rewind_step")  # nothing to the dense network
+PRUNING += ("criterion", "rewind", "structure", "retrain_epochs", "retrain_lr")
 
 
 @dataclass(frozen=True)
@@ -422,12 +475,14 @@ class Unit:
     source : Unit or None
         The chain whose masks it uses; ``None``: it is a chain and prunes for itself.
     start : str
-        ``theta0``, or ``reinit``, ``reinit2``, ... for fresh values from the same initialiser.
+        ``theta0``, or ``reinit``, ``reinit2``, ... for fresh values from the same initialiser. What else a chain's
+        ``config.rewind`` makes its survivors start from is the chain's alone: who borrows its masks starts anew.
     mask : str
         ``ticket``: the source's mask; ``random``: as many weights per tensor, chosen at random.
     beside : str
         The network that is trained beside it and compared: ``order``, the same in another order of the batches,
-        ``dense``, the dense network in the same order, or none.
+        ``dense``, the dense network in the same order, or none. Without training: ``deletion``, itself pruned at once
+        by every criterion (of level 0), ``smaller``, itself with its removed filters taken out.
     only : tuple of int
         Levels trained, for a unit with a source; a chain trains ``config.trained_levels``.
     """
@@ -453,6 +508,11 @@ class Unit:
         before = [k for k in chain.levels if k < level]
         return (chain, before[-1]) if before else None
 
+    @property
+    def goes_on(self):
+        """Whether a level needs the final weights of the one before, which are kept for that: bool."""
+        return self.source is None and self.config.rewind != "reset"
+
     @cached_property
     def identity(self):
         """What the unit's numbers depend on: dict of plain values."""
@@ -469,7 +529,8 @@ class Unit:
     @cached_property
     def dense(self):
         """What the training of a chain's dense network depends on: str, the same for chains that share it."""
-        settings = {k: v for k, v in self.identity.items() if k not in (*PRUNING, "path")}
+        less = ("path",) if self.beside else (*PRUNING, "path")  # what is measured beside it may depend on all of them
+        settings = {k: v for k, v in self.identity.items() if k not in less}
         return json.dumps(settings, sort_keys=True)
 
     @cached_property

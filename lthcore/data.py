@@ -68,6 +68,11 @@ class Split(NamedTuple):
         """Number of images that are trained on."""
         return len(self.train[1] if self.chosen is None else self.chosen)
 
+    def first(self, count):
+        """The first images that are trained on, at most so many, and their labels."""
+        places = slice(count) if self.chosen is None else self.chosen[:count]
+        return self.train[0][places], self.train[1][places]
+
 
 def folder(dataset="mnist"):
     """Folder of MNIST's four IDX files, ``LTH_DATA`` or ``data/MNIST/raw`` in the checkout; another's lies in it."""

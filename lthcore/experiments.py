@@ -5,9 +5,11 @@ colour and label stand in `plots.ARMS`.
 """
 
 import dataclasses
+import time
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+import numpy as np
 import pandas as pd
 
 from . import claims, results, store, sweep
@@ -115,10 +117,33 @@ def _collapse(config, r):
                     yield Unit(of_arm, f"{model} {scope} {rate} {head}", r)
 
 
+FILTERS = {"model": "lenet5", "structure": "filters", "prune_rate": 0.25, "output_rate": None, "scope": "layer"}
+
+
+def _criteria(config, r):
+    """What survivors start from; by what weights are deleted, at once and retrained; whole filters of LeNet-5."""
+    on = replace(config, rewind="final")
+    tuned = {"rewind": "final", "retrain_epochs": max(1, config.epochs // 3), "retrain_lr": config.lr / 10}
+    yield Unit(config, "reset", r)
+    yield (kept := Unit(on, "lr_rewind", r))
+    yield Unit(replace(config, **tuned), "finetune", r)
+    for name in ("magnitude", "obd", "random"):
+        every = replace(on, criterion=name, scope="global", output_rate=None)
+        yield Unit(every, f"{name}_retrained", r)
+        yield Unit(replace(every, rewind="reset", levels=(0,)), f"{name}_deleted", r, beside="deletion")
+    whole = replace(config, **FILTERS)
+    yield (filters := Unit(replace(whole, **tuned), "filters", r, beside="smaller"))
+    yield Unit(replace(whole, **tuned, criterion="random"), "filters_random", r)
+    yield Unit(whole, "filters_reset", r)
+    if config.control_levels:  # at full length and rate, as if nothing had been learned
+        yield Unit(config, "random_reinit", r, source=kept, start="reinit", only=config.control_levels)
+        yield Unit(whole, "filters_reinit", r, source=filters, start="reinit", only=config.control_levels)
+
+
 UNITS = {
     "mlp": _pre_midsem, "lenet5": _pre_midsem, "task1": _task1, "task2": _task2, "task3": _task3,
     "paper": _paper, "fashion_conv2": _fashion_conv2, "conv2": _paper, "conv4": _paper, "conv6": _paper,
-    "rewind": _rewind, "collapse": _collapse,
+    "rewind": _rewind, "collapse": _collapse, "criteria": _criteria,
 }  # fmt: skip
 
 
@@ -207,7 +232,12 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
         settings["model"] = model
     if not controls:
         settings["controls"] = 0
-    return Study(configure(experiment, preset, **settings))
+    config = configure(experiment, preset, **settings)
+    if {"criterion", "rewind"} & set(overrides):
+        from . import lottery  # here, so that a figure needs no torch
+
+        lottery.check(config)
+    return Study(config)
 
 
 def run(*studies, workers=0, say=print, scheduler="", shard=(1, 1)):
@@ -290,7 +320,9 @@ def compare(ticket, preset="quick", replicates=3, say=print, **settings):
             for level in unit.levels:
                 under = mask if level else pruning.dense_mask(config.model)
                 given = values if level and unit is chain else None
-                played = lottery.play(unit, level, under, lambda subset: data.split(config, subset, r, device), given)  # noqa: B023
+                played = lottery.play(
+                    unit, level, under, lambda subset: data.split(config, subset, r, device), values=given
+                )  # noqa: B023
                 rows = pd.DataFrame(played.rows, columns=store.ROWS)
                 density = sum(int(m.sum()) for m in under.values()) / sum(m.numel() for m in under.values())
                 frames.append(_tidy(rows, unit, level, density))
@@ -348,6 +380,45 @@ def starvation(atlas, frame):
     task2, parts = study("task2", atlas.config.preset), [(frame, foretold(atlas))]
     parts.append([f[f["arm"] == "t1_on_s1"].assign(arm=TASK2) for f in (finished(task2), foretold(task2))])
     return results.starvation(*(pd.concat([f for f in both if len(f)] or both) for both in zip(*parts, strict=True)))
+
+
+def smaller(study, arm="filters", images=1000, repeats=7):
+    """What it saves here to take removed filters out for real: a row per level of a chain of whole filters.
+
+    The networks are timed in turn, `repeats` times, on one thread; what their weights are does not matter for that.
+
+    Returns
+    -------
+    DataFrame
+        filters (of each convolution), parameters, multiply_adds (of one image), milliseconds (for `images` images:
+        median, least and greatest), times_faster (than the whole network in the same turn: the same three).
+    """
+    import torch
+
+    from . import data, lottery, pruning
+
+    unit = next(u for u in study.units if u.arm == arm)
+    config, before, threads = unit.config, store.find_level, torch.get_num_threads()
+    theta0 = lottery.initial(config.model, config.seed, "theta0", unit.replicate)
+    batch, nets, rows = data.whole(config.dataset)["test"][0][:images], {}, []
+    for level in [k for k in unit.levels if not k or before(*unit.needs(k))]:
+        mask = {name: torch.from_numpy(m) for name, m in sweep.mask_at(unit, level).items()}
+        nets[level] = pruning.without_filters(config, theta0, mask)
+    torch.set_num_threads(1)
+    turns = [{level: _seconds(net, batch) for level, net in nets.items()} for _ in range(repeats + 1)][1:]
+    torch.set_num_threads(threads)
+    for level, net in nets.items():
+        filters = " + ".join(str(len(w)) for w in net.parameters() if w.dim() == 4)
+        times = {"milliseconds": [1000 * t[level] for t in turns], "times_faster": [t[0] / t[level] for t in turns]}
+        spread = {k: f"{np.median(v):.3g} [{min(v):.3g}, {max(v):.3g}]" for k, v in times.items()}
+        rows.append({"level": level, "filters": filters, **pruning.costs(net, batch.shape[1:]), **spread})
+    return pd.DataFrame(rows).set_index("level")
+
+
+def _seconds(net, images):
+    started = time.perf_counter()
+    net(images)
+    return time.perf_counter() - started
 
 
 def progress(studies):

@@ -2,8 +2,10 @@
 
 1. Initialise a network f(x; theta0).           `starting_values`
 2. Train it.                                    `train`
-3. Prune the smallest final magnitudes.         `magnitude`
+3. Prune the smallest final magnitudes.         `prune`, by this criterion or another
 4. Reset the survivors to their values in theta0 and go on with 2.
+
+What else survivors may start from stands in `REWINDS`; to add a rule, write a function and add a line there.
 """
 
 from typing import NamedTuple
@@ -12,7 +14,20 @@ import torch
 import torch.nn.functional as F
 
 from .models import initial
-from .pruning import dense_mask, diagnose, live_units, magnitude, on_path, random_mask
+from .pruning import (
+    CRITERIA,
+    by_criterion,
+    costs,
+    dense_mask,
+    diagnose,
+    keep_top,
+    live_units,
+    magnitude,
+    named,
+    on_path,
+    random_mask,
+    without_filters,
+)
 from .train import build_engine, train, train_together
 
 
@@ -43,14 +58,14 @@ def find_ticket(chain, load):
     Played
         The ticket at a level is (its `mask`, :func:`starting_values`).
     """
-    mask = dense_mask(chain.config.model)
+    mask, before = dense_mask(chain.config.model), None
     for level in chain.levels:
-        played = play(chain, level, mask, load)
+        played = play(chain, level, mask, load, before)
         yield played
-        mask = played.next_mask
+        mask, before = played.next_mask, played.weights
 
 
-def play(unit, level, mask, load, values=None):
+def play(unit, level, mask, load, before=None, values=None):
     """One level of any arm: rewind, train under `mask`, and, in a chain, prune.
 
     Parameters
@@ -62,6 +77,8 @@ def play(unit, level, mask, load, values=None):
         The chain's mask at this level.
     load : callable
         Subset name -> :class:`lthcore.data.Split`.
+    before : dict of str to Tensor, optional
+        Final weights and biases of the level before, for a chain that goes on from them.
     values : dict of str to Tensor, optional
         What the survivors start from, for a ticket that was found elsewhere; by default the unit's own.
 
@@ -73,11 +90,14 @@ def play(unit, level, mask, load, values=None):
     ------
     FloatingPointError
         If a loss is not finite; names the level and the step.
+    ValueError
+        If there is no such criterion or rewind rule, or `before` is missing.
     """
-    return play_together([unit], level, [mask], lambda subset, replicate: load(subset), values and [values])[0]
+    started = {"befores": [before], "values": values and [values]}
+    return play_together([unit], level, [mask], lambda subset, replicate: load(subset), **started)[0]
 
 
-def play_together(units, level, masks, load, values=None):
+def play_together(units, level, masks, load, befores=None, values=None):
     """The same for replicates of one arm, in lockstep.
 
     Parameters
@@ -88,6 +108,8 @@ def play_together(units, level, masks, load, values=None):
     masks : list of dict of str to bool Tensor
     load : callable
         Subset name, replicate -> :class:`lthcore.data.Split`.
+    befores : list of dict of str to Tensor, optional
+        Final weights and biases of the level before.
     values : list of dict of str to Tensor, optional
         What each starts from, at ``config.rewind_step``; by default :func:`starting_values`.
 
@@ -96,44 +118,45 @@ def play_together(units, level, masks, load, values=None):
     list of Played
         One per unit.
     """
-    config, subset = units[0].config, units[0].subset
+    config, subset = units[0].config.at(level), units[0].subset
     if units[0].mask == "random":
         masks = [random_mask(m, config.model, config.seed, u.replicate) for u, m in zip(units, masks, strict=True)]
     if values:
         starts = [(v, config.rewind_step if level else 0) for v in values]
     else:
-        starts = [starting_values(unit, level, lambda subset, u=unit: load(subset, u.replicate)) for unit in units]
+        starts = [
+            starting_values(unit, level, lambda subset, u=unit: load(subset, u.replicate), before)
+            for unit, before in zip(units, befores or [None] * len(units), strict=True)
+        ]
     data, replicates = [load(subset, unit.replicate) for unit in units], [unit.replicate for unit in units]
     keys = {"level": level, "replicates": replicates, "subset": subset, "first": starts[0][1]}
     trained = train_together([values for values, _ in starts], masks, data, config, **keys)
     out = []
     for unit, mask, d, t, (start, first) in zip(units, masks, data, trained, starts, strict=True):
         rows = t.rows + _diagnosis(config, mask, d, t)
-        if unit.beside:
+        if unit.beside in ("order", "dense"):
             rows += _comparison(unit, level, mask, start, first, d, t)
-        out.append(Played(level, mask, prune(unit, level, mask, t.weights), t.weights, rows, start, t.logits))
+        elif unit.beside:
+            rows += {"deletion": _deletion, "smaller": _smaller}[unit.beside](unit, mask, d, t)
+        out.append(Played(level, mask, prune(unit, level, mask, t.weights, d), t.weights, rows, start, t.logits))
     return out
 
 
-def prune(unit, level, mask, weights):
+def prune(unit, level, mask, weights, data):
     """The mask that a chain's next level starts from, by the weights that this one ended in.
 
     None after the last level, and for an arm that does not prune for itself.
     """
-    later = [k for k in unit.levels if k > level]
-    return magnitude(weights, mask, unit.config.schedule[later[0]]) if later and unit.source is None else None
+    later = [k for k in unit.levels if k > level] if unit.source is None else []
+    return by_criterion(unit, weights, mask, unit.config.schedule[later[0]], data) if later else None
 
 
-def starting_values(unit, level, load):
-    """The values that a level's survivors start from, and the step they belong to: (dict of Tensor, int).
+def reset(unit, level, before, load):
+    """The values at step `config.rewind_step` of the dense training (Frankle & Carbin 2019; Frankle et al. 2020).
 
-    Rewinding to step k > 0 (Frankle et al. 2020) trains the chain's dense network again for k steps: a pure
-    function, so nothing need be kept for it.
+    For a step past 0 the chain's dense network is trained again so far: a pure function, so nothing need be kept.
     """
     chain, config = unit.source or unit, unit.config
-    if unit.start.startswith("reinit"):
-        again = [unit.start] if unit.start != "reinit" else []
-        return initial(config.model, config.seed, "reinit", unit.replicate, level, *again), 0
     theta0 = initial(config.model, config.seed, "theta0", unit.replicate)
     k = config.rewind_step if level else 0
     if k == 0:
@@ -141,6 +164,37 @@ def starting_values(unit, level, load):
     keys = {"level": 0, "replicate": unit.replicate, "subset": chain.subset}
     dense = train(theta0, dense_mask(config.model), load(chain.subset), chain.config, last=k, **keys)
     return dense.weights, k
+
+
+def final(unit, level, before, load):
+    """The final weights of the level before (Han et al. 2015): no reset.
+
+    With the full length and rate of training this is learning-rate rewinding (Renda et al. 2020), since our rate is
+    constant; with `retrain_epochs` and `retrain_lr` set lower, fine-tuning. The optimizer's moments start anew.
+    """
+    if before is None:
+        raise ValueError(f"rewind = 'final': level {level} goes on from the level before, whose weights are not there")
+    return before, 0
+
+
+# name -> values of all weights and the step they belong to: function of (unit, level, before, load), as of `play`
+REWINDS = {"reset": reset, "final": final}
+
+
+def check(config):
+    """Refuse, in one line, a criterion or a rewind rule that there is not."""
+    named(CRITERIA, "criterion", config.criterion)
+    named(REWINDS, "rewind", config.rewind)
+
+
+def starting_values(unit, level, load, before=None):
+    """The values that a level's survivors start from, and the step they belong to: (dict of Tensor, int)."""
+    config = unit.config
+    if unit.start.startswith("reinit"):
+        again = [unit.start] if unit.start != "reinit" else []
+        return initial(config.model, config.seed, "reinit", unit.replicate, level, *again), 0
+    rule = named(REWINDS, "rewind", config.rewind) if level and unit.goes_on else reset
+    return rule(unit, level, before, load)
 
 
 def untrained(chain):
@@ -175,6 +229,43 @@ def _comparison(unit, level, mask, start, first, data, trained):
             facts[f"path_loss:{tenth / 10}"] = F.cross_entropy(logits, labels).item()
     step, epoch = max(row[:2] for row in trained.rows)
     return [(step, epoch, "test" if "path" in name else "mask", name, value) for name, value in facts.items()]
+
+
+DELETED_TO = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02)  # densities
+
+
+def _deletion(unit, mask, data, trained):
+    """Rows of this network pruned at once to every density, over all layers, by its criterion, and not trained again.
+
+    ``deleted_loss:0.5`` and ``deleted_accuracy:0.5`` at half of the weights (LeCun et al. 1990, Figure 1), on the test
+    images and, since that is what second derivatives foretell, on as many training images; and, by ``obd``,
+    ``deleted_foretold:0.5``: the rise of the loss that the saliencies of what is deleted add up to.
+    """
+    scores = CRITERIA[unit.config.criterion](trained.weights, mask, unit, data)
+    total, (step, epoch) = sum(m.numel() for m in mask.values()), max(row[:2] for row in trained.rows)
+    rows = []
+    for density in DELETED_TO:
+        kept = keep_top(scores, mask, {"*": round(density * total)})
+        engine = build_engine([trained.weights], [kept], [data], unit.config)
+        for split, (images, labels) in (("train", data.first(len(data.test[1]))), ("test", data.test)):
+            logits = engine.logits(images[None])[0].double()
+            loss = F.cross_entropy(logits, labels).item()
+            accuracy = 100 * (logits.argmax(1) == labels).double().mean().item()
+            facts = {"loss": loss, "accuracy": accuracy}
+            if unit.config.criterion == "obd" and split == "train":
+                facts["foretold"] = sum(scores[name][~kept[name]].sum().item() for name in mask)
+            rows += [(step, epoch, split, f"deleted_{name}:{density}", value) for name, value in facts.items()]
+    return rows
+
+
+def _smaller(unit, mask, data, trained):
+    """Rows of the network whose removed filters are taken out: what it costs, and how far its logits are from these."""
+    images = data.test[0].cpu()
+    net = without_filters(unit.config, trained.weights, mask)
+    apart = (net(images) - trained.logits).abs().max().item()
+    facts = costs(net, images.shape[1:]) | {"smaller_apart": apart}
+    step, epoch = max(row[:2] for row in trained.rows)
+    return [(step, epoch, "mask", name, value) for name, value in facts.items()]
 
 
 def _diagnosis(config, mask, data, trained):

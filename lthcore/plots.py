@@ -46,6 +46,19 @@ ARMS = {
     "rewind_0": ("rewound to step 0", "blue", "o"),
     "rewind_100": ("rewound to step 100", "orange", "s"),
     "rewind_1000": ("rewound to step 1,000", "green", "^"),
+    "reset": ("reset to theta0", "blue", "o"),
+    "lr_rewind": ("no reset, full rate and length", "red", "D"),
+    "finetune": ("no reset, fine-tuned", "purple", "v"),
+    "obd_deleted": ("OBD", "red", "D"),
+    "magnitude_deleted": ("magnitude", "blue", "o"),
+    "random_deleted": ("random", "green", "^"),
+    "obd_retrained": ("OBD", "red", "D"),
+    "magnitude_retrained": ("magnitude", "blue", "o"),
+    "random_retrained": ("random", "green", "^"),
+    "filters": ("L1 filters, fine-tuned", "purple", "v"),
+    "filters_random": ("random filters, fine-tuned", "green", "^"),
+    "filters_reset": ("L1 filters, reset to theta0", "blue", "o"),
+    "filters_reinit": ("L1 filters, re-initialised", "orange", "s"),
 }
 UNITS = {"accuracy": "test accuracy (%)", "loss": "test loss (nats)"}
 DENSITY_TICKS = (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 1e-4, 1e-5)
@@ -120,10 +133,7 @@ class _Sheet:
             axis.annotate("but for\n" + "\n".join(others), **corner, **look)
         axis.set(ylabel=UNITS[metric], title=title)
         if metric == "loss":
-            axis.set_yscale("log")
-            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-            axis.yaxis.set_minor_formatter(NullFormatter())
+            loss_axis(axis)
 
     def done(self, legend_on=0, where="best"):
         """Stamp and legends: (Figure, DataFrame of what is drawn)."""
@@ -173,6 +183,14 @@ def density_axis(axis):
     axis.set_xticks(ticks, [f"{100 * t:g}" for t in ticks])
     axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel("density: kept weights (%)")
+
+
+def loss_axis(axis):
+    """Logarithmic upwards, with plain numbers."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
 
 
 def step_axis(axis):
@@ -397,6 +415,64 @@ def fig7b(study, frame):
     return sheet.done()
 
 
+def _length(study, tuned=True):
+    """How long a level of the criteria is trained, in words."""
+    epochs, steps = study.config.epochs, study.config.max_steps
+    words = f"at most {steps} steps" if steps else f"{epochs} epoch{'s' * (epochs > 1)}"
+    return f"{words} a level" + f", {max(1, epochs // 3)} if fine-tuned" * (tuned and not steps)
+
+
+def fig8a(study, frame):
+    """What the survivors start from: theta0, their final weights, or fresh values."""
+    arms = ("reset", "lr_rewind", "random_reinit", "finetune")
+    sheet = _Sheet(study, f"Figure 8a. What the survivors start from; MLP, {_length(study)}")
+    sheet.full_and_near(frame, arms)
+    return sheet.done(where="lower left")
+
+
+def fig8b(study, frame):
+    """Deletion by magnitude, OBD and at random: at once without training, and retrained round by round."""
+    sheet = _Sheet(
+        study, f"Figure 8b. By what weights are deleted, over all layers; MLP, {_length(study, False)}", rows=2
+    )
+    loss, accuracy, full, near = sheet.axes
+    gone, names = results.deletions(frame), ("random", "magnitude", "obd")
+    deleted = [arm for name in names if (arm := f"{name}_deleted") in set(gone["arm"])]
+    train = results.at_end(gone, "loss", "train")
+    sheet.against_density(loss, gone, deleted, title="at once, not trained again: training loss", series=train)
+    foretold = results.at_end(gone, "foretold", "train")
+    if len(foretold):
+        foretold = foretold.add(train.loc["obd_deleted", 0], level="replicate")
+        table = _spread(foretold, gone).sort_values("density")
+        sheet.line(loss, table, "density", "foretold by OBD", OKABE_ITO["black"], "foretold", ls=":", lw=1.4)
+    loss_axis(loss)
+    loss.set(ylabel="training loss (nats)")
+    sheet.against_density(accuracy, gone, deleted, title="at once, not trained again: test accuracy")
+    retrained = [f"{name}_retrained" for name in names]
+    words = "retrained from the final weights, round by round"
+    sheet.against_density(full, frame, retrained, title=words)
+    sheet.against_density(
+        near, frame, retrained, title="the same, near the dense network", zoom=_zoom(frame, retrained)
+    )
+    return sheet.done(legend_on=(0, 2), where="best")
+
+
+def fig8c(study, frame):
+    """Whole filters of LeNet-5: accuracy against what is left of its weights, and of its multiply-adds."""
+    arms = [a for a in ("filters_reset", "filters_reinit", "filters_random", "filters") if a in set(frame["arm"])]
+    sheet = _Sheet(study, f"Figure 8c. Whole filters of LeNet-5 removed; {_length(study)}")
+    sheet.against_density(sheet.axes[0], frame, arms, title="against remaining weights")
+    cost = results.at_end(frame, "multiply_adds", "mask").groupby("level").mean()
+    share = frame["level"].map(cost / cost.max()).astype(float)
+    sheet.against_density(sheet.axes[1], frame.assign(density=share), arms, title="against remaining multiply-adds")
+    sheet.axes[1].set(xlabel="multiply-adds of an image (% of the whole network's)")
+    for axis in sheet.axes:
+        axis.set_xscale("linear")
+        axis.set_xlim(1.05, 0)
+        axis.set_xticks([1, 0.8, 0.6, 0.4, 0.2, 0], ["100", "80", "60", "40", "20", "0"])
+    return sheet.done(where="lower left")
+
+
 _RATES = {"0.2": "blue", "0.3": "orange", "0.35": "red", "0.5": "green"}
 _HEADS = {"same": ("o", "-"), "half": ("s", "--"), "spared": ("D", ":")}
 # the report's own schedules among the chains
@@ -494,6 +570,7 @@ FIGURES = {
     "paper": {"fig6a_paper_early_stop": fig6a, "fig6b_paper_optimizers": fig6b},
     **{name: {f"fig6c_{name}": fig6c} for name in ("fashion_conv2", "conv2", "conv4", "conv6")},
     "rewind": {"fig7a_rewinding": fig7a, "fig7b_stability": fig7b},
+    "criteria": {"fig8a_rewinding_rules": fig8a, "fig8b_deletion": fig8b, "fig8c_filters": fig8c},
     "collapse": {"fig11a_collapse_map": fig11a, "fig11b_collapse_accuracy": fig11b, "fig11c_effective_density": fig11c},
 }
 

@@ -2,14 +2,19 @@
 
 A mask is a dict, layer name -> boolean tensor of the weight's shape, True = kept. Biases are never
 masked. How many weights are kept at a level is counted beforehand (`Config.schedule`); here it is
-decided which.
+decided which. To add a criterion, write a function like those in `CRITERIA` and add a line there.
 """
+
+import math
 
 import numpy as np
 import torch
+from torch import nn
 
 from .config import ARCHITECTURES, draw_seed
-from .models import build
+from .models import ACTIVATIONS, build
+
+CURVATURE = 10_000  # training images over which second derivatives are averaged
 
 
 def dense_mask(model):
@@ -66,7 +71,204 @@ def magnitude(weights, mask, counts):
     Parameters are those of :func:`keep_top`, with the trained `weights` by parameter name
     (``fc1.weight``) in place of scores.
     """
-    return keep_top({name: weights[f"{name}.weight"].abs() for name in mask}, mask, counts)
+    return keep_top(magnitudes(weights, mask), mask, counts)
+
+
+# ------------------------------------------------------------------------------------------------------- criteria
+
+
+def magnitudes(weights, mask, unit=None, data=None):
+    """Final magnitudes (Han et al. 2015, section 3; Frankle & Carbin 2019, section 1)."""
+    return {name: weights[f"{name}.weight"].abs() for name in mask}
+
+
+def random_scores(weights, mask, unit, data):
+    """One random ranking per replicate, as of :func:`random_mask`: what every criterion must be better than."""
+    return _ranking(mask, unit.config.model, unit.config.seed, unit.replicate)
+
+
+def saliencies(weights, mask, unit, data):
+    """What Optimal Brain Damage expects the loss to rise by: h u^2 / 2 of a weight u (LeCun et al. 1990, section 2).
+
+    The second derivatives h, of :func:`curvature`, are averaged over the first ``CURVATURE`` images trained on.
+    """
+    activation = unit.config.activation
+    if activation == "default":
+        activation = ARCHITECTURES[unit.config.model].activation
+    second = curvature(weights, list(mask), data.first(CURVATURE)[0].cpu(), activation)
+    return {name: second[name] * weights[f"{name}.weight"] ** 2 / 2 for name in mask}
+
+
+# name -> scores of every weight, the larger the better: function of (weights, mask, unit, data), as of `by_criterion`
+CRITERIA = {"magnitude": magnitudes, "random": random_scores, "obd": saliencies}
+
+
+def by_criterion(unit, weights, mask, counts, data):
+    """The next mask, by the criterion and structure of the unit's config.
+
+    Parameters
+    ----------
+    unit : Unit
+    weights : dict of str to Tensor
+        Trained weights and biases by parameter name.
+    mask, counts
+        As for :func:`keep_top`.
+    data : lthcore.data.Split
+        What was trained on.
+
+    Returns
+    -------
+    dict of str to bool Tensor
+
+    Raises
+    ------
+    ValueError
+        If there is no such criterion, or it cannot score this network.
+    """
+    scores = named(CRITERIA, "criterion", unit.config.criterion)(weights, mask, unit, data)
+    if unit.config.structure == "filters":
+        scores = by_filter(scores, mask, counts)
+    return keep_top(scores, mask, counts)
+
+
+def named(rules, setting, name):
+    """The function of that name; ValueError, in one line, where there is none."""
+    if name not in rules:
+        raise ValueError(f"{setting} = {name!r}: must be one of {', '.join(map(repr, rules))}")
+    return rules[name]
+
+
+def curvature(weights, layers, images, activation):
+    """Second derivatives of the mean cross-entropy by each weight of a network of fully connected layers.
+
+    Written for one image as L(z) of a layer's inputs to its activations, d2L/dw_ij^2 = x_j^2 H_ii, with the whole
+    matrix H = d2L/dz2, not its diagonal alone, carried back through weights and activations (LeCun et al. 1990 drop
+    what is off the diagonal). At the logits it is diag(p) - p p' = S S' with ten columns S, so S is what is carried.
+    The activation's own second derivative is left out (their Levenberg-Marquardt form): for ReLU it is zero and the
+    result exact; for tanh it is the Gauss-Newton diagonal, which is never negative.
+
+    Parameters
+    ----------
+    weights : dict of str to Tensor
+        Weights (out, in) and biases (out,) by parameter name, of any real dtype.
+    layers : list of str
+        From the input to the logits.
+    images : (N, ...) Tensor
+    activation : {"relu", "tanh", "identity"}
+
+    Returns
+    -------
+    dict of str to Tensor
+        By layer, of the weights' shapes; labels do not enter.
+
+    Raises
+    ------
+    ValueError
+        If a layer is a convolution.
+    """
+    if any(weights[f"{name}.weight"].dim() > 2 for name in layers):
+        raise ValueError("criterion = 'obd': needs a network of fully connected layers, model = 'mlp'")
+    out = {name: torch.zeros_like(weights[f"{name}.weight"]) for name in layers}
+    for part in images.flatten(1).split(1000):
+        x, inputs, slopes = part, [], []
+        for name in layers:
+            inputs.append(x)
+            z = nn.functional.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
+            x = ACTIVATIONS[activation](z)
+            slopes.append(1 - x**2 if activation == "tanh" else (z > 0).to(z) if activation == "relu" else z * 0 + 1)
+        p = z.softmax(1)
+        s = torch.diag_embed(p.sqrt()) - p.sqrt()[:, :, None] * p[:, None]  # (N, 10, units): S', of each image
+        for i, name in reversed(list(enumerate(layers))):
+            out[name] += (s**2).sum(1).T @ inputs[i] ** 2 / len(images)
+            if i:
+                s = (s @ weights[f"{name}.weight"]) * slopes[i - 1][:, None]
+    return out
+
+
+def by_filter(scores, mask, counts):
+    """Scores of whole filters, for pruning filter by filter (Li et al. 2017).
+
+    A filter's score is the sum of its survivors' (of magnitudes: its L1 norm), and each of its weights has it. What
+    reads a filter that goes, a kernel of the next convolution or columns behind the last, goes first.
+
+    Parameters
+    ----------
+    scores, mask, counts
+        As for :func:`keep_top`; `counts` those of whole filters.
+
+    Returns
+    -------
+    dict of str to Tensor
+    """
+    out, left = {}, None
+    for name, m in mask.items():
+        value = torch.zeros(m.shape, dtype=torch.float64)
+        if m.dim() == 4:
+            value += (scores[name] * m).double().flatten(1).sum(1).view(-1, 1, 1, 1)
+        if left is not None:
+            value.view(len(m), len(left), -1)[:, ~left] = -math.inf
+        out[name] = value
+        left = (
+            keep_top({name: value}, {name: m}, {name: counts[name]})[name].flatten(1).any(1) if m.dim() == 4 else None
+        )
+    return out
+
+
+def without_filters(config, weights, mask):
+    """The smaller network that is left when every filter without a surviving weight is taken out for real.
+
+    Its tensors are smaller: the filter's own, the kernels of the next convolution that read it, and the columns behind
+    the last. A removed filter still has its bias, and a constant activation, which nothing may read.
+
+    Parameters
+    ----------
+    config : Config
+    weights : dict of str to Tensor
+    mask : dict of str to bool Tensor
+
+    Returns
+    -------
+    torch.nn.Module
+        With the outputs of the masked network.
+
+    Raises
+    ------
+    ValueError
+        If a surviving weight reads a removed filter.
+    """
+    net, left = build(config.model, config.activation, config.pool), None
+    for name, m in mask.items():
+        keep = m.flatten(1).any(1) if m.dim() == 4 else torch.ones(len(m), dtype=torch.bool)
+        weight, bias = (weights[f"{name}.weight"] * m)[keep], weights[f"{name}.bias"][keep]
+        if left is not None:
+            if m.reshape(len(m), len(left), -1)[:, ~left].any():
+                raise ValueError(f"{name} reads a filter that is removed: the mask is not one of whole filters")
+            weight = weight.reshape(len(weight), len(left), -1)[:, left].reshape(len(weight), -1, *m.shape[2:])
+        if m.dim() == 4:
+            layer = nn.Conv2d(weight.shape[1], len(weight), m.shape[2:], padding=net.get_submodule(name).padding)
+        else:
+            layer = nn.Linear(weight.shape[1], len(weight))
+        layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
+        setattr(net, name, layer)
+        left = keep if m.dim() == 4 else None
+    return net.requires_grad_(False)
+
+
+def costs(net, shape):
+    """What a network costs: dict with ``parameters``, and ``multiply_adds`` for one image of `shape` (C, H, W)."""
+    products = []
+
+    def count(layer, _, out):  # every weight once for each place of its output
+        products.append(layer.weight.numel() * out[0].numel() // len(layer.weight))
+
+    hooks = [layer.register_forward_hook(count) for layer in net.children()]
+    net(torch.zeros(1, *shape))
+    for hook in hooks:
+        hook.remove()
+    return {"parameters": sum(p.numel() for p in net.parameters()), "multiply_adds": sum(products)}
+
+
+# -------------------------------------------------------------------------------------------- controls, diagnosis
 
 
 def random_mask(mask, model, seed, replicate):
@@ -74,13 +276,17 @@ def random_mask(mask, model, seed, replicate):
 
     The ranking depends on (seed, model, replicate) alone, so the random masks of a chain's levels are nested.
     """
-    random = np.random.default_rng(draw_seed(seed, "ranking", model, replicate))
-    ranking = {name: torch.from_numpy(random.permutation(m.numel())).view_as(m) for name, m in mask.items()}
     return keep_top(
-        ranking,
+        _ranking(mask, model, seed, replicate),
         {name: torch.ones_like(m) for name, m in mask.items()},
         {name: int(m.sum()) for name, m in mask.items()},
     )
+
+
+def _ranking(mask, model, seed, replicate):
+    """Every weight's place in a random order of its tensor, in [0, 1)."""
+    random = np.random.default_rng(draw_seed(seed, "ranking", model, replicate))
+    return {name: torch.from_numpy(random.permutation(m.numel()) / m.numel()).view_as(m) for name, m in mask.items()}
 
 
 def on_path(model, mask):

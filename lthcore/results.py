@@ -145,6 +145,38 @@ def barriers(frame):
     return (way[0] + way[-1]) / 2 - pd.concat(way, axis=1).min(axis=1)
 
 
+def deletions(frame):
+    """What networks have left that were pruned at once and not trained again: tidy rows, each density a level."""
+    rows = frame[frame["metric"].str.startswith("deleted_")]
+    if rows.empty:
+        return rows
+    parts = rows["metric"].str.removeprefix("deleted_").str.split(":", expand=True)
+    density = parts[1].astype(float)
+    level = density.rank(method="dense", ascending=False).astype(int) - 1
+    return rows.assign(metric=parts[0], density=density, level=level)
+
+
+def deletable(frame, arm, rise=0.1):
+    """Percent of the weights that can be deleted before the training loss has risen by `rise` nats: Series.
+
+    Between two densities the loss is taken to be a straight line; where it never rises so far, the most that was tried.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        As of :func:`deletions`.
+    """
+    rows = frame[(frame["arm"] == arm) & (frame["metric"] == "loss") & (frame["split"] == "train")]
+    out = {}
+    for replicate, mine in rows.sort_values("level").groupby("replicate"):
+        gone, loss = 100 * (1 - mine["density"].to_numpy(float)), mine["value"].to_numpy(float)
+        above = np.flatnonzero(loss > loss[0] + rise)
+        k = above[0] if len(above) else len(loss) - 1
+        ends = slice(k - 1, k + 1)
+        out[replicate] = np.interp(loss[0] + rise, loss[ends], gone[ends]) if len(above) else gone[-1]
+    return pd.Series(out, dtype=float)
+
+
 # ------------------------------------------------------------------------------------------------------ the collapse
 
 

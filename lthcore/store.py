@@ -4,8 +4,9 @@ A finished level is a folder ``runs/<unit key>/level-07/`` of three files: ``row
 measured), ``mask.safetensors`` (the mask the next level starts from, a bit a weight) and
 ``facts.json``, which is written last and holds the SHA-256 of the other two: where it is missing
 or does not fit, the level is not finished. Beside them lie the level's weights, where someone asked
-for them (``weights.safetensors``, ``weights.json``). The archive in ``figures/archive/`` holds the same,
-packed per experiment and replicate. Nothing that is read can execute anything.
+for them or the next level goes on from them (``weights.safetensors``, ``weights.json``). The archive
+in ``figures/archive/`` holds the same but the weights, packed per experiment and replicate. Nothing
+that is read can execute anything.
 """
 
 import contextlib

@@ -126,9 +126,15 @@ def shard(units, place, of):
 
 
 def _finished(unit, level):
-    """The finished level, or None; in a chain that goes on it is not finished without its mask."""
-    found, goes_on = store.find_level(unit, level), unit.source is None and level != unit.levels[-1]
-    return found if found and (not goes_on or found.has_mask(unit.config.model)) else None
+    """The finished level, or None; in a chain it is not finished without what the next level still needs of it."""
+    found = store.find_level(unit, level)
+    if not found or unit.source or level == unit.levels[-1]:
+        return found
+    if not found.has_mask(unit.config.model):
+        return None
+    after = unit.levels[unit.levels.index(level) + 1]
+    there = not unit.goes_on or store.find_weights(unit, level) or _finished(unit, after)
+    return found if there else None
 
 
 def all_finished(units):
@@ -311,7 +317,7 @@ def _await(task):
 
 def _train(tasks, device):
     """Train levels at once, what they share once, and keep them: dict, task -> (seconds, accuracy)."""
-    from . import lottery
+    from . import data, lottery
 
     started = time.monotonic()
     first = {}
@@ -324,12 +330,31 @@ def _train(tasks, device):
     store.check_there()  # again: training may have taken long
     out = {}
     for unit, level in tasks:
-        p = played[_training((unit, level))]
-        mask = lottery.prune(unit, level, p.mask, p.weights)
+        p, split = played[_training((unit, level))], data.split(unit.config, unit.subset, unit.replicate, device)
+        mask = lottery.prune(unit, level, p.mask, p.weights, split)
         next_mask = mask and {k: v.numpy() for k, v in mask.items()}
+        if unit.goes_on:  # first, so that the level is not finished without them
+            _save_weights(unit, level, p, facts)
         store.save_level(unit, level, p.rows, next_mask, facts)
         out[unit, level] = seconds, _final_accuracy(p)
     return out
+
+
+def _save_weights(unit, level, played, facts):
+    arrays = ({name: v.numpy() for name, v in part.items()} for part in (played.mask, played.start, played.weights))
+    store.save_weights(unit, level, store.Weights(*arrays, played.logits.numpy()), facts)
+
+
+def _weights_before(unit, level, device):
+    """What a chain that goes on starts a level from; trained again, from level 0 on, where it has not been kept."""
+    import torch
+
+    before = unit.needs(level) if unit.goes_on else None
+    if before is None:
+        return None
+    if store.find_weights(*before) is None:
+        keep_weights(*before, device)
+    return {name: torch.from_numpy(v) for name, v in store.find_weights(*before).final.items()}
 
 
 def _chain_mask(unit, level):
@@ -376,7 +401,11 @@ def _play(tasks, device):
     config, masks = units[0].config, [_chain_mask(*task) for task in tasks]
     try:
         played = lottery.play_together(
-            units, level, masks, lambda subset, replicate: data.split(config, subset, replicate, device)
+            units,
+            level,
+            masks,
+            lambda subset, replicate: data.split(config, subset, replicate, device),
+            [_weights_before(*task, device) for task in tasks],
         )
     except FloatingPointError as error:
         raise FloatingPointError(f"{', '.join(unit.key for unit in units)}: {error}") from None
@@ -419,8 +448,8 @@ def weights(tasks, device="auto", workers=0, say=print):
 def keep_weights(unit, level, device="cpu"):
     """Train a level from its mask and keep its weights.
 
-    A level is a pure function of its mask, so its rows are those of the finished level, bit for bit where machine,
-    versions and engine are the same.
+    A level is a pure function of its mask (and of the weights before, where its chain goes on), so its rows are those
+    of the finished level, bit for bit where machine, versions and engine are the same.
 
     Returns
     -------
@@ -430,8 +459,7 @@ def keep_weights(unit, level, device="cpu"):
     (played,), facts = _play([(unit, level)], device)
     found = store.find_level(unit, level)
     same = () if found is None else (list(found.rows().itertuples(index=False, name=None)) == played.rows,)
-    arrays = ({name: v.numpy() for name, v in part.items()} for part in (played.mask, played.start, played.weights))
-    store.save_weights(unit, level, store.Weights(*arrays, played.logits.numpy()), facts)
+    _save_weights(unit, level, played, facts)
     return f"{unit.arm} level {level}: test accuracy {_final_accuracy(played):.2f} %", *same
 
 
@@ -448,8 +476,9 @@ def ticket(unit, level):
     kept, config = store.find_weights(unit, level), unit.config
     if kept:
         values = kept.start
-    elif config.rewind_step and level and unit.start == "theta0":
-        raise ValueError(f"the values at step {config.rewind_step} are not kept yet: train the weights first")
+    elif level and unit.start == "theta0" and (config.rewind_step or unit.goes_on):
+        where = "that it starts from" if unit.goes_on else f"at step {config.rewind_step}"
+        raise ValueError(f"the values {where} are not kept yet: train the weights first")
     else:
         values = {name: v.numpy() for name, v in lottery.starting_values(unit, level, None)[0].items()}
     facts = {"unit": unit.key, "arm": unit.arm, "model": config.model, "level": level, "identity": unit.identity}
@@ -603,7 +632,7 @@ def seconds_per_level(unit, level, device="cpu"):
     """Seconds for one level of this unit on one thread, or alone on a GPU, from measured steps and evaluations."""
     from . import data, train
 
-    config = unit.config
+    config = unit.config.at(level)
     if (kind := (_kind(config), device)) not in TIMES:
         TIMES[kind] = _measure(*kind[0], device)
     densities = [config.density(level), *{"order": [config.density(level)], "dense": [1.0]}.get(unit.beside, [])]

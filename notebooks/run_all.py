@@ -44,6 +44,7 @@ JOBS = [
         for name, when in (("fashion_conv2", "wide"), ("conv2", "named"), ("conv4", "named"), ("conv6", "named"))
     ),
     Job("07_rewinding_and_stability", "07_rewinding_and_stability", "rewind", {}, "wide"),
+    Job("08_pruning_criteria", "08_pruning_criteria", "criteria", {}, "wide"),
     Job("11_collapse", "11_collapse", "collapse", {}, "wide"),
 ]
 SCORECARD = Job("00_scorecard", "00_scorecard", None)
@@ -89,7 +90,7 @@ def parser():
     p.add_argument(
         "--replicates", type=int, default=0, metavar="N", help="independent repetitions; by default the preset's"
     )
-    p.add_argument("--wide", action="store_true", help="what goes beyond the report as well: notebooks 06, 07 and 11")
+    p.add_argument("--wide", action="store_true", help="what goes beyond the report as well: notebooks 06 to 11")
     p.add_argument(
         "--no-controls", action="store_true", help="leave the re-initialised and randomly masked networks out"
     )

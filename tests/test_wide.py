@@ -40,10 +40,11 @@ def tiny(experiment="mlp", **settings):
 
 def test_a_later_setting_is_part_of_an_identity_only_where_it_is_set():
     other = {"dataset": "fashion", "conv_rate": 0.1, "dropout": 0.5, "warmup": 10, "often": 3}
-    plain = Unit(configure("mlp"), "ticket", 0)
+    other |= {"criterion": "obd", "rewind": "final", "structure": "filters", "retrain_epochs": 3, "retrain_lr": 1e-4}
+    plain = Unit(configure("lenet5"), "ticket", 0)
     assert set(other) == set(LATER) and not set(LATER) & set(plain.identity)
     for name, value in other.items():
-        changed = Unit(configure("mlp", **{name: value}), "ticket", 0)
+        changed = Unit(configure("lenet5", **{name: value}), "ticket", 0)
         assert changed.identity[name] == value and changed.key != plain.key
     beside = Unit(plain.config, "ticket", 0, source=plain, beside="order", only=(1,))
     assert beside.identity["beside"] == "order" and "beside" not in plain.identity
@@ -65,6 +66,11 @@ def test_every_wide_study_has_units_of_its_own(name, preset):
         ({"conv_rate": 0.1, "scope": "global"}, "conv_rate = 0.1: needs scope = 'layer'"),
         ({"dropout": 1}, "dropout = 1: must be a number in [0, 1)"),
         ({"warmup": -1}, "warmup = -1: must be a whole number"),
+        ({"criterion": "a b"}, "criterion = 'a b': must be the name of one"),
+        ({"retrain_epochs": 0.5}, "retrain_epochs = 0.5: must be None or a whole number in 1..10000"),
+        ({"rewind": "final", "rewind_step": 3}, "rewind_step = 3: must be 0 unless rewind = 'reset'"),
+        ({"rewind_step": 1000, "epochs": 2, "retrain_epochs": 1}, "rewind_step = 1000: must be a whole number in 0.."),
+        ({"structure": "filters"}, "structure = 'filters': needs convolutions"),
     ],
 )
 def test_bad_values_are_refused_in_one_line(settings, says):
@@ -437,7 +443,7 @@ def test_wide_notebooks_are_run_on_request_alone(capsys):
 
     report = ["mlp", "lenet5", "task1", "task2", "task3"]
     assert asked("quick") == report
-    assert asked("quick", "--wide") == [*report, "paper", "fashion_conv2", "rewind", "collapse"]
+    assert asked("quick", "--wide") == [*report, "paper", "fashion_conv2", "rewind", "criteria", "collapse"]
     assert asked("quick", "--only", "conv2") == ["conv2"]
     assert asked("quick", "--only", "06_lottery_ticket_paper") == ["paper", "fashion_conv2"]
     assert [s.config.experiment for s in experiments.every(preset="report")] == report

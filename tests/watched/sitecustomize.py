@@ -40,7 +40,7 @@ def announced(phase, function, detail=lambda *_: ""):
 
 def lottery(module):
     module.play_together = announced("train", module.play_together, lambda units, k, *_: f"{units[0].key} {k}")
-    module.magnitude = announced("prune", module.magnitude)
+    module.by_criterion = announced("prune", module.by_criterion)
 
 
 def sweep(module):
