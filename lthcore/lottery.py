@@ -6,13 +6,25 @@
 4. Reset the survivors to their values in theta0 and go on with 2.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from .models import initial
-from .pruning import dense_mask, diagnose, live_units, magnitude, on_path, random_mask
+from .pruning import (
+    chance_distance,
+    dense_mask,
+    diagnose,
+    early_bird,
+    live_units,
+    magnitude,
+    mask_distance,
+    on_path,
+    random_mask,
+)
 from .train import build_engine, train, train_together
 
 
@@ -26,6 +38,7 @@ class Played(NamedTuple):
     rows: list  # (step, epoch, split, metric, value)
     start: dict  # the values that the survivors started from
     logits: object  # (N_test, 10) Tensor, at the last step
+    epochs: list = ()  # (step, weights) at the start and the end of every epoch, where an early mask is asked for
 
 
 def find_ticket(chain, load):
@@ -72,7 +85,7 @@ def play(unit, level, mask, load):
     FloatingPointError
         If a loss is not finite; names the level and the step.
     """
-    return play_together([unit], level, [mask], lambda subset, replicate: load(subset))[0]
+    return early(unit, play_together([unit], level, [mask], lambda subset, *_: load(subset))[0])
 
 
 def play_together(units, level, masks, load):
@@ -85,26 +98,31 @@ def play_together(units, level, masks, load):
     level : int
     masks : list of dict of str to bool Tensor
     load : callable
-        Subset name, replicate -> :class:`lthcore.data.Split`.
+        Subset name, replicate -> :class:`lthcore.data.Split`; for rewinding also with the chain's config.
 
     Returns
     -------
     list of Played
-        One per unit.
+        One per unit; what is drawn early is left to :func:`early`.
     """
     config, subset = units[0].config, units[0].subset
     if units[0].mask == "random":
         masks = [random_mask(m, config.model, config.seed, u.replicate) for u, m in zip(units, masks, strict=True)]
-    starts = [starting_values(unit, level, lambda subset, u=unit: load(subset, u.replicate)) for unit in units]
+    of_chain = (units[0].source or units[0]).config  # its data set may be another one
+    starts = [starting_values(u, level, lambda subset, r=u.replicate: load(subset, r, of_chain)) for u in units]
     data, replicates = [load(subset, unit.replicate) for unit in units], [unit.replicate for unit in units]
     keys = {"level": level, "replicates": replicates, "subset": subset, "first": starts[0][1]}
+    epochs = []
+    if config.early_bird and units[0].source is None:
+        keys["each_epoch"] = lambda *of_epoch: epochs.append(of_epoch)
     trained = train_together([values for values, _ in starts], masks, data, config, **keys)
     out = []
     for unit, mask, d, t, (start, first) in zip(units, masks, data, trained, starts, strict=True):
         rows = t.rows + _diagnosis(config, mask, d, t)
         if unit.beside:
             rows += _comparison(unit, level, mask, start, first, d, t)
-        out.append(Played(level, mask, prune(unit, level, mask, t.weights), t.weights, rows, start, t.logits))
+        mine = [(step, {name: v[len(out)].cpu() for name, v in values.items()}) for step, values in epochs]
+        out.append(Played(level, mask, prune(unit, level, mask, t.weights), t.weights, rows, start, t.logits, mine))
     return out
 
 
@@ -117,6 +135,27 @@ def prune(unit, level, mask, weights):
     return magnitude(weights, mask, unit.config.schedule[later[0]]) if later and unit.source is None else None
 
 
+def early(unit, played):
+    """A level as it was played, with the mask of its early epoch where ``config.early_bird`` asks for one.
+
+    Rows are added, named by the level that the mask is for: ``mask_distance_2_0`` at epoch 3 is the distance of the
+    masks after 0 and 3 epochs, ``drawn_epoch_2`` when it was drawn, ``chance_distance_2`` how far two random masks are
+    apart.
+    """
+    if not (played.epochs and played.next_mask):
+        return played
+    end, level = max(row[:2] for row in played.rows), min(k for k in unit.levels if k > played.level)
+    masks = [prune(unit, played.level, played.mask, weights) for _, weights in played.epochs]
+    times = [(step, step * end[1] / end[0]) for step, _ in played.epochs]
+    distances = np.array([[mask_distance(a, b) for b in masks] for a in masks])
+    at = early_bird(distances, unit.config.early_bird)
+    facts = {"drawn_epoch": times[at][1], "chance_distance": chance_distance(masks[at])}
+    rows = [(*end, "mask", f"{name}_{level}", value) for name, value in facts.items()]
+    for j, time in enumerate(times):
+        rows += [(*time, "mask", f"mask_distance_{level}_{i}", float(distances[i, j])) for i in range(j)]
+    return played._replace(next_mask=masks[at], rows=played.rows + rows)
+
+
 def starting_values(unit, level, load):
     """The values that a level's survivors start from, and the step they belong to: (dict of Tensor, int).
 
@@ -124,6 +163,10 @@ def starting_values(unit, level, load):
     function, so nothing need be kept for it.
     """
     chain, config = unit.source or unit, unit.config
+    if unit.start == "fresh_head":
+        values, k = starting_values(replace(unit, start="theta0"), level, load)
+        fresh = initial(config.model, config.seed, "reinit", unit.replicate, level)
+        return values | {name: fresh[name] for name in list(fresh)[-2:]}, k  # the last layer's weight and bias
     if unit.start.startswith("reinit"):
         again = [unit.start] if unit.start != "reinit" else []
         return initial(config.model, config.seed, "reinit", unit.replicate, level, *again), 0

@@ -259,8 +259,8 @@ def _train(tasks, device):
     out = {}
     for unit, level in tasks:
         p = played[_training((unit, level))]
-        mask = lottery.prune(unit, level, p.mask, p.weights)
-        next_mask = mask and {k: v.numpy() for k, v in mask.items()}
+        p = lottery.early(unit, p._replace(next_mask=lottery.prune(unit, level, p.mask, p.weights)))
+        next_mask = p.next_mask and {k: v.numpy() for k, v in p.next_mask.items()}
         store.save_level(unit, level, p.rows, next_mask, facts)
         out[unit, level] = seconds, _final_accuracy(p)
     return out
@@ -310,7 +310,7 @@ def _play(tasks, device):
     config, masks = units[0].config, [_chain_mask(*task) for task in tasks]
     try:
         played = lottery.play_together(
-            units, level, masks, lambda subset, replicate: data.split(config, subset, replicate, device)
+            units, level, masks, lambda subset, replicate, of=config: data.split(of, subset, replicate, device)
         )
     except FloatingPointError as error:
         raise FloatingPointError(f"{', '.join(unit.key for unit in units)}: {error}") from None
@@ -361,7 +361,10 @@ def keep_weights(unit, level, device="cpu"):
     tuple
         A line that says what came out and, if the level was finished before, whether its rows came out the same.
     """
+    from . import lottery
+
     (played,), facts = _play([(unit, level)], device)
+    played = lottery.early(unit, played)
     found = store.find_level(unit, level)
     same = () if found is None else (list(found.rows().itertuples(index=False, name=None)) == played.rows,)
     arrays = ({name: v.numpy() for name, v in part.items()} for part in (played.mask, played.start, played.weights))
@@ -382,7 +385,7 @@ def ticket(unit, level):
     kept, config = store.find_weights(unit, level), unit.config
     if kept:
         values = kept.start
-    elif config.rewind_step and level and unit.start == "theta0":
+    elif config.rewind_step and level and not unit.start.startswith("reinit"):
         raise ValueError(f"the values at step {config.rewind_step} are not kept yet: train the weights first")
     else:
         values = {name: v.numpy() for name, v in lottery.starting_values(unit, level, None)[0].items()}

@@ -43,6 +43,8 @@ JOBS = [
         for name, when in (("fashion_conv2", "wide"), ("conv2", "named"), ("conv4", "named"), ("conv6", "named"))
     ),
     Job("07_rewinding_and_stability", "07_rewinding_and_stability", "rewind", {}, "wide"),
+    Job("09_transfer", "09_transfer", "transfer", {}, "wide"),
+    Job("10_early_bird", "10_early_bird", "early_bird", {}, "wide"),
     Job("11_collapse", "11_collapse", "collapse", {}, "wide"),
 ]
 SCORECARD = Job("00_scorecard", "00_scorecard", None)
@@ -88,7 +90,9 @@ def parser():
     p.add_argument(
         "--replicates", type=int, default=0, metavar="N", help="independent repetitions; by default the preset's"
     )
-    p.add_argument("--wide", action="store_true", help="what goes beyond the report as well: notebooks 06, 07 and 11")
+    p.add_argument(
+        "--wide", action="store_true", help="what goes beyond the report as well: notebooks 06, 07 and 09 to 11"
+    )
     p.add_argument(
         "--no-controls", action="store_true", help="leave the re-initialised and randomly masked networks out"
     )

@@ -318,6 +318,7 @@ OTHER = {
     "momentum": 0.5, "batch_size": 32, "epochs": 3, "prune_rate": 0.4, "scope": "global", "output_rate": 0,
     "spare": "smallest", "rewind_step": 10, "validation": 0, "seed": 1, "max_steps": 20, "test_images": 100,
     "dataset": "fashion", "conv_rate": 0.1, "dropout": 0.5, "warmup": 10, "often": 3,
+    "early_bird": 0.1,
 }  # fmt: skip
 FREE = {
     "preset": "quick", "tolerance": 1.0, "margin": 2.0, "replicates": 7, "controls": 3, "device": "cpu", "rounds": 12,
