@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from lthcore import claims, data, experiments, lottery, plots, pruning, results, store
+from lthcore import claims, data, experiments, lottery, plots, pruning, results, store, sweep
 from lthcore import train as room
 from lthcore.config import Unit, configure
 from lthcore.data import Split, whole
@@ -185,12 +185,32 @@ def test_masks_are_drawn_early_at_every_level_that_prunes_and_at_no_other():
 def test_replicates_in_lockstep_have_early_masks_of_their_own(monkeypatch):
     monkeypatch.setattr(room, "choose_engine", lambda *_: Lockstep)
     units = [Unit(recipe(levels=(0, 2), early_bird=0.9, epochs=5), "early", r) for r in range(2)]
-    played = lottery.play_together(units, 0, [dense_mask("mlp")] * 2, lambda subset, r, config: few(300 * r))
+    played = lottery.play_together(units, 0, [dense_mask("mlp")] * 2, lambda subset, r: few(300 * r))
+    played = [lottery.early(*pair) for pair in zip(units, played, strict=True)]
     for r, p in enumerate(played):
         alone = lottery.play(units[r], 0, dense_mask("mlp"), lambda _, r=r: few(300 * r))
         for name, m in p.next_mask.items():  # weights that rounding may swap at the threshold: none to speak of
             assert (m != alone.next_mask[name]).float().mean() < 1e-3
     assert not torch.equal(played[0].next_mask["fc1"], played[1].next_mask["fc1"])
+
+
+def test_early_masks_of_every_density_share_their_dense_network(folders, monkeypatch):
+    monkeypatch.setattr(data, "split", lambda *_: few())
+    overrides = {"max_steps": 0, "batch_size": 50, "epochs": 6}
+    chains = [u for u in experiments.study("early_bird", "smoke", overrides=overrides).units if u.source is None]
+    early = [u for u in chains if u.config.early_bird]
+    assert len({u.dense for u in chains}) == 2 and len({u.dense for u in early}) == 1 and len(early) == 7
+    store.make()
+    trainings, trained = [], lottery.train_together
+    monkeypatch.setattr(lottery, "train_together", lambda *a, **k: trainings.append(k["level"]) or trained(*a, **k))
+    sweep.run_levels([(unit, 0) for unit in early])
+    assert trainings == [0]
+    for unit in early:
+        alone, found = lottery.play(unit, 0, dense_mask("mlp"), lambda _: few()), store.find_level(unit, 0)
+        assert list(found.rows().itertuples(index=False, name=None)) == alone.rows
+        assert all((m == alone.next_mask[name].numpy()).all() for name, m in found.next_mask("mlp").items())
+    words, same = sweep.keep_weights(early[2], 0)
+    assert same, words
 
 
 def test_a_dense_network_that_chains_share_has_what_each_saw_of_it(folders):
@@ -284,7 +304,7 @@ def test_a_mask_of_another_data_set_brings_its_own_early_values(start):
     unit = Unit(config, "fashion_on_mnist", 0, source=fashion, start=start, only=(5,))
     asked = []
 
-    def load(subset, replicate, config):
+    def load(subset, replicate, config=config):
         asked.append(config.dataset)
         return few(1000 if config.dataset == "fashion" else 0)
 
