@@ -345,7 +345,7 @@ EXPERIMENTS |= {
 _SPARED = {"model": "mlp", "batch_size": 60, "prune_rate": 0.5, "output_rate": 0}
 EXPERIMENTS |= {
     "transfer": {**_SPARED, "epochs": 15, "rounds": 7},
-    "early_bird": {**_SPARED, "epochs": 20, "rounds": 6},
+    "early_bird": {**_SPARED, "epochs": 40, "rounds": 6},
 }
 
 
@@ -357,7 +357,13 @@ def _preset(experiment, preset):
     if preset == "quick" and experiment == "early_bird":
         return {"replicates": 1, "controls": 1, "epochs": 6}  # of which the last five must agree
     if preset == "quick":
-        return {"replicates": few, "controls": 4, "epochs": 2 if experiment in ("task2", "paper", "rewind") else 1}
+        less = {"levels": (0, 3, 5, 7)} if experiment == "transfer" else {}
+        return {
+            **less,
+            "replicates": few,
+            "controls": 4,
+            "epochs": 2 if experiment in ("task2", "paper", "rewind") else 1,
+        }
     deep = max(EXPERIMENTS[experiment]["rounds"], 15)  # past the head's collapse, in one shot
     scale = {"epochs": 1, "max_steps": 30, "test_images": 1000, "replicates": 1, "controls": 1}
     if experiment == "transfer":

@@ -85,7 +85,7 @@ def test_sizes(capsys):
     assert core <= 600
     assert engines <= 700
     assert explorer <= 600
-    assert sum(sizes.values()) <= 2900  # 2,500 for the report; the rest for what goes beyond it
+    assert sum(sizes.values()) <= 3100  # 2,500 for the report; the rest for what goes beyond it
 
 
 def test_the_loop_fits_one_screen():
