@@ -457,7 +457,7 @@ CLAIMS += [
          "fig9b_transfer_tasks", partial(_as_good, pairs=_OTHER_RULE)),
         ("labels", "with a fresh head a ticket of the labels 0-4 is as good on 5-9 (3.5 % kept)", "nothing",
          "fig9b_transfer_tasks", partial(_as_good, pairs=_FRESH)),
-        ("size", "a ticket found on more images is better (3.5 % kept)", "consistently better",
+        ("size", "a ticket found on more images is better (3.5 % kept)", "consistently transferred better",
          "fig9c_transfer_size", partial(_borrowed, pairs=_SIZE, above=0)),
         ("classes", "on as many images, more classes give a better ticket (3.5 % kept)", "better",
          "fig9c_transfer_size", partial(_borrowed, pairs=_CLASSES, above=0)),

@@ -471,7 +471,7 @@ def fig9c(study, frame):
 def fig10a(study, frame):
     """The distance of the masks between epochs, as shares of the weights and of what chance gives."""
     levels = [k for k in experiments.EARLY_LEVELS if k <= study.config.rounds]
-    title = "Figure 10a. In how many weights the masks of two epochs differ; the line: where an early mask is drawn"
+    title = "Figure 10a. In how many weights the masks of two epochs differ; line: an early mask is drawn (none: never)"
     sheet = _Sheet(study, title, rows=2, columns=len(levels), width=3.6, height=3.4)
     for i, level in enumerate(levels):
         square = results.mask_distances(frame, level)
@@ -487,7 +487,9 @@ def fig10a(study, frame):
             picture = axis.imshow(square / by, vmin=0, vmax=most, cmap="viridis_r", extent=extent)
             axis.grid(False)
             epochs = [results.drawn(frame, one, level)[0] for one in (arm, "early")]
-            axis.axvline((epochs[0] if len(epochs[0]) else epochs[1]).mean(), color="white", lw=1.2, ls="--")
+            epoch = (epochs[0] if len(epochs[0]) else epochs[1]).mean()
+            if epoch < end:
+                axis.axvline(epoch, color="white", lw=1.2, ls="--")
             kept = f"{100 * study.config.density(level):.3g} % kept"
             axis.set(title=f"{kept}, {words}", xlabel="epoch", ylabel="epoch")
             sheet.figure.colorbar(picture, ax=axis, shrink=0.8)
