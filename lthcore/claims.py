@@ -16,6 +16,7 @@ from .results import (
     deletable,
     deletions,
     density_at,
+    drawn,
     early_steps,
     first_below,
     interval,
@@ -320,6 +321,65 @@ def _collapse(frame, config):
     ]
 
 
+_TRANSFER = 5  # 3.5 % kept: where the claims on borrowed tickets are judged
+_SHOWN = 7  # 1.2 % kept: shown beside that
+
+
+def _borrowed(frame, config, *, pairs, **bounds):
+    """One arm less another, at the level of judgement and, unjudged, at the last one."""
+    return [
+        _difference(frame, f"{words}, level {k}", (one, k), (other, k), judged=k == _TRANSFER, **bounds)
+        for k in (_TRANSFER, _SHOWN)
+        for words, one, other in pairs
+    ]
+
+
+def _as_good(frame, config, *, pairs):
+    return _borrowed(frame, config, pairs=pairs, above=-config.margin)
+
+
+_DATA_PAIRS = (("on MNIST", "fashion_on_mnist", "mnist"), ("on Fashion-MNIST", "mnist_on_fashion", "fashion"))
+_OWN = [(f"{on}: borrowed - own", one, own) for on, one, own in _DATA_PAIRS]
+_RANDOM = [(f"{on}: borrowed - random mask", one, f"random_mask_on_{own}") for on, one, own in _DATA_PAIRS]
+_OTHER_RULE = (
+    ("by Adam: momentum's - own", "momentum_on_mnist", "mnist"),
+    ("by momentum: Adam's - own", "mnist_on_momentum", "momentum"),
+)
+_FRESH = (("labels 0-4's - own, both with a fresh head", "labels0-4_fresh_head", "labels5-9_fresh_head"),)
+_SIZE = (("found on all images - on a tenth", "mnist", "tenth_on_mnist"),)
+_CLASSES = (
+    ("30,000 images: of 10 classes - of 5", "half1_on_mnist", "labels0-4_on_mnist"),
+    ("12,000 images: of 10 classes - of 2", "fifth_on_mnist", "labels0-1_on_mnist"),
+)
+
+
+def _saved(frame, arm, level, **bounds):
+    what = f"{arm}: training saved, in percent, level {level}"
+    return Measure(what, level, density_at(frame, arm, level), drawn(frame, arm, level)[1], **bounds)
+
+
+def _early_mask(frame, config, *, levels):
+    """An early mask loses nothing, and is one: the mask of the last epoch would lose nothing either."""
+    out = [_saved(frame, "early", k, above=0, fails_below=1e-9) for k in levels]
+    for one, k in [("early", k) for k in levels] + [("early_strict", k) for k in levels if k > 1]:
+        what, bounds = f"{one} - whole, level {k}", {"above": -config.margin, "judged": one == "early"}
+        out.append(_difference(frame, what, (one, k), ("whole", k), **bounds))
+    return out
+
+
+def _early_when(frame, config):
+    more = [(arm, k) for arm in ("early", "early_strict") for k in (2, 4, 6)]
+    return [_saved(frame, "early", 1, above=50), *(_saved(frame, *one, judged=False) for one in more)]
+
+
+def _early_random(frame, config):
+    pairs = [(arm, ("random_mask", 6)) for arm in (("early", 6), ("whole", 6))]
+    return [
+        _difference(frame, f"{one[0]} - random mask, level 6", one, other, above=0, judged=one[0] == "early")
+        for one, other in pairs
+    ]
+
+
 # ------------------------------------------------------- other ways to prune: 12.6, 6.4, 3.2 % kept at levels 3, 4, 5
 
 
@@ -452,6 +512,36 @@ CLAIMS += [
         )),
     )
     for id, text, published, measures in claims
+]  # fmt: skip
+CLAIMS += [
+    Claim(f"transfer-{id}", "transfer", text, published, figure, "09_transfer", measures)
+    for id, text, published, figure, measures in (
+        ("data", "a ticket of the other data set is as good as the own one (3.5 % kept)", "often close",
+         "fig9a_transfer_data", partial(_as_good, pairs=_OWN)),
+        ("random", "a ticket of the other data set is better than a random one (3.5 % kept)", "better",
+         "fig9a_transfer_data", partial(_borrowed, pairs=_RANDOM, above=0)),
+        ("optimizer", "a ticket of the other optimizer is as good as the own one (3.5 % kept)", "high performance",
+         "fig9b_transfer_tasks", partial(_as_good, pairs=_OTHER_RULE)),
+        ("labels", "with a fresh head a ticket of the labels 0-4 is as good on 5-9 (3.5 % kept)", "nothing",
+         "fig9b_transfer_tasks", partial(_as_good, pairs=_FRESH)),
+        ("size", "a ticket found on more images is better (3.5 % kept)", "consistently transferred better",
+         "fig9c_transfer_size", partial(_borrowed, pairs=_SIZE, above=0)),
+        ("classes", "on as many images, more classes give a better ticket (3.5 % kept)", "better",
+         "fig9c_transfer_size", partial(_borrowed, pairs=_CLASSES, above=0)),
+    )
+]  # fmt: skip
+CLAIMS += [
+    Claim(f"early-bird{id}", "early_bird", text, published, figure, "10_early_bird", measures)
+    for id, text, published, figure, measures in (
+        ("", "the mask of an early epoch is as good as that of the whole training (50 and 25 % kept)",
+         "comparable or even better", "fig10b_early_bird", partial(_early_mask, levels=(1, 2))),
+        ("-when", "five masks agree within 0.1 before half of the training is over (50 % kept)", "very early",
+         "fig10a_mask_distance", _early_when),
+        ("-sparse", "the early mask is as good where 0.1 says nothing (1.9 % kept)", "nothing",
+         "fig10b_early_bird", partial(_early_mask, levels=(6,))),
+        ("-random", "the early mask is better than a random one (1.9 % kept)", "nothing",
+         "fig10b_early_bird", _early_random),
+    )
 ]  # fmt: skip
 
 

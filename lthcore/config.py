@@ -60,7 +60,7 @@ def _number(default, low, high, text, *, open_low=False, open_high=False):
 
 
 WIDE = ("paper", "fashion_conv2", "conv2", "conv4", "conv6", "rewind", "collapse")  # beyond the report
-WIDE += ("criteria",)
+WIDE += ("criteria", "transfer", "early_bird")
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,9 @@ class Config:
         What is pruned: single ``weights``, or whole ``filters`` of the convolutions with all that reads them.
     retrain_epochs, retrain_lr : int or None, float or None
         `epochs` and `lr` of the levels after the dense network; ``None``: the same.
+    early_bird : float
+        A level's next mask is drawn at the first epoch at which the masks of the last five epochs differ by less than
+        this share of the weights, in [0, 1) (You et al. 2020); 0: at the last step, as where they never do.
     """
 
     experiment: str = _choice("mlp", "lenet5", "task1", "task2", "task3", *WIDE)
@@ -160,6 +163,7 @@ class Config:
     structure: str = _choice("weights", "filters")
     retrain_epochs: int | None = _number(None, 1, 10_000, "None or a whole number in 1..10000")
     retrain_lr: float | None = _number(None, 0, 10, "None or a number in (0, 10]", open_low=True)
+    early_bird: float = _number(0.0, 0, 1, "a number in [0, 1)", open_high=True)
 
     def __post_init__(self):
         for f in dataclasses.fields(self):
@@ -205,7 +209,8 @@ class Config:
     def _available(self):
         """Training images of the smallest subset, within one of what the split leaves: int."""
         train = DATASETS[self.dataset][0]
-        smallest = {"task1": train // 2, "task2": 29_404, "fashion_conv2": train // 10}.get(self.experiment, train)
+        smallest = {"task1": train // 2, "task2": 29_404}.get(self.experiment, train)
+        smallest = train // 10 if self.experiment in ("fashion_conv2", "transfer") else smallest
         return int(smallest * (1 - self.validation))
 
     @property
@@ -384,6 +389,12 @@ EXPERIMENTS |= {
     # what others do where the report resets magnitude tickets, at a length that a CPU has in an hour
     "criteria": {**_PAPER, "epochs": 9, "prune_rate": 0.5, "output_rate": 0.25, "rounds": 6, "often": 0},
 }
+# Morcos et al. 2019 and You et al. 2020 on the MLP; the head is spared, so that no output dies and any task can have it
+_SPARED = {"model": "mlp", "batch_size": 60, "prune_rate": 0.5, "output_rate": 0}
+EXPERIMENTS |= {
+    "transfer": {**_SPARED, "epochs": 15, "rounds": 7},
+    "early_bird": {**_SPARED, "epochs": 40, "rounds": 6},
+}
 
 
 def _preset(experiment, preset):
@@ -391,12 +402,16 @@ def _preset(experiment, preset):
     few = 1 if experiment == "fashion_conv2" else 3
     if preset == "report":
         return {"replicates": few, "controls": {"mlp": 2, "lenet5": 4}.get(experiment, 1)}
+    if preset == "quick" and experiment == "early_bird":
+        return {"replicates": 1, "controls": 1, "epochs": 6}  # of which the last five must agree
     if preset == "quick":
-        less = {"levels": (0, 2, 5)} if experiment == "criteria" else {}
+        less = {"criteria": {"levels": (0, 2, 5)}, "transfer": {"levels": (0, 3, 5, 7)}}.get(experiment, {})
         epochs = 2 if experiment in ("task2", "paper", "rewind") else 1
         return {"replicates": few, "controls": 4, "epochs": epochs, **less}
     deep = max(EXPERIMENTS[experiment]["rounds"], 15)  # past the head's collapse, in one shot
     scale = {"epochs": 1, "max_steps": 30, "test_images": 1000, "replicates": 1, "controls": 1}
+    if experiment == "transfer":
+        return {**scale, "levels": (0, 5, 7)}  # where its claims are
     if "conv" in experiment:  # a step takes a third of a second
         return {**scale, "max_steps": 3, "test_images": 100, "rounds": deep, "levels": (0, deep)}
     return {**scale, "rounds": deep, "levels": (0, 1, 2, deep)}
@@ -453,6 +468,7 @@ def configure(experiment, preset="quick", **overrides):
 # Settings that came later than the first finished levels are part of an identity only where they are set.
 LATER = ("dataset", "conv_rate", "dropout", "warmup", "often")
 LATER += ("criterion", "rewind", "structure", "retrain_epochs", "retrain_lr")
+LATER += ("early_bird",)
 NOT_IDENTITY = ("preset", "tolerance", "margin", "replicates", "controls", "device", "rounds", "levels")
 PRUNING = ("prune_rate", "scope", "output_rate", "conv_rate", "spare", "rewind_step")  # nothing to the dense network
 PRUNING += ("criterion", "rewind", "structure", "retrain_epochs", "retrain_lr")
@@ -475,8 +491,9 @@ class Unit:
     source : Unit or None
         The chain whose masks it uses; ``None``: it is a chain and prunes for itself.
     start : str
-        ``theta0``, or ``reinit``, ``reinit2``, ... for fresh values from the same initialiser. What else a chain's
-        ``config.rewind`` makes its survivors start from is the chain's alone: who borrows its masks starts anew.
+        ``theta0``, or ``reinit``, ``reinit2``, ... for fresh values from the same initialiser; ``fresh_head``:
+        theta0, but the output layer's values are those of ``reinit``. What else a chain's ``config.rewind`` makes its
+        survivors start from is the chain's alone: who borrows its masks starts anew.
     mask : str
         ``ticket``: the source's mask; ``random``: as many weights per tensor, chosen at random.
     beside : str
@@ -531,6 +548,8 @@ class Unit:
         """What the training of a chain's dense network depends on: str, the same for chains that share it."""
         less = ("path",) if self.beside else (*PRUNING, "path")  # what is measured beside it may depend on all of them
         settings = {k: v for k, v in self.identity.items() if k not in less}
+        if "early_bird" in settings:  # at whatever threshold, it asks for the weights of every epoch
+            settings["early_bird"] = True
         return json.dumps(settings, sort_keys=True)
 
     @cached_property

@@ -292,6 +292,8 @@ SUBSETS = {
     "labels0-4": {"labels": range(5)},
     "labels5-9": {"labels": range(5, 10)},
     "tenth": {"share": 10},
+    "fifth": {"share": 5},
+    "labels0-1": {"labels": range(2)},
 }
 
 

@@ -7,7 +7,7 @@ colour and label stand in `plots.ARMS`.
 import dataclasses
 import time
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import pandas as pd
@@ -140,10 +140,55 @@ def _criteria(config, r):
         yield Unit(whole, "filters_reinit", r, source=filters, start="reinit", only=config.control_levels)
 
 
+# subset -> times as many epochs as on all of MNIST: as many steps, within 6 %
+SAME_STEPS = {"half1": 2, "labels0-4": 2, "labels5-9": 2, "fifth": 5, "labels0-1": 5, "tenth": 10}
+
+
+def _transfer(config, r):
+    """Morcos et al. 2019: masks borrowed across data sets, optimizers, labels, and from smaller data."""
+    only = tuple(k for k in config.trained_levels if k >= 3)
+    momentum = replace(config, optimizer="sgd", momentum=0.9, lr=0.1)
+    chains = {"mnist": config, "fashion": replace(config, dataset="fashion"), "momentum": momentum}
+    chains = {name: Unit(c, name, r) for name, c in chains.items()}
+    for subset, times in SAME_STEPS.items():
+        chains[subset] = Unit(replace(config, epochs=times * config.epochs), subset, r, subset)
+    yield from chains.values()
+
+    def borrowed(on, arm, **how):
+        return Unit(chains[on].config, arm, r, chains[on].subset, only=only, **how)
+
+    pairs = (("fashion", "mnist"), ("mnist", "fashion"), ("momentum", "mnist"), ("mnist", "momentum"))
+    smaller = ((subset, "mnist") for subset in SAME_STEPS if subset != "labels5-9")
+    for mask, on in (*pairs, *smaller, ("labels0-4", "labels5-9")):
+        yield borrowed(on, f"{mask}_on_{on}", source=chains[mask])
+    for mask in ("labels0-4", "labels5-9"):
+        yield borrowed("labels5-9", f"{mask}_fresh_head", source=chains[mask], start="fresh_head")
+    for on in ("mnist", "fashion", "momentum", "labels5-9") if config.controls else ():
+        yield borrowed(on, f"random_reinit_on_{on}", source=chains[on], start="reinit")
+        yield borrowed(on, f"random_mask_on_{on}", source=chains[on], mask="random")
+
+
+EARLY_LEVELS = (1, 2, 4, 6)  # of which each is reached in one shot
+
+
+def _early_bird(config, r):
+    """You et al. 2020 on weights: the mask of an early epoch beside that of the whole training and a random one."""
+    for level in [k for k in EARLY_LEVELS if k <= config.rounds]:
+        one_shot, d = replace(config, levels=(0, level)), config.density(level)
+        whole = Unit(one_shot, "whole", r)
+        yield whole
+        yield Unit(replace(one_shot, early_bird=0.1), "early", r)
+        if level > 1:  # as large a share of what two random masks differ in as 0.1 is at half the weights
+            yield Unit(replace(one_shot, early_bird=round(0.4 * d * (1 - d), 4)), "early_strict", r)
+        if config.controls:
+            yield Unit(one_shot, "random_mask", r, source=whole, mask="random", only=(level,))
+
+
 UNITS = {
     "mlp": _pre_midsem, "lenet5": _pre_midsem, "task1": _task1, "task2": _task2, "task3": _task3,
     "paper": _paper, "fashion_conv2": _fashion_conv2, "conv2": _paper, "conv4": _paper, "conv6": _paper,
     "rewind": _rewind, "collapse": _collapse, "criteria": _criteria,
+    "transfer": _transfer, "early_bird": _early_bird,
 }  # fmt: skip
 
 
@@ -268,13 +313,16 @@ def finished(study):
         Columns experiment, model, arm, replicate, level, density, step, epoch, split, metric, value;
         accuracies in percent (0..100), losses in nats, densities in [0, 1].
     """
-    frames, seen = [], set()  # chains that share their dense network have it once
+    frames, seen = [], {}  # chains that share their dense network have it once, and what each saw of it
     for unit in study.units:
         for level in unit.levels:
             at = unit.arm, unit.replicate, level
-            if at not in seen and (found := store.find_level(unit, level)):
-                seen.add(at)
-                frames.append(_tidy(found.rows(), unit, level, unit.config.density(level)))
+            if found := store.find_level(unit, level):
+                rows = found.rows()
+                rows = rows[~rows["metric"].isin(seen.setdefault(at, set()))]
+                seen[at].update(rows["metric"])
+                if len(rows):
+                    frames.append(_tidy(rows, unit, level, unit.config.density(level)))
     return pd.concat(frames, ignore_index=True)[COLUMNS] if frames else pd.DataFrame(columns=COLUMNS)
 
 
@@ -315,14 +363,12 @@ def compare(ticket, preset="quick", replicates=3, say=print, **settings):
     mask, values = ({name: torch.tensor(v) for name, v in part.items()} for part in (ticket.mask, ticket.values))
     frames = []
     for r in range(replicates):
-        chain = Unit(config, "ticket", r)
+        chain, load = Unit(config, "ticket", r), partial(data.split, config, replicate=r, device=device)
         for unit in (chain, *_controls(config, chain)):
             for level in unit.levels:
                 under = mask if level else pruning.dense_mask(config.model)
                 given = values if level and unit is chain else None
-                played = lottery.play(
-                    unit, level, under, lambda subset: data.split(config, subset, r, device), values=given
-                )  # noqa: B023
+                played = lottery.play(unit, level, under, load, values=given)
                 rows = pd.DataFrame(played.rows, columns=store.ROWS)
                 density = sum(int(m.sum()) for m in under.values()) / sum(m.numel() for m in under.values())
                 frames.append(_tidy(rows, unit, level, density))

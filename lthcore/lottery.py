@@ -10,6 +10,7 @@ What else survivors may start from stands in `REWINDS`; to add a rule, write a f
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -17,12 +18,15 @@ from .models import initial
 from .pruning import (
     CRITERIA,
     by_criterion,
+    chance_distance,
     costs,
     dense_mask,
     diagnose,
+    early_bird,
     keep_top,
     live_units,
     magnitude,
+    mask_distance,
     named,
     on_path,
     random_mask,
@@ -41,6 +45,7 @@ class Played(NamedTuple):
     rows: list  # (step, epoch, split, metric, value)
     start: dict  # the values that the survivors started from
     logits: object  # (N_test, 10) Tensor, at the last step
+    epochs: list = ()  # (step, weights) at the start and the end of every epoch, where an early mask is asked for
 
 
 def find_ticket(chain, load):
@@ -93,8 +98,8 @@ def play(unit, level, mask, load, before=None, values=None):
     ValueError
         If there is no such criterion or rewind rule, or `before` is missing.
     """
-    started = {"befores": [before], "values": values and [values]}
-    return play_together([unit], level, [mask], lambda subset, replicate: load(subset), **started)[0]
+    started, split = {"befores": [before], "values": values and [values]}, load(unit.subset)
+    return early(unit, play_together([unit], level, [mask], lambda subset, *_: load(subset), **started)[0], split)
 
 
 def play_together(units, level, masks, load, befores=None, values=None):
@@ -107,7 +112,7 @@ def play_together(units, level, masks, load, befores=None, values=None):
     level : int
     masks : list of dict of str to bool Tensor
     load : callable
-        Subset name, replicate -> :class:`lthcore.data.Split`.
+        Subset name, replicate -> :class:`lthcore.data.Split`; for rewinding also with the chain's config.
     befores : list of dict of str to Tensor, optional
         Final weights and biases of the level before.
     values : list of dict of str to Tensor, optional
@@ -116,20 +121,24 @@ def play_together(units, level, masks, load, befores=None, values=None):
     Returns
     -------
     list of Played
-        One per unit.
+        One per unit; what is drawn early is left to :func:`early`.
     """
     config, subset = units[0].config.at(level), units[0].subset
     if units[0].mask == "random":
         masks = [random_mask(m, config.model, config.seed, u.replicate) for u, m in zip(units, masks, strict=True)]
+    of_chain = (units[0].source or units[0]).config  # its data set may be another one
     if values:
         starts = [(v, config.rewind_step if level else 0) for v in values]
     else:
         starts = [
-            starting_values(unit, level, lambda subset, u=unit: load(subset, u.replicate), before)
+            starting_values(unit, level, lambda subset, r=unit.replicate: load(subset, r, of_chain), before)
             for unit, before in zip(units, befores or [None] * len(units), strict=True)
         ]
     data, replicates = [load(subset, unit.replicate) for unit in units], [unit.replicate for unit in units]
     keys = {"level": level, "replicates": replicates, "subset": subset, "first": starts[0][1]}
+    epochs = []
+    if config.early_bird and units[0].source is None:
+        keys["each_epoch"] = lambda *of_epoch: epochs.append(of_epoch)
     trained = train_together([values for values, _ in starts], masks, data, config, **keys)
     out = []
     for unit, mask, d, t, (start, first) in zip(units, masks, data, trained, starts, strict=True):
@@ -138,7 +147,8 @@ def play_together(units, level, masks, load, befores=None, values=None):
             rows += _comparison(unit, level, mask, start, first, d, t)
         elif unit.beside:
             rows += {"deletion": _deletion, "smaller": _smaller}[unit.beside](unit, mask, d, t)
-        out.append(Played(level, mask, prune(unit, level, mask, t.weights, d), t.weights, rows, start, t.logits))
+        mine = [(step, {name: v[len(out)].cpu() for name, v in each.items()}) for step, each in epochs]
+        out.append(Played(level, mask, prune(unit, level, mask, t.weights, d), t.weights, rows, start, t.logits, mine))
     return out
 
 
@@ -149,6 +159,27 @@ def prune(unit, level, mask, weights, data):
     """
     later = [k for k in unit.levels if k > level] if unit.source is None else []
     return by_criterion(unit, weights, mask, unit.config.schedule[later[0]], data) if later else None
+
+
+def early(unit, played, data):
+    """A level as it was played, with the mask of its early epoch where ``config.early_bird`` asks for one.
+
+    Rows are added, named by the level that the mask is for: ``mask_distance_2_0`` at epoch 3 is the distance of the
+    masks after 0 and 3 epochs, ``drawn_epoch_2`` when it was drawn, ``chance_distance_2`` how far two random masks are
+    apart.
+    """
+    if not (played.epochs and played.next_mask):
+        return played
+    end, level = max(row[:2] for row in played.rows), min(k for k in unit.levels if k > played.level)
+    masks = [prune(unit, played.level, played.mask, weights, data) for _, weights in played.epochs]
+    times = [(step, step * end[1] / end[0]) for step, _ in played.epochs]
+    distances = np.array([[mask_distance(a, b) for b in masks] for a in masks])
+    at = early_bird(distances, unit.config.early_bird)
+    facts = {"drawn_epoch": times[at][1], "chance_distance": chance_distance(masks[at])}
+    rows = [(*end, "mask", f"{name}_{level}", value) for name, value in facts.items()]
+    for j, time in enumerate(times):
+        rows += [(*time, "mask", f"mask_distance_{level}_{i}", float(distances[i, j])) for i in range(j)]
+    return played._replace(next_mask=masks[at], rows=played.rows + rows)
 
 
 def reset(unit, level, before, load):
@@ -194,7 +225,11 @@ def starting_values(unit, level, load, before=None):
         again = [unit.start] if unit.start != "reinit" else []
         return initial(config.model, config.seed, "reinit", unit.replicate, level, *again), 0
     rule = named(REWINDS, "rewind", config.rewind) if level and unit.goes_on else reset
-    return rule(unit, level, before, load)
+    values, first = rule(unit, level, before, load)
+    if unit.start == "fresh_head":
+        fresh = initial(config.model, config.seed, "reinit", unit.replicate, level)
+        values = values | {name: fresh[name] for name in list(fresh)[-2:]}  # the last layer's weight and bias
+    return values, first
 
 
 def untrained(chain):

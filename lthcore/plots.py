@@ -60,6 +60,30 @@ ARMS = {
     "filters_reset": ("L1 filters, reset to theta0", "blue", "o"),
     "filters_reinit": ("L1 filters, re-initialised", "orange", "s"),
 }
+# the tickets of 09: a panel's title says what they are trained on; and of 10
+ARMS |= dict.fromkeys(("mnist", "fashion", "momentum", "labels5-9"), ("own ticket", "blue", "o"))
+ARMS |= {
+    f"{how}_on_{on}": ARMS[how]
+    for how in ("random_reinit", "random_mask")
+    for on in ("mnist", "fashion", "momentum", "labels5-9")
+}
+ARMS |= {
+    "fashion_on_mnist": ("Fashion-MNIST's ticket", "red", "D"),
+    "mnist_on_fashion": ("MNIST's ticket", "red", "D"),
+    "momentum_on_mnist": ("momentum's ticket", "red", "D"),
+    "mnist_on_momentum": ("Adam's ticket", "red", "D"),
+    "labels0-4_on_labels5-9": ("ticket of labels 0-4, theta0's head", "purple", "v"),
+    "labels0-4_fresh_head": ("ticket of labels 0-4, fresh head", "red", "D"),
+    "labels5-9_fresh_head": ("own ticket, fresh head", "sky", "s"),
+    "half1_on_mnist": ("found on a half of the images", "sky", "s"),
+    "fifth_on_mnist": ("found on a fifth", "yellow", "v"),
+    "tenth_on_mnist": ("found on a tenth", "red", "D"),
+    "labels0-4_on_mnist": ("found on the labels 0-4, as many as a half", "purple", "<"),
+    "labels0-1_on_mnist": ("found on the labels 0 and 1, as many as a fifth", "orange", ">"),
+    "whole": ("mask of the last epoch", "blue", "o"),
+    "early": ("mask of the early epoch, 0.1", "red", "D"),
+    "early_strict": ("mask of the early epoch, a fifth of chance", "purple", "v"),
+}
 UNITS = {"accuracy": "test accuracy (%)", "loss": "test loss (nats)"}
 DENSITY_TICKS = (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 1e-4, 1e-5)
 DATA = {"mnist": "MNIST", "fashion": "Fashion-MNIST", "cifar10": "CIFAR-10"}
@@ -144,7 +168,8 @@ class _Sheet:
         config = self.study.config
         n = int(drawn["n"].max()) if len(drawn) else 0
         models = " and ".join(dict.fromkeys(unit.config.model for unit in self.study.units))
-        stamp = f"{DATA[config.dataset]} · {models} · preset {config.preset} · n = {n}"
+        data = " and ".join(dict.fromkeys(DATA[unit.config.dataset] for unit in self.study.units))
+        stamp = f"{data} · {models} · preset {config.preset} · n = {n}"
         stamp += " · lines: mean, bands: range over replicates"
         self.figure.supxlabel(stamp, fontsize=8, color="0.4", x=0.99, ha="right")
         return self.figure, drawn
@@ -473,6 +498,122 @@ def fig8c(study, frame):
     return sheet.done(where="lower left")
 
 
+def _panels_and_near(study, frame, title, panels):
+    """Accuracy against density, a column per panel (title, arms), and below it the part near the dense network."""
+    sheet = _Sheet(study, f"{title} (epochs a level: {study.config.epochs})", rows=2, columns=len(panels))
+    for column, (words, arms) in enumerate(panels):
+        full, near = sheet.axes[column :: len(panels)]
+        arms = [arm for arm in arms if arm in set(frame["arm"])]
+        sheet.against_density(full, frame, arms, title=words)
+        sheet.against_density(near, frame, arms, title=f"{words}, near the dense network", zoom=_zoom(frame, arms))
+    return sheet.done(legend_on=range(len(panels)), where="lower left")
+
+
+def _controls_on(on):
+    return f"random_mask_on_{on}", f"random_reinit_on_{on}"
+
+
+def fig9a(study, frame):
+    """Tickets across data sets."""
+    panels = (
+        ("trained on MNIST", (*_controls_on("mnist"), "mnist", "fashion_on_mnist")),
+        ("trained on Fashion-MNIST", (*_controls_on("fashion"), "fashion", "mnist_on_fashion")),
+    )
+    return _panels_and_near(study, frame, "Figure 9a. Tickets across data sets", panels)
+
+
+def fig9b(study, frame):
+    """Tickets across optimizers and labels."""
+    labels = ("labels5-9", "labels5-9_fresh_head", "labels0-4_on_labels5-9", "labels0-4_fresh_head")
+    panels = (
+        ("trained by Adam", (*_controls_on("mnist"), "mnist", "momentum_on_mnist")),
+        ("trained by SGD with momentum 0.9", (*_controls_on("momentum"), "momentum", "mnist_on_momentum")),
+        ("trained on the labels 5-9", (*_controls_on("labels5-9"), *labels)),
+    )
+    return _panels_and_near(study, frame, "Figure 9b. Tickets across optimizers and labels", panels)
+
+
+def fig9c(study, frame):
+    """Tickets found on fewer images and fewer classes, trained on all of MNIST."""
+    panels = (
+        ("found on fewer images", ("random_mask_on_mnist", "mnist", "half1_on_mnist", "fifth_on_mnist",
+                                   "tenth_on_mnist")),
+        ("as many images, fewer classes", ("half1_on_mnist", "labels0-4_on_mnist", "fifth_on_mnist",
+                                           "labels0-1_on_mnist")),
+    )  # fmt: skip
+    return _panels_and_near(study, frame, "Figure 9c. Tickets of smaller data, trained on all of MNIST", panels)
+
+
+def fig10a(study, frame):
+    """The distance of the masks between epochs, as shares of the weights and of what chance gives."""
+    levels = [k for k in experiments.EARLY_LEVELS if k <= study.config.rounds]
+    title = "Figure 10a. In how many weights the masks of two epochs differ; line: an early mask is drawn (none: never)"
+    sheet = _Sheet(study, title, rows=2, columns=len(levels), width=3.6, height=3.4)
+    for i, level in enumerate(levels):
+        square = results.mask_distances(frame, level)
+        if square.empty:
+            continue
+        chance = results.at_end(frame, f"chance_distance_{level}", "mask").mean()
+        for axis, arm, by, words, most in (
+            (sheet.axes[i], "early", 1, "share of the weights", 0.5),
+            (sheet.axes[len(levels) + i], "early_strict", chance, "by chance = 1", 1),
+        ):
+            end, half = square.index[-1], square.index[1] / 2
+            extent = (-half, end + half, end + half, -half)
+            picture = axis.imshow(square / by, vmin=0, vmax=most, cmap="viridis_r", extent=extent)
+            axis.grid(False)
+            epochs = [results.drawn(frame, one, level)[0] for one in (arm, "early")]
+            epoch = (epochs[0] if len(epochs[0]) else epochs[1]).mean()
+            if epoch < end:
+                axis.axvline(epoch, color="white", lw=1.2, ls="--")
+            kept = f"{100 * study.config.density(level):.3g} % kept"
+            axis.set(title=f"{kept}, {words}", xlabel="epoch", ylabel="epoch")
+            sheet.figure.colorbar(picture, ax=axis, shrink=0.8)
+        table = square.rename_axis("first").reset_index().melt("first", var_name="epoch", value_name="distance")
+        n = frame["replicate"].nunique()
+        sheet.drawn.append(table.assign(panel=f"level {level}", level=level, by_chance=table["distance"] / chance, n=n))
+    return sheet.done()
+
+
+def fig10b(study, frame):
+    """What the early mask is worth, when it is drawn, and what two random masks differ in."""
+    arms = [arm for arm in ("random_mask", "whole", "early", "early_strict") if arm in set(frame["arm"])]
+    title = f"Figure 10b. Early-bird masks of weights, one shot (epochs a level: {study.config.epochs})"
+    sheet = _Sheet(study, title, rows=2)
+    sheet.full_and_near(frame, arms)
+    when, far = sheet.axes[2:]
+    levels = [k for k in experiments.EARLY_LEVELS if k <= study.config.rounds]
+    density = {k: study.config.density(k) for k in levels}
+    for arm in [arm for arm in arms if arm.startswith("early")]:
+        label, colour, marker = style(arm)
+        there = [(k, epoch) for k in levels if len(epoch := results.drawn(frame, arm, k)[0])]
+        rows = [(density[k], len(e), e.mean(), e.min(), e.max()) for k, e in there]
+        table = pd.DataFrame(rows, columns=["density", "n", "mean", "low", "high"])
+        sheet.line(when, table, "density", label, colour, "drawn", marker=marker)
+    when.set(ylabel="epoch at which the mask is drawn", title="when", ylim=(0, study.config.epochs * 1.05))
+    d = np.geomspace(0.01, 0.99, 99)
+    chance = pd.DataFrame({"density": d, "mean": 2 * d * (1 - d), "n": 0})
+    sheet.line(far, chance, "density", "", "0.4", "chance", band=False, lw=1)
+    far.lines[-1].set_label("two random masks")
+    squares = {k: s.to_numpy() for k in levels if len(s := results.mask_distances(frame, k))}
+    for words, colour, marker, most in (
+        ("any two of the last five epochs, at most", "red", "D", lambda s: s[-5:, -5:].max()),
+        ("after the first and the last epoch", "blue", "o", lambda s: s[1, -1]),
+    ):
+        table = pd.DataFrame([(density[k], most(s), 0) for k, s in squares.items()], columns=["density", "mean", "n"])
+        sheet.line(far, table, "density", "", OKABE_ITO[colour], words, band=False, marker=marker)
+        far.lines[-1].set_label(words)
+    far.axhline(0.1, color="0.5", lw=1, ls=":")
+    far.axvline(results.loose_below(0.1), color="0.5", lw=1, ls=":")
+    far.set(yscale="log", ylabel="share of the weights that differ", title="how far the masks are apart")
+    ticks = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+    far.set_yticks(ticks, [f"{y:g}" for y in ticks])
+    far.yaxis.set_minor_formatter(NullFormatter())
+    for axis in (when, far):
+        density_axis(axis)
+    return sheet.done(legend_on=(0, 2, 3), where="lower left")
+
+
 _RATES = {"0.2": "blue", "0.3": "orange", "0.35": "red", "0.5": "green"}
 _HEADS = {"same": ("o", "-"), "half": ("s", "--"), "spared": ("D", ":")}
 # the report's own schedules among the chains
@@ -571,6 +712,8 @@ FIGURES = {
     **{name: {f"fig6c_{name}": fig6c} for name in ("fashion_conv2", "conv2", "conv4", "conv6")},
     "rewind": {"fig7a_rewinding": fig7a, "fig7b_stability": fig7b},
     "criteria": {"fig8a_rewinding_rules": fig8a, "fig8b_deletion": fig8b, "fig8c_filters": fig8c},
+    "transfer": {"fig9a_transfer_data": fig9a, "fig9b_transfer_tasks": fig9b, "fig9c_transfer_size": fig9c},
+    "early_bird": {"fig10a_mask_distance": fig10a, "fig10b_early_bird": fig10b},
     "collapse": {"fig11a_collapse_map": fig11a, "fig11b_collapse_accuracy": fig11b, "fig11c_effective_density": fig11c},
 }
 

@@ -289,6 +289,43 @@ def _ranking(mask, model, seed, replicate):
     return {name: torch.from_numpy(random.permutation(m.numel()) / m.numel()).view_as(m) for name, m in mask.items()}
 
 
+def mask_distance(one, other):
+    """Share of the weights that one of two masks keeps and the other does not (You et al. 2020), in [0, 1]."""
+    return sum(int((m ^ other[name]).sum()) for name, m in one.items()) / sum(m.numel() for m in one.values())
+
+
+def chance_distance(mask):
+    """The expected :func:`mask_distance` of two random masks with as many weights per tensor as `mask`.
+
+    Of n weights two random masks of density d differ in 2 d (1 - d) n.
+    """
+    kept = [(int(m.sum()), m.numel()) for m in mask.values()]
+    return sum(2 * k * (n - k) / n for k, n in kept) / sum(n for _, n in kept)
+
+
+def early_bird(distances, threshold, last=5):
+    """The first epoch at which no two of the last five masks differ by as much as `threshold`.
+
+    You et al. 2020 keep the masks of the last five epochs and stop when the greatest distance among them is below 0.1.
+
+    Parameters
+    ----------
+    distances : (E + 1, E + 1) array of float
+        Between the masks after each epoch; row 0 is the mask before the first step, which is not waited for.
+    threshold : float
+    last : int
+        How many masks must agree.
+
+    Returns
+    -------
+    int
+        In 1..E; E where they never agree.
+    """
+    epochs = range(1, len(distances))
+    agree = (e for e in epochs[last - 1 :] if distances[e - last + 1 : e + 1, e - last + 1 : e + 1].max() < threshold)
+    return next(agree, epochs[-1])
+
+
 def on_path(model, mask):
     """Kept weights that lie on a path from an input pixel to an output.
 

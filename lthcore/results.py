@@ -177,6 +177,38 @@ def deletable(frame, arm, rise=0.1):
     return pd.Series(out, dtype=float)
 
 
+def mask_distances(frame, level, arm="early"):
+    """Shares of the weights in which the masks that an arm would draw for `level` after each epoch differ.
+
+    Returns
+    -------
+    DataFrame
+        Symmetric, (E + 1) x (E + 1), its index and columns the epochs from 0 on; means over replicates, in [0, 1].
+    """
+    begin = f"mask_distance_{level}_"
+    rows = frame[(frame["arm"] == arm) & frame["metric"].str.startswith(begin)]
+    if rows.empty:
+        return pd.DataFrame()
+    means = rows.assign(first=rows["metric"].str.removeprefix(begin).astype(int)).groupby(["first", "epoch"])["value"]
+    half = means.mean().unstack()
+    epochs = [0.0, *half.columns]
+    square = np.zeros((len(epochs), len(epochs)))
+    square[:-1, 1:] = half.fillna(0)
+    return pd.DataFrame(square + square.T, epochs, epochs)
+
+
+def drawn(frame, arm, level):
+    """Epoch at which an arm's mask for `level` was drawn, and the share of training saved, in percent: two Series."""
+    epoch = _at(at_end(frame, f"drawn_epoch_{level}", "mask"), arm, 0)
+    last = frame.loc[frame["level"] == 0, "epoch"].max()
+    return epoch, 100 * (1 - epoch / last)
+
+
+def loose_below(threshold):
+    """Density below which two random masks, which differ in 2 d (1 - d) of the weights, differ by less than this."""
+    return (1 - math.sqrt(1 - 2 * threshold)) / 2
+
+
 # ------------------------------------------------------------------------------------------------------ the collapse
 
 

@@ -331,8 +331,8 @@ def _train(tasks, device):
     out = {}
     for unit, level in tasks:
         p, split = played[_training((unit, level))], data.split(unit.config, unit.subset, unit.replicate, device)
-        mask = lottery.prune(unit, level, p.mask, p.weights, split)
-        next_mask = mask and {k: v.numpy() for k, v in mask.items()}
+        p = lottery.early(unit, p._replace(next_mask=lottery.prune(unit, level, p.mask, p.weights, split)), split)
+        next_mask = p.next_mask and {k: v.numpy() for k, v in p.next_mask.items()}
         if unit.goes_on:  # first, so that the level is not finished without them
             _save_weights(unit, level, p, facts)
         store.save_level(unit, level, p.rows, next_mask, facts)
@@ -404,7 +404,7 @@ def _play(tasks, device):
             units,
             level,
             masks,
-            lambda subset, replicate: data.split(config, subset, replicate, device),
+            lambda subset, replicate, of=config: data.split(of, subset, replicate, device),
             [_weights_before(*task, device) for task in tasks],
         )
     except FloatingPointError as error:
@@ -456,7 +456,11 @@ def keep_weights(unit, level, device="cpu"):
     tuple
         A line that says what came out and, if the level was finished before, whether its rows came out the same.
     """
+    from . import lottery
+
     (played,), facts = _play([(unit, level)], device)
+    split = data.split(unit.config, unit.subset, unit.replicate, device)
+    played = lottery.early(unit, played, split)
     found = store.find_level(unit, level)
     same = () if found is None else (list(found.rows().itertuples(index=False, name=None)) == played.rows,)
     _save_weights(unit, level, played, facts)
@@ -476,7 +480,7 @@ def ticket(unit, level):
     kept, config = store.find_weights(unit, level), unit.config
     if kept:
         values = kept.start
-    elif level and unit.start == "theta0" and (config.rewind_step or unit.goes_on):
+    elif level and not unit.start.startswith("reinit") and (config.rewind_step or unit.goes_on):
         where = "that it starts from" if unit.goes_on else f"at step {config.rewind_step}"
         raise ValueError(f"the values {where} are not kept yet: train the weights first")
     else:

@@ -75,8 +75,16 @@ def train(values, mask, data, config, *, level, replicate, subset, first=0, last
     return train_together([values], [mask], [data], config, **keys, first=first, last=last, order=order)[0]
 
 
-def train_together(values, masks, data, config, *, level, replicates, subset, first=0, last=None, order=0):
+def train_together(
+    values, masks, data, config, *, level, replicates, subset, first=0, last=None, order=0, each_epoch=None
+):
     """Train replicates of one arm in lockstep: as :func:`train`, with a list in place of each of the first three.
+
+    Parameters
+    ----------
+    each_epoch : callable or None
+        Called with the step and the values, (R, ...) tensors by parameter name, at steps `first` and `last` and at the
+        end of every epoch between.
 
     Returns
     -------
@@ -88,12 +96,12 @@ def train_together(values, masks, data, config, *, level, replicates, subset, fi
         with torch.random.fork_rng(enabled=config.dropout > 0):
             if config.dropout:
                 torch.manual_seed(draw_seed(config.seed, "dropout", *replicates, subset, level, order))
-            return _train(values, masks, data, config, level, replicates, subset, first, last, order)
+            return _train(values, masks, data, config, level, replicates, subset, first, last, order, each_epoch)
     finally:
         torch.set_flush_denormal(False)  # it holds for the whole process, which is not ours alone
 
 
-def _train(values, masks, data, config, level, replicates, subset, first, last, copy):
+def _train(values, masks, data, config, level, replicates, subset, first, last, copy, each_epoch):
     images = data[0].trained_on
     epoch_steps, total = steps_per_epoch(config, images), total_steps(config, images)
     last = total if last is None else last
@@ -109,6 +117,8 @@ def _train(values, masks, data, config, level, replicates, subset, first, last, 
             order = _orders(
                 data, config.seed, replicates, subset, level, step // epoch_steps, *([copy] if copy else [])
             )
+        if each_epoch and (step in (first, last) or step % epoch_steps == 0):
+            each_epoch(step, engine.values())
         watch.look(step, step in at_validation or step == last, step in at_test or step == last)
         if step == last:
             break

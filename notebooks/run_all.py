@@ -45,6 +45,8 @@ JOBS = [
     ),
     Job("07_rewinding_and_stability", "07_rewinding_and_stability", "rewind", {}, "wide"),
     Job("08_pruning_criteria", "08_pruning_criteria", "criteria", {}, "wide"),
+    Job("09_transfer", "09_transfer", "transfer", {}, "wide"),
+    Job("10_early_bird", "10_early_bird", "early_bird", {}, "wide"),
     Job("11_collapse", "11_collapse", "collapse", {}, "wide"),
 ]
 SCORECARD = Job("00_scorecard", "00_scorecard", None)

@@ -39,7 +39,7 @@ def tiny(experiment="mlp", **settings):
 
 
 def test_a_later_setting_is_part_of_an_identity_only_where_it_is_set():
-    other = {"dataset": "fashion", "conv_rate": 0.1, "dropout": 0.5, "warmup": 10, "often": 3}
+    other = {"dataset": "fashion", "conv_rate": 0.1, "dropout": 0.5, "warmup": 10, "often": 3, "early_bird": 0.1}
     other |= {"criterion": "obd", "rewind": "final", "structure": "filters", "retrain_epochs": 3, "retrain_lr": 1e-4}
     plain = Unit(configure("lenet5"), "ticket", 0)
     assert set(other) == set(LATER) and not set(LATER) & set(plain.identity)
@@ -443,7 +443,8 @@ def test_wide_notebooks_are_run_on_request_alone(capsys):
 
     report = ["mlp", "lenet5", "task1", "task2", "task3"]
     assert asked("quick") == report
-    assert asked("quick", "--wide") == [*report, "paper", "fashion_conv2", "rewind", "criteria", "collapse"]
+    wide = ["paper", "fashion_conv2", "rewind", "criteria", "transfer", "early_bird", "collapse"]
+    assert asked("quick", "--wide") == [*report, *wide]
     assert asked("quick", "--only", "conv2") == ["conv2"]
     assert asked("quick", "--only", "06_lottery_ticket_paper") == ["paper", "fashion_conv2"]
     assert [s.config.experiment for s in experiments.every(preset="report")] == report

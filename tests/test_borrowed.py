@@ -1,0 +1,405 @@
+"""Tickets of other data, optimizers and labels, and masks of early epochs."""
+
+import itertools
+import os
+
+os.environ["MPLBACKEND"] = "Agg"
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from lthcore import claims, data, experiments, lottery, plots, pruning, results, store, sweep
+from lthcore import train as room
+from lthcore.config import Unit, configure
+from lthcore.data import Split, whole
+from lthcore.lockstep import Lockstep
+from lthcore.models import initial
+from lthcore.pruning import dense_mask
+from lthcore.train import steps_per_epoch, total_steps, train, train_together
+
+
+def few(first=0, images=200):
+    """A few images of real MNIST, from the place `first` on."""
+    (train_images, labels), (test, test_labels) = everything = whole()["train"], whole()["test"]
+    held = slice(first + images, first + images + 60)
+    validation = train_images[held], labels[held]
+    return Split(everything[0], validation, (test[:100], test_labels[:100]), torch.arange(first, first + images))
+
+
+def recipe(experiment="early_bird", **more):
+    return configure(experiment, "smoke", **{"max_steps": 0, "batch_size": 50, "epochs": 8, **more})
+
+
+KEYS = {"level": 0, "replicate": 0, "subset": "full"}
+
+
+def kept_at(weights, config, level):
+    """The largest magnitudes of each layer, as many as counted, by numpy: dict of bool array."""
+    out = {}
+    for name, count in config.schedule[level].items():
+        size = np.abs(weights[f"{name}.weight"].numpy())
+        out[name] = size >= np.sort(size, axis=None)[size.size - count]
+    return out
+
+
+def share(one, other):
+    return np.mean(np.concatenate([(one[name] != other[name]).ravel() for name in one]))
+
+
+# -------------------------------------------------------------------------------------------- the distance of masks
+
+
+def test_the_distance_by_chance_is_the_mean_over_all_pairs():
+    for n, k in ((4, 1), (5, 2), (6, 6), (6, 0)):
+        masks = [torch.tensor([i in kept for i in range(n)]) for kept in itertools.combinations(range(n), k)]
+        far = [pruning.mask_distance({"a": x}, {"a": y}) for x in masks for y in masks]
+        assert pruning.chance_distance({"a": masks[0]}) == pytest.approx(np.mean(far))
+    ends = {"a": torch.tensor([True, False]), "b": torch.ones(6, dtype=torch.bool)}
+    assert pruning.mask_distance(ends, {"a": ~ends["a"], "b": ends["b"]}) == 2 / 8
+    assert pruning.chance_distance(ends) == 1 / 8
+
+
+def test_two_random_masks_are_as_far_apart_as_chance_says():
+    full = {name: torch.rand(m.shape) < 0.1 for name, m in dense_mask("mlp").items()}
+    one, other = (pruning.random_mask(full, "mlp", 0, replicate) for replicate in (0, 1))
+    assert pruning.mask_distance(one, other) == pytest.approx(pruning.chance_distance(full), rel=0.02)
+
+
+def test_below_five_percent_no_two_masks_differ_by_a_tenth():
+    d = results.loose_below(0.1)
+    assert 2 * d * (1 - d) == pytest.approx(0.1) and d == pytest.approx(0.0528, abs=5e-5)
+    apart = {"a": torch.arange(1000) < 49}, {"a": torch.arange(1000) >= 951}  # disjoint, the farthest two can be
+    assert pruning.mask_distance(*apart) < 0.1
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_an_early_epoch_is_the_first_after_which_the_last_five_agree(data):
+    epochs = data.draw(st.integers(1, 12))
+    square = data.draw(arrays.arrays(float, (epochs + 1, epochs + 1), elements=st.sampled_from([0.0, 0.05, 0.2])))
+    square = np.maximum(square, square.T)
+
+    def agree(epoch):
+        last = range(epoch - 4, epoch + 1)
+        return last[0] >= 1 and all(square[i, j] < 0.1 for i in last for j in last)
+
+    expected = [epoch for epoch in range(1, epochs + 1) if agree(epoch)]
+    assert pruning.early_bird(square, 0.1) == (expected or [epochs])[0]
+
+
+# ------------------------------------------------------------------------------------------------ the hook in train
+
+
+@pytest.mark.parametrize("engine", ["sparse", "lockstep"])
+def test_the_values_of_each_epoch_are_those_of_a_training_that_ends_there(engine, monkeypatch):
+    config, values, mask = recipe(epochs=3), initial("mlp", 0, "theta0", 0), dense_mask("mlp")
+    if engine == "lockstep":
+        monkeypatch.setattr(room, "choose_engine", lambda *_: Lockstep)
+    seen = {}
+    keys = {"level": 0, "replicates": [0], "subset": "full"}
+    handed, plain = (
+        train_together([values], [mask], [few()], config, **keys, each_epoch=hook)[0]
+        for hook in (lambda step, v: seen.update({step: v}), None)
+    )
+    assert list(seen) == [0, 4, 8, 12]
+    assert handed.rows == plain.rows and all(torch.equal(v, plain.weights[n]) for n, v in handed.weights.items())
+    for step, at in seen.items():
+        ended = train(values, mask, few(), config, **KEYS, last=step).weights if step else values
+        assert all(torch.equal(v[0].cpu(), ended[n]) for n, v in at.items()), step
+
+
+def test_a_training_from_and_to_the_middle_of_an_epoch_hands_out_its_ends():
+    seen = []
+    keys = {"level": 1, "replicates": [0], "subset": "full", "first": 2, "last": 9}
+    hook = {"each_epoch": lambda step, _: seen.append(step)}
+    train_together([initial("mlp", 0, "theta0", 0)], [dense_mask("mlp")], [few()], recipe(), **keys, **hook)
+    assert seen == [2, 4, 8, 9]
+
+
+# ---------------------------------------------------------------------------------------------------- early masks
+
+
+@pytest.fixture(scope="module")
+def epochs():
+    """The final weights of trainings of level 0 that end after 0, 1, ... 8 epochs."""
+    theta0 = initial("mlp", 0, "theta0", 0)
+    ends = [train(theta0, dense_mask("mlp"), few(), recipe(), **KEYS, last=4 * e).weights for e in range(1, 9)]
+    return [theta0, *ends]
+
+
+def level_0(threshold, level=2):
+    config = recipe(levels=(0, level), early_bird=threshold)
+    return config, lottery.play(Unit(config, "early", 0), 0, dense_mask("mlp"), lambda _: few())
+
+
+def test_an_early_mask_is_that_of_a_training_that_ended_early(epochs):
+    masks = [kept_at(weights, recipe(), 2) for weights in epochs]
+    square = np.array([[share(a, b) for b in masks] for a in masks])
+    last = [square[e - 4 : e + 1, e - 4 : e + 1].max() for e in range(5, 9)]  # after epochs 5, 6, 7 and 8
+    threshold = float(np.nextafter(last[1], 1))
+    assert threshold < last[0]  # so that it is epoch 6, neither the first possible one nor the last
+    config, played = level_0(threshold)
+    assert all((played.next_mask[name].numpy() == masks[6][name]).all() for name in masks[6])
+    rows = pd.DataFrame(
+        [("early", 0, 0, *row) for row in played.rows], columns=["arm", "replicate", "level", *store.ROWS]
+    )
+    found = results.mask_distances(rows, 2)
+    assert found.index.tolist() == found.columns.tolist() == list(range(9))
+    assert np.allclose(found, square, rtol=0, atol=1e-12)
+    epoch, saved = results.drawn(rows, "early", 2)
+    assert epoch.tolist() == [6.0] and saved.tolist() == [25.0]
+    chance = results.at_end(rows, "chance_distance_2", "mask").item()
+    counts = [(config.schedule[2][name], m.size) for name, m in masks[0].items()]
+    assert chance == pytest.approx(sum(2 * k * (1 - k / n) for k, n in counts) / sum(n for _, n in counts))
+
+
+def test_without_a_threshold_or_where_it_is_never_met_the_mask_is_the_last_one():
+    plain = level_0(0.0)[1]
+    never = level_0(1e-9)[1]
+    assert all(torch.equal(m, plain.next_mask[n]) for n, m in never.next_mask.items())
+    assert all(torch.equal(w, plain.weights[n]) for n, w in never.weights.items())
+    more = [row for row in never.rows if row not in plain.rows]
+    assert len(never.rows) == len(plain.rows) + len(more) == len(plain.rows) + 9 * 8 // 2 + 2
+    assert [row[4] for row in more if row[3] == "drawn_epoch_2"] == [8.0]
+
+
+def test_masks_are_drawn_early_at_every_level_that_prunes_and_at_no_other():
+    config = recipe(levels=(0, 2, 4), early_bird=0.9, epochs=6)
+    for played in lottery.find_ticket(Unit(config, "early", 0), lambda _: few()):
+        drawn = [row[4] for row in played.rows if row[3].startswith("drawn_epoch")]
+        assert drawn == ([5.0] if played.next_mask else [])
+        for name, m in (played.next_mask or {}).items():
+            assert int(m.sum()) == config.schedule[{0: 2, 2: 4}[played.level]][name]
+            assert not (m & ~played.mask[name]).any()
+    borrower = Unit(config, "x", 0, source=Unit(config, "early", 0), only=(2,))
+    rows = lottery.play(borrower, 2, dense_mask("mlp"), lambda _: few()).rows
+    assert not [row for row in rows if "distance" in row[3]]
+
+
+def test_replicates_in_lockstep_have_early_masks_of_their_own(monkeypatch):
+    monkeypatch.setattr(room, "choose_engine", lambda *_: Lockstep)
+    units = [Unit(recipe(levels=(0, 2), early_bird=0.9, epochs=5), "early", r) for r in range(2)]
+    played = lottery.play_together(units, 0, [dense_mask("mlp")] * 2, lambda subset, r: few(300 * r))
+    played = [lottery.early(*pair, few()) for pair in zip(units, played, strict=True)]
+    for r, p in enumerate(played):
+        alone = lottery.play(units[r], 0, dense_mask("mlp"), lambda _, r=r: few(300 * r))
+        for name, m in p.next_mask.items():  # weights that rounding may swap at the threshold: none to speak of
+            assert (m != alone.next_mask[name]).float().mean() < 1e-3
+    assert not torch.equal(played[0].next_mask["fc1"], played[1].next_mask["fc1"])
+
+
+def test_early_masks_of_every_density_share_their_dense_network(folders, monkeypatch):
+    monkeypatch.setattr(data, "split", lambda *_: few())
+    overrides = {"max_steps": 0, "batch_size": 50, "epochs": 6}
+    chains = [u for u in experiments.study("early_bird", "smoke", overrides=overrides).units if u.source is None]
+    early = [u for u in chains if u.config.early_bird]
+    assert len({u.dense for u in chains}) == 2 and len({u.dense for u in early}) == 1 and len(early) == 7
+    store.make()
+    trainings, trained = [], lottery.train_together
+    monkeypatch.setattr(lottery, "train_together", lambda *a, **k: trainings.append(k["level"]) or trained(*a, **k))
+    sweep.run_levels([(unit, 0) for unit in early])
+    assert trainings == [0]
+    for unit in early:
+        alone, found = lottery.play(unit, 0, dense_mask("mlp"), lambda _: few()), store.find_level(unit, 0)
+        assert list(found.rows().itertuples(index=False, name=None)) == alone.rows
+        assert all((m == alone.next_mask[name].numpy()).all() for name, m in found.next_mask("mlp").items())
+    words, same = sweep.keep_weights(early[2], 0)
+    assert same, words
+
+
+def test_a_dense_network_that_chains_share_has_what_each_saw_of_it(folders):
+    study = experiments.study("early_bird", "smoke")
+    for unit in study.units:
+        for level in unit.levels:
+            own = [(5, 0.1, "mask", f"drawn_epoch_{unit.levels[-1]}", 3.0)] if unit.config.early_bird else []
+            store.save_level(unit, level, [(5, 0.1, "test", "accuracy", 90.0), *own], None, {"seconds": 1})
+    frame = experiments.finished(study)
+    early = frame[(frame["arm"] == "early") & (frame["level"] == 0)]
+    assert early["metric"].tolist() == ["accuracy", *(f"drawn_epoch_{k}" for k in experiments.EARLY_LEVELS)]
+    assert not frame.duplicated(["arm", "level", "metric"]).any()
+
+
+# --------------------------------------------------------------------------------------------------- borrowed tickets
+
+
+def test_who_borrows_what():
+    """arm -> (mask of, data set, labels and images, optimizer, start, mask)."""
+    units = [unit for unit in experiments.study("transfer", "report").units if unit.replicate == 1]
+    seen = {
+        u.arm: (
+            u.source and u.source.arm, u.config.dataset, u.subset, u.config.optimizer, u.start, u.mask
+        ) for u in units
+    }  # fmt: skip
+    full = ("mnist", "full", "adam", "theta0", "ticket")
+    assert seen["mnist"] == (None, *full)
+    assert seen["fashion_on_mnist"] == ("fashion", *full)
+    assert seen["mnist_on_fashion"] == ("mnist", "fashion", "full", "adam", "theta0", "ticket")
+    assert seen["momentum_on_mnist"] == ("momentum", *full)
+    assert seen["mnist_on_momentum"] == ("mnist", "mnist", "full", "sgd", "theta0", "ticket")
+    for subset in ("half1", "fifth", "tenth", "labels0-4", "labels0-1"):
+        assert seen[subset] == (None, "mnist", subset, "adam", "theta0", "ticket")
+        assert seen[f"{subset}_on_mnist"] == (subset, *full)
+    for mask in ("labels0-4", "labels5-9"):
+        assert seen[f"{mask}_fresh_head"] == (mask, "mnist", "labels5-9", "adam", "fresh_head", "ticket")
+    for on in ("mnist", "fashion", "momentum", "labels5-9"):
+        trained = seen[on][1:4]
+        assert seen[f"random_mask_on_{on}"] == (on, *trained, "theta0", "random")
+        assert seen[f"random_reinit_on_{on}"] == (on, *trained, "reinit", "ticket")
+    assert len(seen) == len(units) == 29
+    assert {u.only for u in units if u.source} == {(3, 4, 5, 6, 7)}
+    assert all(u.config.schedule[7]["head"] == 1000 for u in units)  # the head is spared: its density is 1
+    assert len(experiments.study("transfer", "report", controls=False).units) == 3 * (29 - 8)
+
+
+def test_chains_on_less_data_take_as_many_steps():
+    taken = {}
+    for unit in experiments.study("transfer", "report", replicates=1).units:
+        if unit.source is None and unit.config.dataset == "mnist":
+            images = data.sizes(unit.config, unit.subset)[0]
+            taken[unit.subset] = total_steps(unit.config, images)
+            assert steps_per_epoch(unit.config, images) * unit.config.epochs == taken[unit.subset]
+    assert set(taken) == {"full", *experiments.SAME_STEPS}
+    assert all(abs(steps / taken["full"] - 1) < 0.06 for steps in taken.values())
+
+
+@pytest.mark.parametrize(("one", "other", "apart"), [("half1", "labels0-4", 0.02), ("fifth", "labels0-1", 0.06)])
+def test_fewer_classes_have_as_many_images(one, other, apart):
+    labels = whole()["train"][1].numpy()
+    sizes, classes = [], []
+    for subset in (one, other):
+        parts = data.split_indices(labels, labels[:50], subset, 1 / 12, 0, "transfer", 0)
+        chosen = np.concatenate(parts[:2])
+        assert len(np.unique(chosen)) == len(chosen)
+        sizes.append(len(chosen))
+        classes.append(len(np.unique(labels[chosen])))
+    assert abs(sizes[1] / sizes[0] - 1) < apart and classes[0] == 10 > classes[1]
+
+
+def test_a_fresh_head_is_the_only_thing_that_is_fresh():
+    config = recipe("transfer", levels=(0, 5, 7))
+    chain = Unit(config, "labels5-9", 1, "labels5-9")
+    starts = {
+        start: lottery.starting_values(Unit(config, "x", 1, source=chain, start=start, only=(5, 7)), 5, None)[0]
+        for start in ("theta0", "reinit", "fresh_head")
+    }
+    for name, value in starts["fresh_head"].items():
+        alike = "reinit" if name.startswith("head") else "theta0"
+        assert torch.equal(value, starts[alike][name]), name
+    assert not torch.equal(starts["theta0"]["head.weight"], starts["reinit"]["head.weight"])
+    later = lottery.starting_values(Unit(config, "x", 1, source=chain, start="fresh_head", only=(5, 7)), 7, None)[0]
+    assert not torch.equal(later["head.weight"], starts["fresh_head"]["head.weight"])
+
+
+@pytest.mark.parametrize("start", ["theta0", "fresh_head"])
+def test_a_mask_of_another_data_set_brings_its_own_early_values(start):
+    """Rewound to step 3 of the chain's training: on the chain's data, not on the borrower's."""
+    config = recipe("transfer", levels=(0, 5, 7), rewind_step=3)
+    fashion = Unit(configure("transfer", "smoke", **{**dict(config.table()[2:]), "dataset": "fashion"}), "fashion", 0)
+    unit = Unit(config, "fashion_on_mnist", 0, source=fashion, start=start, only=(5,))
+    asked = []
+
+    def load(subset, replicate, config=config):
+        asked.append(config.dataset)
+        return few(1000 if config.dataset == "fashion" else 0)
+
+    (played,) = lottery.play_together([unit], 5, [dense_mask("mlp")], load)
+    theirs = train(initial("mlp", 0, "theta0", 0), dense_mask("mlp"), few(1000), fashion.config, **KEYS, last=3).weights
+    assert set(asked) == {"mnist", "fashion"}
+    for name, value in theirs.items():
+        assert torch.equal(played.start[name], value) == (start == "theta0" or not name.startswith("head")), name
+
+
+# ------------------------------------------------------------------------------------------------ verdicts and figures
+
+
+def table(study, worth, more=()):
+    """Tidy rows of a study, three replicates: `worth` gives an arm's accuracy at a level."""
+    rows = []
+    for unit in study.units:
+        for level in unit.levels:
+            near = 0.02 * (unit.replicate - 1)
+            keys = (unit.config.experiment, "mlp", unit.arm, unit.replicate, level, unit.config.density(level))
+            rows += [(*keys, step, step / 10, "test", "accuracy", worth(unit.arm, level) + near) for step in (0, 200)]
+            if level == 0 and unit.config.early_bird:
+                rows += [(*keys, *row) for row in more(unit.levels[-1])]
+    frame = pd.DataFrame(rows, columns=experiments.COLUMNS)
+    return frame.drop_duplicates(["arm", "replicate", "level", "metric", "step"])
+
+
+def masks_seen(level, epoch=7.0):
+    """Distances that settle after the first of 20 epochs, and the epoch at which a mask was drawn."""
+    rows = [
+        (10 * j, float(j), "mask", f"mask_distance_{level}_{i}", 0.3 / (1 + i) - 0.3 / (1 + j))
+        for j in range(1, 21)
+        for i in range(j)
+    ]
+    facts = {"drawn_epoch": epoch, "chance_distance": 0.4}
+    return [*rows, *((200, 20.0, "mask", f"{name}_{level}", value) for name, value in facts.items())]
+
+
+# arm -> accuracy, for all others 98: where the claims hold, and where none does
+GOOD = {"tenth_on_mnist": 97, "labels0-4_on_mnist": 97, "labels0-1_on_mnist": 97, "random_mask": 95}
+BAD = dict.fromkeys(("fashion_on_mnist", "mnist_on_fashion", "momentum_on_mnist", "mnist_on_momentum", "early"), 90)
+BAD |= {"labels0-4_fresh_head": 90, "tenth_on_mnist": 99, "half1_on_mnist": 96, "fifth_on_mnist": 96, "random_mask": 95}
+
+
+def outcome(name, accuracies, epoch):
+    study = experiments.study(name, "report")
+
+    def worth(arm, level):
+        return accuracies.get("random_mask" if arm.startswith("random_mask") else arm, 98)
+
+    return study, table(study, worth, lambda level: masks_seen(level, epoch))
+
+
+STUDIES = ("transfer", "early_bird")
+
+
+@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize(
+    ("accuracies", "epoch", "verdict"), [(GOOD, 7.0, "holds"), (BAD, 15.0, "does not hold")], ids=["good", "bad"]
+)
+def test_the_claims_hold_where_it_comes_out_so_and_not_elsewhere(name, accuracies, epoch, verdict):
+    study, frame = outcome(name, accuracies, epoch)
+    judged = claims.judge(frame, study.config)
+    verdicts = judged[judged["verdict"] != ""].set_index("claim")["verdict"]
+    assert len(verdicts) == len([c for c in claims.CLAIMS if c.experiment == name])
+    assert (verdicts == verdict).all(), verdicts
+    saved = judged[judged["measured"].str.startswith("early: training saved")]["ours"]
+    assert name == "transfer" or (saved == 100 * (1 - epoch / 20)).all()
+
+
+def test_a_mask_that_was_never_drawn_early_is_no_early_mask():
+    """It is the last epoch's, and so as good as that one; that shows nothing."""
+    study, frame = outcome("early_bird", GOOD, 20.0)
+    judged = claims.judge(frame, study.config)
+    verdicts = judged[judged["verdict"] != ""].set_index("claim")["verdict"].to_dict()
+    assert verdicts.pop("early-bird-random") == "holds"
+    assert len(verdicts) == 3 and set(verdicts.values()) == {"does not hold"}
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_figures_are_drawn_of_as_much_as_there_is(name):
+    study, frame = outcome(name, GOOD, 7.0)
+    for draw in plots.FIGURES[name].values():
+        for part in (frame, frame[frame["level"] == 0], frame[:0]):
+            figure, drawn = draw(study, part)
+            plt.close(figure)
+            assert part is not frame or (len(drawn) > 20 and drawn["n"].max() == 3)
+
+
+def test_the_matrix_that_is_drawn_is_the_table_beside_it():
+    figure, drawn = plots.fig10a(*outcome("early_bird", GOOD, 7.0))
+    for i, level in enumerate(experiments.EARLY_LEVELS):
+        picture = np.asarray(figure.axes[i].images[0].get_array())
+        mine = drawn[drawn["level"] == level]
+        assert picture.shape == (21, 21) and (picture == picture.T).all()
+        assert np.allclose(picture, mine.pivot(index="first", columns="epoch", values="distance"))
+        assert picture[0, 20] == pytest.approx(0.3 - 0.3 / 21)
+    plt.close(figure)
