@@ -317,7 +317,6 @@ def _await(task):
 
 def _train(tasks, device):
     """Train levels at once, what they share once, and keep them: dict, task -> (seconds, accuracy)."""
-    from . import data, lottery
 
     started = time.monotonic()
     first = {}
@@ -330,8 +329,7 @@ def _train(tasks, device):
     store.check_there()  # again: training may have taken long
     out = {}
     for unit, level in tasks:
-        p, split = played[_training((unit, level))], data.split(unit.config, unit.subset, unit.replicate, device)
-        p = lottery.early(unit, p._replace(next_mask=lottery.prune(unit, level, p.mask, p.weights, split)), split)
+        p = _pruned(unit, played[_training((unit, level))], device)
         next_mask = p.next_mask and {k: v.numpy() for k, v in p.next_mask.items()}
         if unit.goes_on:  # first, so that the level is not finished without them
             _save_weights(unit, level, p, facts)
@@ -355,6 +353,15 @@ def _weights_before(unit, level, device):
     if store.find_weights(*before) is None:
         keep_weights(*before, device)
     return {name: torch.from_numpy(v) for name, v in store.find_weights(*before).final.items()}
+
+
+def _pruned(unit, played, device):
+    """A level as it was played, pruned as this unit prunes: chains may share it."""
+    from . import data, lottery
+
+    split = data.split(unit.config, unit.subset, unit.replicate, device)
+    mask = lottery.prune(unit, played.level, played.mask, played.weights, split)
+    return lottery.early(unit, played._replace(next_mask=mask), split)
 
 
 def _chain_mask(unit, level):
@@ -456,11 +463,8 @@ def keep_weights(unit, level, device="cpu"):
     tuple
         A line that says what came out and, if the level was finished before, whether its rows came out the same.
     """
-    from . import lottery
-
     (played,), facts = _play([(unit, level)], device)
-    split = data.split(unit.config, unit.subset, unit.replicate, device)
-    played = lottery.early(unit, played, split)
+    played = _pruned(unit, played, device)
     found = store.find_level(unit, level)
     same = () if found is None else (list(found.rows().itertuples(index=False, name=None)) == played.rows,)
     _save_weights(unit, level, played, facts)
