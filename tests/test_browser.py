@@ -165,8 +165,8 @@ def test_the_density_slider_moves_mask_and_marker_and_back(page, capsys):
     handle = page.locator(".widget-slider .noUi-handle").first
     readout = page.locator(".widget-slider .widget-readout").first
     start, before = readout.inner_text(), [settled(page, n) for n in (0, 1)]
+    handle.focus()  # which may scroll
     height = image(page, 0).bounding_box()
-    handle.focus()
     seconds = []
     for key in ["ArrowLeft"] * 3 + ["ArrowRight"] * 3:
         old = digest(page, 1)
