@@ -192,7 +192,7 @@ class Explorer(widgets.VBox):
     @property
     def chosen(self):
         """The chosen (Unit, level)."""
-        return self.view.units[self.arm.value, self.replicate.value], self.level.value
+        return self.view.unit[self.arm.value, self.replicate.value, self.level.value], self.level.value
 
     def _choose_experiment(self, _=None):
         if self.view:

@@ -327,6 +327,9 @@ class Pictures:
         self.study, self.frame = study, experiments.finished(study)
         there = set(zip(self.frame["arm"], self.frame["replicate"], strict=True))
         self.units = {(u.arm, u.replicate): u for u in study.units if (u.arm, u.replicate) in there}
+        self.unit = {
+            (u.arm, u.replicate, k): u for u in study.units for k in u.levels
+        }  # one-shot: one a level
         self.levels = {key: results.levels(rows, key[0]) for key, rows in self.frame.groupby(["arm", "replicate"])}
         self.ends, self.curves = results.at_end(self.frame), results.curves(self.frame)
         self.densities = self.frame.groupby(["arm", "level"])["density"].first()
@@ -347,7 +350,7 @@ class Pictures:
     def seen(self, arm, replicate, level, digit):
         """The mask, beside a digit: bytes of a png."""
         mask, layers = (
-            sweep.mask_at(self.units[arm, replicate], level),
+            sweep.mask_at(self.unit[arm, replicate, level], level),
             results.layers(self.frame, arm, replicate, level),
         )
         page, _, dead_from = self.pages(arm, replicate)

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lthcore import claims, data, experiments, lottery, results, store, sweep
+from lthcore import claims, data, experiments, lottery, pages, results, store, sweep
 from lthcore.config import ARCHITECTURES, LATER, WIDE, Config, Unit, configure
 from lthcore.data import Split, whole
 from lthcore.lockstep import Lockstep
@@ -352,6 +352,8 @@ def test_one_shot_chains_share_their_dense_network(folders):
             store.save_level(unit, level, [(5, 0.1, "test", "accuracy", 90.0 + level)], None, {"seconds": 1})
     frame = experiments.finished(study)
     assert frame["level"].tolist() == [0, 7, 11, 15]
+    view = pages.Pictures(study)  # whose masks are those of the unit that has the level
+    assert [view.unit["one_shot", 0, k].levels for k in (7, 11, 15)] == [(0, 7), (0, 11), (0, 15)]
 
 
 # --------------------------------------------------------------------------------------------- numbers and verdicts
