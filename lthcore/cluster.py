@@ -5,6 +5,7 @@ imported only where a cluster is used.
 """
 
 import contextlib
+import gc
 import hashlib
 import logging
 import os
@@ -56,14 +57,16 @@ class Workers:
         logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # else a traceback where a line is enough
         self.say, self.seen, self.workers = say, 0.0, 0
         self.address, self.start = address, f"start some with: dask worker {address} --nthreads 1"
+        refusal = None
         try:
             self.client = Client(address, timeout=CONNECT, set_as_default=False)
         except (ValueError, TypeError) as error:
-            raise ValueError(f"scheduler = {address!r}: must be tcp://HOST:PORT or tls://HOST:PORT ({error})") from None
+            refusal = ValueError(f"scheduler = {address!r}: must be tcp://HOST:PORT or tls://HOST:PORT ({error})")
         except OSError as error:
-            raise RuntimeError(
-                f"no Dask scheduler answers at {address}: start one with: dask scheduler ({error})"
-            ) from None
+            refusal = RuntimeError(f"no Dask scheduler answers at {address}: start one with: dask scheduler ({error})")
+        if refusal:
+            gc.collect()  # a client that came to nothing closes itself then; while the next is made, it would hang it
+            raise refusal
         with contextlib.suppress(TimeoutError):
             self.client.wait_for_workers(1, timeout=CONNECT)
         threads = self.client.nthreads().values()
