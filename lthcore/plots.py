@@ -61,7 +61,7 @@ ARMS = {
     "filters_reinit": ("L1 filters, re-initialised", "orange", "s"),
 }
 # the tickets of 09: a panel's title says what they are trained on; and of 10
-ARMS |= dict.fromkeys(("mnist", "fashion", "momentum", "labels5-9"), ("own ticket", "blue", "o"))
+ARMS |= dict.fromkeys(("mnist", "fashion", "labels5-9"), ("own ticket", "blue", "o"))
 ARMS |= {
     f"{how}_on_{on}": ARMS[how]
     for how in ("random_reinit", "random_mask")

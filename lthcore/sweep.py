@@ -326,9 +326,9 @@ def _train(tasks, device):
     played = dict(zip(first, played, strict=True))
     seconds = (time.monotonic() - started) / len(tasks)
     facts = {"seconds": round(seconds, 3), "at_once": len(tasks), "preset": tasks[0][0].config.preset, **facts}
-    store.check_there()  # again: training may have taken long
     out = {}
     for unit, level in tasks:
+        store.check_there()  # again: training may have taken long
         p = _pruned(unit, played[_training((unit, level))], device)
         next_mask = p.next_mask and {k: v.numpy() for k, v in p.next_mask.items()}
         if unit.goes_on:  # first, so that the level is not finished without them

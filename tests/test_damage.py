@@ -425,7 +425,7 @@ def test_a_mask_that_lies_is_refused_without_memory_for_its_lie(queue, finished,
 @pytest.mark.parametrize("name", ["../secret", "../../secret", "/etc/hostname", "a/../../secret"])
 def test_a_name_with_a_path_does_not_leave_its_folder(finished, name, monkeypatch):
     read = []
-    monkeypatch.setattr(store, "_read", lambda path, real=store._read: read.append(path) or real(path))
+    monkeypatch.setattr(store, "read_file", lambda path, real=store.read_file: read.append(path) or real(path))
     path = folder(finished[0]) / "facts.json"
     record = json.loads(path.read_text())
     del record["sum"]
