@@ -327,9 +327,7 @@ class Pictures:
         self.study, self.frame = study, experiments.finished(study)
         there = set(zip(self.frame["arm"], self.frame["replicate"], strict=True))
         self.units = {(u.arm, u.replicate): u for u in study.units if (u.arm, u.replicate) in there}
-        self.unit = {
-            (u.arm, u.replicate, k): u for u in study.units for k in u.levels
-        }  # one-shot: one a level
+        self.unit = {(u.arm, u.replicate, k): u for u in study.units for k in u.levels}  # one-shot: one a level
         self.levels = {key: results.levels(rows, key[0]) for key, rows in self.frame.groupby(["arm", "replicate"])}
         self.ends, self.curves = results.at_end(self.frame), results.curves(self.frame)
         self.densities = self.frame.groupby(["arm", "level"])["density"].first()

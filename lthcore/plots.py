@@ -423,8 +423,7 @@ def fig7b(study, frame):
         way = [(t / 10, results.at_end(ends[ends["arm"] == arm], f"path_accuracy:{t / 10}")) for t in range(11)]
         rows = [(t, len(v), v.mean(), v.min(), v.max()) for t, v in way]
         table = pd.DataFrame(rows, columns=["way", "n", "mean", "low", "high"]).assign(arm=arm)
-        label = f"{mask}{' mask' if mask == 'random' else ''}, from step {k}"
-        sheet.line(sheet.axes[0], table, "way", label, colour, "way", **look)
+        sheet.line(sheet.axes[0], table, "way", None, colour, "way", **look)
     sheet.axes[0].set(xlabel="share of the way from one copy to the other", ylabel=UNITS["accuracy"], title="the way")
     for axis, beside, words in zip(
         sheet.axes[1:], ("order", "dense"), ("from its copy in another order", "from the dense network"), strict=True
@@ -434,10 +433,11 @@ def fig7b(study, frame):
             _, colour, marker = style(f"rewind_{k}")
             table = _spread(distance[[arm]], frame).sort_values("density")
             look = {"marker": marker, "ls": "-" if mask == "ticket" else "--", "markersize": 4.5}
-            sheet.line(axis, table, "density", None, colour, beside, **look)
+            label = f"{mask}{' mask' if mask == 'random' else ''}, from step {k}" if beside == "dense" else None
+            sheet.line(axis, table, "density", label, colour, beside, **look)
         density_axis(axis)
-        axis.set(ylabel="distance of the survivors' final weights", title=words)
-    return sheet.done()
+        axis.set(ylabel="distance of final weights", title=words, ylim=(0, None))
+    return sheet.done(legend_on=2, where="lower left")
 
 
 def _length(study, tuned=True):
@@ -626,14 +626,18 @@ def fig11a(study, frame):
     table = experiments.starvation(study, frame).reset_index()
     sheet = _Sheet(study, "Figure 11a. Where the first output dies: foretold by counting, and seen after training")
     for axis, model in zip(sheet.axes, ("mlp", "lenet5"), strict=True):
-        mine = table[table["arm"].str.startswith(f"{model} ")].dropna(subset=["foretold", "seen"])
-        for arm, foretold, seen in mine[["arm", "foretold", "seen"]].itertuples(index=False):
+        chains = table[table["arm"].str.startswith(f"{model} ")]
+        mine = chains.dropna(subset=["foretold", "seen"]).sort_values("seen")
+        alive = f"in {len(chains) - len(mine)} of {len(chains)} chains all outputs live to the end"
+        axis.annotate(alive, (0.02, 0.04), xycoords="axes fraction", fontsize=8, color="0.3")
+        for i, (arm, foretold, seen) in enumerate(mine[["arm", "foretold", "seen"]].itertuples(index=False)):
             _, scope, rate, head = arm.split()
             colour = OKABE_ITO[_RATES[rate]]
             face = "none" if scope == "global" else colour
             axis.scatter(foretold, seen, s=42, marker=_HEADS[head][0], edgecolors=colour, facecolors=face, zorder=3)
             words = _REPORTED.get(arm) or f"{100 * float(rate):g} %, {scope}, head {head}"
-            axis.annotate(words, (foretold, seen), fontsize=7, xytext=(5, 4), textcoords="offset points")
+            beside = {"xytext": (7 - 14 * (i % 2), -3), "ha": "right" if i % 2 else "left"}  # those that are near
+            axis.annotate(words, (foretold, seen), fontsize=7, textcoords="offset points", **beside)
         for set_scale, ticks in ((axis.set_xscale, axis.set_xticks), (axis.set_yscale, axis.set_yticks)):
             set_scale("log")
             at = [t for t in DENSITY_TICKS if 0.002 <= t <= 0.2]
