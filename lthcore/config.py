@@ -59,8 +59,9 @@ def _number(default, low, high, text, *, open_low=False, open_high=False):
     return field(metadata={**bounds, "text": text}, default=default)
 
 
-WIDE = ("paper", "fashion_conv2", "conv2", "conv4", "conv6", "rewind", "collapse")  # beyond the report
-WIDE += ("criteria", "transfer", "early_bird")
+WIDE = (  # beyond the report
+    "paper", "fashion_conv2", "conv2", "conv4", "conv6", "rewind", "collapse", "criteria", "transfer", "early_bird",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -209,8 +210,8 @@ class Config:
     def _available(self):
         """Training images of the smallest subset, within one of what the split leaves: int."""
         train = DATASETS[self.dataset][0]
-        smallest = {"task1": train // 2, "task2": 29_404}.get(self.experiment, train)
-        smallest = train // 10 if self.experiment in ("fashion_conv2", "transfer") else smallest
+        smallest = {"task1": train // 2, "task2": 29_404} | dict.fromkeys(("fashion_conv2", "transfer"), train // 10)
+        smallest = smallest.get(self.experiment, train)
         return int(smallest * (1 - self.validation))
 
     @property
@@ -466,12 +467,15 @@ def configure(experiment, preset="quick", **overrides):
 # What a level's numbers do not depend on: it says how much is run, where, or how it is judged. `levels` and
 # `rounds` enter through a unit's path, so that a longer chain goes on from a shorter one's finished levels.
 # Settings that came later than the first finished levels are part of an identity only where they are set.
-LATER = ("dataset", "conv_rate", "dropout", "warmup", "often")
-LATER += ("criterion", "rewind", "structure", "retrain_epochs", "retrain_lr")
-LATER += ("early_bird",)
+LATER = (
+    "dataset", "conv_rate", "dropout", "warmup", "often", "criterion", "rewind", "structure", "retrain_epochs",
+    "retrain_lr", "early_bird",
+)  # fmt: skip
 NOT_IDENTITY = ("preset", "tolerance", "margin", "replicates", "controls", "device", "rounds", "levels")
-PRUNING = ("prune_rate", "scope", "output_rate", "conv_rate", "spare", "rewind_step")  # nothing to the dense network
-PRUNING += ("criterion", "rewind", "structure", "retrain_epochs", "retrain_lr")
+PRUNING = (  # nothing to the training of the dense network
+    "prune_rate", "scope", "output_rate", "conv_rate", "spare", "rewind_step", "criterion", "rewind", "structure",
+    "retrain_epochs", "retrain_lr",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -499,7 +503,7 @@ class Unit:
     beside : str
         The network that is trained beside it and compared: ``order``, the same in another order of the batches,
         ``dense``, the dense network in the same order, or none. Without training: ``deletion``, itself pruned at once
-        by every criterion (of level 0), ``smaller``, itself with its removed filters taken out.
+        to many densities (of level 0), ``smaller``, itself with its removed filters taken out.
     only : tuple of int
         Levels trained, for a unit with a source; a chain trains ``config.trained_levels``.
     """

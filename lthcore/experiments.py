@@ -444,10 +444,10 @@ def smaller(study, arm="filters", images=1000, repeats=7):
     from . import data, lottery, pruning
 
     unit = next(u for u in study.units if u.arm == arm)
-    config, before, threads = unit.config, store.find_level, torch.get_num_threads()
+    config, threads = unit.config, torch.get_num_threads()
     theta0 = lottery.initial(config.model, config.seed, "theta0", unit.replicate)
     batch, nets, rows = data.whole(config.dataset)["test"][0][:images], {}, []
-    for level in [k for k in unit.levels if not k or before(*unit.needs(k))]:
+    for level in [k for k in unit.levels if not k or store.find_level(*unit.needs(k))]:
         mask = {name: torch.from_numpy(m) for name, m in sweep.mask_at(unit, level).items()}
         nets[level] = pruning.without_filters(config, theta0, mask)
     torch.set_num_threads(1)

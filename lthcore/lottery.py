@@ -2,7 +2,7 @@
 
 1. Initialise a network f(x; theta0).           `starting_values`
 2. Train it.                                    `train`
-3. Prune the smallest final magnitudes.         `prune`, by this criterion or another
+3. Prune the smallest final magnitudes.         `pruned`, by this criterion or another
 4. Reset the survivors to their values in theta0 and go on with 2.
 
 What else survivors may start from stands in `REWINDS`; to add a rule, write a function and add a line there.
@@ -98,8 +98,9 @@ def play(unit, level, mask, load, before=None, values=None):
     ValueError
         If there is no such criterion or rewind rule, or `before` is missing.
     """
-    started, split = {"befores": [before], "values": values and [values]}, load(unit.subset)
-    return early(unit, play_together([unit], level, [mask], lambda subset, *_: load(subset), **started)[0], split)
+    started = {"befores": [before], "values": values and [values]}
+    (played,) = play_together([unit], level, [mask], lambda subset, *_: load(subset), **started)
+    return pruned(unit, played, load(unit.subset))
 
 
 def play_together(units, level, masks, load, befores=None, values=None):
@@ -121,7 +122,7 @@ def play_together(units, level, masks, load, befores=None, values=None):
     Returns
     -------
     list of Played
-        One per unit; what is drawn early is left to :func:`early`.
+        One per unit; the next mask is left to :func:`pruned`, since chains that prune otherwise may share a level.
     """
     config, subset = units[0].config.at(level), units[0].subset
     if units[0].mask == "random":
@@ -148,31 +149,27 @@ def play_together(units, level, masks, load, befores=None, values=None):
         elif unit.beside:
             rows += {"deletion": _deletion, "smaller": _smaller}[unit.beside](unit, mask, d, t)
         mine = [(step, {name: v[len(out)].cpu() for name, v in each.items()}) for step, each in epochs]
-        out.append(Played(level, mask, prune(unit, level, mask, t.weights, d), t.weights, rows, start, t.logits, mine))
+        out.append(Played(level, mask, None, t.weights, rows, start, t.logits, mine))
     return out
 
 
-def prune(unit, level, mask, weights, data):
-    """The mask that a chain's next level starts from, by the weights that this one ended in.
+def pruned(unit, played, data):
+    """A level as it was trained, with the mask that its chain's next level starts from.
 
-    None after the last level, and for an arm that does not prune for itself.
+    It is None after the last level, and for an arm that does not prune for itself. Where ``config.early_bird`` asks for
+    the mask of an early epoch, rows are added, named by the level that the mask is for: ``mask_distance_2_0`` at epoch
+    3 is the distance of the masks after 0 and 3 epochs, ``drawn_epoch_2`` when it was drawn, ``chance_distance_2`` how
+    far two random masks are apart.
     """
-    later = [k for k in unit.levels if k > level] if unit.source is None else []
-    return by_criterion(unit, weights, mask, unit.config.schedule[later[0]], data) if later else None
-
-
-def early(unit, played, data):
-    """A level as it was played, with the mask of its early epoch where ``config.early_bird`` asks for one.
-
-    Rows are added, named by the level that the mask is for: ``mask_distance_2_0`` at epoch 3 is the distance of the
-    masks after 0 and 3 epochs, ``drawn_epoch_2`` when it was drawn, ``chance_distance_2`` how far two random masks are
-    apart.
-    """
-    if not (played.epochs and played.next_mask):
+    level = min((k for k in unit.levels if k > played.level), default=None)
+    if unit.source or level is None:
         return played
-    end, level = max(row[:2] for row in played.rows), min(k for k in unit.levels if k > played.level)
-    masks = [prune(unit, played.level, played.mask, weights, data) for _, weights in played.epochs]
-    times = [(step, step * end[1] / end[0]) for step, _ in played.epochs]
+    counts, epochs = unit.config.schedule[level], played.epochs or [(None, played.weights)]
+    masks = [by_criterion(unit, weights, played.mask, counts, data) for _, weights in epochs]
+    if not played.epochs:
+        return played._replace(next_mask=masks[0])
+    end = max(row[:2] for row in played.rows)
+    times = [(step, step * end[1] / end[0]) for step, _ in epochs]
     distances = np.array([[mask_distance(a, b) for b in masks] for a in masks])
     at = early_bird(distances, unit.config.early_bird)
     facts = {"drawn_epoch": times[at][1], "chance_distance": chance_distance(masks[at])}

@@ -317,7 +317,6 @@ def _await(task):
 
 def _train(tasks, device):
     """Train levels at once, what they share once, and keep them: dict, task -> (seconds, accuracy)."""
-
     started = time.monotonic()
     first = {}
     for task in tasks:
@@ -356,12 +355,10 @@ def _weights_before(unit, level, device):
 
 
 def _pruned(unit, played, device):
-    """A level as it was played, pruned as this unit prunes: chains may share it."""
+    """A level as it was trained, pruned as this unit prunes: chains may share it."""
     from . import data, lottery
 
-    split = data.split(unit.config, unit.subset, unit.replicate, device)
-    mask = lottery.prune(unit, played.level, played.mask, played.weights, split)
-    return lottery.early(unit, played._replace(next_mask=mask), split)
+    return lottery.pruned(unit, played, data.split(unit.config, unit.subset, unit.replicate, device))
 
 
 def _chain_mask(unit, level):

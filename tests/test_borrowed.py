@@ -186,7 +186,7 @@ def test_replicates_in_lockstep_have_early_masks_of_their_own(monkeypatch):
     monkeypatch.setattr(room, "choose_engine", lambda *_: Lockstep)
     units = [Unit(recipe(levels=(0, 2), early_bird=0.9, epochs=5), "early", r) for r in range(2)]
     played = lottery.play_together(units, 0, [dense_mask("mlp")] * 2, lambda subset, r: few(300 * r))
-    played = [lottery.early(*pair, few()) for pair in zip(units, played, strict=True)]
+    played = [lottery.pruned(*pair, few()) for pair in zip(units, played, strict=True)]
     for r, p in enumerate(played):
         alone = lottery.play(units[r], 0, dense_mask("mlp"), lambda _, r=r: few(300 * r))
         for name, m in p.next_mask.items():  # weights that rounding may swap at the threshold: none to speak of

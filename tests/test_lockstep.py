@@ -98,6 +98,7 @@ def test_units_played_together_prune_as_if_alone(data):
     config = recipe(epochs=1, rounds=2, **RULES["sgd"])
     units = [Unit(config, "ticket", r) for r in range(3)]
     played = lottery.play_together(units, 0, [lottery.dense_mask("mlp")] * 3, lambda subset, r: data[r])
+    played = [lottery.pruned(*one) for one in zip(units, played, data, strict=True)]
     for r, p in enumerate(played):
         alone = lottery.play(units[r], 0, lottery.dense_mask("mlp"), lambda subset, r=r: data[r])
         assert {n: int(m.sum()) for n, m in p.next_mask.items()} == config.schedule[1]
