@@ -403,12 +403,17 @@ def _preset(experiment, preset):
     few = 1 if experiment == "fashion_conv2" else 3
     if preset == "report":
         return {"replicates": few, "controls": {"mlp": 2, "lenet5": 4}.get(experiment, 1)}
-    if preset == "quick" and experiment == "early_bird":
-        return {"replicates": 1, "controls": 1, "epochs": 6}  # of which the last five must agree
     if preset == "quick":
-        less = {"criteria": {"levels": (0, 2, 5)}, "transfer": {"levels": (0, 3, 5, 7)}}.get(experiment, {})
         epochs = 2 if experiment in ("task2", "paper", "rewind") else 1
-        return {"replicates": few, "controls": 4, "epochs": epochs, **less}
+        less = {  # so that what goes beyond the report takes minutes as well
+            "criteria": {"levels": (0, 2, 5)},
+            "transfer": {"levels": (0, 3, 5, 7)},
+            "early_bird": {"replicates": 1, "controls": 1, "epochs": 6},  # of which the last five must agree
+            "fashion_conv2": {"test_images": 2000},
+            "rewind": {"replicates": 1},
+            "collapse": {"replicates": 1},
+        }
+        return {"replicates": few, "controls": 4, "epochs": epochs} | less.get(experiment, {})
     deep = max(EXPERIMENTS[experiment]["rounds"], 15)  # past the head's collapse, in one shot
     scale = {"epochs": 1, "max_steps": 30, "test_images": 1000, "replicates": 1, "controls": 1}
     if experiment == "transfer":

@@ -376,7 +376,7 @@ def fig6a(study, frame):
     sheet.full_and_near(frame, _PAPER, "early_accuracy")
     steps = results.early_steps(frame)
     sheet.against_density(sheet.axes[2], frame, [a for a in _PAPER if a in steps], title="how early", series=steps)
-    sheet.axes[2].set(ylabel="step of the minimum validation loss")
+    sheet.axes[2].set(ylabel="step of that minimum")
     return sheet.done(where="lower left")
 
 
@@ -556,7 +556,7 @@ def fig10a(study, frame):
         chance = results.at_end(frame, f"chance_distance_{level}", "mask").mean()
         for axis, arm, by, words, most in (
             (sheet.axes[i], "early", 1, "share of the weights", 0.5),
-            (sheet.axes[len(levels) + i], "early_strict", chance, "by chance = 1", 1),
+            (sheet.axes[len(levels) + i], "early_strict", chance, "share of what chance gives", 1),
         ):
             end, half = square.index[-1], square.index[1] / 2
             extent = (-half, end + half, end + half, -half)
@@ -567,8 +567,8 @@ def fig10a(study, frame):
             if epoch < end:
                 axis.axvline(epoch, color="white", lw=1.2, ls="--")
             kept = f"{100 * study.config.density(level):.3g} % kept"
-            axis.set(title=f"{kept}, {words}", xlabel="epoch", ylabel="epoch")
-            sheet.figure.colorbar(picture, ax=axis, shrink=0.8)
+            axis.set(title=kept, xlabel="epoch", ylabel="epoch")
+            sheet.figure.colorbar(picture, ax=axis, shrink=0.8, label=words)
         table = square.rename_axis("first").reset_index().melt("first", var_name="epoch", value_name="distance")
         n = frame["replicate"].nunique()
         sheet.drawn.append(table.assign(panel=f"level {level}", level=level, by_chance=table["distance"] / chance, n=n))

@@ -236,13 +236,12 @@ def _drain(plan, ready, way, device, pool, workers, progress):
                 except BrokenProcessPool:
                     died += tasks
                     continue
+                progress.came_back(tasks, results)
                 for task, result in zip(tasks, results, strict=True):
                     if result:
-                        progress.finished(task, *result)
                         for follower in plan.followers.get(task, ()):
                             insort(ready, follower, key=turn)
                     else:
-                        progress.elsewhere(task)
                         insort(ready, task, key=turn)
         return ready, died + [task for tasks in flying.values() for task in tasks]
     finally:
@@ -703,18 +702,25 @@ class _Progress:
         self.left, self.done, self.spent, self.expected = sum(map(plan.cost, plan.missing)), 0, 0.0, 0.0
         self.trained, self.held = 0, set()  # levels by this run; tasks that another one was seen at
 
-    def finished(self, task, seconds, accuracy):
-        cost = self.plan.cost(task)
-        self.done, self.left = self.done + 1, self.left - cost
-        if seconds:
-            self.trained, self.spent, self.expected = self.trained + 1, self.spent + seconds, self.expected + cost
-        self._line(task, f"test accuracy {accuracy:.2f} %" + ", found finished" * (not seconds))
-
-    def elsewhere(self, task):
-        """Say, once, that another run is training it."""
-        if task not in self.held:
-            self.held.add(task)
-            self._line(task, "another run is training it; looked at again when nothing else is left")
+    def came_back(self, tasks, results):
+        """Say of each level what came out, and how long the rest will take: together, since they share their time."""
+        for task, result in zip(tasks, results, strict=True):
+            if result:
+                cost = self.plan.cost(task)
+                self.left -= cost
+                if result[0]:
+                    self.trained, self.spent, self.expected = (
+                        self.trained + 1,
+                        self.spent + result[0],
+                        self.expected + cost,
+                    )
+        for task, result in zip(tasks, results, strict=True):
+            if result:
+                self.done += 1
+                self._line(task, f"test accuracy {result[1]:.2f} %" + ", found finished" * (not result[0]))
+            elif task not in self.held:  # said once
+                self.held.add(task)
+                self._line(task, "another run is training it; looked at again when nothing else is left")
 
     def _line(self, task, words):
         unit, level = task

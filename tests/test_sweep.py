@@ -380,6 +380,14 @@ def test_a_level_that_another_run_holds_is_left_until_nothing_else_is(queue):
     assert said[-1].startswith("trained 10 levels in ")
 
 
+def test_levels_that_share_their_training_are_told_with_the_same_time_left(queue):
+    said = []
+    sweep.run(tiny_study().units, "cpu", 1, say=said.append)
+    dense = [line for line in said if "level 0 (100 % kept)" in line]
+    left = [line.split(", ")[1].split(" left")[0] for line in dense]
+    assert len(dense) == 2 and len(set(left)) == 1, dense
+
+
 def test_what_another_run_trained_is_said(queue):
     units, said = tiny_study().units, []
     submit = queue.submit
