@@ -67,6 +67,17 @@ def _controls(config, chain, subset="full", suffix=""):
         yield Unit(config, f"random_mask{suffix}", mask="random", **common)
 
 
+# arm -> momentum and rate. Frankle & Carbin's G.3 has 0.4 and 0.1 among the best; with our pixels, of variance 1, the
+# dense network then ends at 97.5 and 10.6 % on the validation images. These are the best by that accuracy of 0.05, 0.1,
+# 0.2, 0.4 (98.4 %) and of 0.01, 0.03, 0.05, 0.1 (98.3 %), mean of 2 replicates, 50,000 steps.
+SGD = {"sgd": (0.0, 0.2), "momentum": (0.9, 0.03)}
+
+
+def _by_sgd(config, arm):
+    momentum, lr = SGD[arm]
+    return replace(config, optimizer="sgd", momentum=momentum, lr=lr)
+
+
 def _paper(config, r, subset="full"):
     """Frankle & Carbin 2019: three re-initialisations at levels 7 and 15, one-shot pruning, other optimizers."""
     ticket = Unit(config, "ticket", r, subset)
@@ -80,8 +91,8 @@ def _paper(config, r, subset="full"):
     for level in (7, 11, 15):
         if level <= config.rounds:
             yield Unit(replace(config, levels=(0, level)), "one_shot", r)
-    for name, momentum, lr in (("sgd", 0.0, 0.4), ("momentum", 0.9, 0.1)):  # among the best rates of their G.3
-        yield Unit(replace(config, optimizer="sgd", momentum=momentum, lr=lr), name, r)
+    for name in SGD:
+        yield Unit(_by_sgd(config, name), name, r)
 
 
 def _fashion_conv2(config, r):
@@ -147,8 +158,7 @@ SAME_STEPS = {"half1": 2, "labels0-4": 2, "labels5-9": 2, "fifth": 5, "labels0-1
 def _transfer(config, r):
     """Morcos et al. 2019: masks borrowed across data sets, optimizers, labels, and from smaller data."""
     only = tuple(k for k in config.trained_levels if k >= 3)
-    momentum = replace(config, optimizer="sgd", momentum=0.9, lr=0.1)
-    chains = {"mnist": config, "fashion": replace(config, dataset="fashion"), "momentum": momentum}
+    chains = {"mnist": config, "fashion": replace(config, dataset="fashion"), "momentum": _by_sgd(config, "momentum")}
     chains = {name: Unit(c, name, r) for name, c in chains.items()}
     for subset, times in SAME_STEPS.items():
         chains[subset] = Unit(replace(config, epochs=times * config.epochs), subset, r, subset)

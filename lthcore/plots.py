@@ -167,8 +167,10 @@ class _Sheet:
         drawn = pd.concat(self.drawn, ignore_index=True) if self.drawn else pd.DataFrame()
         config = self.study.config
         n = int(drawn["n"].max()) if len(drawn) else 0
-        models = " and ".join(dict.fromkeys(unit.config.model for unit in self.study.units))
-        data = " and ".join(dict.fromkeys(DATA[unit.config.dataset] for unit in self.study.units))
+        arms = set(drawn.get("arm", ()))
+        units = [unit for unit in self.study.units if unit.arm in arms] or self.study.units
+        models = " and ".join(dict.fromkeys(unit.config.model for unit in units))
+        data = " and ".join(dict.fromkeys(DATA[unit.config.dataset] for unit in units))
         stamp = f"{data} · {models} · preset {config.preset} · n = {n}"
         stamp += " · lines: mean, bands: range over replicates"
         self.figure.supxlabel(stamp, fontsize=8, color="0.4", x=0.99, ha="right")
@@ -493,8 +495,8 @@ def fig8c(study, frame):
     sheet.axes[1].set(xlabel="multiply-adds of an image (% of the whole network's)")
     for axis in sheet.axes:
         axis.set_xscale("linear")
-        axis.set_xlim(1.05, 0)
-        axis.set_xticks([1, 0.8, 0.6, 0.4, 0.2, 0], ["100", "80", "60", "40", "20", "0"])
+        axis.set_xlim(1.05, 0.1)
+        axis.set_xticks([1, 0.8, 0.6, 0.4, 0.2], ["100", "80", "60", "40", "20"])
     return sheet.done(where="lower left")
 
 
@@ -611,7 +613,7 @@ def fig10b(study, frame):
     far.yaxis.set_minor_formatter(NullFormatter())
     for axis in (when, far):
         density_axis(axis)
-    return sheet.done(legend_on=(0, 2, 3), where="lower left")
+    return sheet.done(legend_on=(0, 2, 3))
 
 
 _RATES = {"0.2": "blue", "0.3": "orange", "0.35": "red", "0.5": "green"}
