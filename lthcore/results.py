@@ -120,11 +120,18 @@ def summary(frame, metric="accuracy", split="test"):
 
 
 def overview(frame):
-    """The summary table of a notebook: a row per level, a column per arm, ``mean ± half interval`` in percent."""
+    """The summary table of a notebook: a row per level, a column per arm, ``mean ± half interval`` in percent.
+
+    ``(one class: 2)`` says that so many of the replicates answer one class whatever they see: they have not learned, or
+    have died.
+    """
     table = summary(frame)
+    dead = (at_end(frame, "answered_classes") == 1).groupby(["arm", "level"]).sum()
     text = [
-        f"{m:.2f}" + (f" ± {h - m:.2f}" if n > 1 else "")
-        for n, m, h in table[["n", "mean", "high"]].itertuples(index=False)
+        f"{m:.2f}"
+        + (f" ± {h - m:.2f}" if n > 1 else "")
+        + (f" (one class: {dead[arm, level]})" if dead.get((arm, level)) else "")
+        for arm, level, n, m, h in table[["arm", "level", "n", "mean", "high"]].itertuples(index=False)
     ]
     order = list(dict.fromkeys(frame["arm"]))
     return table.assign(text=text).pivot(index="level", columns="arm", values="text").reindex(columns=order).fillna("")

@@ -189,6 +189,14 @@ def test_summary_and_overview():
     assert text.loc[0, "random_mask"] == ""
 
 
+def test_the_overview_names_networks_that_answer_one_class():
+    frame = tidy("mlp", {"ticket": {0: [98.0, 11.35, 9.8], 2: [96.0, 95.0, 94.0]}})
+    answers = frame[(frame["metric"] == "accuracy") & (frame["step"] == 300) & (frame["split"] == "test")]
+    classes = [10 if accuracy > 90 else 1 for accuracy in answers["value"]]
+    text = results.overview(pd.concat([frame, answers.assign(metric="answered_classes", value=classes)]))
+    assert text.loc[0, "ticket"].endswith(" (one class: 2)") and "class" not in text.loc[2, "ticket"]
+
+
 # --------------------------------------------------------------------------------------------------------- verdicts
 
 
