@@ -21,7 +21,7 @@ def _pre_midsem(config, r):
     ticket = Unit(config, "ticket", r)
     yield ticket
     yield from _controls(config, ticket)
-    if config.scope == "layer" and config.output_rate is None:
+    if config.scope == "layer" and config.output_rate is None and config.structure == "weights":
         yield Unit(replace(config, spare="smallest"), "ticket_spared", r)
 
 
@@ -202,6 +202,14 @@ UNITS = {
 }  # fmt: skip
 
 
+# experiment -> settings that tell its arms apart: another value would make their names untrue, or change nothing
+VARIES = {
+    "task3": ("optimizer", "momentum"), "paper": ("optimizer", "momentum"), "rewind": ("rewind_step",),
+    "collapse": ("prune_rate", "output_rate", "scope"), "criteria": ("criterion", "rewind", "structure"),
+    "transfer": ("dataset", "optimizer", "momentum"), "early_bird": ("early_bird",),
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Study:
     """One experiment at one scale: its settings and its units."""
@@ -276,6 +284,8 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
             raise ValueError(f"overrides: {name!r} has a parameter of its own: set that one")
         if not isinstance(name, str) or name == "experiment":
             raise ValueError(f"overrides: {name!r} is no setting")
+        if isinstance(experiment, str) and name in VARIES.get(experiment, ()):
+            raise ValueError(f"overrides: {name!r} differs between the arms of {experiment!r}: must not be set there")
     settings |= overrides
     if experiment == "pre_midsem":
         experiment = model or "mlp"

@@ -159,7 +159,7 @@ class _Sheet:
         if metric == "loss":
             loss_axis(axis)
 
-    def done(self, legend_on=0, where="best"):
+    def done(self, legend_on=0, where="best", shown="lines: mean, bands: range over replicates"):
         """Stamp and legends: (Figure, DataFrame of what is drawn)."""
         for i in np.atleast_1d(legend_on):
             if self.axes[i].get_legend_handles_labels()[0]:
@@ -171,8 +171,7 @@ class _Sheet:
         units = [unit for unit in self.study.units if unit.arm in arms] or self.study.units
         models = " and ".join(dict.fromkeys(unit.config.model for unit in units))
         data = " and ".join(dict.fromkeys(DATA[unit.config.dataset] for unit in units))
-        stamp = f"{data} · {models} · preset {config.preset} · n = {n}"
-        stamp += " · lines: mean, bands: range over replicates"
+        stamp = f"{data} · {models} · preset {config.preset} · n = {n} · {shown}"
         self.figure.supxlabel(stamp, fontsize=8, color="0.4", x=0.99, ha="right")
         return self.figure, drawn
 
@@ -407,7 +406,7 @@ def fig7a(study, frame):
     arms = [a for a in dict.fromkeys(frame["arm"]) if a.startswith("rewind_")]
     sheet = _Sheet(study, "Figure 7a. Late resetting: test accuracy against remaining weights")
     sheet.full_and_near(frame, arms)
-    return sheet.done(where="lower left")
+    return sheet.done()
 
 
 def fig7b(study, frame):
@@ -549,7 +548,9 @@ def fig9c(study, frame):
 def fig10a(study, frame):
     """The distance of the masks between epochs, as shares of the weights and of what chance gives."""
     levels = [k for k in experiments.EARLY_LEVELS if k <= study.config.rounds]
-    title = "Figure 10a. In how many weights the masks of two epochs differ; line: an early mask is drawn (none: never)"
+    title = (
+        "Figure 10a. In how many weights the masks of two epochs differ; line: early mask (none: not before the last)"
+    )
     sheet = _Sheet(study, title, rows=2, columns=len(levels), width=3.6, height=3.4)
     for i, level in enumerate(levels):
         square = results.mask_distances(frame, level)
@@ -574,7 +575,7 @@ def fig10a(study, frame):
         table = square.rename_axis("first").reset_index().melt("first", var_name="epoch", value_name="distance")
         n = frame["replicate"].nunique()
         sheet.drawn.append(table.assign(panel=f"level {level}", level=level, by_chance=table["distance"] / chance, n=n))
-    return sheet.done()
+    return sheet.done(shown="mean over replicates")
 
 
 def fig10b(study, frame):

@@ -146,7 +146,8 @@ def early_steps(frame):
 def barriers(frame):
     """How far the error rises on the straight way between two copies: Series over (arm, level, replicate), in points.
 
-    The greatest error on the way less the mean of both ends (Frankle et al. 2020); 0 or less where it does not rise.
+    The greatest error on the way, the ends included, less the mean of both ends (Frankle et al. 2020, *Linear Mode
+    Connectivity*): never negative, and half the difference of the ends where nothing rises between them.
     """
     way = [at_end(frame, f"path_accuracy:{tenth / 10}") for tenth in range(11)]
     return (way[0] + way[-1]) / 2 - pd.concat(way, axis=1).min(axis=1)

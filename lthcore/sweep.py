@@ -473,10 +473,12 @@ def ticket(unit, level):
     Raises
     ------
     ValueError
-        If its values at a rewind step past 0 have not been trained and kept.
+        If it has no such level, or its values at a rewind step past 0 have not been trained and kept.
     """
     from . import lottery
 
+    if level not in unit.levels:
+        raise ValueError(f"level = {level!r}: must be one of {', '.join(map(str, unit.levels))}")
     kept, config = store.find_weights(unit, level), unit.config
     if kept:
         values = kept.start

@@ -210,6 +210,8 @@ def run(options):
         raise ValueError(f"--engine {options.engine} --scheduler {options.scheduler!r}: dask needs one, processes none")
     if options.workers and options.scheduler:
         raise ValueError(f"--workers {options.workers}: must be 0 with --engine dask, which takes the workers it finds")
+    if options.model and not any(job.when == "always" and not job.parameters for job in jobs):
+        raise ValueError(f"--model {options.model!r}: must not be given but for task1, task2 and task3")
     from lthcore import experiments, sweep  # here, so that --help needs no package
 
     studies = [

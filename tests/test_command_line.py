@@ -92,6 +92,12 @@ def test_only(capsys, nothing_runs):
     assert only(capsys, "--only", "task3", "--only", "mlp") == ["mlp", "task3"]
 
 
+def test_a_model_is_for_the_tasks(capsys, nothing_runs):
+    assert only(capsys, "--only", "task1", "--only", "mlp", "--model", "lenet5") == ["mlp", "task1"]
+    assert cli.main(["smoke", "--only", "mlp", "--model", "lenet5", "--dry-run"]) != 0
+    assert "--model 'lenet5': must not be given but for task1, task2 and task3" in capsys.readouterr().err
+
+
 def parsed(*arguments):
     return cli.parameters(cli.parser().parse_args(["smoke", *arguments]))
 
