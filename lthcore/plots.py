@@ -234,7 +234,8 @@ def _zoom(frame, arms, share=0.25):
     if top.empty:
         return None
     high = min(100.0, top.max() + 0.3)
-    return max(0.0, min(high - 4, top[top.index.get_level_values("level") == 0].min() - 3)), high
+    near = min(high - 4, top[top.index.get_level_values("level") == 0].min() - 3)
+    return max(0.0, near, top.min() - 0.3), high  # never less near than all of it
 
 
 _PRE_MIDSEM = ("ticket", "random_reinit", "random_mask", "ticket_spared")
