@@ -7,7 +7,6 @@ index or (Fashion-MNIST) from Debian's package; every file is checked by SHA-256
 import contextlib
 import hashlib
 import io
-import os
 import tarfile
 import tempfile
 import time
@@ -24,7 +23,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from .config import CLASSES, apportion, draw_seed
-from .files import clear, set_aside, write
+from .files import data_folder, set_aside, write
 
 MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels in [0, 1]
 NORMAL = {  # the same of every data set, by channel
@@ -75,9 +74,8 @@ class Split(NamedTuple):
 
 
 def folder(dataset="mnist"):
-    """Folder of MNIST's four IDX files, ``LTH_DATA`` or ``data/MNIST/raw`` in the checkout; another's lies in it."""
-    default = Path(__file__).resolve().parents[1] / "data" / "MNIST" / "raw"
-    root = Path(os.environ.get("LTH_DATA") or default).expanduser()
+    """Folder of MNIST's four IDX files, :func:`lthcore.files.data_folder`; another data set's lies in it."""
+    root = data_folder()
     return root if dataset == "mnist" else root / dataset
 
 
@@ -102,7 +100,6 @@ def fetch(say=print, dataset="mnist"):
         One line that says what to put where, if no source has the right bytes.
     """
     root, sums, sources = folder(dataset), {"mnist": SHA256, **MORE}[dataset], _sources(dataset)
-    clear(root)
     if all(_good(root / name, sums) for name in sums):
         return root
     try:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from . import claims, results, store, sweep
 from .config import EXPERIMENTS, WIDE, Config, Unit, configure
-from .files import clear
+from .files import clear, data_folder
 
 
 def _pre_midsem(config, r):
@@ -275,7 +275,8 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
         One line that names the setting, its value and what is allowed.
     """
     overrides = {} if overrides is None else overrides
-    for name, value, kind in (("controls", controls, bool), ("overrides", overrides, dict), ("model", model, str)):
+    kinds = ("experiment", experiment, str), ("controls", controls, bool), ("overrides", overrides, dict)
+    for name, value, kind in (*kinds, ("model", model, str)):
         if not isinstance(value, kind):
             raise ValueError(f"{name} = {value!r}: must be a {kind.__name__}")
     settings = {"seed": seed, "device": device}
@@ -284,7 +285,7 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
             raise ValueError(f"overrides: {name!r} has a parameter of its own: set that one")
         if not isinstance(name, str) or name == "experiment":
             raise ValueError(f"overrides: {name!r} is no setting")
-        if isinstance(experiment, str) and name in VARIES.get(experiment, ()):
+        if name in VARIES.get(experiment, ()):
             raise ValueError(f"overrides: {name!r} differs between the arms of {experiment!r}: must not be set there")
     settings |= overrides
     if experiment == "pre_midsem":
@@ -310,7 +311,7 @@ def run(*studies, workers=0, say=print, scheduler="", shard=(1, 1)):
 
     See :func:`lthcore.sweep.run` and :func:`lthcore.sweep.shard`.
     """
-    for folder in {store.runs(), store.archive(), *(s.folder for s in studies)}:
+    for folder in {data_folder(), store.runs(), store.archive(), *(s.folder for s in studies)}:
         clear(folder)
     try:
         units = sweep.shard([unit for s in studies for unit in s.units], *shard)

@@ -61,6 +61,12 @@ def hold(path):
         yield free
 
 
+def data_folder():
+    """Folder of the data, ``LTH_DATA`` or ``data/MNIST/raw`` in the checkout: found without torch."""
+    default = Path(__file__).resolve().parents[1] / "data" / "MNIST" / "raw"
+    return Path(os.environ.get("LTH_DATA") or default).expanduser()
+
+
 def clear(folder):
     """Remove what the killed left in a folder: locks, and files aside and partial copies once they are ``LEFT`` old."""
     for pattern in (".*.aside", "*.partial-*"):

@@ -133,7 +133,7 @@ class _Sheet:
     def full_and_near(self, frame, arms, metric="accuracy"):
         """The first two panels: the curves against density, and their part near the dense network."""
         for axis, words, zoom in zip(
-            self.axes, ("all of it", "near the dense network"), (None, _zoom(frame, arms)), strict=False
+            self.axes, ("all of it", "near the dense network"), (None, _zoom(frame, arms, metric)), strict=False
         ):
             self.against_density(axis, frame, arms, metric, words, zoom)
 
@@ -227,9 +227,9 @@ def step_axis(axis):
     axis.set_xlabel("training step")
 
 
-def _zoom(frame, arms, share=0.25):
+def _zoom(frame, arms, metric="accuracy"):
     """Limits for the upper part of an accuracy panel: from a little below the dense accuracy to its top."""
-    top = results.at_end(frame)
+    top = results.at_end(frame, metric)
     top = top[top.index.get_level_values("arm").isin(arms)]
     if top.empty:
         return None

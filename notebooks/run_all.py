@@ -31,6 +31,11 @@ class Job:
     parameters: dict = field(default_factory=dict)
     when: str = "always"  # or "wide", with --wide alone, or "named", with --only alone
 
+    @property
+    def takes_model(self):
+        """Whether --model is for it: the tasks."""
+        return self.when == "always" and not self.parameters
+
 
 JOBS = [
     Job("01_pre_midsem_mlp", "01_pre_midsem", "mlp", {"model": "mlp"}),
@@ -182,7 +187,7 @@ def parameters(options):
 
 def given_to(job, given, options):
     """A notebook's parameters: the options', and what makes it one of several; `model` is for the tasks."""
-    return {**given, **(job.parameters or ({"model": options.model} if job.when == "always" else {}))}
+    return {**given, **({"model": options.model} if job.takes_model else job.parameters)}
 
 
 def wanted(options):
@@ -210,7 +215,7 @@ def run(options):
         raise ValueError(f"--engine {options.engine} --scheduler {options.scheduler!r}: dask needs one, processes none")
     if options.workers and options.scheduler:
         raise ValueError(f"--workers {options.workers}: must be 0 with --engine dask, which takes the workers it finds")
-    if options.model and not any(job.when == "always" and not job.parameters for job in jobs):
+    if options.model and not any(job.takes_model for job in jobs):
         raise ValueError(f"--model {options.model!r}: must not be given but for task1, task2 and task3")
     from lthcore import experiments, sweep  # here, so that --help needs no package
 

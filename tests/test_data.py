@@ -428,7 +428,7 @@ def test_a_full_disk_is_not_blamed_on_the_sources(raw, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(data.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(RuntimeError, match="cannot be written"):
         data.fetch(lambda line: None)
 

@@ -105,7 +105,12 @@ def test_the_loop_in_one_process_finds_the_same(uninterrupted, monkeypatch):
 @pytest.mark.parametrize("where", ["store", "archive"])
 def test_a_finished_study_trains_nothing_and_needs_no_torch(uninterrupted, tmp_path, where):
     folder = uninterrupted[0]
+    left = tmp_path / "data" / ".train-images-idx3-ubyte.x.aside"  # of a fetch that was killed two hours ago
+    left.parent.mkdir()
+    left.touch()
+    os.utime(left, (time.time() - 7200,) * 2)
     environment = {**os.environ, "LTH_RUNS": str(folder), "LTH_ARCHIVE": str(tmp_path / "archive")}
+    environment["LTH_DATA"] = str(left.parent)
     if where == "archive":
         with pytest.MonkeyPatch.context() as patch:
             runs_in(folder, patch)
@@ -120,8 +125,14 @@ def test_a_finished_study_trains_nothing_and_needs_no_torch(uninterrupted, tmp_p
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     said, rows, torch_there = done.stdout.splitlines()
     assert said == "all 10 levels of 4 units found, nothing to train"
-    assert int(rows) > 100 and torch_there == "False"
+    assert int(rows) > 100 and torch_there == "False" and not left.exists()
     assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
+
+
+@pytest.mark.parametrize("level", [-1, 99, "x"])
+def test_a_ticket_of_a_level_that_is_none_is_refused(level):
+    with pytest.raises(ValueError, match=rf"^level = {level!r}: must be one of 0, 1"):
+        sweep.ticket(tiny_study().units[0], level)
 
 
 # ---------------------------------------------------------------------------------------------------------- killed
