@@ -270,7 +270,7 @@ def _accuracy_vs_step(study, frame, number, name):
         axis.set(ylabel=UNITS["accuracy"], title=title)
     if zoom := _zoom(frame, ["ticket"]):
         sheet.axes[1].set_ylim(zoom[0] - 4, zoom[1])
-    return sheet.done(legend_on=1, where="upper left")
+    return sheet.done(legend_on=1)
 
 
 def fig1a(study, frame):
@@ -355,7 +355,7 @@ def fig5a(study, frame):
         full, near = sheet.axes[column::2]
         sheet.against_density(full, frame, arms, title=words)
         sheet.against_density(near, frame, arms, title=f"{words}, near the dense networks", zoom=zoom)
-    return sheet.done(legend_on=(0, 1), where="lower left")
+    return sheet.done(legend_on=(0, 1))
 
 
 def fig5b(study, frame):
