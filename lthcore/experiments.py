@@ -288,22 +288,21 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
         if name in VARIES.get(experiment, ()):
             raise ValueError(f"overrides: {name!r} differs between the arms of {experiment!r}: must not be set there")
     settings |= overrides
+    if model not in ("", "mlp", "lenet5"):  # Conv-2 to -6 have experiments of their own
+        raise ValueError(f"model = {model!r}: must be one of 'mlp', 'lenet5'")
     if experiment == "pre_midsem":
         experiment = model or "mlp"
-        if experiment not in ("mlp", "lenet5"):
-            raise ValueError(f"model = {model!r}: must be one of 'mlp', 'lenet5'")
     if replicates != 0 or type(replicates) is not int:
         settings["replicates"] = replicates
     if model:
         settings["model"] = model
     if not controls:
         settings["controls"] = 0
-    config = configure(experiment, preset, **settings)
     if {"criterion", "rewind"} & set(overrides):
         from . import lottery  # here, so that a figure needs no torch
 
-        lottery.check(config)
-    return Study(config)
+        lottery.check(overrides)
+    return Study(configure(experiment, preset, **settings))
 
 
 def run(*studies, workers=0, say=print, scheduler="", shard=(1, 1)):

@@ -209,10 +209,11 @@ def final(unit, level, before, load):
 REWINDS = {"reset": reset, "final": final}
 
 
-def check(config):
-    """Refuse, in one line, a criterion or a rewind rule that there is not."""
-    named(CRITERIA, "criterion", config.criterion)
-    named(REWINDS, "rewind", config.rewind)
+def check(settings):
+    """Refuse, in one line, a criterion or a rewind rule that there is not; `settings` is a dict."""
+    for setting, rules in (("criterion", CRITERIA), ("rewind", REWINDS)):
+        if setting in settings:
+            named(rules, setting, settings[setting])
 
 
 def starting_values(unit, level, load, before=None):

@@ -416,7 +416,8 @@ def fig7b(study, frame):
     there = sorted(distance.index.get_level_values("level").unique())
     level = min(there, key=lambda k: abs(k - 10), default=None)
     kept = 100 * results.density_at(frame, "rewind_0", level)
-    sheet = _Sheet(study, f"Figure 7b. Stability of tickets and random masks; the way at {kept:.3g} % kept", columns=3)
+    words = f"Figure 7b. Stability of tickets (solid) and random masks (dashed); the way at {kept:.3g} % kept"
+    sheet = _Sheet(study, words, columns=3)
     ends = frame[frame["level"] == level]
     for arm in [a for a in dict.fromkeys(ends["arm"]) if a.startswith("order_")]:
         mask, k = arm.split("_")[1:]
@@ -435,7 +436,7 @@ def fig7b(study, frame):
             _, colour, marker = style(f"rewind_{k}")
             table = _spread(distance[[arm]], frame).sort_values("density")
             look = {"marker": marker, "ls": "-" if mask == "ticket" else "--", "markersize": 4.5}
-            label = f"{mask}{' mask' if mask == 'random' else ''}, from step {k}" if beside == "dense" else None
+            label = f"from step {k}" if (beside, mask) == ("dense", "ticket") else None
             sheet.line(axis, table, "density", label, colour, beside, **look)
         density_axis(axis)
         axis.set(ylabel="distance of final weights", title=words, ylim=(0, None))
@@ -471,7 +472,8 @@ def fig8b(study, frame):
     if len(foretold):
         foretold = foretold.add(train.loc["obd_deleted", 0], level="replicate")
         table = _spread(foretold, gone).sort_values("density")
-        sheet.line(loss, table, "density", "foretold by OBD", OKABE_ITO["black"], "foretold", ls=":", lw=1.4)
+        sheet.line(loss, table, "density", None, OKABE_ITO["black"], "foretold", ls=":", lw=1.4)
+        loss.set_title("at once, not trained again: training loss (dotted: foretold by OBD)")
     loss_axis(loss)
     loss.set(ylabel="training loss (nats)")
     sheet.against_density(accuracy, gone, deleted, title="at once, not trained again: test accuracy")
@@ -481,7 +483,7 @@ def fig8b(study, frame):
     sheet.against_density(
         near, frame, retrained, title="the same, near the dense network", zoom=_zoom(frame, retrained)
     )
-    return sheet.done(legend_on=(0, 2), where="best")
+    return sheet.done(legend_on=(1, 2), where="lower left")
 
 
 def fig8c(study, frame):

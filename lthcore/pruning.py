@@ -133,7 +133,7 @@ def by_criterion(unit, weights, mask, counts, data):
 
 def named(rules, setting, name):
     """The function of that name; ValueError, in one line, where there is none."""
-    if name not in rules:
+    if name not in list(rules):  # a list, for what has no hash
         raise ValueError(f"{setting} = {name!r}: must be one of {', '.join(map(repr, rules))}")
     return rules[name]
 
