@@ -344,14 +344,14 @@ def _say_how_long_report_takes(options, measured):
     from lthcore import experiments, sweep
 
     if not measured:  # nothing was trained: do not measure the machine for this line alone
-        print("the full schedule with 3 replicates: ./run_all.sh report; it says at its start how long that takes here")
+        print("the full schedule: ./run_all.sh report; it says at its start how long that takes here")
         return
     given = {**parameters(options), "preset": "report", "replicates": 0, "overrides": {}}
     device = sweep.resolve(options.device)
     plan = sweep.Plan([unit for s in experiments.every(**given) for unit in s.units], device)
     workers = options.workers or sweep.default_workers(device)
     takes = f"{sweep.duration(plan.seconds(workers))} here" if plan.missing else "it is finished, and only redrawn"
-    print(f"the full schedule with 3 replicates, ./run_all.sh report: {takes}")
+    print(f"the full schedule, ./run_all.sh report: {takes}")
 
 
 def _short(path):

@@ -306,8 +306,8 @@ def test_changes_are_what_differs_from_the_preset():
     for experiment in EXPERIMENTS:
         for preset in config.PRESETS:
             assert configure(experiment, preset).changes == {}
-    c = configure("task1", "report", lr=0.01, replicates=5, device="cpu", batch_size=50)
-    assert c.changes == {"lr": 0.01, "replicates": 5}
+    c = configure("task1", "report", lr=0.01, replicates=7, device="cpu", batch_size=50)
+    assert c.changes == {"lr": 0.01, "replicates": 7}
     assert configure("mlp", "smoke", levels=[0, 1]).changes == {"levels": (0, 1)}
     assert configure("mlp", "smoke", rounds=1).changes == {"rounds": 1, "levels": ()}
 

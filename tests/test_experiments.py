@@ -106,11 +106,11 @@ def test_units_have_keys_of_their_own_and_sources_among_them(name, preset):
 # 266,200 weights, two other layers) after level 15, LeNet-5's conv1 (150 of 61,470, four others) nowhere.
 LEVELS = {
     "report": {
-        "mlp": 3 * (21 + 2 * 10 + 16),
+        "mlp": 5 * (21 + 2 * 10 + 16),
         "lenet5": 3 * (21 + 2 * 5 + 21),
-        "task1": 3 * (6 + 6 + 5 + 2 * 5),
-        "task2": 3 * 2 * (16 + 16 + 15 + 2 * 15),
-        "task3": 3 * (3 * 11 + 4 * 10),
+        "task1": 5 * (6 + 6 + 5 + 2 * 5),
+        "task2": 5 * 2 * (16 + 16 + 15 + 2 * 15),
+        "task3": 5 * (3 * 11 + 4 * 10),
     },
     "quick": {  # controls at levels 1, 5, 9, ...
         "mlp": 3 * (21 + 2 * 5 + 16),
@@ -150,7 +150,7 @@ def test_only_the_committed_scale_or_more_replicates_of_it_goes_to_figures(name,
     def folder(preset="report", **parameters):
         return experiments.study(name, preset, **parameters).folder
 
-    assert folder() == folder(replicates=3) == folder(replicates=10) == figures
+    assert folder() == folder(replicates=configure(name, "report").replicates) == folder(replicates=10) == figures
     assert folder(device="cpu") == figures  # where it ran is provenance
     others = [
         folder(replicates=1), folder(replicates=2), folder(seed=1), folder(controls=False), folder("quick"),
@@ -260,6 +260,7 @@ REFUSED = [
     ({"seed": None}, "seed = None", "0..2147483647"),
     ({"device": "gpu"}, "device = 'gpu'", "'cuda'"),
     ({"model": "vgg"}, "model = 'vgg'", "'lenet5'"),
+    ({"model": "conv2"}, "model = 'conv2'", "'lenet5'"),
     ({"experiment": "pre_midsem", "model": "vgg"}, "model = 'vgg'", "'lenet5'"),
     ({"experiment": "mlp", "model": "lenet5"}, "model = 'lenet5'", "'mlp'"),
     ({"overrides": [1]}, "overrides = [1]", "dict"),

@@ -506,4 +506,4 @@ def test_progress_counts_what_the_store_holds():
     for u, level in done[:5]:
         save(u, level)
     row = experiments.progress([s]).loc["task1"]
-    assert row["levels finished"] == 5 and row["of"] == len(done) == 3 * (2 + 2 + 1 + 1 + 1)
+    assert row["levels finished"] == 5 and row["of"] == len(done) == s.config.replicates * (2 + 2 + 1 + 1 + 1)
