@@ -416,8 +416,8 @@ def fig7b(study, frame):
     there = sorted(distance.index.get_level_values("level").unique())
     level = min(there, key=lambda k: abs(k - 10), default=None)
     kept = 100 * results.density_at(frame, "rewind_0", level)
-    words = f"Figure 7b. Stability of tickets (solid) and random masks (dashed); the way at {kept:.3g} % kept"
-    sheet = _Sheet(study, words, columns=3)
+    title = f"Figure 7b. Stability of tickets (solid) and random masks (dashed); the way at {kept:.3g} % kept"
+    sheet = _Sheet(study, title, columns=3)
     ends = frame[frame["level"] == level]
     for arm in [a for a in dict.fromkeys(ends["arm"]) if a.startswith("order_")]:
         mask, k = arm.split("_")[1:]
