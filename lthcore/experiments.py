@@ -14,7 +14,6 @@ import pandas as pd
 
 from . import claims, results, store, sweep
 from .config import EXPERIMENTS, WIDE, Config, Unit, configure
-from .files import clear, data_folder
 
 
 def _pre_midsem(config, r):
@@ -310,8 +309,7 @@ def run(*studies, workers=0, say=print, scheduler="", shard=(1, 1)):
 
     See :func:`lthcore.sweep.run` and :func:`lthcore.sweep.shard`.
     """
-    for folder in {data_folder(), store.runs(), store.archive(), *(s.folder for s in studies)}:
-        clear(folder)
+    store.clear_up(s.folder for s in studies)
     try:
         units = sweep.shard([unit for s in studies for unit in s.units], *shard)
         sweep.run(units, studies[0].config.device, workers, say, scheduler)

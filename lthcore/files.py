@@ -6,6 +6,7 @@ Files are written aside and moved into place, so that another process sees the o
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -67,16 +68,48 @@ def data_folder():
     return Path(os.environ.get("LTH_DATA") or default).expanduser()
 
 
-def clear(folder):
-    """Remove what the killed left in a folder: locks, and files aside and partial copies once they are ``LEFT`` old."""
-    for pattern in (".*.aside", "*.partial-*"):
-        for path in Path(folder).rglob(pattern):
-            with contextlib.suppress(OSError):  # another process may be clearing too, or the folder be read-only
-                if time.time() - path.stat().st_mtime > LEFT:
-                    path.unlink()
-    for path in Path(folder).rglob(LOCK):
-        with hold(path):  # it goes if nobody else holds it
-            pass
+def clear(folder, *names):
+    """Remove files directly in a folder whose writer was killed: the copies aside of what is written there.
+
+    A copy aside is recognised by its whole name, and only once it is ``LEFT`` seconds old, since its writer may be at
+    work. Nothing else is touched, and no folder below this one is entered.
+
+    Parameters
+    ----------
+    folder : path
+        A folder that the study writes to; it need not exist.
+    *names : str
+        Regular expressions: the whole names of the files that :func:`write` puts there.
+    """
+    aside = re.compile(rf"\.(?:{'|'.join(names)})\.[a-z0-9_]{{8}}\.aside", re.ASCII)
+    remove(folder, aside.fullmatch)
+
+
+def remove(folder, ours):
+    """Remove the plain files directly in a folder that are ``LEFT`` seconds old and whose names `ours` accepts."""
+    for path in plain_files(folder):
+        with contextlib.suppress(OSError):  # another process may be clearing too, or the folder be read-only
+            if ours(path.name) and time.time() - path.stat().st_mtime > LEFT:
+                path.unlink()
+
+
+def plain_files(folder):
+    """The files directly in a folder, no links among them: list of Path, empty where the folder cannot be read."""
+    return [Path(entry) for entry in _entries(folder) if entry.is_file(follow_symlinks=False)]
+
+
+def folders(folder, pattern):
+    """The folders directly in a folder whose whole names match, no links among them: list of Path."""
+    match = re.compile(pattern, re.ASCII).fullmatch
+    return [Path(entry) for entry in _entries(folder) if match(entry.name) and entry.is_dir(follow_symlinks=False)]
+
+
+def _entries(folder):
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError:  # it is not there, or not ours to read
+        return []
 
 
 def set_aside(path):

@@ -31,8 +31,8 @@ from safetensors import numpy as safetensors
 from safetensors.numpy import load as load_tensors
 
 from . import __version__
-from .config import ARCHITECTURES
-from .files import LOCK, hold, set_aside, write
+from .config import ARCHITECTURES, DATASETS, EXPERIMENTS
+from .files import LOCK, clear, data_folder, folders, hold, remove, set_aside, write
 
 ROOT = Path(__file__).resolve().parents[1]  # the checkout
 FIGURES = ROOT / "figures"
@@ -97,6 +97,46 @@ def _writing(folder, variable):
             f"{folder()} cannot be written ({error.strerror or error}): make room there, bring it back or "
             f"set {variable} to another folder; what is finished is kept, and the same command goes on from it"
         ) from None
+
+
+# What the study writes, and where: whole names, as regular expressions. Nothing else is ever cleared away.
+UNIT = r".+-r\d+-[0-9a-f]{12}"  # a unit's folder in the store
+LEVEL = r"level-\d{2,}"
+OF_A_LEVEL = (r"rows\.csv", r"mask\.safetensors", r"facts\.json", r"weights\.safetensors", r"weights\.json")
+MARK = re.compile(r"\.[0-9a-f]{16}\.aside", re.ASCII)  # by which the workers of a cluster know the store
+PACK = r"r\d+\.zip"
+OF_THE_DATA = (r"(?:train|t10k)-(?:images-idx3|labels-idx1)-ubyte", r"cifar-10-binary\.tar\.gz")
+FIGURE = r"fig\d+[a-z]?_[a-z0-9_]+\.(?:png|svg|csv|json)"
+COPY = r"\d\d_[a-z0-9_]+"  # an executed notebook
+PARTIAL = re.compile(rf"{COPY}\.partial-[0-9a-f]{{8}}\.ipynb", re.ASCII)
+
+
+def clear_up(figures):
+    """Remove what the killed left of this study's own files, where it writes them.
+
+    These are copies aside that are an hour old, in the store, the archive, the data's folder and the folders of
+    figures, partial copies of executed notebooks as old, and locks that nobody holds. See :func:`lthcore.files.clear`.
+
+    Parameters
+    ----------
+    figures : iterable of pathlib.Path
+        Folders to which figures go.
+    """
+    remove(runs(), MARK.fullmatch)
+    for unit in folders(runs(), UNIT):
+        for level in folders(unit, LEVEL):
+            clear(level, *OF_A_LEVEL)
+            if (level / LOCK).is_file():
+                with hold(level / LOCK):  # it goes if nobody else holds it
+                    pass
+    for experiment in EXPERIMENTS:
+        clear(archive() / experiment, PACK)
+    for folder in (data_folder(), *(data_folder() / dataset for dataset in DATASETS)):
+        clear(folder, *OF_THE_DATA)
+    for folder in set(figures):
+        clear(folder, FIGURE)
+        clear(folder / "executed", rf"{COPY}\.html")
+        remove(folder / "executed", PARTIAL.fullmatch)
 
 
 def save_level(unit, level, rows, next_mask, facts):

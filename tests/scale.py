@@ -19,7 +19,7 @@ from unittest import mock
 
 from distributed import LocalCluster, __version__
 
-from lthcore import experiments, files, store, sweep, train  # noqa: F401 (an estimate would load it)
+from lthcore import experiments, store, sweep, train  # noqa: F401 (an estimate would load it)
 from notebooks.run_all import Parser
 
 WORKERS = 2
@@ -89,7 +89,7 @@ def measure(levels, repeats, folder, sample, address):
             "levels written": lambda: [keep(u, k, sample) for u in units for k in u.levels],
             "plan, all finished": lambda: sweep.Plan(units),
             "damage looked for": lambda: store.set_aside_damaged(units, print),
-            "leftovers cleared": lambda: files.clear(store.runs()),
+            "leftovers cleared": lambda: store.clear_up([]),
         }
         for name, call in parts.items():
             values = []

@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 from lthcore import experiments, store
 from lthcore.config import ARCHITECTURES, Architecture, Unit, configure
-from lthcore.files import clear
 
 ROWS = [(0, 0.0, "test", "accuracy", 10.28), (30, 0.1 + 0.2, "test", "loss", 1 / 3)]
 
@@ -245,17 +244,92 @@ def test_a_write_replaces_text_and_bytes_and_makes_folders(tmp_path):
     assert path.stat().st_mode & 0o777 == 0o644
 
 
-def test_what_a_killed_writer_left_is_cleared_once_it_is_an_hour_old(tmp_path):
-    names = [".rows.csv.x1.aside", "a/.facts.json.x2.aside", "executed/01.partial-7.ipynb"]
-    kept = ["rows.csv", "a/facts.json", "executed/01.ipynb", "notes.aside"]
-    for name in names + kept:
-        store.write(tmp_path / name, b"x")
-    clear(tmp_path)  # their writers may be at work
-    assert all((tmp_path / name).exists() for name in names + kept)
-    for name in names + kept:
-        os.utime(tmp_path / name, (time.time() - 3700,) * 2)
-    clear(tmp_path)
-    assert [name for name in names + kept if (tmp_path / name).exists()] == kept
+OURS = {  # what a killed run leaves, by the folder that it lies in
+    "runs": [
+        ".0123456789abcdef.aside",
+        "mlp-ticket-r0-0123456789ab/level-07/.rows.csv.a1_b2c3d.aside",
+        "mlp-ticket-r0-0123456789ab/level-07/.weights.safetensors.abcdefgh.aside",
+        "collapse-mlp layer 0.3 same-r12-0123456789ab/level-100/.facts.json.abcdefgh.aside",
+        "mlp-ticket-r0-0123456789ab/level-08/training.lock",
+    ],
+    "archive": ["mlp/.r0.zip.abcdefgh.aside"],
+    "data": [".train-images-idx3-ubyte.abcdefgh.aside", "fashion/.t10k-labels-idx1-ubyte.abcdefgh.aside"],
+    "figures": [
+        ".fig3_task1.png.abcdefgh.aside",
+        "executed/.02_task1_data_halves.html.abcdefgh.aside",
+        "executed/02_task1_data_halves.partial-0123abcd.ipynb",
+    ],
+}
+STRANGERS = [  # what others may keep in any of them, and in folders below
+    "thesis.partial-final.tex", "my.partial-0123abcd.ipynb", "02_task1.partial-0123abcd.ipynb.bak", ".notes.aside",
+    ".notes.abcdefgh.aside", ".rows.csv.abcdefgh.aside~", "rows.csv.abcdefgh.aside", ".rows.csv.ABCDEFGH.aside",
+    ".facts.json.abcdefghi.aside", ".0123456789abcdef.aside.txt", "training.lock", "my.lock", "mlp.aside",
+]  # fmt: skip
+BELOW = [
+    "", "other", "executed/older", "mlp/kept", "mlp-ticket-r0-0123456789ab", "mlp-ticket-r0-0123456789ab/level-7",
+    "mlp-ticket-r0-0123456789ab/level-07/mine", "mlp-ticket-r0/level-07", "ticket-r0-0123456789abc/level-07",
+    "fashion/raw", ".git",
+]  # fmt: skip
+
+
+def _old(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+    os.utime(path, (time.time() - 7200,) * 2)
+    return path
+
+
+@pytest.fixture
+def four(folders, monkeypatch):
+    """The four folders that a run writes to, by name."""
+    monkeypatch.setenv("LTH_DATA", str(folders / "data"))
+    return {name: folders / name for name in OURS}
+
+
+def test_what_a_killed_run_left_is_cleared_once_it_is_an_hour_old(four):
+    left = [_old(four[name] / path) for name, paths in OURS.items() for path in paths]
+    finished = [path.with_name(path.name.split(".")[1]) for path in left if path.name.endswith(".aside")]
+    for path in (*left, *map(_old, finished)):
+        os.utime(path)
+    store.clear_up([four["figures"]])  # their writers may be at work
+    assert [path.name for path in left if not path.exists()] == ["training.lock"]  # which nobody holds
+    for path in left[:-1]:
+        if path.exists():
+            os.utime(path, (time.time() - 3700,) * 2)
+    store.clear_up([four["figures"]])
+    os.utime(left[-1], (time.time() - 3700,) * 2)
+    store.clear_up(iter([four["figures"]]))
+    assert not [path for path in left if path.exists()]
+    assert all(path.exists() for path in finished)
+
+
+@pytest.mark.parametrize("where", OURS)
+def test_strangers_files_of_similar_names_are_left_alone(four, where):
+    strangers = [_old(four[where] / below / name) for below in BELOW for name in STRANGERS]
+    others = [_old(four[where] / path) for name, paths in OURS.items() if name != where for path in paths]
+    store.clear_up([four["figures"]])
+    assert [path for path in (*strangers, *others) if not path.exists()] == []
+
+
+def test_links_are_not_followed_and_a_folder_is_no_file(four, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    strangers = [_old(elsewhere / "level-07/.rows.csv.abcdefgh.aside"), _old(elsewhere / "level-07/training.lock")]
+    four["runs"].mkdir()
+    (four["runs"] / "mlp-ticket-r0-0123456789ab").symlink_to(elsewhere)
+    level = four["runs"] / "mlp-ticket-r1-0123456789ab/level-07"
+    level.mkdir(parents=True)
+    (level / ".facts.json.abcdefgh.aside").symlink_to(strangers[0])
+    (level / ".rows.csv.abcdefgh.aside").mkdir()
+    store.clear_up([])
+    assert all(path.exists() for path in (*strangers, *level.iterdir())) and len(list(level.iterdir())) == 2
+
+
+def test_a_run_clears_no_stranger_away(four, finish):
+    study = finish(experiments.study("mlp", "smoke", controls=False, overrides={"rounds": 0, "levels": (0,)}))
+    strangers = [_old(four[where] / "other" / name) for where in OURS for name in STRANGERS]
+    left = _old(four["runs"] / OURS["runs"][1])
+    experiments.run(study)
+    assert all(path.exists() for path in strangers) and not left.exists()
 
 
 # ------------------------------------------------------------------------------------------------------- the archive

@@ -105,7 +105,7 @@ def test_the_loop_in_one_process_finds_the_same(uninterrupted, monkeypatch):
 @pytest.mark.parametrize("where", ["store", "archive"])
 def test_a_finished_study_trains_nothing_and_needs_no_torch(uninterrupted, tmp_path, where):
     folder = uninterrupted[0]
-    left = tmp_path / "data" / ".train-images-idx3-ubyte.x.aside"  # of a fetch that was killed two hours ago
+    left = tmp_path / "data" / ".train-images-idx3-ubyte.x1y2z3w4.aside"  # of a fetch that was killed two hours ago
     left.parent.mkdir()
     left.touch()
     os.utime(left, (time.time() - 7200,) * 2)
@@ -432,7 +432,7 @@ def test_a_held_level_is_trained_by_nobody_else_and_its_lock_goes(fresh, monkeyp
 
 
 def test_a_killed_holder_holds_nothing_and_its_lock_is_cleared(fresh):
-    path = fresh / "level-00" / LOCK
+    path = store.runs() / "mlp-ticket-r0-0123456789ab" / "level-00" / LOCK
     code = f"""import pathlib, time
 from lthcore import files
 with files.hold(pathlib.Path({str(path)!r})) as free:
@@ -440,12 +440,12 @@ with files.hold(pathlib.Path({str(path)!r})) as free:
     time.sleep(99)"""
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "True\n"
-        files.clear(fresh)  # what is held is not cleared
+        store.clear_up([])  # what is held is not cleared
         with files.hold(path) as free:
             assert not free and path.exists()
         holder.kill()
     assert path.exists()
-    files.clear(fresh)
+    store.clear_up([])
     assert not path.exists()
 
 
