@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import io
 import json
+import lzma
 import os
 import platform
 import re
@@ -37,7 +38,7 @@ from .files import LOCK, clear, data_folder, folders, hold, remove, set_aside, w
 ROOT = Path(__file__).resolve().parents[1]  # the checkout
 FIGURES = ROOT / "figures"
 DAMAGED = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, NotImplementedError, RecursionError)
-DAMAGED += (SafetensorError, zipfile.BadZipFile, zlib.error)  # what reading a damaged file may raise
+DAMAGED += (SafetensorError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # what reading a damaged file may raise
 PACKED = "levels.json", "rows.csv", "masks.safetensors"  # the members of a pack of the archive,
 SUMS = "sha256.json"  # and the one with their sums, which a pack of an older version has not
 ROWS = ["step", "epoch", "split", "metric", "value"]
@@ -372,16 +373,15 @@ def _read_pack(path):
 def write_archive(units):
     """Pack the finished levels of these units into ``figures/archive/``.
 
-    What the archive already holds of other units stays. Identical levels give identical bytes.
+    What the archive already holds of other units stays, and a pack that holds these levels is not written again.
+    Identical levels give identical bytes.
 
     Returns
     -------
     list of pathlib.Path
         The packs written.
     """
-    packs = {}
-    for unit in units:
-        packs.setdefault(_pack_path(unit), []).append(unit)
+    packs = _by_pack(units)
     for path, members in packs.items():
         old = _read_pack(path)
         levels, rows, masks = dict(old["levels"]), dict(old["rows"]), dict(old["masks"])
@@ -394,15 +394,52 @@ def write_archive(units):
                 rows[name] = found.rows().assign(at=name)
                 if "mask.safetensors" in found.facts.get("sha256", ()):
                     masks |= {f"{name}/{k}": v for k, v in found._mask().items()}
-        if levels:
-            table = pd.concat([rows[name] for name in sorted(rows)])[["at", *ROWS]]
-            write(path, _pack(levels, table, masks))
+        if levels != old["levels"]:  # else it holds them already
+            write(path, _pack(levels, rows, masks))
     _read_pack.cache_clear()
     return sorted(path for path in packs if path.exists())
 
 
-def _pack(levels, table, masks):
+def _by_pack(units):
+    """Units by the path of their pack: dict."""
+    packs = {}
+    for unit in units:
+        packs.setdefault(_pack_path(unit), []).append(unit)
+    return packs
+
+
+def orphans(units):
+    """Archived levels, in the packs of these units, that belong to none of them: dict, path -> list of names."""
+    out = {}
+    for path, members in _by_pack(units).items():
+        known = {f"{unit.key}/{level}" for unit in members for level in unit.levels}
+        if lost := sorted(set(_read_pack(path)["levels"]) - known):
+            out[path] = lost
+    return out
+
+
+@_writing(archive, "LTH_ARCHIVE")
+def remove_orphans(units):
+    """Take out of the archive what :func:`orphans` finds; `units` must be all units of their experiments.
+
+    Returns
+    -------
+    int
+        How many levels were removed.
+    """
+    found = orphans(units)
+    for path, lost in found.items():
+        pack = _read_pack(path)
+        levels, rows = ({k: v for k, v in pack[part].items() if k not in lost} for part in ("levels", "rows"))
+        masks = {k: v for k, v in pack["masks"].items() if k.rpartition("/")[0] not in lost}
+        write(path, _pack(levels, rows, masks))
+    _read_pack.cache_clear()
+    return sum(map(len, found.values()))
+
+
+def _pack(levels, rows, masks):
     """One file, so that it is replaced as a whole; without times in it, so that the same levels give the same bytes."""
+    table = pd.concat([rows[name] for name in sorted(rows)])[["at", *ROWS]]
     contents = (
         json.dumps(levels, indent=0, sort_keys=True).encode(),
         table.to_csv(index=False, lineterminator="\n").encode(),
@@ -411,9 +448,9 @@ def _pack(levels, table, masks):
     contents = dict(zip(PACKED, contents, strict=True))
     contents[SUMS] = json.dumps(_sums(contents), indent=1).encode()
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as pack:
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_LZMA) as pack:  # half the size of deflate
         for name, content in contents.items():
-            pack.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content, zipfile.ZIP_DEFLATED)
+            pack.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content, zipfile.ZIP_LZMA)
     return out.getvalue()
 
 

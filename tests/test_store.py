@@ -394,6 +394,49 @@ def test_the_archive_from_nothing_is_the_same_as_the_one_that_grew(folders, monk
     assert [p.read_bytes() for p in archived()] == at_once
 
 
+def test_a_pack_that_holds_the_levels_is_not_written_again(folders, monkeypatch):
+    three_levels(unit())
+    (path,) = store.write_archive([unit()])
+    os.utime(path, (1, 1))
+    store.write_archive([unit()])
+    empty_runs(folders, monkeypatch)
+    store.write_archive([unit()])
+    assert path.stat().st_mtime == 1
+    monkeypatch.setenv("LTH_RUNS", str(folders / "runs"))
+    save(unit(), 3)
+    store.write_archive([unit(), unit("ticket_spared", spare="smallest")])
+    assert path.stat().st_mtime > 1
+
+
+def test_a_pack_compressed_as_it_used_to_be_is_read(folders, monkeypatch):
+    three_levels(unit())
+    (path,) = store.write_archive([unit()])
+    with zipfile.ZipFile(path) as pack:
+        members = {name: pack.read(name) for name in pack.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as pack:
+        for name, content in members.items():
+            pack.writestr(name, content)
+    empty_runs(folders, monkeypatch)
+    assert_same_rows(store.find_level(unit(), 0).rows(), [(0, 0.5, "test", "loss", 0.0), *ROWS])
+
+
+def test_levels_that_belong_to_no_unit_are_found_and_removed(folders, monkeypatch):
+    stays, goes, other = unit(), unit("abandoned", lr=0.1), unit(replicate=1)
+    for u in (stays, goes, other):
+        three_levels(u)
+    store.write_archive([stays, goes, other])
+    before = {path.name: path.read_bytes() for path in archived()}
+    assert store.orphans([stays, goes, other]) == {}
+    lost = [f"{goes.key}/{level}" for level in (0, 1, 20)]
+    assert {path.name: names for path, names in store.orphans([stays, other]).items()} == {"r0.zip": sorted(lost)}
+    assert store.remove_orphans([stays, other]) == 3
+    empty_runs(folders, monkeypatch)
+    assert store.find_level(goes, 0) is None and store.find_level(stays, 20) is not None
+    assert_same_mask(store.find_level(stays, 1).next_mask("lenet5"), draw_mask(11))
+    assert (store.archive() / "lenet5" / "r1.zip").read_bytes() == before["r1.zip"]
+    assert store.remove_orphans([stays, other]) == 0
+
+
 @pytest.mark.parametrize("damage", ["missing", "empty", "half", "bit", "text", "other members", "member cut"])
 def test_a_damaged_archive_is_ignored(folders, monkeypatch, damage):
     u = unit()
