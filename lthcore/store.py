@@ -40,7 +40,7 @@ FIGURES = ROOT / "figures"
 DAMAGED = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, NotImplementedError, RecursionError)
 DAMAGED += (SafetensorError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # what reading a damaged file may raise
 PACKED = "levels.json", "rows.csv", "masks.safetensors"  # the members of a pack of the archive,
-SUMS = "sha256.json"  # and the one with their sums, which a pack of an older version has not
+SUMS = "sha256.json"  # and the one with their sums
 ROWS = ["step", "epoch", "split", "metric", "value"]
 MOST = 1 << 28  # bytes: no file of the store and no member of a pack is nearly as large
 
@@ -355,7 +355,7 @@ def _read_pack(path):
             if max(member.file_size for member in pack.infolist()) > MOST:
                 raise ValueError("a member is larger than any that is written")
             contents = {name: pack.read(name) for name in PACKED}
-            if SUMS in pack.namelist() and json.loads(pack.read(SUMS)) != _sums(contents):
+            if json.loads(pack.read(SUMS)) != _sums(contents):
                 raise ValueError("a member is not the one that was written")
         levels, masks = dict(json.loads(contents["levels.json"])), load_tensors(contents["masks.safetensors"])
         rows = dict(list(_frame(contents["rows.csv"], path, ["at", *ROWS]).groupby("at")))

@@ -230,12 +230,11 @@ def test_a_pack_whose_numbers_were_edited_is_refused(queue, packed):  # noqa: F8
     assert set(queue.started) == tasks_of(tiny_study().units)
 
 
-def test_a_pack_of_an_older_version_without_sums_is_believed_and_gets_them(queue, packed):  # noqa: F811
-    content = packed.read_bytes()
+def test_a_pack_without_its_sums_is_refused(queue, packed):  # noqa: F811
     repack(packed, None)
-    assert run() == ["all 10 levels of 4 units found, nothing to train"]
-    store.write_archive(tiny_study().units)
-    assert packed.read_bytes() == content
+    said = run()
+    assert packed.with_name("r0.zip.bad-1").exists() and "is damaged" in said[0]
+    assert set(queue.started) == tasks_of(tiny_study().units)
 
 
 def test_no_bit_of_a_pack_can_turn_unnoticed(packed):
