@@ -7,6 +7,7 @@ Rooms, top to bottom (a module imports only from rooms below it)::
     plots        tidy frame -> figure                                 no torch
     experiments  the report's experiments: arms, data, recipes
     claims       the report's claims, measured and judged            no torch
+    rules        how they are judged: fixed before the data are seen  no torch
     results      tidy frames, intervals, summaries                    no torch
     sweep        units -> futures: one queue for all experiments
     cluster      the workers of a Dask cluster, as that queue's executor
