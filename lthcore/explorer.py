@@ -9,6 +9,7 @@ import textwrap
 from functools import lru_cache
 
 import ipywidgets as widgets
+import matplotlib
 import matplotlib.pyplot as plt
 from IPython.display import Image, display
 
@@ -39,8 +40,9 @@ def levels(study, frame):
     )
 
     def draw(level):
-        plots.at_level(study, frame, level)
-        plt.show()
+        with matplotlib.rc_context():  # as in plots.draw
+            plots.at_level(study, frame, level)
+            plt.show()
 
     picture = widgets.interactive_output(draw, {"level": slider})
     picture.layout.min_height = "430px"  # the page does not jump while it is redrawn

@@ -15,6 +15,7 @@ from pathlib import Path
 
 LEFT = 3600  # seconds after which a file aside is one whose writer was killed
 LOCK = "training.lock"  # name of what `hold` holds
+FOLDERS = ("LTH_RUNS", "LTH_ARCHIVE", "LTH_DATA")  # variables that name folders
 
 
 def write(path, content):
@@ -62,10 +63,20 @@ def hold(path):
         yield free
 
 
+def folder_named(variable, default):
+    """Folder that an environment variable names, else a default: Path.
+
+    A relative one is relative to where the process stands when it is first asked for, at the latest when it imports
+    this module; from then on the variable holds it whole, for the processes that are started, wherever they stand.
+    """
+    if given := os.environ.get(variable):
+        os.environ[variable] = os.path.abspath(os.path.expanduser(given))
+    return Path(os.environ.get(variable) or default)
+
+
 def data_folder():
     """Folder of the data, ``LTH_DATA`` or ``data/MNIST/raw`` in the checkout: found without torch."""
-    default = Path(__file__).resolve().parents[1] / "data" / "MNIST" / "raw"
-    return Path(os.environ.get("LTH_DATA") or default).expanduser()
+    return folder_named("LTH_DATA", Path(__file__).resolve().parents[1] / "data" / "MNIST" / "raw")
 
 
 def clear(folder, *names):
@@ -125,3 +136,7 @@ def die_with(parent, by=signal.SIGKILL):
             ctypes.CDLL(None).prctl(1, by)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:
         os._exit(1)
+
+
+for _variable in FOLDERS:
+    folder_named(_variable, "")

@@ -1,5 +1,6 @@
 """The explorer's pictures: one network, looked into. Of one shape each and drawn in milliseconds; no torch."""
 
+import contextlib
 import io
 import itertools
 import math
@@ -17,12 +18,22 @@ from .config import ARCHITECTURES
 from .plots import ARMS, OKABE_ITO, UNITS, density_axis, step_axis, style
 
 _LOOK = {**sns.axes_style("whitegrid"), **sns.plotting_context("notebook", font_scale=0.85), "axes.titley": 1.03}
+_LOOK |= {"font.family": "DejaVu Sans"}
 ROLES = {
     "dense": ("dense", "0.45"),
     "ticket": ("ticket", OKABE_ITO["blue"]),
     "random_reinit": ("re-initialised", OKABE_ITO["orange"]),
     "random_mask": ("random mask", OKABE_ITO["green"]),
 }
+
+
+@contextlib.contextmanager
+def _settings(changes):
+    """Draw under matplotlib's defaults and these changes; the user's own settings come back."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(changes)
+        yield
 
 
 class _Page:
@@ -33,18 +44,21 @@ class _Page:
     """
 
     def __init__(self, columns=1, ratios=None, **margins):
-        with matplotlib.rc_context(_LOOK):
+        with _settings(_LOOK):
             self.figure = Figure(figsize=(9.6, 3.1))
             place = {"left": 0.06, "right": 0.985, "top": 0.86, "bottom": 0.17, "wspace": 0.17} | margins
             self.axes = self.figure.subplots(1, columns, width_ratios=ratios, gridspec_kw=place, squeeze=False)[0]
             self._frame(*self.axes)
-        for axis in self.axes:
-            axis.autoscale(False)
-            axis.minorticks_off()
-        self.canvas = FigureCanvasAgg(self.figure)
-        self.canvas.draw()
+            for axis in self.axes:
+                axis.autoscale(False)
+                axis.minorticks_off()
+            self.canvas = FigureCanvasAgg(self.figure)
+            self.canvas.draw()
         self.drawn = self.canvas.copy_from_bbox(self.figure.bbox)
         self.fixed = {artist for axis in self.axes for artist in axis.get_children()}
+
+    def __init_subclass__(cls):
+        cls.png = _settings({})(cls.png)
 
     def _frame(self, *axes):
         """What does not change; the limits of the axes above all."""

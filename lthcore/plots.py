@@ -10,6 +10,7 @@ import json
 import os
 from pathlib import Path
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -84,6 +85,7 @@ ARMS |= {
     "early": ("mask of the early epoch, 0.1", "red", "D"),
     "early_strict": ("mask of the early epoch, a fifth of chance", "purple", "v"),
 }
+LOOK = {"axes.titlesize": 11, "legend.fontsize": 8.5, "svg.hashsalt": "lth"}
 UNITS = {"accuracy": "test accuracy (%)", "loss": "test loss (nats)"}
 DENSITY_TICKS = (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 1e-4, 1e-5)
 DATA = {"mnist": "MNIST", "fashion": "Fashion-MNIST", "cifar10": "CIFAR-10"}
@@ -99,7 +101,8 @@ class _Sheet:
     """A figure under construction, and the table of what is drawn on it."""
 
     def __init__(self, study, title, rows=1, columns=2, width=5.6, height=4.0):
-        sns.set_theme(style="whitegrid", rc={"axes.titlesize": 11, "legend.fontsize": 8.5, "svg.hashsalt": "lth"})
+        matplotlib.rcdefaults()  # not the user's own settings
+        sns.set_theme(style="whitegrid", font="DejaVu Sans", rc=LOOK)
         self.study, self.drawn = study, []
         self.figure, axes = plt.subplots(
             rows, columns, figsize=(width * columns, height * rows), layout="constrained", squeeze=False
@@ -745,10 +748,11 @@ def draw(study, frame=None):
     frame = experiments.finished(study) if frame is None else frame
     paths = []
     for name, function in FIGURES[study.config.experiment].items():
-        figure, drawn = function(study, frame)
-        paths.append(save_figure(study, name, figure, drawn))
-        plt.show()
-        plt.close(figure)
+        with matplotlib.rc_context():  # the user's own settings, which a figure changes, come back
+            figure, drawn = function(study, frame)
+            paths.append(save_figure(study, name, figure, drawn))
+            plt.show()
+            plt.close(figure)
     return paths
 
 

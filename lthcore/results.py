@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit  # the quantile alone: scipy.stats takes a second to import
 
 # accuracies that the report gives for its tickets, in percent: experiment -> arm -> value
 REPORTED = {
@@ -34,7 +34,7 @@ def interval(values):
     n = len(values)
     if n < 2:
         return n, float(values.mean()) if n else math.nan, math.nan, math.nan
-    half = stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / math.sqrt(n)
+    half = stdtrit(n - 1, 0.975) * values.std(ddof=1) / math.sqrt(n)
     mean = float(values.mean())
     return n, mean, mean - half, mean + half
 

@@ -33,7 +33,7 @@ from safetensors.numpy import load as load_tensors
 
 from . import __version__
 from .config import ARCHITECTURES, DATASETS, EXPERIMENTS
-from .files import LOCK, clear, data_folder, folders, hold, remove, set_aside, write
+from .files import LOCK, clear, data_folder, folder_named, folders, hold, remove, set_aside, write
 
 ROOT = Path(__file__).resolve().parents[1]  # the checkout
 FIGURES = ROOT / "figures"
@@ -47,7 +47,7 @@ MOST = 1 << 28  # bytes: no file of the store and no member of a pack is nearly 
 
 def runs():
     """Folder of finished levels: ``LTH_RUNS``, or ``runs`` in the checkout."""
-    return Path(os.environ.get("LTH_RUNS") or ROOT / "runs").expanduser()
+    return folder_named("LTH_RUNS", ROOT / "runs")
 
 
 def use_drive(wanted):
@@ -76,7 +76,7 @@ def use_drive(wanted):
 
 def archive():
     """Folder of the committed levels."""
-    return Path(os.environ.get("LTH_ARCHIVE") or FIGURES / "archive")
+    return folder_named("LTH_ARCHIVE", FIGURES / "archive")
 
 
 def _folder(unit, level):
@@ -458,8 +458,11 @@ def _pack(levels, rows, masks):
 def code_version():
     """Version of the package, with git's description where the checkout has one."""
     try:
-        command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
-        described = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        where = [f"--git-dir={ROOT / '.git'}", f"--work-tree={ROOT}"]  # not a repository that the checkout lies in,
+        own = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}  # nor one that a hook is called by
+        command = ["git", *where, "describe", "--always", "--dirty"]
+        options = {"capture_output": True, "text": True, "timeout": 10, "check": True, "env": own}
+        described = subprocess.run(command, **options).stdout.strip()
         return f"{__version__}+{described}"
     except (OSError, subprocess.SubprocessError):
         return __version__

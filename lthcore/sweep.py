@@ -20,18 +20,17 @@ from bisect import insort
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from heapq import heappop, heappush
-from pathlib import Path
 
 import numpy as np
 
-from . import store, travel
+from . import limits, store, travel
 from .config import Config
 from .files import die_with
 
 DENSITIES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.28, 0.29, 0.5, 1.0)  # at which steps are timed, for estimates
 OVERHEAD = 0.2  # seconds that a level takes besides steps and evaluations: masks, rows, files
 MEMORY = 1.3e9  # bytes that a process takes: torch, MNIST, the subsets it has seen; measured: 1.26, the driver 1.52
-MEMINFO = Path("/proc/meminfo")
+SHORT = 0.8  # share of what is needed, below which memory is clearly short
 RETRIES = 2  # times a level is tried again after its worker process died
 LATE = 90.0  # seconds for which a network folder may show an older state: NFS's longest by default is 60
 PAUSE = 1.0  # seconds before a level that another run holds is looked at again
@@ -579,23 +578,22 @@ def resolve(device):
 
 
 def default_workers(device):
-    """One process per core that this process may use; one on a GPU."""
+    """One process per core that this process may use, fewer where memory is short; one on a GPU."""
     if device == "cuda":
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    free = limits.free_memory()
+    room = limits.processors() if free is None else int(free / (SHORT * MEMORY)) - 1  # the driver needs as much as one
+    return max(1, min(limits.processors(), room))
 
 
 def _memory(workers):
-    """Bytes that so many processes and their driver need; RuntimeError where the machine says it has far less."""
-    needed = MEMORY * (workers + 1)
-    with contextlib.suppress(OSError, StopIteration, LookupError):
-        lines = (line.split() for line in MEMINFO.read_text().splitlines())
-        free = next(1024 * int(words[1]) for words in lines if words[0] == "MemAvailable:")
-        if free < 0.8 * needed:
-            raise RuntimeError(
-                f"{workers} process{'es' * (workers > 1)} and their driver need about {needed / 1e9:.1f} GB of memory, "
-                f"{free / 1e9:.1f} GB are available: free some, or use fewer processes (--workers)"
-            )
+    """Bytes that so many processes and their driver need; RuntimeError where there is far less."""
+    needed, free = MEMORY * (workers + 1), limits.free_memory()
+    if free is not None and free < SHORT * needed:
+        raise RuntimeError(
+            f"{workers} process{'es' * (workers > 1)} and their driver need about {needed / 1e9:.1f} GB of memory, "
+            f"{free / 1e9:.1f} GB are available: free some, or use fewer processes (--workers)"
+        )
     return needed
 
 

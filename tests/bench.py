@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 
 from lthcore import data, lottery, models, store, sweep, train
+from lthcore.cli import Parser
 from lthcore.config import configure
 from lthcore.lockstep import Lockstep
-from notebooks.run_all import Parser
 
 BATCH = 60
 DENSITIES = (1.0, 0.7, 0.5, 0.35, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
@@ -277,6 +277,7 @@ def draw(table, facts):
 
     from lthcore.plots import density_axis
 
+    matplotlib.rcdefaults()  # not the user's settings
     sns.set_theme(style="whitegrid", palette="colorblind")
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
     for axis, model in zip(axes, NAMES, strict=True):

@@ -1,6 +1,6 @@
 """Kill a run at random moments, go on, and see whether anything is lost: python tests/kill.py --times 60 --seed 0
 
-The run is `python -m notebooks.run_all smoke --only mlp` with a few steps a level, as a user starts it. It announces
+The run is `python -m lthcore smoke --only mlp` with a few steps a level, as a user starts it. It announces
 its phases (tests/watched), and each kill waits for a random announcement of its phase; a few kills, then the run goes
 to its end and is compared, byte for byte, with one that was never interrupted. Every victim is killed in every phase
 that it has, by every signal, in turn: 42 cases, and then again from the first. With --first 30 it begins with the 31st,
@@ -31,7 +31,7 @@ from lthcore.files import LOCK  # noqa: E402
 
 TINY = {"rounds": 2, "max_steps": 12, "test_images": 200, "validation": 0.02}
 OVERRIDES = {**TINY, "margin": 0.125}  # which gives the figures a folder of their own, and changes no number
-COMMAND = [sys.executable, "-m", "notebooks.run_all", "smoke", "--only", "mlp", "--workers", "2"]
+COMMAND = [sys.executable, "-m", "lthcore", "smoke", "--only", "mlp", "--workers", "2"]
 COMMAND += [word for name, value in OVERRIDES.items() for word in ("--set", f"{name}={value}")]
 SIGNALS = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
 # victim -> phase -> how many announcements of it there are to choose from, in a run from the start

@@ -20,7 +20,7 @@ from unittest import mock
 from distributed import LocalCluster, __version__
 
 from lthcore import experiments, store, sweep, train  # noqa: F401 (an estimate would load it)
-from notebooks.run_all import Parser
+from lthcore.cli import Parser
 
 WORKERS = 2
 COUNTED = Counter()  # file operations in the store, by name, while it is counted

@@ -22,8 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kill import COMMAND, OVERRIDES, ROOT, Place, numbers, wait_until
 
-from lthcore import cluster, config, data, experiments, store, sweep
-from notebooks import run_all as cli
+from lthcore import cli, cluster, config, data, experiments, store, sweep
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and bash")
 SCALE = shlex.join([*COMMAND[3:6], *COMMAND[8:], "--replicates", "2"])  # in the place of the page's
@@ -104,7 +103,7 @@ def test_a_cluster_finds_the_same_when_its_driver_and_a_worker_are_killed(two_wo
     address, log, started = two_workers
     (line,) = commands("--engine dask")
     place = Place(tmp_path / "place", "sweep", held=0)
-    place.command = [sys.executable, "-m", "notebooks.run_all", *shlex.split(line)[1:-1], address]
+    place.command = [sys.executable, "-m", "lthcore", *shlex.split(line)[1:-1], address]
     with Client(address, set_as_default=False, timeout=120) as client:
         client.wait_for_workers(2, timeout=120)
 

@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lthcore import experiments, store, sweep
+from lthcore import cli, experiments, store, sweep
 from lthcore.config import ARCHITECTURES, EXPERIMENTS
-from notebooks import run_all as cli
 
 ROOT = Path(store.__file__).resolve().parents[1]
 

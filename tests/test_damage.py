@@ -16,9 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_sweep import TINY, InlinePool, fresh, queue, tasks_of, tiny_study  # noqa: F401
 
-from lthcore import data, experiments, store, sweep
+from lthcore import cli, data, experiments, store, sweep
 from lthcore.config import ARCHITECTURES
-from notebooks import run_all as cli
 
 SHAPES = ARCHITECTURES["mlp"].weights
 

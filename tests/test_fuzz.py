@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_config import NAMES, VALUES
 
-from lthcore import experiments
+from lthcore import cli, experiments
 from lthcore.experiments import Study
-from notebooks import run_all as cli
 
 SOME = st.sampled_from(["mlp", "lenet5", "pre_midsem", "task1", "task2", "task3"])
 

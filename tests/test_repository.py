@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 import refresh  # noqa: E402
 
 from lthcore import data  # noqa: E402
-from notebooks.run_all import JOBS  # noqa: E402
+from lthcore.cli import JOBS  # noqa: E402
 
 MODULES = sorted((ROOT / "lthcore").glob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -263,10 +263,7 @@ def commands():
 @pytest.mark.parametrize("line", sorted(set(commands())))
 def test_readme_commands_are_parsed(line):
     done = subprocess.run(
-        [sys.executable, "-m", "notebooks.run_all", *shlex.split(line)[1:], "--dry-run"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
+        [sys.executable, "-m", "lthcore", *shlex.split(line)[1:], "--dry-run"], capture_output=True, text=True, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr
 

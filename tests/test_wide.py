@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lthcore import claims, data, experiments, lottery, pages, results, store, sweep
+from lthcore import claims, cli, data, experiments, lottery, pages, results, store, sweep
 from lthcore.config import ARCHITECTURES, LATER, WIDE, Config, Unit, configure
 from lthcore.data import Split, whole
 from lthcore.lockstep import Lockstep
@@ -20,7 +20,6 @@ from lthcore.models import build, initial
 from lthcore.pruning import dense_mask, diagnose, random_mask
 from lthcore.sparse import Sparse
 from lthcore.train import choose_engine, train
-from notebooks import run_all as cli
 
 
 def few(train_images=240, test_images=100):

@@ -1,4 +1,7 @@
-"""The command line behind run_all.sh: train everything in one sweep, then execute the notebooks."""
+"""The command line, ``python -m lthcore``: train everything in one sweep, then execute the notebooks.
+
+run_all.sh sets up and calls it. To say what it can do, or what it refuses, it needs no package.
+"""
 
 import argparse
 import ast
@@ -15,10 +18,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lthcore import config
-from lthcore.files import write
+from . import config
+from .files import FOLDERS, write
 
 ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = ROOT / "notebooks"
+OTHERS = ("test", "bench", "lab")  # commands whose options are those of what they call
 
 
 @dataclass(frozen=True)
@@ -66,10 +71,39 @@ papermill(prog_name="papermill")"""
 
 
 class Parser(argparse.ArgumentParser):
-    """Refuses in one line, without its usage before it."""
+    """Refuses in one line, without its usage before it, and says what may have been meant."""
+
+    def parse_args(self, args=None, namespace=None):
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            known = re.findall(r"--[\w-]+", self.format_help())
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{_meant(unknown[0], known)}")
+        return options
 
     def error(self, message):
         self.exit(2, f"run_all.sh: {' '.join(message.split())}\n")
+
+
+def _meant(word, known):
+    """What may have been meant by a word that is no option or command, as the end of its refusal: str."""
+    name, equals, value = word.partition("=")
+    setting = name.lstrip("-").replace("-", "_")
+    if name in FOLDERS:
+        return f"; did you mean {word} ./run_all.sh ...?"
+    if setting in config.SETTINGS and (equals or name.startswith("--")):
+        return f"; did you mean --set {setting}={value or 'VALUE'}?"
+    return config.meant(name, known)
+
+
+def _one_of(*names):
+    """A type of argument: one of these words."""
+
+    def check(word):
+        if word not in names:
+            raise argparse.ArgumentTypeError(f"{word!r} must be one of {', '.join(names)}{_meant(word, names)}")
+        return word
+
+    return check
 
 
 def parser():
@@ -82,15 +116,16 @@ def parser():
         allow_abbrev=False,
     )
     p.add_argument(
-        "command", nargs="?", default="quick", choices=[*config.PRESETS, "test", "bench", "lab"],
+        "command", nargs="?", default="quick", type=_one_of(*config.PRESETS, *OTHERS),
         help="quick (default, minutes), report (full schedule), smoke (seconds), test (all tests), "
-        "bench (how fast it is), lab (JupyterLab)",
+        "bench (how fast it is), lab (JupyterLab); what follows one of these three is an option of pytest, of the "
+        "benchmark or of JupyterLab",
     )  # fmt: skip
     only = sorted({job.experiment for job in JOBS} | {job.notebook for job in JOBS})
     p.add_argument(
         "--only",
         action="append",
-        choices=only,
+        type=_one_of(*only),
         metavar="NAME",
         help=f"only this one (may be repeated): {', '.join(only)}",
     )
@@ -110,7 +145,7 @@ def parser():
     p.add_argument(
         "--engine",
         default="processes",
-        choices=["processes", "dask"],
+        type=_one_of("processes", "dask"),
         metavar="E",
         help="what trains: processes of this machine (default), or dask, the workers of a Dask cluster",
     )
@@ -129,29 +164,26 @@ def parser():
         help="any other setting of lthcore.config.Config (may be repeated)",
     )
     p.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    p.add_argument("--check", action="store_true", help=argparse.SUPPRESS)  # run_all.sh's, before it sets up
     return p
 
 
 def main(argv=None):
     """Run the command line; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    dry_run = ["--dry-run"] * ("--dry-run" in arguments)
+    rest = [word for word in arguments if word != "--dry-run"]
     more = []
-    if arguments[:1] in (["test"], ["bench"]):  # the rest is pytest's, or the benchmark's, but for --dry-run
-        arguments, more = (
-            [arguments[0], *(a for a in arguments if a == "--dry-run")],
-            [a for a in arguments[1:] if a != "--dry-run"],
-        )
+    if rest[:1] and rest[0] in OTHERS:
+        arguments = [rest[0], *dry_run]
+        more = rest[1:]
     options = parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave by way of the clean-up: no worker stays behind
     try:
-        if options.command == "test":
-            return _call([sys.executable, "-m", "pytest", *more], options.dry_run)
-        if options.command == "bench":
-            return _call([sys.executable, "tests/bench.py", *more], options.dry_run)
-        if options.command == "lab":
-            return _call(
-                [sys.executable, "-m", "jupyter", "lab", "--ip=127.0.0.1", str(ROOT / "notebooks")], options.dry_run
-            )
+        if not NOTEBOOKS.is_dir():
+            raise RuntimeError(f"{ROOT} is no checkout of the study: it has no notebooks/")
+        if options.command in OTHERS:
+            return _call(options.command, more, options.dry_run)
         return run(options)
     except (ValueError, RuntimeError, FloatingPointError, OSError) as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
@@ -163,9 +195,21 @@ def main(argv=None):
         return 130
 
 
-def _call(command, dry_run):
-    print("would run:" if dry_run else "running:", " ".join(["python", *command[1:]]), flush=True)
-    return 0 if dry_run else subprocess.run(command, cwd=ROOT).returncode
+def _call(command, more, dry_run):
+    """Run the tests, the benchmark or JupyterLab with options of their own: exit status."""
+    lab = ["-m", "jupyterlab", "--ip=127.0.0.1"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:  # in a container one often is, and Jupyter refuses without
+        lab.append("--allow-root")
+    words = {"test": ["-m", "pytest"], "bench": ["tests/bench.py"], "lab": lab}[command] + more
+    print("would run:" if dry_run else "running:", " ".join(["python", *words]), flush=True)
+    where = NOTEBOOKS if command == "lab" else ROOT
+    return 0 if dry_run else subprocess.run([sys.executable, *words], cwd=where, env=_environment()).returncode
+
+
+def _environment(**more):
+    """The environment of what is started: there, too, lthcore is this checkout's: dict."""
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, dict.fromkeys(paths))), **more}
 
 
 def parameters(options):
@@ -208,6 +252,7 @@ def shard(text):
 def run(options):
     """Train what is missing, execute the notebooks, say what came out: exit status."""
     given = parameters(options)
+    config.check(given["overrides"])  # at once: what the experiments say themselves takes a second to import
     jobs, part = wanted(options), shard(options.shard)
     if options.workers < 0:
         raise ValueError(f"--workers {options.workers}: must be a whole number from 0 (one per core) on")
@@ -217,7 +262,9 @@ def run(options):
         raise ValueError(f"--workers {options.workers}: must be 0 with --engine dask, which takes the workers it finds")
     if options.model and not any(job.takes_model for job in jobs):
         raise ValueError(f"--model {options.model!r}: must not be given but for task1, task2 and task3")
-    from lthcore import experiments, sweep  # here, so that --help needs no package
+    if options.check:
+        return 0
+    from . import experiments, sweep  # here, so that --help and --check need no package
 
     studies = [
         experiments.study(**{"experiment": job.experiment, **given_to(job, given, options)}) for job in jobs
@@ -284,12 +331,11 @@ def execute(job, given, folder):
     paths = [os.path.relpath(path, ROOT) for path in (source, partial)]  # papermill notes them in the copy
     command = [sys.executable, "-c", PAPERMILL, str(os.getpid()), *paths, "--parameters_yaml", yaml.safe_dump(values)]
     command += ["--no-progress-bar", "--log-level", "ERROR"]
-    environment = {
-        **os.environ,
-        "LTH_LINKS_FROM": str(target.parent),
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-    }
+    environment = _environment(
+        LTH_LINKS_FROM=str(target.parent),
+        PYDEVD_DISABLE_FILE_VALIDATION="1",
+        MPLBACKEND="module://matplotlib_inline.backend_inline",
+    )
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
@@ -325,7 +371,7 @@ def _cell_error(text):
 
 
 def _closing_table(studies, jobs, seconds, folder, trained):
-    from lthcore import experiments, plots, sweep
+    from . import experiments, plots, sweep
 
     print(f"\n{'notebook':<24}{'seconds':>8}  verdicts")
     for study, job in zip(studies, jobs, strict=True):
@@ -341,7 +387,7 @@ def _closing_table(studies, jobs, seconds, folder, trained):
 
 
 def _say_how_long_report_takes(options, measured):
-    from lthcore import experiments, sweep
+    from . import experiments, sweep
 
     if not measured:  # nothing was trained: do not measure the machine for this line alone
         print("the full schedule: ./run_all.sh report; it says at its start how long that takes here")
@@ -356,7 +402,3 @@ def _say_how_long_report_takes(options, measured):
 
 def _short(path):
     return path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
-
-
-if __name__ == "__main__":
-    sys.exit(main())
