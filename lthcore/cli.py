@@ -200,7 +200,7 @@ def _call(command, more, dry_run):
     lab = ["-m", "jupyterlab", "--ip=127.0.0.1"]
     if hasattr(os, "geteuid") and os.geteuid() == 0:  # in a container one often is, and Jupyter refuses without
         lab.append("--allow-root")
-    words = {"test": ["-m", "pytest"], "bench": ["tests/bench.py"], "lab": lab}[command] + more
+    words = {"test": ["-m", "pytest"], "bench": ["tests/tools/bench.py"], "lab": lab}[command] + more
     print("would run:" if dry_run else "running:", " ".join(["python", *words]), flush=True)
     where = NOTEBOOKS if command == "lab" else ROOT
     return 0 if dry_run else subprocess.run([sys.executable, *words], cwd=where, env=_environment()).returncode

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.mark.slow
 def test_the_benchmark_measures_every_pair_and_writes_its_figure(tmp_path):
-    command = [sys.executable, "tests/bench.py", "--repeats", "2", "--steps", "2", "--images", "600"]
+    command = [sys.executable, "tests/tools/bench.py", "--repeats", "2", "--steps", "2", "--images", "600"]
     done = subprocess.run([*command, "--out", str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((tmp_path / "speed.csv").open()))
@@ -30,7 +30,7 @@ def test_the_benchmark_measures_every_pair_and_writes_its_figure(tmp_path):
 
 @pytest.mark.parametrize("option", ["--repeats=0", "--steps=-1", "--images=70000"])
 def test_a_bad_value_is_refused_in_one_line(option):
-    done = subprocess.run([sys.executable, "tests/bench.py", option], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "tests/tools/bench.py", option], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith(f"run_all.sh: {option.replace('=', ' ')}: must be ")
     assert len(done.stderr.splitlines()) == 1

@@ -1,4 +1,4 @@
-"""Killed, and two at once: the short form of tests/kill.py."""
+"""Killed, and two at once: the short form of tests/tools/kill.py."""
 
 import signal
 import sys

@@ -13,14 +13,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import refresh
+
+from lthcore import data
+from lthcore.cli import JOBS
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests"))
-import refresh  # noqa: E402
-
-from lthcore import data  # noqa: E402
-from lthcore.cli import JOBS  # noqa: E402
-
 MODULES = sorted((ROOT / "lthcore").glob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ROOMS = re.findall(r"^    (\w+)", (ROOT / "lthcore/__init__.py").read_text(), re.M)
@@ -138,7 +136,9 @@ def test_ruff_finds_nothing():
 
 
 def test_badges_setup_cells_and_readme_are_in_step():
-    done = subprocess.run([sys.executable, "tests/refresh.py", "--check"], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "tests/tools/refresh.py", "--check"], capture_output=True, text=True, cwd=ROOT
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -1,4 +1,4 @@
-"""On the path of a run that tests/kill.py watches: it announces the run's phases and holds each open for a moment.
+"""On the path of a run that tests/tools/kill.py watches: it announces its phases and holds each open for a moment.
 
 Python imports a module of this name at the start of every process, workers and kernels too. The run itself is as
 users start it, but for its estimate: levels are not timed for it.

@@ -1,4 +1,4 @@
-"""Kill a run at random moments, go on, and see whether anything is lost: python tests/kill.py --times 60 --seed 0
+"""Kill a run at random moments, go on, and see whether anything is lost: python tests/tools/kill.py --times 60 --seed 0
 
 The run is `python -m lthcore smoke --only mlp` with a few steps a level, as a user starts it. It announces
 its phases (tests/watched), and each kill waits for a random announcement of its phase; a few kills, then the run goes
@@ -23,7 +23,7 @@ from collections import Counter
 from pathlib import Path
 from unittest import mock
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from lthcore import data, experiments, sweep, travel  # noqa: E402

@@ -1,6 +1,6 @@
 """Rewrite what is derived: badges and setup cells from pyproject's address, the README's tables from what was measured.
 
-Run ``python tests/refresh.py`` after changing ``[project.urls]`` or after a run of the preset ``report``;
+Run ``python tests/tools/refresh.py`` after changing ``[project.urls]`` or after a run of the preset ``report``;
 ``--check`` only says what is out of step (exit status 1).
 """
 
@@ -12,7 +12,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 FIGURES = ROOT / "figures"
 
 

@@ -1,4 +1,4 @@
-"""Where the time and the files go as the levels grow in number: python tests/scale.py --levels 200 2000
+"""Where the time and the files go as the levels grow in number: python tests/tools/scale.py --levels 200 2000
 
 The levels are empty, nothing is trained: what is left is what a level costs the driver, the scheduler and the store. A
 cost is this process's time on a processor, so that what else the machine does is not in it; with Dask the scheduler
@@ -102,7 +102,7 @@ def measure(levels, repeats, folder, sample, address):
 
 
 def main(argv=None):
-    p = Parser(prog="python tests/scale.py", description=__doc__.split("\n")[0], allow_abbrev=False)
+    p = Parser(prog="python tests/tools/scale.py", description=__doc__.split("\n")[0], allow_abbrev=False)
     p.add_argument("--levels", type=int, nargs="+", default=[200, 2000], metavar="N", help="(default 200 2000)")
     p.add_argument("--repeats", type=int, default=3, metavar="N", help="times that each is measured (default 3)")
     p.add_argument(
