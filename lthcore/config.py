@@ -76,9 +76,10 @@ class Config:
     experiment, preset : str
         Which experiment (``EXPERIMENTS``) and how much of its schedule (``PRESETS``).
     model, activation, pool : str
-        ``mlp`` or ``lenet5``; ``default`` activation is ReLU for the MLP and tanh for LeNet-5.
+        A name in ``ARCHITECTURES``; ``default`` activation is ReLU, for LeNet-5 tanh; `pool` is what follows a
+        convolution.
     optimizer, lr, momentum, batch_size, epochs : str, float, float, int, int
-        How one level is trained; `lr` per step, `momentum` only for ``sgd``.
+        How one level is trained: by ``adam``, ``sgd`` or ``adamw``; `lr` per step, `momentum` only for ``sgd``.
     prune_rate : float
         Fraction of the surviving weights pruned in one round, in (0, 1).
     rounds : int
@@ -127,6 +128,10 @@ class Config:
     early_bird : float
         A level's next mask is drawn at the first epoch at which the masks of the last five epochs differ by less than
         this share of the weights, in [0, 1) (You et al. 2020); 0: at the last step, as where they never do.
+    weight_decay : float
+        As torch's optimizers take it, for weights and biases, in [0, 1]: added to the gradient (L2) by ``adam`` and
+        ``sgd``, taken off the values (decoupled) by ``adamw``, whose default here is 0 as well. It holds in every arm of
+        an experiment, those with another optimizer included. A pruned weight stays 0.
     """
 
     experiment: str = _choice("mlp", "lenet5", "task1", "task2", "task3", *WIDE)
@@ -134,7 +139,7 @@ class Config:
     model: str = _choice(*ARCHITECTURES)
     activation: str = _choice("default", "relu", "tanh")
     pool: str = _choice("avg", "max")
-    optimizer: str = _choice("adam", "sgd")
+    optimizer: str = _choice("adam", "sgd", "adamw")
     lr: float = _number(0.0012, 0, 10, "a number in (0, 10]", open_low=True)
     momentum: float = _number(0.0, 0, 1, "a number in [0, 1)", open_high=True)
     batch_size: int = _number(60, 1, MNIST_TRAIN, "a whole number in 1..60000")
@@ -166,6 +171,7 @@ class Config:
     retrain_epochs: int | None = _number(None, 1, 10_000, "None or a whole number in 1..10000")
     retrain_lr: float | None = _number(None, 0, 10, "None or a number in (0, 10]", open_low=True)
     early_bird: float = _number(0.0, 0, 1, "a number in [0, 1)", open_high=True)
+    weight_decay: float = _number(0.0, 0, 1, "a number in [0, 1]")
 
     def __post_init__(self):
         for f in dataclasses.fields(self):
@@ -463,7 +469,7 @@ def configure(experiment, preset="quick", **overrides):
         One of ``EXPERIMENTS``.
     preset : {"quick", "report", "smoke"}
     **overrides
-        Fields of :class:`Config` by name. ``None`` is refused except for ``output_rate``.
+        Fields of :class:`Config` by name. ``None`` is refused except where it is the default.
 
     Returns
     -------
@@ -500,7 +506,7 @@ def configure(experiment, preset="quick", **overrides):
 # Settings that came later than the first finished levels are part of an identity only where they are set.
 LATER = (
     "dataset", "conv_rate", "dropout", "warmup", "often", "criterion", "rewind", "structure", "retrain_epochs",
-    "retrain_lr", "early_bird",
+    "retrain_lr", "early_bird", "weight_decay",
 )  # fmt: skip
 NOT_IDENTITY = ("preset", "tolerance", "margin", "replicates", "controls", "device", "rounds", "levels")
 PRUNING = (  # nothing to the training of the dense network

@@ -16,11 +16,11 @@ CHUNK = 500  # images evaluated at once: on a CPU their activations stay in the 
 
 
 def optimizer(parameters, config, lr=None, **options):
-    """The optimizer of the settings: Adam, or SGD with its momentum; `lr` in place of theirs."""
-    lr = config.lr if lr is None else lr
-    if config.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=lr, fused=True, **options)
-    return torch.optim.SGD(parameters, lr=lr, momentum=config.momentum, fused=True)
+    """The optimizer of the settings, with their momentum and weight decay; `lr` in place of theirs."""
+    options |= {"lr": config.lr if lr is None else lr, "weight_decay": config.weight_decay, "fused": True}
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parameters, momentum=config.momentum, **options)
+    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer](parameters, **options)
 
 
 class Lockstep:
@@ -62,7 +62,7 @@ class Lockstep:
         if on_gpu:  # the same numbers in every run, and those of a CPU but for rounding
             torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = True, False
         self.chunk = 10 * CHUNK if on_gpu else CHUNK
-        options = {"capturable": True} if on_gpu and config.optimizer == "adam" else {}
+        options = {"capturable": True} if on_gpu and config.optimizer != "sgd" else {}
         # while it rises the rate is a tensor, which a recorded step reads anew
         self.rate = torch.tensor(config.lr, device=device) if config.warmup else None
         self.optimizer = optimizer(self.parameters.values(), config, self.rate, **options)
@@ -75,7 +75,7 @@ class Lockstep:
         losses = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none").view(batch.shape).mean(1)
         gradients = torch.autograd.grad(losses.sum(), list(self.parameters.values()))
         for (name, parameter), gradient in zip(self.parameters.items(), gradients, strict=True):
-            # no gradient, no moment, no step: a pruned weight stays exactly 0
+            # no gradient, no moment, no step, and no decay of 0: a pruned weight stays exactly 0
             gradient = gradient.contiguous()  # a fused optimizer reads it as the parameter lies
             parameter.grad = gradient.mul_(self.masks[name]) if name in self.masks else gradient
         self.optimizer.step()

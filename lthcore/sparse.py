@@ -33,6 +33,7 @@ def compiled(function):
 FLAGS = ("reassoc", "contract", "nsz")
 ACTIVATIONS = {"identity": 0, "relu": 1, "tanh": 2}
 POOLS = {"none": 0, "avg": 1, "max": 2}
+OPTIMIZERS = {"adam": 0, "sgd": 1, "adamw": 2}
 GROUP = {"mlp": 64, "lenet5": 32}  # images worked on at once: long runs, but activations that stay in the cache
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # Adam's, as in torch
 
@@ -70,7 +71,7 @@ class Layer(NamedTuple):
     """One layer as the compiled loops see it: sizes, surviving weights ("taps"), and the buffers they work in.
 
     Taps are sorted by output unit, then input channel, kernel row and kernel column. Taps of units that no
-    logit depends on are left out: their gradients are zero.
+    logit depends on are left out: their gradients are zero. Weight decay finds them behind all the parameters.
     """
 
     rows: np.uint64  # of a feature map before pooling
@@ -503,7 +504,7 @@ def _forward_all(layers, wide, pixels, part, blank, row, n):
 
 
 @compiled
-def _advance(layers, wide, pixels, labels, order, batch, group, blank, row, parameters, rule, rates, momentum, done):
+def _advance(layers, wide, pixels, labels, order, batch, group, blank, row, parameters, rule, rates, done):
     """Train on `order`, a batch after the other: losses (steps,) float64."""
     gradient, losses = parameters[1], np.zeros((order.size + batch - 1) // batch)
     for step in range(losses.size):
@@ -524,17 +525,37 @@ def _advance(layers, wide, pixels, labels, order, batch, group, blank, row, para
             if wide.on:
                 _backward_wide(wide, layers[0], pixels, part, n, i > 0)
         losses[step] /= chosen.size
-        _update(parameters, rule, rates[step], momentum, done + step + 1)
+        _update(parameters, rule, rates[step], done + step + 1)
     return losses
 
 
 @compiled
-def _update(parameters, rule, lr, momentum, step):
+def _update(parameters, rule, lr, step):
+    """One step of the optimizer; `rule` is its number, momentum and weight decay, as torch takes them."""
     value, gradient, m, v = parameters[0], parameters[1], parameters[2], parameters[3]
-    if rule == 0:
-        _adam(value, gradient, m, v, lr, step)
-    else:
+    optimizer, momentum, decay = rule
+    if decay and optimizer == 2:
+        _shrink(value, lr * decay)
+    elif decay:
+        _add_decay(value, gradient, decay)
+    if optimizer == 1:
         _descend(value, gradient, m, lr, momentum)
+    else:
+        _adam(value, gradient, m, v, lr, step)
+
+
+@compiled
+def _shrink(value, share):
+    keep = value.dtype.type(1 - share)
+    for j in range(value.size):
+        value[j] *= keep
+
+
+@compiled
+def _add_decay(value, gradient, decay):
+    share = value.dtype.type(decay)
+    for j in range(value.size):
+        gradient[j] += share * value[j]
 
 
 @compiled
@@ -576,7 +597,7 @@ def _zeros(size, dtype):
 
 
 class Sparse:
-    """Training on the surviving weights, on the CPU; the same interface and the same rules as `train.Dense`.
+    """Training on the surviving weights, on the CPU; the interface of :class:`lthcore.lockstep.Lockstep` without its replicates.
 
     Parameters
     ----------
@@ -596,7 +617,9 @@ class Sparse:
     def __init__(self, values, mask, data, config, first=0):
         self.images, self.labels = data.train[0].numpy().reshape(-1, 784), data.train[1].numpy()
         self.config, self.done = config, 0
-        self.rule, self.first = 0 if config.optimizer == "adam" else 1, first
+        self.first = first
+        # floats, whatever was typed: for other types all would be compiled once more
+        self.rule = OPTIMIZERS[config.optimizer], float(config.momentum), float(config.weight_decay)
         self.group = int(_lanes(min(GROUP[config.model], config.batch_size)))
         self.dense = {name: value.detach().numpy().copy() for name, value in values.items()}
         self.mask = {name: m.numpy() for name, m in mask.items()}
@@ -630,6 +653,11 @@ class Sparse:
                     place = index % 784 * self.width + index // 784  # transposed
                 room[key], self.places[key] = slice(at, at + size), (place, index)
                 at += size
+        for name in names if config.weight_decay else ():  # what no logit depends on decays all the same
+            place, index = self.places[f"{name}.weight"]
+            idle = np.setdiff1d(np.flatnonzero(self.mask[name]), index)
+            self.places[f"{name}.weight"] = np.append(place, at + np.arange(len(idle))), np.append(index, idle)
+            at += len(idle)
         dtype = self.dense[f"{names[0]}.bias"].dtype
         # values, gradients, and the optimizer's two moments, each beginning at a cache line
         self.parameters = _zeros(4 * (-(-at // 16) * 16), dtype).reshape(4, -1)
@@ -699,7 +727,7 @@ class Sparse:
         rates = np.array(config.rates(self.first + self.done, steps))
         losses = _advance(
             self.layers, self.wide, self._pixels(self.images), self.labels, order.numpy(), config.batch_size,
-            self.group, self.blank, self.row, self.parameters, self.rule, rates, config.momentum, self.done,
+            self.group, self.blank, self.row, self.parameters, self.rule, rates, self.done,
         )  # fmt: skip
         self.done += len(losses)
         return torch.from_numpy(losses)

@@ -609,9 +609,11 @@ TIMES = {}  # (kind of step, device) -> seconds of a step, and of evaluating an 
 
 
 def _kind(config):
-    """What the time of a step depends on, but for the density."""
-    kind = config.model, config.activation, config.pool, config.batch_size, config.optimizer, bool(config.momentum)
-    return *kind, config.dropout
+    """The settings that the time of a step depends on: pairs of name and value. The density is left out."""
+    names = "model", "activation", "pool", "batch_size", "optimizer", "dropout"
+    some = {"momentum": 0.9, "weight_decay": 1e-4}  # whatever is more than 0 takes as long
+    some = {name: value if getattr(config, name) else 0.0 for name, value in some.items()}
+    return *((name, getattr(config, name)) for name in names), *some.items()
 
 
 def _time_steps(plan, pool, workers):
@@ -629,7 +631,7 @@ def _time_steps(plan, pool, workers):
 
 
 def _measure_all(kinds, device):
-    return [_measure(*kind, device) for kind in kinds]
+    return [_measure(kind, device) for kind in kinds]
 
 
 def seconds_per_level(unit, level, device="cpu"):
@@ -638,7 +640,7 @@ def seconds_per_level(unit, level, device="cpu"):
 
     config = unit.config.at(level)
     if (kind := (_kind(config), device)) not in TIMES:
-        TIMES[kind] = _measure(*kind[0], device)
+        TIMES[kind] = _measure(*kind)
     densities = [config.density(level), *{"order": [config.density(level)], "dense": [1.0]}.get(unit.beside, [])]
     step, image = (sum(np.interp(densities, DENSITIES, times)) for times in TIMES[kind])
     n_train, n_validation, n_test = data.sizes(config, unit.subset)
@@ -647,7 +649,7 @@ def seconds_per_level(unit, level, device="cpu"):
     return float(OVERHEAD + step * train.total_steps(config, n_train) + image * evaluated)
 
 
-def _measure(model, activation, pool, batch_size, optimizer, momentum, dropout, device="cpu"):
+def _measure(kind, device="cpu"):
     """Seconds of one optimizer step and of evaluating one image at each of ``DENSITIES``: two lists of float.
 
     On MNIST itself, in random order: fetching the images from memory is a good part of a sparse step.
@@ -656,8 +658,8 @@ def _measure(model, activation, pool, batch_size, optimizer, momentum, dropout, 
 
     from . import data, lottery, train
 
-    settings = {"model": model, "activation": activation, "pool": pool, "batch_size": batch_size, "dropout": dropout}
-    config = Config(experiment="task1", optimizer=optimizer, momentum=0.9 * momentum, **settings)
+    config = Config(experiment="task1", **dict(kind))
+    model, batch_size = config.model, config.batch_size
     dense = train.choose_engine(config, None, device) is train.Lockstep  # then a mask makes nothing cheaper
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -161,13 +161,14 @@ BAD = [
     *(("replicates", value, "1..1000") for value in (0, -1, 1001, 1.5, True)),
     *(("controls", value, "0..200") for value in (-1, 201, True)),
     *(("seed", value, "0..2147483647") for value in (-1, 2**31, 0.5, "0", True)),
+    *(("weight_decay", value, "[0, 1]") for value in (-1e-4, 1.1, math.nan, math.inf, "0.1", True, None)),
     *(("tolerance", value, "[0, 100]") for value in (-1, 101, math.nan, "0.5")),
     *(("margin", value, "[0, 100]") for value in (-1, 101, math.nan, "0.5")),
     *(("max_steps", value, "0..1000000000") for value in (-1, 1.0, "5", True)),
     *(("test_images", value, "0..10000") for value in (-1, 10_001, 1.0)),
     *(("rewind_step", value, "0..1000000") for value in (-1, 1.0, True, 1_000_001)),
-    ("optimizer", "adagrad", "'adam', 'sgd'"),
-    ("optimizer", None, "'adam', 'sgd'"),
+    ("optimizer", "adagrad", "'adam', 'sgd', 'adamw'"),
+    ("optimizer", None, "'adam', 'sgd', 'adamw'"),
     ("device", "tpu", "'auto', 'cpu', 'cuda'"),
     ("device", 0, "'auto', 'cpu', 'cuda'"),
     ("model", "resnet", "'mlp', 'lenet5'"),
@@ -218,6 +219,14 @@ def test_momentum_belongs_to_sgd():
     text = refusal(configure, "mlp", momentum=0.9)
     assert "momentum = 0.9" in text and "optimizer = 'sgd'" in text and "'adam'" in text
     assert configure("mlp", momentum=0.9, optimizer="sgd").momentum == 0.9
+    assert "'adamw'" in refusal(configure, "mlp", momentum=0.9, optimizer="adamw")
+
+
+def test_weight_decay_is_in_the_identity_only_where_it_is_set():
+    plain, decayed = (Unit(configure("mlp", weight_decay=value), "ticket", 0) for value in (0, 1e-4))
+    assert "weight_decay" not in plain.identity and decayed.identity == {**plain.identity, "weight_decay": 1e-4}
+    assert plain.key == Unit(configure("mlp"), "ticket", 0).key and plain.dense != decayed.dense
+    assert configure("mlp", optimizer="adamw").weight_decay == 0  # torch's own default is 0.01
 
 
 def test_rewinding_stays_within_the_training():
@@ -319,7 +328,7 @@ OTHER = {
     "spare": "smallest", "rewind_step": 10, "validation": 0, "seed": 1, "max_steps": 20, "test_images": 100,
     "dataset": "fashion", "conv_rate": 0.1, "dropout": 0.5, "warmup": 10, "often": 3,
     "criterion": "obd", "rewind": "final", "structure": "filters", "retrain_epochs": 3, "retrain_lr": 1e-4,
-    "early_bird": 0.1,
+    "early_bird": 0.1, "weight_decay": 1e-4,
 }  # fmt: skip
 FREE = {
     "preset": "quick", "tolerance": 1.0, "margin": 2.0, "replicates": 7, "controls": 3, "device": "cpu", "rounds": 12,
