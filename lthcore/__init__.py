@@ -20,6 +20,7 @@ Rooms, top to bottom (a module imports only from rooms below it)::
     train        train one network under a mask                       no disk
     lockstep     replicates with a leading axis, for a GPU
     sparse       the same on the surviving weights only, compiled
+    compiled     what numba compiles, kept in a cache that may be lost      no torch
     pruning      masks, criteria, controls, collapse diagnosis
     models       plain networks
     data         MNIST as tensors; halves, label sets, validation

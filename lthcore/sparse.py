@@ -13,24 +13,13 @@ import numpy as np
 import torch
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from .compiled import FLAGS, compiled
 from .config import ARCHITECTURES, CLASSES
 
-
-def compiled(function):
-    """Compile `function` at its first call, and keep the machine code for the next process where there is a place."""
-    # Sums may be reordered and contracted; "nnan" and "ninf" are left out: a loss that is not finite must be seen.
-    options = {"nogil": True, "error_model": "numpy", "fastmath": set(FLAGS)}
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:  # neither this folder nor the user's cache can be written to
-        return njit(**options)(function)
-
-
-FLAGS = ("reassoc", "contract", "nsz")
 ACTIVATIONS = {"identity": 0, "relu": 1, "tanh": 2}
 POOLS = {"none": 0, "avg": 1, "max": 2}
 OPTIMIZERS = {"adam": 0, "sgd": 1, "adamw": 2}
