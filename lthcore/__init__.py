@@ -8,6 +8,7 @@ Rooms, top to bottom (a module imports only from rooms below it)::
     pages        the explorer's pictures                               no torch
     plots        tidy frame -> figure                                 no torch
     experiments  the report's experiments: arms, data, recipes
+    takes        which settings an experiment takes                   stdlib only
     claims       the report's claims, measured and judged            no torch
     rules        how they are judged: fixed before the data are seen  no torch
     results      tidy frames, intervals, summaries                    no torch

@@ -266,9 +266,12 @@ def run(options):
         return 0
     from . import experiments, sweep  # here, so that --help and --check need no package
 
-    studies = [
-        experiments.study(**{"experiment": job.experiment, **given_to(job, given, options)}) for job in jobs
-    ]  # bad values are refused here
+    if options.model and (others := [job.name for job in jobs if not job.takes_model]):
+        print(f"left out, since --model is for task1, task2 and task3: {', '.join(others)}")
+        jobs = [job for job in jobs if job.takes_model]
+    by_name = experiments.several([job.experiment for job in jobs], model=options.model, **given)  # or refused here
+    jobs = [job for job in jobs if job.experiment in by_name]
+    studies = list(by_name.values())
     folder = studies[0].folder
     units = [unit for s in studies for unit in s.units]
     plan = sweep.Plan(sweep.shard(units, *part))
@@ -293,10 +296,11 @@ def run(options):
         return 0
     print(f"executing {len(jobs) + len(READERS)} notebooks, about {sweep.duration(20 + 6 * len(jobs))}", flush=True)
     with ThreadPoolExecutor(min(len(jobs), sweep.default_workers("cpu"))) as pool, _ending_what_executes():
-        times = pool.map(lambda job: execute(job, given_to(job, given, options), folder), jobs)
+        tasks = [(job, given_to(job, given, options), by_name[job.experiment].folder) for job in jobs]
+        times = pool.map(lambda task: execute(*task), tasks)
         seconds = dict(zip([job.name for job in jobs], times, strict=True))
         for job in READERS:
-            seconds[job.name] = pool.submit(execute, job, given, folder).result()
+            seconds[job.name] = pool.submit(execute, job, {**given, "model": options.model}, folder).result()
     _closing_table(studies, jobs, seconds, folder, trained)
     if options.command == "quick":
         _say_how_long_report_takes(options, bool(plan.missing))

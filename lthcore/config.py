@@ -130,8 +130,8 @@ class Config:
         this share of the weights, in [0, 1) (You et al. 2020); 0: at the last step, as where they never do.
     weight_decay : float
         As torch's optimizers take it, for weights and biases, in [0, 1]: added to the gradient (L2) by ``adam`` and
-        ``sgd``, taken off the values (decoupled) by ``adamw``, whose default here is 0 as well. It holds in every arm of
-        an experiment, those with another optimizer included. A pruned weight stays 0.
+        ``sgd``, taken off the values (decoupled) by ``adamw``, whose default here is 0 as well. It holds in every arm
+        of an experiment, those with another optimizer included. A pruned weight stays 0.
     """
 
     experiment: str = _choice("mlp", "lenet5", "task1", "task2", "task3", *WIDE)
@@ -176,8 +176,9 @@ class Config:
     def __post_init__(self):
         for f in dataclasses.fields(self):
             _check(f, getattr(self, f.name))
-        if self.experiment in ARCHITECTURES and self.model != self.experiment:
-            raise ValueError(f"model = {self.model!r}: must be {self.experiment!r} in the experiment of that name")
+        named = self.experiment.removeprefix("fashion_")  # experiments that are named for their model
+        if named in ARCHITECTURES and self.model != named:
+            raise ValueError(f"model = {self.model!r}: must be {named!r} in the experiment {self.experiment!r}")
         last = -1
         for level in self.levels:
             if type(level) is not int or not last < level <= self.rounds:
@@ -201,17 +202,20 @@ class Config:
             raise ValueError(f"dataset = 'cifar10': needs model = 'conv2', 'conv4' or 'conv6', not {self.model!r}")
         if self.spare != "none" and (self.scope != "layer" or self.output_rate is not None):
             raise ValueError(f"spare = {self.spare!r}: needs scope = 'layer' and no output_rate")
+        convolutions = any(len(shape) == 4 for shape in ARCHITECTURES[self.model].weights.values())
+        for name, value in (("pool", "avg"), ("conv_rate", None), ("structure", "weights")):
+            if not convolutions and getattr(self, name) != value:
+                needed = f"a model with convolutions, which {self.model!r} is not"
+                raise ValueError(f"{name} = {getattr(self, name)!r}: needs {needed}")
         if self.conv_rate is not None and self.scope != "layer":
             raise ValueError(f"conv_rate = {self.conv_rate}: needs scope = 'layer'")
         self.at(1)  # whose settings must be valid as well
         if self.rewind_step and self.rewind != "reset":
             raise ValueError(f"rewind_step = {self.rewind_step}: must be 0 unless rewind = 'reset'")
         if self.structure == "filters" and (
-            self.model == "mlp" or self.scope != "layer" or self.spare != "none" or self.output_rate is not None
+            self.scope != "layer" or self.spare != "none" or self.output_rate is not None
         ):
-            raise ValueError(
-                "structure = 'filters': needs convolutions, scope = 'layer', spare = 'none' and no output_rate"
-            )
+            raise ValueError("structure = 'filters': needs scope = 'layer', spare = 'none' and no output_rate")
 
     @property
     def _available(self):

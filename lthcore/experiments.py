@@ -7,12 +7,12 @@ colour and label stand in `plots.ARMS`.
 import dataclasses
 import time
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 import pandas as pd
 
-from . import claims, results, store, sweep
+from . import claims, results, store, sweep, takes
 from .config import EXPERIMENTS, WIDE, Config, Unit, configure
 
 
@@ -201,21 +201,13 @@ UNITS = {
 }  # fmt: skip
 
 
-# experiment -> settings that tell its arms apart: another value would make their names untrue, or change nothing
-VARIES = {
-    "task3": ("optimizer", "momentum"), "paper": ("optimizer", "momentum"), "rewind": ("rewind_step",),
-    "collapse": ("prune_rate", "output_rate", "scope"), "criteria": ("criterion", "rewind", "structure"),
-    "transfer": ("dataset", "optimizer", "momentum"), "early_bird": ("early_bird",),
-}  # fmt: skip
-
-
 @dataclass(frozen=True)
 class Study:
     """One experiment at one scale: its settings and its units."""
 
     config: Config
 
-    @property
+    @cached_property
     def units(self):
         """All units, replicate after replicate: list of Unit."""
         return [unit for r in range(self.config.replicates) for unit in UNITS[self.config.experiment](self.config, r)]
@@ -271,7 +263,8 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
     Raises
     ------
     ValueError
-        One line that names the setting, its value and what is allowed.
+        One line that names the setting, its value and what is allowed: also where the experiment does not take it,
+        since it would change nothing there, or only some of its arms.
     """
     overrides = {} if overrides is None else overrides
     kinds = ("experiment", experiment, str), ("controls", controls, bool), ("overrides", overrides, dict)
@@ -284,8 +277,6 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
             raise ValueError(f"overrides: {name!r} has a parameter of its own: set that one")
         if not isinstance(name, str) or name == "experiment":
             raise ValueError(f"overrides: {name!r} is no setting")
-        if name in VARIES.get(experiment, ()):
-            raise ValueError(f"overrides: {name!r} differs between the arms of {experiment!r}: must not be set there")
     settings |= overrides
     if model not in ("", "mlp", "lenet5"):  # Conv-2 to -6 have experiments of their own
         raise ValueError(f"model = {model!r}: must be one of 'mlp', 'lenet5'")
@@ -301,7 +292,54 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
         from . import lottery  # here, so that a figure needs no torch
 
         lottery.check(overrides)
-    return Study(configure(experiment, preset, **settings))
+    asked = Study(configure(experiment, preset, **settings))
+    for name in (*overrides, *(["model"] if model else [])):
+        if reason := takes.refusal(UNITS[experiment], experiment, preset, settings, name):
+            allowed = ", ".join(taken(experiment, preset))
+            raise ValueError(f"{name} = {settings[name]!r}: {reason} in {experiment!r}, which takes {allowed}")
+    _ = asked.units  # so that a value that makes no sense in one of the arms is refused here
+    return asked
+
+
+@lru_cache
+def taken(experiment, preset="quick"):
+    """Names of the settings that an experiment takes: list of str. See :mod:`lthcore.takes`."""
+    return takes.taken(UNITS[experiment], experiment, preset)
+
+
+def several(experiments, preset="quick", say=print, **parameters):
+    """The studies of those experiments that take the settings; the others are named in a line.
+
+    Parameters
+    ----------
+    experiments : list of str
+    preset : {"quick", "report", "smoke"}
+    say : callable
+    **parameters
+        Of :func:`study`.
+
+    Returns
+    -------
+    dict of str to Study
+        By experiment.
+
+    Raises
+    ------
+    ValueError
+        If none takes them; with the first one's reason.
+    """
+    found, refused = {}, {}
+    for name in experiments:
+        try:
+            found[name] = study(name, preset, **parameters)
+        except ValueError as error:
+            refused[name] = error
+    if not found:
+        raise next(iter(refused.values()))
+    if refused:
+        reasons = "; ".join(f"{name} ({str(error).split(', which takes')[0]})" for name, error in refused.items())
+        say(f"left out, since the settings do not fit: {reasons}")
+    return found
 
 
 def run(*studies, workers=0, say=print, scheduler="", shard=(1, 1)):
@@ -415,8 +453,13 @@ def rivals(study, unit, level):
 
 
 def every(wide=False, **parameters):
-    """The studies of the report's experiments, and of the `wide` ones, with the parameters of :func:`study`."""
-    return [study(name, **parameters) for name in EXPERIMENTS if wide or name not in WIDE]
+    """The studies of the report's experiments, and of the `wide` ones, with the parameters of :func:`study`.
+
+    An experiment that does not take the settings comes at its committed scale. If none takes them they are refused.
+    """
+    names = [name for name in EXPERIMENTS if wide or name not in WIDE]
+    found = several(names, say=lambda _: None, **parameters)
+    return [found.get(name) or study(name, "report") for name in names]
 
 
 @lru_cache(maxsize=4)

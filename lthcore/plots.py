@@ -174,7 +174,8 @@ class _Sheet:
         units = [unit for unit in self.study.units if unit.arm in arms] or self.study.units
         models = " and ".join(dict.fromkeys(unit.config.model for unit in units))
         data = " and ".join(dict.fromkeys(DATA[unit.config.dataset] for unit in units))
-        stamp = f"{data} · {models} · preset {config.preset} · n = {n} · {shown}"
+        changes = [f"{k} = {v}" for k, v in config.changes.items() if k not in ("replicates", "model", "dataset")]
+        stamp = " · ".join([data, models, f"preset {config.preset}", *changes, f"n = {n}", shown])
         self.figure.supxlabel(stamp, fontsize=8, color="0.4", x=0.99, ha="right")
         return self.figure, drawn
 

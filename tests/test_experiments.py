@@ -287,16 +287,6 @@ def test_bad_parameters_are_refused_in_one_line(parameters, says, allowed):
     assert len(text.splitlines()) == 1 and says in text and allowed in text
 
 
-@pytest.mark.parametrize(
-    ("experiment", "name"), [(e, name) for e, names in experiments.VARIES.items() for name in names]
-)
-def test_what_tells_the_arms_apart_is_refused_as_a_setting(experiment, name):
-    settings = {getattr(unit.config, name) for unit in experiments.study(experiment, "report", replicates=1).units}
-    assert len(settings) > 1
-    with pytest.raises(ValueError, match=f"overrides: '{name}' differs between the arms of '{experiment}'"):
-        experiments.study(experiment, overrides={name: next(iter(settings))})
-
-
 def test_filters_have_no_layer_to_spare():
     study = experiments.study("lenet5", "smoke", overrides={"structure": "filters"})
     assert {unit.arm for unit in study.units} == {"ticket", "random_reinit", "random_mask"}

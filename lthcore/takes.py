@@ -1,0 +1,112 @@
+"""Which settings an experiment takes: found out by comparing its units with and without them, not from a list.
+
+A setting belongs to an experiment if it changes a unit, and if every arm that it passes by keeps its name's meaning.
+Standard library only.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+
+from .config import Config, Unit, configure
+
+Units = Callable[[Config, int], Iterable[Unit]]  # (config, replicate) -> the units of one replicate
+
+# What a verdict or a figure depends on, and no unit: experiments in which nothing does.
+NOT_JUDGED_BY = {"tolerance": (), "margin": ("paper", "fashion_conv2", "conv2", "conv4", "conv6", "collapse")}
+# Values to try of settings that are neither numbers nor choices, and settings that others need.
+OTHERS = {"criterion": ("random", "magnitude"), "rewind": ("final", "reset"), "levels": ((0, 1), (0,))}
+NEEDS = {"momentum": {"optimizer": "sgd"}}
+# The parameters of a study that say how much is run and where; an experiment without controls may be run without them.
+SCALE = ("experiment", "preset", "replicates", "controls", "device", "seed")
+
+
+def refusal(units: Units, experiment: str, preset: str, settings: dict, name: str) -> str:
+    """Why an experiment does not take a setting.
+
+    Parameters
+    ----------
+    units : callable
+        The experiment's units: function of (config, replicate).
+    experiment, preset : str
+    settings : dict
+        All settings that differ from the preset's, valid together.
+    name : str
+        One of them.
+
+    Returns
+    -------
+    str
+        In words, empty where it takes it.
+    """
+    if name in NOT_JUDGED_BY:
+        return "changes no claim and no figure" if experiment in NOT_JUDGED_BY[name] else ""
+    asked = configure(experiment, preset, **settings)
+    try:
+        without = configure(experiment, preset, **{k: v for k, v in settings.items() if k != name})
+        before = _of_one_replicate(units, without)
+    except ValueError:
+        return ""  # another setting needs it
+    if getattr(asked, name) == getattr(without, name):  # what the preset has: would another value change something?
+        known = name in taken(units, experiment, preset) or not _allowed(experiment, preset, name)
+        return "" if known else "changes nothing"
+    try:
+        after = _of_one_replicate(units, asked)
+    except ValueError as error:
+        return f"does not fit every arm ({error})"
+    if _facts(before) == _facts(after):
+        return "changes nothing"
+    if name != "levels" and _passed_by(before, after, without, name):  # fewer levels leave every name true
+        return "differs between the arms"
+    return ""
+
+
+def taken(units: Units, experiment: str, preset: str) -> list[str]:
+    """Names of the settings that an experiment takes, found by trying other values of each."""
+    names = [f.name for f in dataclasses.fields(Config) if f.name not in SCALE]
+    return [name for name in names if _takes(units, experiment, preset, name)]
+
+
+def _takes(units, experiment, preset, name):
+    for settings in _allowed(experiment, preset, name):
+        if not refusal(units, experiment, preset, settings, name):
+            return True
+    return False
+
+
+def _allowed(experiment, preset, name):
+    """Other values of a setting than the preset's that its config allows, with what they need: list of settings."""
+    own = getattr(configure(experiment, preset), name)
+    field = next(f for f in dataclasses.fields(Config) if f.name == name)
+    values = field.metadata.get("allowed") or OTHERS.get(name)
+    if values is None:
+        values = (0.25, 0.5, 0.1, 0.01) if "float" in str(field.type) else (1, 2, 3, 25)
+    found = []
+    for value in values:
+        settings = {**NEEDS.get(name, {}), name: value}
+        if value != own and _valid(experiment, preset, settings):
+            found.append(settings)
+    return found
+
+
+def _valid(experiment, preset, settings):
+    try:
+        configure(experiment, preset, **settings)
+        return True
+    except ValueError:
+        return False
+
+
+def _of_one_replicate(units, config):
+    return list(units(dataclasses.replace(config, replicates=1), 0))
+
+
+def _facts(units):
+    return [(unit.key, unit.levels) for unit in units]
+
+
+def _passed_by(before, after, config, name):
+    """Whether an arm has a value of its own for a setting, and keeps it: then its name, or another's, is untrue."""
+    own = getattr(config, name)
+    kept = {(unit.arm, getattr(unit.config, name)) for unit in after}
+    values = {(unit.arm, getattr(unit.config, name)) for unit in before}
+    return any(value != own and (arm, value) in kept for arm, value in values)

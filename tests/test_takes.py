@@ -1,0 +1,207 @@
+"""A setting is accepted where it works to the end, and nowhere else: every setting in every experiment."""
+
+import dataclasses
+from itertools import product
+
+import matplotlib.pyplot as plt
+import pytest
+
+from lthcore import claims, data, experiments, explorer, pages, plots, results, store, takes
+from lthcore.config import EXPERIMENTS, PRESETS, Config, configure
+
+SETTINGS = [f.name for f in dataclasses.fields(Config) if f.name not in takes.SCALE]
+HERE = [name for name in EXPERIMENTS if not name.startswith("conv")]  # the others want CIFAR-10 and a GPU
+FEW = {"max_steps": 2, "test_images": 50, "validation": 0.01}
+# values that make little work of a setting; for the others, the first that is allowed
+SMALL = {"levels": ((0, 1), (0, 5, 7)), "rounds": (3,), "test_images": (7,), "max_steps": (1, 3), "validation": (0.0,)}
+
+
+def ask(experiment, preset, settings):
+    """The study, or the one line that refuses it."""
+    settings = dict(settings)
+    model = settings.pop("model", "")
+    try:
+        return experiments.study(experiment, preset, model=model, overrides=settings)
+    except ValueError as error:
+        return str(error)
+
+
+def values_of(experiment, preset, name):
+    values = [{**takes.NEEDS.get(name, {}), name: value} for value in SMALL.get(name, ())]
+    return values or takes._allowed(experiment, preset, name)
+
+
+def keys(study):
+    return {(unit.key, unit.levels) for unit in study.units}
+
+
+@pytest.mark.parametrize(("experiment", "preset"), list(product(EXPERIMENTS, PRESETS)))
+def test_what_is_accepted_changes_units_and_what_is_refused_is_one_line(experiment, preset):
+    own = keys(experiments.study(experiment, preset))
+    for name in SETTINGS:
+        for settings in takes._allowed(experiment, preset, name):
+            found = ask(experiment, preset, settings)
+            if isinstance(found, str):
+                assert "\n" not in found and name in found and repr(settings[name]) in found, found
+            elif name not in takes.NOT_JUDGED_BY:
+                assert keys(found) != own, settings
+                assert settings.items() <= found.config.changes.items()  # and it is shown
+
+
+@pytest.mark.parametrize(
+    ("experiment", "settings"),
+    [
+        ("collapse", {"rounds": 5}), ("collapse", {"rounds": 20}), ("collapse", {"model": "lenet5"}),
+        ("collapse", {"prune_rate": 0.4}), ("collapse", {"scope": "global"}), ("collapse", {"output_rate": 0.1}),
+        ("collapse", {"margin": 1.0}), ("early_bird", {"levels": (0, 2)}), ("rewind", {"rewind_step": 5}),
+        ("task3", {"optimizer": "sgd"}), ("task3", {"optimizer": "sgd", "momentum": 0.5}),
+    ],
+)  # fmt: skip
+def test_what_would_change_nothing_is_refused(experiment, settings):
+    found = ask(experiment, "report", settings)
+    assert "changes n" in found and f"in '{experiment}', which takes " in found and "\n" not in found
+
+
+@pytest.mark.parametrize(
+    ("experiment", "settings"),
+    [
+        ("paper", {"optimizer": "sgd"}), ("paper", {"lr": 0.01}), ("transfer", {"lr": 0.01}),
+        ("transfer", {"dataset": "fashion"}), ("criteria", {"criterion": "random"}), ("criteria", {"rewind": "final"}),
+        ("criteria", {"prune_rate": 0.4}), ("criteria", {"model": "lenet5"}), ("criteria", {"scope": "global"}),
+        ("mlp", {"spare": "smallest"}), ("early_bird", {"early_bird": 0.2}), ("criteria", {"retrain_lr": 0.01}),
+    ],
+)  # fmt: skip
+def test_what_would_pass_some_arms_by_is_refused(experiment, settings):
+    assert "differs between the arms" in ask(experiment, "report", settings)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "settings"),
+    [
+        ("criteria", {"conv_rate": 0.1}), ("criteria", {"rewind_step": 10}), ("task2", {"spare": "smallest"}),
+        ("collapse", {"spare": "smallest"}), ("rewind", {"rewind": "final"}), ("mlp", {"pool": "max"}),
+        ("task1", {"conv_rate": 0.1}), ("mlp", {"structure": "filters"}), ("fashion_conv2", {"model": "mlp"}),
+    ],
+)  # fmt: skip
+def test_what_an_arm_cannot_have_is_refused_before_its_units_are_needed(experiment, settings):
+    assert isinstance(ask(experiment, "report", settings), str)
+
+
+def test_what_follows_in_every_arm_is_taken():
+    for experiment, settings in (
+        ("transfer", {"epochs": 3}),
+        ("criteria", {"epochs": 6}),
+        ("paper", {"levels": [0, 7]}),
+    ):
+        assert ask(experiment, "report", settings).config.changes
+    assert "epochs" in experiments.taken("transfer") and "momentum" in experiments.taken("mlp")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_presets_own_values_are_taken_where_another_would_be(preset):
+    for experiment in ("mlp", "task2", "paper"):
+        own = configure(experiment, preset)
+        for name in experiments.taken(experiment, preset):
+            assert not isinstance(ask(experiment, preset, {name: getattr(own, name)}), str), (experiment, name)
+
+
+class Reads:
+    """A config that remembers what was asked of it."""
+
+    def __init__(self, config, seen):
+        self._config, self._seen = config, seen
+
+    def __getattr__(self, name):
+        self._seen.add(name)
+        return getattr(self._config, name)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_the_margin_is_taken_where_a_claim_reads_it(experiment):
+    study = experiments.study(experiment, "report")
+    frame, seen = experiments.finished(study), set()
+    if frame.empty:
+        pytest.skip("no replicate is archived")
+    for claim in claims.CLAIMS:
+        if claim.experiment == experiment:
+            claim.measures(frame, Reads(study.config, seen))
+    assert ("margin" in seen) == (experiment not in takes.NOT_JUDGED_BY["margin"])
+
+
+# --------------------------------------------------------------------------------------------------- several at once
+
+
+def test_settings_go_to_the_experiments_that_take_them_and_the_others_are_named():
+    said = []
+    found = experiments.several(["mlp", "task3", "collapse"], "smoke", said.append, overrides={"optimizer": "sgd"})
+    assert list(found) == ["mlp", "collapse"] and all(s.config.optimizer == "sgd" for s in found.values())
+    assert said == ["left out, since the settings do not fit: task3 (optimizer = 'sgd': changes nothing in 'task3')"]
+    with pytest.raises(ValueError, match=r"^lr = -1: must be a number"):
+        experiments.several(EXPERIMENTS, "smoke", overrides={"lr": -1})
+    with pytest.raises(ValueError, match=r"^rounds = 5: changes nothing in 'collapse'"):
+        experiments.several(["collapse"], "report", overrides={"rounds": 5})
+
+
+def test_what_reads_all_experiments_shows_the_others_at_their_committed_scale():
+    shown = {
+        s.config.experiment: s.config for s in experiments.every(True, preset="smoke", overrides={"scope": "global"})
+    }
+    assert list(shown) == list(EXPERIMENTS)
+    assert (shown["mlp"].preset, shown["mlp"].scope) == ("smoke", "global")
+    assert shown["collapse"] == configure("collapse", "report") and shown["conv4"] == configure("conv4", "report")
+    with pytest.raises(ValueError, match="unknown setting 'nonsense'"):
+        experiments.every(True, overrides={"nonsense": 1})
+
+
+# --------------------------------------------------------------------------------------------------- every one of them
+
+
+@pytest.fixture(scope="module")
+def store_of_all(module_folders):
+    """One store for all of them: what a setting does not change is trained once."""
+    plt.switch_backend("agg")
+    return module_folders
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", HERE)
+def test_every_setting_is_refused_or_works_to_the_end(store_of_all, finish, experiment, monkeypatch):
+    """Trained for a few steps, read, judged, drawn, and looked at in the explorer; with what was set shown on it."""
+    if configure(experiment).dataset == "fashion":
+        data.fetch(dataset="fashion", say=lambda _: None)
+    works = []
+    for name in SETTINGS:
+        for settings in values_of(experiment, "smoke", name):
+            found = ask(experiment, "smoke", {**FEW, **settings})
+            if isinstance(found, str):
+                assert "\n" not in found
+                continue
+            finish(found)
+            look_at(found, settings)
+            works.append(name)
+            break
+    assert set(works) == set(experiments.taken(experiment, "smoke"))
+
+
+def look_at(study, settings):
+    """Everything that reads a study: tables, verdicts, figures, the explorer."""
+    frame = experiments.finished(study)
+    assert not results.overview(frame).empty
+    verdicts = claims.show(claims.judge(frame, study.config))
+    assert set(verdicts["verdict"]) <= {"", "not run", "not judged (smoke)"}
+    for draw in plots.FIGURES[study.config.experiment].values():
+        figure, drawn = draw(study, frame)
+        stamp = figure._supxlabel.get_text()
+        assert len(drawn) and all(name in stamp or name in ("model", "dataset") for name in settings), stamp
+        plt.close(figure)
+    for name, value in settings.items():
+        assert study.table().loc[name, "value"] == str(value)
+    view = pages.Pictures(study)
+    arm, replicate, level = view.start()
+    view.stands(arm, replicate, level)
+    explorer.levels(study, frame)
+    plt.close("all")
+    plots.scorecard([study])
+    experiments.provenance(study)
+    experiments.progress([study])
+    assert store.find_level(study.units[0], 0)
