@@ -3,7 +3,7 @@
 A rule is written down before its *confirmatory* replicates are looked at and is not changed after. The replicates
 that chose its levels are *exploratory*: their estimates are shown beside the verdict and decide nothing. Any three or
 more other replicates are judged, also those of another seed; the first `LOOK` of them give the verdict, later ones a
-second look.
+second look. Intervals are over replicates; the sampling of the test images is not in them.
 
 The first half of this file is machinery that knows no claim; the second half is the table of the report's claims.
 """
@@ -202,6 +202,11 @@ class Measure:
     closed: bool = False
     also: tuple = ()
 
+    def __post_init__(self):
+        for name in (self.quantity, *self.also):
+            if name not in QUANTITIES:
+                raise ValueError(f"quantity = {name!r}: must be one of {', '.join(QUANTITIES)}")
+
     @property
     def side(self):
         """The bound in words: str."""
@@ -255,6 +260,12 @@ class Rule:
     reason: str = ""
     exploratory: tuple = ()
     seed: int = 0
+
+    def __post_init__(self):
+        if bool(self.parts) == bool(self.count):
+            raise ValueError(f"rule {self.id!r}: must have either parts or a count")
+        if self.count and self.count not in COUNTS:
+            raise ValueError(f"count = {self.count!r}: must be one of {', '.join(COUNTS)}")
 
 
 # ------------------------------------------------------------------------------------------------------------- judging
@@ -660,11 +671,12 @@ def at_one_class(frame, accuracy=100 * 1028 / 4861, labels=(5, 6, 7, 8, 9)):
     -------
     DataFrame
         arm, level, replicate, and ``instance``: whether it has an output among `labels` with a path from the input.
+        Networks whose outputs were not looked into are left out.
     """
     final = at_end(frame)
     found = final[np.isclose(final, accuracy, rtol=0, atol=1e-9)]
     active = pd.concat([at_end(frame, f"live_output:{label}", "mask") for label in labels], axis=1)
-    instance = active.reindex(found.index).gt(0).any(axis=1)
+    instance = active.reindex(found.index).dropna().gt(0).any(axis=1)
     return instance.rename("instance").reset_index()
 
 
@@ -776,7 +788,7 @@ def _of_network(network, experiment, exploratory):
         f"{network}-init",
         quotation=INIT,
         section="7.1",
-        levels=f"level {level}, as {network}'s first claim, and L = {last}; both have a control",
+        levels=f"level {level}, where the claim on accuracy is judged, and L = {last}; both have a control",
         parts=tuple(
             _difference("ticket - random reinitialisation", "ticket", "random_reinit", k, above=0)
             for k in (level, last)
