@@ -470,7 +470,8 @@ def judge(frame, config, rules=None, exploratory=False):
     """
     rules = REPORT if rules is None else rules
     mine = [rule for rule in rules if rule.experiment == config.experiment]
-    rows = [row for rule in mine for row in _Judged(rule, frame, config, exploratory).rows()]
+    readings = {}  # each quantity is taken from the frame once
+    rows = [row for rule in mine for row in _Judged(rule, frame, config, exploratory, readings).rows()]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -506,14 +507,14 @@ def holm(verdicts, rules=None):
 class _Judged:
     """One rule on one frame."""
 
-    def __init__(self, rule, frame, config, exploratory):
+    def __init__(self, rule, frame, config, exploratory, readings):
         self.rule, self.frame, self.config, self.exploring = rule, frame, config, exploratory
+        self.readings = readings
         there = sorted({int(r) for r in frame["replicate"]})
         self.explored = [r for r in there if config.seed == rule.seed and r in rule.exploratory]
         self.later = [r for r in there if r not in self.explored]
         self.looked_at = self.explored if exploratory else self.later[:LOOK]
         self.everyone = there
-        self.readings = {}
 
     def rows(self):
         rule = self.rule
@@ -531,6 +532,8 @@ class _Judged:
         for row in rows:
             row |= {"claim": rule.id, "section": rule.section, "quotation": rule.quotation}
             row |= {"p": math.nan, "verdict": ""}
+            if verdict.startswith("not "):  # run or judged: the numbers stand alone
+                row |= {"alone": "", "p_holds": math.nan, "p_refuted": math.nan, "n_needed": math.nan}
         rows[0] |= {"p": p, "verdict": verdict}
         return rows
 
@@ -565,7 +568,8 @@ class _Judged:
         values = sample.values
         limits = [math.log(b) if kind.ratio and 0 < b < math.inf else b for b in (measure.above, measure.below)]
         tested = decide(values, *limits, measure.closed) if role != "shown" else None
-        if tested and (len(values) < FEWEST or sample.bounds > 1):
+        enough = len(values) >= FEWEST and sample.bounds <= 1
+        if tested and not enough:
             tested = Outcome(UNRESOLVED, 1.0, 1.0)
         variance = values.var(ddof=1) if len(values) > 1 else math.nan
         row = {
@@ -575,7 +579,7 @@ class _Judged:
             "density": density_at(self.frame, *measure.first),
             "side": measure.side if tested else "",
             "replicates": ", ".join(map(str, values.index)),
-            "alone": tested.verdict if tested and len(values) >= FEWEST else "",
+            "alone": tested.verdict if tested and enough else "",
             "p_holds": tested.p_holds if tested else math.nan,
             "p_refuted": tested.p_refuted if tested else math.nan,
             "note": _note(sample, kind),
@@ -616,7 +620,8 @@ class _Judged:
             return rows, "not run", math.nan
         if reason := self._excluded(len(self.looked_at)):
             return rows, f"not judged ({reason})", math.nan
-        verdict = HOLDS if whole["estimate"] else REFUTED if whole["n"] >= self.rule.least else UNRESOLVED
+        refuted = whole["n"] >= self.rule.least
+        verdict = HOLDS if whole["estimate"] else REFUTED if refuted else UNRESOLVED
         whole["alone"] = verdict
         return rows, ("exploratory: " if self.exploring else "") + verdict, math.nan
 

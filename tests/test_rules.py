@@ -733,6 +733,7 @@ def test_another_study_is_not_judged(preset, settings, why):
     table = rules.judge(study(networks=dense_and(7, *GOOD)), configure("mlp", preset, **settings))
     assert verdict(table, "mlp-90") == f"not judged ({why})"
     assert table["estimate"].iloc[0] == pytest.approx(np.mean(GOOD), abs=1e-9)
+    assert set(table["alone"]) == {""} and table[["p_holds", "p_refuted", "p", "n_needed"]].isna().all(axis=None)
 
 
 @pytest.mark.parametrize("experiment", ARCHIVED)
