@@ -26,22 +26,31 @@ In plain PyTorch, without this package::
     net.load_state_dict(state)
     torch.save(state, "ticket.pt")                                 # a pickle, for who wants one: we read none
 
-A file of the last three forms need not come from here: any state dict with these names and shapes is read, saved by
-``safetensors.torch.save_file``. It has no facts but its model, and without a sum a damaged value is not noticed.
+A file of the last three forms need not come from here: any state dict of such a model is read, saved by
+``safetensors.torch.save_file``. It has no facts but its model, and without a sum a damaged value is not noticed. What
+is common is mapped: ``module.``, ``_orig_mod.`` and whatever else all names begin with; other names of the layers, such
+as a Sequential's numbers, by the shapes of their weights; half, bfloat16 and double precision; masks of any type; a
+layer that is pruned beside one that is not; a bias with a mask of ones.
 """
 
 import hashlib
 import json
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from safetensors.numpy import load as load_tensors
+from safetensors import deserialize
 
 from .config import ARCHITECTURES
 from .files import write as write_file
 from .store import DAMAGED, read_file, save_tensors
 
 HEADER = 20_000  # bytes: a ticket's header is smaller
+MESSAGE = 500  # characters of an error, which may quote the file
+WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")  # DataParallel, compile, ...
+# safetensors' names of types, and numpy's; bfloat16 is read as the bits that it is made of
+TYPES = {"F32": "<f4", "F64": "<f8", "F16": "<f2", "BF16": "<u2", "BOOL": "?", "U8": "<u1", "I8": "<i1", "U16": "<u2"}
+TYPES |= {"I16": "<i2", "U32": "<u4", "I32": "<i4", "U64": "<u8", "I64": "<i8"}
 
 
 class Ticket(NamedTuple):
@@ -55,12 +64,13 @@ class Ticket(NamedTuple):
 class Form(NamedTuple):
     """How a layer's mask and weight lie in a file."""
 
-    parts: dict  # name of a tensor, {} being the layer -> its type
+    parts: dict  # name of a tensor, {} being the layer -> the type that it is read as
     pack: callable  # (mask, weight) -> its tensors, in that order
     unpack: callable  # (its tensors, shape of the weight) -> (mask, weight)
 
 
 def _bits(mask):
+    mask = mask.view(np.uint8) if mask.dtype == np.bool_ else mask  # a file's byte may be neither 0 nor 1
     if ((mask != 0) & (mask != 1)).any():
         raise ValueError("a mask holds other values than 0 and 1")
     return mask == 1
@@ -92,12 +102,12 @@ FORMS = {
     "ticket": Form(
         {"mask.{}": np.bool_, "{}.weight": np.float32},
         lambda mask, weight: (mask, weight),
-        lambda mask, weight, shape: (_bits(mask.view(np.uint8)), weight),
+        lambda mask, weight, shape: (mask, weight),
     ),
     "prune": Form(
-        {"{}.weight_orig": np.float32, "{}.weight_mask": np.float32},
+        {"{}.weight_orig": np.float32, "{}.weight_mask": np.bool_},
         lambda mask, weight: (weight, mask.astype(np.float32)),
-        lambda weight, mask, shape: (_bits(mask), weight),
+        lambda weight, mask, shape: (mask, weight),
     ),
     "dense": Form(
         {"{}.weight": np.float32},
@@ -145,7 +155,7 @@ def from_bytes(content):
     try:
         return _ticket(content)
     except DAMAGED as error:
-        raise ValueError(f"not a ticket: {' '.join(str(error).split())[:180]}") from None
+        raise ValueError(f"not a ticket: {' '.join(str(error).split())[:MESSAGE]}") from None
 
 
 def write(ticket, path, form="ticket"):
@@ -177,56 +187,137 @@ def _ticket(content):
             "it is not a safetensors file with a header of a ticket's size "
             "(a pickle, as .pt files are, is never loaded: save its state by safetensors.torch.save_file)"
         )
-    try:
-        tensors = load_tensors(bytes(content))
-    except KeyError as error:
-        raise ValueError(f"its tensors are of a type that numpy does not know, {error}") from None
-    model, form = _kind(tensors)
+    tensors = _tensors(content)
+    layers = _layers(tensors)
+    model, names = _model(layers) or _refuse(tensors, layers)
+    forms = {name: _form(layers[names[name]]) or _refuse(tensors, layers) for name in names}
     metadata = json.loads(content[8 : 8 + size]).get("__metadata__") or {}
     if "lottery_ticket" in metadata:
         facts = json.loads(metadata["lottery_ticket"])
         if not isinstance(facts, dict) or (facts.get("model"), facts.get("sha256")) != (model, _sum(tensors, facts)):
             raise ValueError("it does not have the sum that its facts give: it is damaged")
-    elif form == "ticket":  # a form of ours alone
+    elif FORMS["ticket"] in forms.values():  # a form of ours alone
         raise ValueError("its header has no facts of a ticket of this study")
     else:
         facts = {"model": model}
     mask, values = {}, {}
     for name, shape in ARCHITECTURES[model].weights.items():
         try:
-            mask[name], values[f"{name}.weight"], values[f"{name}.bias"] = _layer(name, shape, FORMS[form], tensors)
+            found = _layer(shape, forms[name], layers[names[name]])
         except ValueError as error:
-            raise ValueError(f"{name}: {error}") from None
+            raise ValueError(f"{names[name]}: {error}") from None
+        mask[name], values[f"{name}.weight"], values[f"{name}.bias"] = found
     return Ticket(facts, mask, values)
 
 
-def _kind(tensors):
-    """The model and the form whose names the tensors have, of two models the one whose biases fit better: two str."""
-    kinds = {(model, form): (*FORMS[form].parts, "{}.bias") for model in ARCHITECTURES for form in FORMS}
-    fitting = [
-        kind
-        for kind, parts in kinds.items()
-        if set(tensors) == {part.format(name) for part in parts for name in ARCHITECTURES[kind[0]].weights}
-    ]
-    if not fitting:
-        names = ", ".join(sorted(tensors))[:60]
-        forms, models = ", ".join(FORMS), ", ".join(ARCHITECTURES)
-        raise ValueError(f"its tensors ({names!r}) are those of no form ({forms}) of {models}")
-
-    def biases(kind):
-        shapes = ARCHITECTURES[kind[0]].weights.items()
-        return sum(tensors[f"{name}.bias"].shape == shape[:1] for name, shape in shapes)
-
-    return max(fitting, key=biases)
+def _tensors(content):
+    """The tensors of a file by name: arrays, of bfloat16 as float32, which numpy lacks."""
+    out = {}
+    for name, tensor in deserialize(bytes(content)):
+        if tensor["dtype"] not in TYPES:
+            raise ValueError(f"{name} is of the type {tensor['dtype']}, must be of one of {', '.join(TYPES)}")
+        array = np.frombuffer(tensor["data"], TYPES[tensor["dtype"]])
+        if tensor["dtype"] == "BF16":  # the upper half of a float32
+            array = (array.astype(np.uint32) << 16).view(np.float32)
+        out[name] = array.reshape(tensor["shape"])
+    return out
 
 
-def _layer(name, shape, form, tensors):
-    """A layer's mask, weight and bias, of the right types and shapes and finite: three arrays."""
-    for part, kind in {**form.parts, "{}.bias": np.float32}.items():
-        if (found := tensors[part.format(name)].dtype) != kind:
-            raise ValueError(f"{part.format(name)} is {found}, must be {np.dtype(kind)}")
-    mask, weight = form.unpack(*(tensors[part.format(name)] for part in form.parts), shape)
-    bias = tensors[f"{name}.bias"]
+def _layers(tensors):
+    """The tensors by layer and part: dict of dict of array.
+
+    What a wrapper puts into a name, and what all names begin with, is left out; a bias under `torch.nn.utils.prune` is
+    a plain one where nothing of it is pruned.
+    """
+    paths = {name: [word for word in name.split(".") if word not in WRAPPERS] for name in tensors}
+    while paths and min(map(len, paths.values())) > 2 and len({path[0] for path in paths.values()}) == 1:
+        paths = {name: path[1:] for name, path in paths.items()}
+    layers = {}
+    for name, path in paths.items():
+        *layer, part = path or [name]
+        if layer == ["mask"]:  # a ticket's own names
+            layer, part = [part], "mask"
+        parts = layers.setdefault(".".join(layer), {})
+        if part in parts:
+            raise ValueError(f"two of its tensors are the {part} of {'.'.join(layer)!r}")
+        parts[part] = tensors[name]
+    for layer, parts in layers.items():
+        if {"bias_orig", "bias_mask"} <= set(parts):
+            if not _bits(parts.pop("bias_mask")).all():
+                raise ValueError(f"{layer}: its bias_mask prunes biases, which are never pruned here")
+            parts["bias"] = parts.pop("bias_orig")
+    return layers
+
+
+def _form(parts):
+    """The form that a layer of these parts has: Form, or None."""
+    return next((form for form in FORMS.values() if {*_parts(form), "bias"} == set(parts)), None)
+
+
+def _parts(form):
+    """What a form calls the parts of a layer: list of str."""
+    return [part.replace("{}", "").strip(".") for part in form.parts]
+
+
+def _shape(parts):
+    """The shape of a layer's weight, where its form tells: tuple of int, else empty."""
+    weight = parts.get("weight", parts.get("weight_orig"))
+    return () if weight is None else weight.shape
+
+
+def _model(layers):
+    """The model that has these layers, and what they are called: str and dict, its layer -> theirs; or None.
+
+    By their names: of models with the same, the one whose biases fit better. Else by the shapes of their weights, of
+    which no model has one twice; numbers, as in a Sequential, must rise from the input to the output.
+    """
+    named = [model for model, known in ARCHITECTURES.items() if set(known.weights) == set(layers)]
+    if named:
+
+        def biases(model):
+            shapes = ARCHITECTURES[model].weights.items()
+            return sum(layers[name].get("bias", np.zeros(())).shape == shape[:1] for name, shape in shapes)
+
+        return max(named, key=biases), {name: name for name in layers}
+    shapes = {_shape(parts): layer for layer, parts in layers.items()}
+    for model, known in ARCHITECTURES.items():
+        if len(shapes) == len(layers) and set(known.weights.values()) == set(shapes):
+            names = {name: shapes[shape] for name, shape in known.weights.items()}
+            _check_numbers(list(names.values()))
+            return model, names
+    return None
+
+
+def _check_numbers(names):
+    """Refuse layers from the input to the output whose numbers, within one Sequential, do not rise."""
+    split = [name.rpartition(".") for name in names]
+    for (before, _, one), (parent, _, other) in pairwise(split):
+        if before == parent and one.isdecimal() and other.isdecimal() and int(one) >= int(other):
+            raise ValueError(f"its layers, in the order of their shapes, are {', '.join(names)!r}: numbers must rise")
+
+
+def _refuse(tensors, layers):
+    """Say what the tensors are, and what the model that is nearest to them has."""
+    shapes = [_shape(parts) for parts in layers.values()]
+
+    def likeness(model):
+        wanted = ARCHITECTURES[model].weights.values()
+        return sum(shape in shapes for shape in wanted), -abs(len(wanted) - len(layers))
+
+    nearest = max(ARCHITECTURES, key=likeness)
+    wanted = ", ".join(f"{name} {shape}" for name, shape in ARCHITECTURES[nearest].weights.items())
+    raise ValueError(
+        f"its tensors ({', '.join(sorted(tensors))[:60]!r}) are those of no form ({', '.join(FORMS)}) of "
+        f"{', '.join(ARCHITECTURES)}; the nearest, {nearest}, has a weight and a bias of each of {wanted}"
+    )
+
+
+def _layer(shape, form, parts):
+    """A layer's mask, weight and bias, of the right shapes and finite, the values as float32: three arrays."""
+    kinds = dict(zip(_parts(form), form.parts.values(), strict=True))
+    given = {part: _converted(part, parts[part], kind) for part, kind in {**kinds, "bias": np.float32}.items()}
+    bias = given.pop("bias")
+    mask, weight = form.unpack(*given.values(), shape)
     if not mask.shape == weight.shape == shape or bias.shape != shape[:1]:
         raise ValueError(
             f"mask, weight and bias are {mask.shape}, {weight.shape} and {bias.shape}, must be for {shape}"
@@ -234,6 +325,17 @@ def _layer(name, shape, form, tensors):
     if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
         raise ValueError("a value is not finite")
     return mask, weight, bias
+
+
+def _converted(part, array, kind):
+    """An array as the type that a form has there: masks from anything that holds 0 and 1, numbers from their like."""
+    if kind == np.bool_:
+        return _bits(array)
+    like, words = (np.floating, "a floating") if kind == np.float32 else (np.integer, "an integer")
+    if not np.issubdtype(array.dtype, like):
+        raise ValueError(f"{part} is {array.dtype}, must be of {words} type")
+    with np.errstate(over="ignore"):  # what becomes infinite is refused
+        return array.astype(kind)
 
 
 def _sum(tensors, facts):
