@@ -17,7 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from pathlib import Path
 
-from . import store
+from . import methods, store
 from .files import FOLDERS
 
 CONNECT = 30  # seconds in which the scheduler must answer, and then a worker come
@@ -108,7 +108,7 @@ class Workers:
 
             return import_module("lthcore.cluster").at_worker(*sent)
 
-        future, content = Future(), cloudpickle.dumps((function, arguments))
+        future, content = Future(), cloudpickle.dumps((function, arguments, methods.added()))
         done = self.executor.submit(level, self.terms, content)
         done.add_done_callback(lambda done: self._hand_over(done, future))
         return future
@@ -154,7 +154,8 @@ class Workers:
 def at_worker(terms, content):
     """On a worker: call a function, once it is sure that it means there what it means for the driver."""
     _agree(*terms)
-    function, arguments = pickle.loads(content)
+    function, arguments, added = pickle.loads(content)
+    methods.add(added)
     return function(*arguments)
 
 

@@ -16,6 +16,8 @@ from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
+from . import methods
+
 ALGORITHM = 1  # raise it when a change of code changes numbers: finished levels get new identities
 
 
@@ -119,8 +121,8 @@ class Config:
     often : int
         Epochs during which the validation set is looked at every 100 steps; later once an epoch.
     criterion, rewind : str
-        What is pruned and what the survivors start from: names in :data:`lthcore.pruning.CRITERIA` and
-        :data:`lthcore.lottery.REWINDS`, where new ones are added.
+        What is pruned and what the survivors start from: names in :data:`lthcore.methods.CRITERIA` and
+        :data:`lthcore.methods.REWINDS`, where new ones are added and each says what it needs.
     structure : str
         What is pruned: single ``weights``, or whole ``filters`` of the convolutions with all that reads them.
     retrain_epochs, retrain_lr : int or None, float or None
@@ -202,20 +204,33 @@ class Config:
             raise ValueError(f"dataset = 'cifar10': needs model = 'conv2', 'conv4' or 'conv6', not {self.model!r}")
         if self.spare != "none" and (self.scope != "layer" or self.output_rate is not None):
             raise ValueError(f"spare = {self.spare!r}: needs scope = 'layer' and no output_rate")
-        convolutions = any(len(shape) == 4 for shape in ARCHITECTURES[self.model].weights.values())
         for name, value in (("pool", "avg"), ("conv_rate", None), ("structure", "weights")):
-            if not convolutions and getattr(self, name) != value:
+            if not self.convolutions and getattr(self, name) != value:
                 needed = f"a model with convolutions, which {self.model!r} is not"
                 raise ValueError(f"{name} = {getattr(self, name)!r}: needs {needed}")
         if self.conv_rate is not None and self.scope != "layer":
             raise ValueError(f"conv_rate = {self.conv_rate}: needs scope = 'layer'")
         self.at(1)  # whose settings must be valid as well
-        if self.rewind_step and self.rewind != "reset":
-            raise ValueError(f"rewind_step = {self.rewind_step}: must be 0 unless rewind = 'reset'")
+        if self.rewind_step and not methods.find("rewind", self.rewind).takes_step:
+            those = " or ".join(repr(name) for name in methods.REWINDS if methods.find("rewind", name).takes_step)
+            raise ValueError(f"rewind_step = {self.rewind_step}: must be 0 unless rewind = {those}")
         if self.structure == "filters" and (
             self.scope != "layer" or self.spare != "none" or self.output_rate is not None
         ):
             raise ValueError("structure = 'filters': needs scope = 'layer', spare = 'none' and no output_rate")
+        criterion = methods.find("criterion", self.criterion)
+        if needs := criterion.supports(self):
+            raise ValueError(f"criterion = {self.criterion!r}: {needs}")
+        if self.early_bird and criterion.when == "start":
+            raise ValueError(
+                f"early_bird = {self.early_bird}: must be 0 with criterion = {self.criterion!r}, whose mask is drawn "
+                "before the training"
+            )
+
+    @property
+    def convolutions(self):
+        """Names of the model's convolutions: list of str."""
+        return [name for name, shape in ARCHITECTURES[self.model].weights.items() if len(shape) == 4]
 
     @property
     def _available(self):
@@ -363,8 +378,8 @@ def _check(f, value):
             refuse(m["text"])
     if f.name == "levels" and not isinstance(value, tuple):
         refuse("a list of whole numbers")
-    if f.name in ("criterion", "rewind") and not (isinstance(value, str) and value.isidentifier()):
-        refuse("the name of one")
+    if f.name in methods.SETTINGS:
+        methods.find(f.name, value)
 
 
 # The report's Tables 1 and 2, a column each; 'validation' and all other fields keep their defaults.
@@ -573,7 +588,7 @@ class Unit:
     @property
     def goes_on(self):
         """Whether a level needs the final weights of the one before, which are kept for that: bool."""
-        return self.source is None and self.config.rewind != "reset"
+        return self.source is None and methods.find("rewind", self.config.rewind).needs_previous
 
     @cached_property
     def identity(self):

@@ -19,7 +19,7 @@ FOLDERS = ("LTH_RUNS", "LTH_ARCHIVE", "LTH_DATA")  # variables that name folders
 
 
 def write(path, content):
-    """Write bytes or text aside, flush, and move into place."""
+    """Write bytes or text aside, flush, and move into place, to last through a power failure."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     content = content.encode() if isinstance(content, str) else content
@@ -35,6 +35,17 @@ def write(path, content):
         with contextlib.suppress(OSError):
             os.unlink(aside)
         raise
+    _sync(path.parent)
+
+
+def _sync(folder):
+    """Write the names in a folder to the disk, where the system can be asked to."""
+    with contextlib.suppress(OSError):  # Windows, and some network folders, cannot
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@
 3. Prune the smallest final magnitudes.         `pruned`, by this criterion or another
 4. Reset the survivors to their values in theta0 and go on with 2.
 
-What else survivors may start from stands in `REWINDS`; to add a rule, write a function and add a line there.
+What else survivors may start from stands in `methods.REWINDS`; to add a rule, write a function and add a line there.
 """
 
 from typing import NamedTuple
@@ -14,9 +14,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from .methods import REWINDS as REWINDS  # where new ones are added
+from .methods import SETTINGS, find, function
 from .models import initial
 from .pruning import (
-    CRITERIA,
     by_criterion,
     chance_distance,
     costs,
@@ -27,9 +28,9 @@ from .pruning import (
     live_units,
     magnitude,
     mask_distance,
-    named,
     on_path,
     random_mask,
+    scored,
     without_filters,
 )
 from .train import build_engine, train, train_together
@@ -146,8 +147,10 @@ def play_together(units, level, masks, load, befores=None, values=None):
         rows = t.rows + _diagnosis(config, mask, d, t)
         if unit.beside in ("order", "dense"):
             rows += _comparison(unit, level, mask, start, first, d, t)
-        elif unit.beside:
-            rows += {"deletion": _deletion, "smaller": _smaller}[unit.beside](unit, mask, d, t)
+        elif unit.beside == "deletion":
+            rows += _deletion(unit, mask, start, d, t)
+        elif unit.beside == "smaller":
+            rows += _smaller(unit, mask, d, t)
         mine = [(step, {name: v[len(out)].cpu() for name, v in each.items()}) for step, each in epochs]
         out.append(Played(level, mask, None, t.weights, rows, start, t.logits, mine))
     return out
@@ -164,7 +167,8 @@ def pruned(unit, played, data):
     level = min((k for k in unit.levels if k > played.level), default=None)
     if unit.source or level is None:
         return played
-    counts, epochs = unit.config.schedule[level], played.epochs or [(None, played.weights)]
+    weights = _weights_to_score(unit, played.start, played.weights)
+    counts, epochs = unit.config.schedule[level], played.epochs or [(None, weights)]
     masks = [by_criterion(unit, weights, played.mask, counts, data) for _, weights in epochs]
     if not played.epochs:
         return played._replace(next_mask=masks[0])
@@ -177,6 +181,11 @@ def pruned(unit, played, data):
     for j, time in enumerate(times):
         rows += [(*time, "mask", f"mask_distance_{level}_{i}", float(distances[i, j])) for i in range(j)]
     return played._replace(next_mask=masks[at], rows=played.rows + rows)
+
+
+def _weights_to_score(unit, start, final):
+    """Those of a level's weights that the unit's criterion is given."""
+    return start if find("criterion", unit.config.criterion).when == "start" else final
 
 
 def reset(unit, level, before, load):
@@ -205,15 +214,11 @@ def final(unit, level, before, load):
     return before, 0
 
 
-# name -> values of all weights and the step they belong to: function of (unit, level, before, load), as of `play`
-REWINDS = {"reset": reset, "final": final}
-
-
 def check(settings):
     """Refuse, in one line, a criterion or a rewind rule that there is not; `settings` is a dict."""
-    for setting, rules in (("criterion", CRITERIA), ("rewind", REWINDS)):
+    for setting in SETTINGS:
         if setting in settings:
-            named(rules, setting, settings[setting])
+            find(setting, settings[setting])
 
 
 def starting_values(unit, level, load, before=None):
@@ -222,7 +227,8 @@ def starting_values(unit, level, load, before=None):
     if unit.start.startswith("reinit"):
         again = [unit.start] if unit.start != "reinit" else []
         return initial(config.model, config.seed, "reinit", unit.replicate, level, *again), 0
-    rule = named(REWINDS, "rewind", config.rewind) if level and unit.goes_on else reset
+    own = level and unit.source is None  # who borrows the masks starts anew
+    rule = function(find("rewind", config.rewind).values) if own else reset
     values, first = rule(unit, level, before, load)
     if unit.start == "fresh_head":
         fresh = initial(config.model, config.seed, "reinit", unit.replicate, level)
@@ -267,14 +273,14 @@ def _comparison(unit, level, mask, start, first, data, trained):
 DELETED_TO = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02)  # densities
 
 
-def _deletion(unit, mask, data, trained):
+def _deletion(unit, mask, start, data, trained):
     """Rows of this network pruned at once to every density, over all layers, by its criterion, and not trained again.
 
     ``deleted_loss:0.5`` and ``deleted_accuracy:0.5`` at half of the weights (LeCun et al. 1990, Figure 1), on the test
     images and, since that is what second derivatives foretell, on as many training images; and, by ``obd``,
     ``deleted_foretold:0.5``: the rise of the loss that the saliencies of what is deleted add up to.
     """
-    scores = CRITERIA[unit.config.criterion](trained.weights, mask, unit, data)
+    scores = scored(unit, _weights_to_score(unit, start, trained.weights), mask, data)
     total, (step, epoch) = sum(m.numel() for m in mask.values()), max(row[:2] for row in trained.rows)
     rows = []
     for density in DELETED_TO:

@@ -2,7 +2,7 @@
 
 A mask is a dict, layer name -> boolean tensor of the weight's shape, True = kept. Biases are never
 masked. How many weights are kept at a level is counted beforehand (`Config.schedule`); here it is
-decided which. To add a criterion, write a function like those in `CRITERIA` and add a line there.
+decided which. To add a criterion, write a function like those below and add a line to `methods.CRITERIA`.
 """
 
 import math
@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 from .config import ARCHITECTURES, draw_seed
+from .methods import CRITERIA as CRITERIA  # where new ones are added
+from .methods import find, function
 from .models import ACTIVATIONS, build
 
 CURVATURE = 10_000  # training images over which second derivatives are averaged
@@ -99,8 +101,9 @@ def saliencies(weights, mask, unit, data):
     return {name: second[name] * weights[f"{name}.weight"] ** 2 / 2 for name in mask}
 
 
-# name -> scores of every weight, the larger the better: function of (weights, mask, unit, data), as of `by_criterion`
-CRITERIA = {"magnitude": magnitudes, "random": random_scores, "obd": saliencies}
+def scored(unit, weights, mask, data):
+    """Scores of every weight by the unit's criterion, the larger the better; parameters as of :func:`by_criterion`."""
+    return function(find("criterion", unit.config.criterion).scores)(weights, mask, unit, data)
 
 
 def by_criterion(unit, weights, mask, counts, data):
@@ -110,7 +113,7 @@ def by_criterion(unit, weights, mask, counts, data):
     ----------
     unit : Unit
     weights : dict of str to Tensor
-        Trained weights and biases by parameter name.
+        Weights and biases by parameter name, at the end of the level or where the criterion wants them, at its start.
     mask, counts
         As for :func:`keep_top`.
     data : lthcore.data.Split
@@ -125,17 +128,10 @@ def by_criterion(unit, weights, mask, counts, data):
     ValueError
         If there is no such criterion, or it cannot score this network.
     """
-    scores = named(CRITERIA, "criterion", unit.config.criterion)(weights, mask, unit, data)
+    scores = scored(unit, weights, mask, data)
     if unit.config.structure == "filters":
         scores = by_filter(scores, mask, counts)
     return keep_top(scores, mask, counts)
-
-
-def named(rules, setting, name):
-    """The function of that name; ValueError, in one line, where there is none."""
-    if name not in list(rules):  # a list, for what has no hash
-        raise ValueError(f"{setting} = {name!r}: must be one of {', '.join(map(repr, rules))}")
-    return rules[name]
 
 
 def curvature(weights, layers, images, activation):

@@ -586,7 +586,7 @@ def _zeros(size, dtype):
 
 
 class Sparse:
-    """Training on the surviving weights, on the CPU; the interface of :class:`lthcore.lockstep.Lockstep` without its replicates.
+    """Training on the surviving weights, on the CPU; the interface of `train._Alone` without the axis of replicates.
 
     Parameters
     ----------

@@ -10,20 +10,21 @@ held while it is trained, and one that another run holds is left for later.
 import atexit
 import contextlib
 import itertools
-import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
+import types
 from bisect import insort
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from heapq import heappop, heappush
+from multiprocessing.context import SpawnContext, SpawnProcess
 
 import numpy as np
 
-from . import limits, store, travel
+from . import limits, methods, store, travel
 from .config import Config
 from .files import die_with
 
@@ -252,8 +253,32 @@ def _pool(workers, scheduler="", say=print):
         from .cluster import Workers
 
         return Workers(scheduler, say)
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(os.getpid(),))
+    options = {"initializer": _start_worker, "initargs": (os.getpid(), methods.added())}
+    return ProcessPoolExecutor(workers, mp_context=_Context(), **options)
+
+
+class _Process(SpawnProcess):
+    """A process that does not run the program of its parent a second time, as spawned ones do.
+
+    So a script needs no ``if __name__ == "__main__":``, and one that is no file (``python -``) can be at work too.
+    What our processes are asked to do stands in modules, and what a user has added is sent (:func:`methods.added`).
+    """
+
+    starting = threading.Lock()
+
+    @staticmethod
+    def _Popen(process):
+        with _Process.starting:
+            program = sys.modules["__main__"]
+            sys.modules["__main__"] = types.ModuleType("__main__")  # of no file and no name, to be run again by
+            try:
+                return SpawnProcess._Popen(process)
+            finally:
+                sys.modules["__main__"] = program
+
+
+class _Context(SpawnContext):
+    Process = _Process
 
 
 def _stop(pool):
@@ -263,10 +288,11 @@ def _stop(pool):
     pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start_worker(parent):
-    """In a worker: one thread, no Ctrl-C of its own, and on Linux no life after the driver's."""
+def _start_worker(parent, added):
+    """In a worker: the driver's criteria and rules, one thread, no Ctrl-C of its own, on Linux no life after its."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with(parent)
+    methods.add(added)
     import torch
 
     torch.set_num_threads(1)
@@ -474,7 +500,7 @@ def ticket(unit, level):
     ValueError
         If it has no such level, or its values at a rewind step past 0 have not been trained and kept.
     """
-    from . import lottery
+    from . import data, lottery
 
     if level not in unit.levels:
         raise ValueError(f"level = {level!r}: must be one of {', '.join(map(str, unit.levels))}")
@@ -485,7 +511,9 @@ def ticket(unit, level):
         where = "that it starts from" if unit.goes_on else f"at step {config.rewind_step}"
         raise ValueError(f"the values {where} are not kept yet: train the weights first")
     else:
-        values = {name: v.numpy() for name, v in lottery.starting_values(unit, level, None)[0].items()}
+        chain = unit.source or unit
+        start, _ = lottery.starting_values(unit, level, lambda part: data.split(chain.config, part, unit.replicate))
+        values = {name: v.numpy() for name, v in start.items()}
     facts = {"unit": unit.key, "arm": unit.arm, "model": config.model, "level": level, "identity": unit.identity}
     facts |= {"density": config.density(level), "rewind_step": config.rewind_step if level else 0}
     if found := store.find_level(unit, level):
@@ -508,10 +536,11 @@ class Apart:
     """
 
     def __init__(self, function, arguments, say, done):
-        context = multiprocessing.get_context("spawn")
+        context = _Context()
         receiver, sender = context.Pipe(duplex=False)
         self.stopped = False
-        self.process = context.Process(target=_apart, args=(sender, os.getpid(), function, arguments))
+        those = sender, os.getpid(), methods.added(), function, arguments
+        self.process = context.Process(target=_apart, args=those)
         self.process.start()
         sender.close()  # so that the thread sees the end when the process has let go of its own
         atexit.register(self.stop)  # before multiprocessing would wait for it
@@ -534,9 +563,9 @@ class Apart:
         self.process.terminate()
 
 
-def _apart(sender, parent, function, arguments):
+def _apart(sender, parent, added, function, arguments):
     """In the process: call, send the lines, and say how it ended."""
-    _start_worker(parent)
+    _start_worker(parent, added)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of the clean-up: no worker stays behind
     outcome = ""
     try:

@@ -237,6 +237,14 @@ def test_rewinding_stays_within_the_training():
     assert "rewind_step = 917" in refusal(configure, "mlp", "quick", rewind_step=917)  # an epoch is 55,000 / 60 steps
 
 
+@pytest.mark.parametrize("experiment", ["mlp", "task1", "paper", "criteria", "collapse", "transfer", "early_bird"])
+def test_a_rate_of_convolutions_needs_some(experiment):
+    text = refusal(configure, experiment, conv_rate=0.1)
+    assert text == "conv_rate = 0.1: needs a model with convolutions, not 'mlp'"
+    assert configure("task1", model="lenet5", conv_rate=0.1).conv_rate == 0.1
+    assert "needs scope = 'layer'" in refusal(configure, "lenet5", conv_rate=0, scope="global")
+
+
 def test_sparing_goes_with_a_layer_wise_rate_alone():
     for others in ({"scope": "global"}, {"output_rate": 0}, {"output_rate": 0.1}):
         assert refusal(configure, "mlp", spare="smallest", **others).startswith("spare = 'smallest': needs")
@@ -379,12 +387,25 @@ def test_replicate_subset_source_start_and_mask_change_the_key():
     assert Unit(c, "a", 0, source=chain, only=(1,)).key == Unit(c, "a", 0, source=chain, only=(1, 3, 5)).key
 
 
-def test_an_arms_name_is_in_the_slug_alone():
-    one, other = (Unit(configure("mlp", "report"), arm, 2) for arm in ("ticket", "another"))
-    assert one.identity == other.identity
-    assert one.key.startswith("mlp-ticket-r2-") and other.key.startswith("mlp-another-r2-")
-    assert one.key.rsplit("-", 1)[1] == other.key.rsplit("-", 1)[1]
-    assert len(one.key.rsplit("-", 1)[1]) == 12
+@pytest.mark.parametrize("experiment", config.EXPERIMENTS)
+def test_a_units_own_name_is_in_the_slug_alone_and_that_of_its_source_in_its_identity(experiment):
+    """For every kind of unit: so neither an arm whose masks others use nor its experiment may ever be renamed."""
+    from lthcore import experiments
+
+    kinds = set()
+    for unit in experiments.Study(configure(experiment, "smoke", replicates=1)).units:
+        renamed = replace(unit, arm="another")
+        assert unit.key.startswith(f"{experiment}-{unit.arm}-r0-")
+        assert renamed.identity == unit.identity and renamed.dense == unit.dense
+        assert renamed.key == f"{experiment}-another-r0-{unit.key.rsplit('-', 1)[1]}"
+        assert len(unit.key.rsplit("-", 1)[1]) == 12
+        kinds.add(unit.source is None)
+        if unit.source:
+            other = replace(unit, source=replace(unit.source, arm="another"))
+            assert other.identity == {**unit.identity, "source": other.source.key} != unit.identity
+            assert unit.identity["source"] == unit.source.key != other.source.key
+            assert unit.key.rsplit("-", 1)[1] != other.key.rsplit("-", 1)[1]
+    assert kinds >= {True} and (len(kinds) == 2 or experiment == "collapse")  # chains, and who borrows their masks
 
 
 @given(a=st.integers(0, 40), b=st.integers(0, 40), presets=st.tuples(*[st.sampled_from(["quick", "report"])] * 2))

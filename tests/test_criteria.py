@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.utils import prune as oracle
 
-from lthcore import claims, experiments, lottery, plots, pruning, results, store, sweep
+from lthcore import claims, experiments, lottery, methods, plots, pruning, results, store, sweep
 from lthcore.config import ARCHITECTURES, Unit, configure
 from lthcore.data import Split, whole
 from lthcore.lottery import find_ticket
@@ -115,9 +115,11 @@ def test_saliencies_of_the_mlp_are_half_h_u_squared_by_double_backward():
 
 
 def test_second_derivatives_of_convolutions_are_refused():
-    unit = Unit(tiny("lenet5", criterion="obd"), "obd", 0)
-    with pytest.raises(ValueError, match=r"^criterion = 'obd': needs a network of fully connected layers[^\n]*$"):
-        pruning.saliencies(initial("lenet5", 0, "theta0", 0), dense_mask("lenet5"), unit, load())
+    words = r"^criterion = 'obd': needs a network of fully connected layers[^\n]*$"
+    with pytest.raises(ValueError, match=words):
+        tiny("lenet5", criterion="obd")
+    with pytest.raises(ValueError, match=words):
+        curvature(initial("lenet5", 0, "theta0", 0), ["conv1", "conv2", "fc1", "fc2", "head"], load().train[0], "tanh")
 
 
 def test_a_deleted_network_has_the_loss_of_plain_torch():
@@ -477,9 +479,8 @@ def test_claims_hold_where_the_published_findings_come_out_and_not_elsewhere():
 def test_the_readmes_example_of_a_criterion_and_a_rule_runs(monkeypatch):
     text = (Path(__file__).resolve().parents[1] / "README.md").read_text()
     (example,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "CRITERIA" in block]
-    monkeypatch.setattr(pruning, "CRITERIA", dict(pruning.CRITERIA))
-    monkeypatch.setattr(lottery, "CRITERIA", pruning.CRITERIA)
-    monkeypatch.setattr(lottery, "REWINDS", dict(lottery.REWINDS))
+    monkeypatch.setitem(methods.CRITERIA, "grown", None)  # which is undone at the end
+    monkeypatch.setitem(methods.REWINDS, "signs", None)
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
         exec(example, space := {})

@@ -240,17 +240,17 @@ def test_in_every_smoke_network_answers_stay_within_what_lives(smoke):
 
 
 def test_the_same_holds_in_the_archive():
-    packs = sorted((ROOT / "figures/archive").rglob("*.json"))
+    packs = sorted((ROOT / "figures/archive").rglob("*.zip"))
     from lthcore import experiments, results
 
-    checked = 0
-    for study in experiments.every(preset="report"):
+    checked = set()
+    for study in experiments.every(wide=True, preset="report"):
         frame = experiments.finished(study)
         if len(frame):
             outside = results.at_end(frame, "answers_outside")
-            checked += len(outside)
-            assert (outside == 0).all()
-    assert checked or not packs
+            assert len(outside) and (outside == 0).all()
+            checked.add(study.config.experiment)
+    assert packs and checked == {path.parent.name for path in packs}
 
 
 # ---------------------------------------------------------------------------------------------------------- README

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lthcore import experiments, store
+from lthcore import experiments, files, store
 from lthcore.config import ARCHITECTURES, Architecture, Unit, configure
 
 ROWS = [(0, 0.0, "test", "accuracy", 10.28), (30, 0.1 + 0.2, "test", "loss", 1 / 3)]
@@ -215,6 +215,28 @@ def test_levels_of_an_older_version_are_left_alone(monkeypatch):
 
 
 # ---------------------------------------------------------------------------------------------------- atomic writes
+
+
+def test_the_folder_is_synced_after_a_file_is_moved_into_it(tmp_path, monkeypatch):
+    """Else the move is what a power failure undoes."""
+    done = []
+
+    def fsync(handle):
+        done.append("folder" if os.path.samestat(os.fstat(handle), tmp_path.stat()) else "file")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", lambda *paths, move=os.replace: done.append("move") or move(*paths))
+    files.write(tmp_path / "facts.json", "{}")
+    assert done == ["file", "move", "folder"] and [p.name for p in tmp_path.iterdir()] == ["facts.json"]
+
+
+def test_where_a_folder_cannot_be_synced_the_file_is_written_all_the_same(tmp_path, monkeypatch):
+    def refuses(path, *_, **__):
+        raise PermissionError(13, "is a folder", str(path))
+
+    monkeypatch.setattr(os, "open", lambda path, *rest, by=os.open: (refuses if path == tmp_path else by)(path, *rest))
+    files.write(tmp_path / "facts.json", "{}")
+    assert (tmp_path / "facts.json").read_text() == "{}"
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace", "chmod"])

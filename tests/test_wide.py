@@ -39,7 +39,8 @@ def tiny(experiment="mlp", **settings):
 
 def test_a_later_setting_is_part_of_an_identity_only_where_it_is_set():
     other = {"dataset": "fashion", "conv_rate": 0.1, "dropout": 0.5, "warmup": 10, "often": 3, "early_bird": 0.1}
-    other |= {"criterion": "obd", "rewind": "final", "structure": "filters", "retrain_epochs": 3, "retrain_lr": 1e-4}
+    other |= {"criterion": "random", "rewind": "final", "structure": "filters", "retrain_epochs": 3, "retrain_lr": 1e-4}
+    other |= {"weight_decay": 1e-4}
     plain = Unit(configure("lenet5"), "ticket", 0)
     assert set(other) == set(LATER) and not set(LATER) & set(plain.identity)
     for name, value in other.items():
@@ -62,10 +63,10 @@ def test_every_wide_study_has_units_of_its_own(name, preset):
     [
         ({"dataset": "cifar10"}, "dataset = 'cifar10': needs model = 'conv2'"),
         ({"dataset": "svhn"}, "dataset = 'svhn': must be one of 'mnist', 'fashion', 'cifar10'"),
-        ({"conv_rate": 0.1, "scope": "global"}, "conv_rate = 0.1: needs scope = 'layer'"),
+        ({"conv_rate": 0.1}, "conv_rate = 0.1: needs a model with convolutions, not 'mlp'"),
         ({"dropout": 1}, "dropout = 1: must be a number in [0, 1)"),
         ({"warmup": -1}, "warmup = -1: must be a whole number"),
-        ({"criterion": "a b"}, "criterion = 'a b': must be the name of one"),
+        ({"criterion": "a b"}, "criterion = 'a b': must be one of 'magnitude', 'random', 'obd'"),
         ({"retrain_epochs": 0.5}, "retrain_epochs = 0.5: must be None or a whole number in 1..10000"),
         ({"rewind": "final", "rewind_step": 3}, "rewind_step = 3: must be 0 unless rewind = 'reset'"),
         ({"rewind_step": 1000, "epochs": 2, "retrain_epochs": 1}, "rewind_step = 1000: must be a whole number in 0.."),

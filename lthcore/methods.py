@@ -1,0 +1,128 @@
+"""The criteria and the rewind rules that there are, and what each needs: plain facts, which load no torch.
+
+A record says where its function stands, so that settings are checked and levels are planned without torch.
+:mod:`lthcore.pruning` and :mod:`lthcore.lottery` hold the functions and call them. Standard library only, but for what
+is sent to other processes.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+
+def _any(config):
+    return ""
+
+
+class Criterion(NamedTuple):
+    """What says which weights are pruned.
+
+    Parameters
+    ----------
+    scores : callable or str
+        Function of (weights, mask, unit, data), as of :func:`lthcore.pruning.by_criterion`, that gives every weight a
+        score, by layer; the largest are kept. Or where it stands, as ``"module:name"``.
+    supports : callable
+        Function of a :class:`lthcore.config.Config`: "" where it can score such a network, else what it needs.
+    when : {"trained", "start"}
+        Whether it is given the weights at the end of the level or those that the level started from.
+    """
+
+    scores: Callable | str
+    supports: Callable = _any
+    when: Literal["trained", "start"] = "trained"
+
+
+class RewindRule(NamedTuple):
+    """What the survivors of a pruning start from.
+
+    Parameters
+    ----------
+    values : callable or str
+        Function of (unit, level, before, load), as of :func:`lthcore.lottery.play`, that gives the values of all
+        weights and biases and the step of the training they belong to. Or where it stands, as ``"module:name"``.
+    needs_previous : bool
+        Whether it is given the final weights of the level before, `before`, which are then kept in the store; else
+        `before` may be None.
+    takes_step : bool
+        Whether it follows the setting ``rewind_step``.
+    """
+
+    values: Callable | str
+    needs_previous: bool = True
+    takes_step: bool = False
+
+
+def _fully_connected(config):
+    if not config.convolutions:
+        return ""
+    return f"needs a network of fully connected layers, model = 'mlp', not {config.model!r}"
+
+
+CRITERIA = {
+    "magnitude": Criterion("lthcore.pruning:magnitudes"),
+    "random": Criterion("lthcore.pruning:random_scores"),
+    "obd": Criterion("lthcore.pruning:saliencies", _fully_connected),
+}
+REWINDS = {
+    "reset": RewindRule("lthcore.lottery:reset", needs_previous=False, takes_step=True),
+    "final": RewindRule("lthcore.lottery:final"),
+}
+SETTINGS = {"criterion": (CRITERIA, Criterion), "rewind": (REWINDS, RewindRule)}
+BUILT_IN = {setting: dict(records) for setting, (records, _) in SETTINGS.items()}
+
+
+def find(setting, name):
+    """The record of that name; a plain function in its place is one with the defaults.
+
+    Raises
+    ------
+    ValueError
+        If there is none; one line with the names that there are.
+    """
+    records, kind = SETTINGS[setting]
+    if isinstance(name, str) and name not in records:
+        importlib.import_module("lthcore.lottery")  # it, or lthcore.pruning, may add to them
+    if not isinstance(name, str) or name not in records:
+        raise ValueError(f"{setting} = {name!r}: must be one of {', '.join(map(repr, records))}")
+    record = records[name]
+    return record if isinstance(record, kind) else kind(record)
+
+
+def function(given):
+    """The function itself, where a record only says where it stands."""
+    return pkgutil.resolve_name(given) if isinstance(given, str) else given
+
+
+def added():
+    """What has been added here to the built-in records, for other processes: dict, (setting, name) -> bytes.
+
+    Functions of a notebook or a script are sent as they are, those of a module by its name.
+
+    Raises
+    ------
+    ValueError
+        If one cannot be sent; one line that names it.
+    """
+    out = {}
+    for setting, (records, _) in SETTINGS.items():
+        for name, record in records.items():
+            if record is BUILT_IN[setting].get(name):
+                continue
+            import cloudpickle
+
+            try:
+                out[setting, name] = cloudpickle.dumps(record)
+            except Exception as error:  # whatever a user's function holds on to
+                words = " ".join(f"{type(error).__name__}: {error}".split())
+                raise ValueError(f"{setting} = {name!r}: cannot be sent to other processes ({words})") from None
+    return out
+
+
+def add(sent):
+    """In another process: take over what :func:`added` has given."""
+    for (setting, name), record in sent.items():
+        import cloudpickle
+
+        SETTINGS[setting][0][name] = cloudpickle.loads(record)
