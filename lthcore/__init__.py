@@ -17,6 +17,7 @@ Rooms, top to bottom (a module imports only from rooms below it)::
     cluster      the workers of a Dask cluster, as that queue's executor
     travel       a ticket as a file, in four forms, and back        no torch
     store        where a run lives on disk
+    gpu          a GPU's self-check, its memory, its errors
     lottery      the train-prune-rewind loop                          no disk
     train        train one network under a mask                       no disk
     lockstep     replicates with a leading axis, for a GPU

@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache, partial
 import numpy as np
 import pandas as pd
 
-from . import claims, results, store, sweep, takes
+from . import claims, gpu, results, store, sweep, takes
 from .config import EXPERIMENTS, WIDE, Config, Unit, configure
 
 
@@ -415,16 +415,24 @@ def compare(ticket, preset="quick", replicates=3, say=print, **settings):
     from . import data, lottery, pruning
 
     config = configure(ticket.facts["model"], preset, **{**settings, "replicates": replicates, "rounds": 1})
-    device = sweep.resolve(config.device)
+    device = sweep.resolve(config.device, say)
+    if device != "cpu":
+        kinds = gpu.kinds([(Unit(config, "ticket", 0), level) for level in (0, 1)])
+        _, device = gpu.or_on_the_cpu(lambda where: where == "cpu" or say(gpu.check(kinds, where).line()), device, say)
     mask, values = ({name: torch.tensor(v) for name, v in part.items()} for part in (ticket.mask, ticket.values))
     frames = []
     for r in range(replicates):
-        chain, load = Unit(config, "ticket", r), partial(data.split, config, replicate=r, device=device)
+        chain = Unit(config, "ticket", r)
         for unit in (chain, *_controls(config, chain)):
             for level in unit.levels:
                 under = mask if level else pruning.dense_mask(config.model)
                 given = values if level and unit is chain else None
-                played = lottery.play(unit, level, under, load, values=given)
+
+                def play(where, unit=unit, level=level, under=under, given=given, r=r):
+                    load = partial(data.split, config, replicate=r, device=where)
+                    return lottery.play(unit, level, under, load, values=given)
+
+                played, device = gpu.or_on_the_cpu(play, device, say)
                 rows = pd.DataFrame(played.rows, columns=store.ROWS)
                 density = sum(int(m.sum()) for m in under.values()) / sum(m.numel() for m in under.values())
                 frames.append(_tidy(rows, unit, level, density))

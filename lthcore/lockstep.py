@@ -12,7 +12,8 @@ from torch.func import functional_call, vmap
 
 from .models import build
 
-CHUNK = 500  # images evaluated at once: on a CPU their activations stay in the cache
+CHUNK = 500  # images evaluated at once: on a CPU their activations stay in the cache,
+EVALUATED = 1 << 30  # and on a GPU ten times as many, or as many of all replicates as take so many bytes
 
 
 def optimizer(parameters, config, lr=None, **options):
@@ -21,6 +22,19 @@ def optimizer(parameters, config, lr=None, **options):
     if config.optimizer == "sgd":
         return torch.optim.SGD(parameters, momentum=config.momentum, **options)
     return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer](parameters, **options)
+
+
+def activations(net, shape):
+    """How many numbers the layers of a network give for one image of `shape` (C, H, W), three times: int.
+
+    Three, for what a layer gives goes through an activation and a pool or a copy. The network is on the device "meta".
+    """
+    counts = []
+    hooks = [layer.register_forward_hook(lambda _, __, out: counts.append(out.numel())) for layer in net.children()]
+    net(torch.empty(1, *shape, device="meta"))
+    for hook in hooks:
+        hook.remove()
+    return 3 * sum(counts)
 
 
 class Lockstep:
@@ -61,7 +75,10 @@ class Lockstep:
         on_gpu = device.type == "cuda"
         if on_gpu:  # the same numbers in every run, and those of a CPU but for rounding
             torch.backends.cudnn.deterministic, torch.backends.cudnn.allow_tf32 = True, False
-        self.chunk = 10 * CHUNK if on_gpu else CHUNK
+        self.chunk = CHUNK
+        if on_gpu:
+            bytes_of_one = 4 * len(values) * activations(self.net, self.images.shape[1:])
+            self.chunk = max(1, min(10 * CHUNK, EVALUATED // bytes_of_one))
         options = {"capturable": True} if on_gpu and config.optimizer != "sgd" else {}
         # while it rises the rate is a tensor, which a recorded step reads anew
         self.rate = torch.tensor(config.lr, device=device) if config.warmup else None
@@ -86,11 +103,23 @@ class Lockstep:
         return call(self.parameters, images)
 
     def _checked(self, record):
-        """The recorded step, if its first steps equal the plain ones to the last bit, else None; nothing has moved."""
+        """The recorded step, if its first steps equal the plain ones to the last bit, else None; nothing has moved.
+
+        Where recording fails, too, plain steps are used: they show whether the device is to blame. Without memory it
+        is not asked for less: fewer replicates are the better answer.
+        """
         start = self.values()
         places = torch.arange(3 * len(start["head.bias"]) * self.batch_size, device=self.labels.device)
         batches = (places % len(self.labels)).view(3, -1, self.batch_size)
-        replay = record(self._step, batches[0])
+        try:
+            replay = record(self._step, batches[0])
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            self._begin(start)
+            reason = str(error).splitlines()[0]
+            warnings.warn(f"the step cannot be recorded here ({reason}): plain steps are used", stacklevel=2)
+            return None
         seen = []
         for step in (self._step, replay):
             self._begin(start)

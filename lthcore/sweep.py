@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import types
+import warnings
 from bisect import insort
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -24,7 +25,7 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 
 import numpy as np
 
-from . import limits, methods, store, travel
+from . import gpu, limits, methods, store, travel
 from .config import Config
 from .files import die_with
 
@@ -49,7 +50,7 @@ class Plan:
     """
 
     def __init__(self, units, device="cpu"):
-        self.device = device
+        self.device, self.free = device, None  # bytes of the GPU's memory, once they are known, a process
         self.units = list(dict.fromkeys([u.source for u in units if u.source] + list(units)))
         self.tasks = [(unit, level) for unit in self.units for level in unit.levels]
         self.found = {task for task in self.tasks if _finished(*task)}
@@ -67,7 +68,11 @@ class Plan:
     def cost(self, task):
         """Seconds that a level takes on this machine, on one core or alone on the GPU, from a few steps of its kind."""
         shared = self.first.get(_training(task), task) != task
-        return OVERHEAD if shared else seconds_per_level(*task, self.device)
+        try:
+            return OVERHEAD if shared else seconds_per_level(*task, self.device)
+        except gpu.Lost:  # it will be trained on the CPU then
+            self.device = "cpu"
+            return self.cost(task)
 
     def way_behind(self):
         """Seconds of the longest chain of missing levels that begins at a task: dict, task -> float."""
@@ -172,18 +177,18 @@ def run(units, device="auto", workers=0, say=print, scheduler=""):
     ValueError
         If a device or a scheduler's address is none, or a worker of the cluster is not the driver's like.
     """
-    plan = Plan(units)
+    plan, asked = Plan(units), workers
     store.set_aside_damaged(plan.units, say)
     if not plan.missing:
         say(f"all {len(plan.tasks)} levels of {len(plan.units)} units found, nothing to train")
         return
     if not scheduler:
-        device = resolve(device)  # only now, since it loads torch
+        device = resolve(device, say)  # only now, since it loads torch
         workers = workers or default_workers(device)
         those = f"{workers} process{'es' * (workers > 1)} on {device} in {_memory(workers) / 1e9:.1f} GB of memory"
     store.make()
     _prepare_data({unit.config.dataset for unit in plan.units})
-    pool = _pool(workers, scheduler, say)
+    pool = _pool(workers, scheduler, say, device)
     if scheduler:
         device, workers = pool.call(resolve, device), pool.size()
         those = f"{workers} worker{'s' * (workers > 1)} of {scheduler} on {device}"
@@ -192,26 +197,71 @@ def run(units, device="auto", workers=0, say=print, scheduler=""):
         f"{len(plan.found)} of {len(plan.tasks)} levels found; training {len(plan.missing)} with {those}; "
         "timing a few steps of every kind"
     )
-    _time_steps(plan, pool, workers)
+    try:
+        if device != "cpu":
+            plan.free = _check_gpu(plan.missing, device, pool, say).free // workers
+        _time_steps(plan, pool, workers)
+    except gpu.Lost as lost:
+        _stop(pool)
+        say(gpu.not_used(lost))
+        pool, workers = _on_the_cpu(plan, asked, scheduler, say)
+    except BaseException:
+        _stop(pool)
+        raise
     total, progress = plan.seconds(workers), _Progress(plan, workers, say)
     say(f"this will take about {duration(total)}")
     way, failures = plan.way_behind(), 0
     ready = [task for task in plan.missing if task not in plan.waits_for]
     while ready:  # once, and again with a fresh pool after a worker died
         done = progress.done
-        ready, died = _drain(plan, ready, way, device, pool or _pool(workers, scheduler, say), workers, progress)
+        pool = pool or _pool(workers, scheduler, say, plan.device)
+        ready, died, lost = _drain(plan, ready, way, plan.device, pool, workers, progress)
         pool = None
         failures = 1 if progress.done > done else failures + 1
-        if died and failures > RETRIES:
-            names = ", ".join(f"{unit.key} level {level}" for unit, level in died)
-            raise RuntimeError(f"{names}: its process died {failures} times (out of memory?)")
+        if died and failures > RETRIES and not lost:
+            lost = f"its process died {failures} times (out of memory?)"
+            if plan.device == "cpu":
+                names = ", ".join(f"{unit.key} level {level}" for unit, level in died)
+                raise RuntimeError(f"{names}: {lost}")
         ready += died
+        if lost:
+            say(gpu.given_up(lost))
+            pool, workers = _on_the_cpu(plan, asked, scheduler, say)
+            way, failures = plan.way_behind(), 0
+            progress.moved(workers)
     say(f"trained {progress.trained} levels in {duration(time.monotonic() - progress.start)}")
 
 
+def _check_gpu(tasks, device, pool, say):
+    """Hold the GPU against the CPU in one of the processes, before anything is trained: :class:`gpu.Seen`."""
+    try:
+        seen = pool.submit(gpu.check, gpu.kinds(tasks), device).result(gpu.PATIENCE)
+    except TimeoutError:
+        raise gpu.Lost(f"its self-check gave no answer within {gpu.PATIENCE:g} s") from None
+    except BrokenProcessPool:
+        raise gpu.Lost("the process of its self-check died") from None
+    say(seen.line())
+    return seen
+
+
+def _on_the_cpu(plan, asked, scheduler, say):
+    """Fresh processes for what is left, on the CPU, and their number: an error may stay in those that used the GPU."""
+    plan.device, workers = "cpu", asked or default_workers("cpu")
+    if not scheduler:
+        _memory(workers)
+    pool = _pool(workers, scheduler, say)
+    if scheduler:
+        workers = pool.size()
+    _time_steps(plan, pool, workers)
+    return pool, workers
+
+
 def _drain(plan, ready, way, device, pool, workers, progress):
-    """Work off the queue until it is empty or a worker dies: what is ready then, and what was in flight."""
-    flying, died = {}, []
+    """Work off the queue until it is empty, or a worker or the GPU is lost.
+
+    What is ready then, what was in flight, and what is said of the GPU.
+    """
+    flying, died, lost = {}, [], None
 
     def turn(task):
         return task not in progress.held, way[task]
@@ -223,7 +273,7 @@ def _drain(plan, ready, way, device, pool, workers, progress):
                 workers = pool.size()
                 progress.workers = workers or 1
             while ready and len(flying) < workers:
-                tasks = _alike(ready, ready.pop(), device)
+                tasks = _alike(ready, ready.pop(), device, plan.free)
                 pause = PAUSE * (tasks[0] in progress.held)
                 try:
                     flying[pool.submit(run_levels, tasks, device, pause)] = tasks
@@ -233,8 +283,10 @@ def _drain(plan, ready, way, device, pool, workers, progress):
                 tasks = flying.pop(future)
                 try:
                     results = future.result()
-                except BrokenProcessPool:
+                except (BrokenProcessPool, gpu.Lost) as error:
                     died += tasks
+                    if isinstance(error, gpu.Lost):
+                        lost = error
                     continue
                 progress.came_back(tasks, results)
                 for task, result in zip(tasks, results, strict=True):
@@ -243,17 +295,17 @@ def _drain(plan, ready, way, device, pool, workers, progress):
                             insort(ready, follower, key=turn)
                     else:
                         insort(ready, task, key=turn)
-        return ready, died + [task for tasks in flying.values() for task in tasks]
+        return ready, died + [task for tasks in flying.values() for task in tasks], lost
     finally:
         _stop(pool)
 
 
-def _pool(workers, scheduler="", say=print):
+def _pool(workers, scheduler="", say=print, device="cpu"):
     if scheduler:
         from .cluster import Workers
 
         return Workers(scheduler, say)
-    options = {"initializer": _start_worker, "initargs": (os.getpid(), methods.added())}
+    options = {"initializer": _start_worker, "initargs": (os.getpid(), methods.added(), device)}
     return ProcessPoolExecutor(workers, mp_context=_Context(), **options)
 
 
@@ -288,11 +340,17 @@ def _stop(pool):
     pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start_worker(parent, added):
-    """In a worker: the driver's criteria and rules, one thread, no Ctrl-C of its own, on Linux no life after its."""
+def _start_worker(parent, added, device=""):
+    """In a worker: the driver's criteria and rules, one thread, no Ctrl-C of its own, on Linux no life after its.
+
+    One that trains on the CPU sees no GPU: torch asks it things even then, and it may be broken.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with(parent)
     methods.add(added)
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        warnings.filterwarnings("ignore", "CUDA initialization")  # an old driver: the driving process has said it
     import torch
 
     torch.set_num_threads(1)
@@ -341,23 +399,28 @@ def _await(task):
 
 def _train(tasks, device):
     """Train levels at once, what they share once, and keep them: dict, task -> (seconds, accuracy)."""
-    started = time.monotonic()
-    first = {}
+    groups = {}
     for task in tasks:
-        first.setdefault(_training(task), task)
-    played, facts = _play(list(first.values()), device)
-    played = dict(zip(first, played, strict=True))
+        groups.setdefault(_training(task), []).append(task)
+    return gpu.fitting(lambda groups: _train_at_once(groups, device), list(groups.values()))
+
+
+def _train_at_once(groups, device):
+    """The same for lists of tasks that share their training, all of which the memory must hold together."""
+    started, tasks = time.monotonic(), [task for group in groups for task in group]
+    every, facts = _play([group[0] for group in groups], device)
     seconds = (time.monotonic() - started) / len(tasks)
     facts = {"seconds": round(seconds, 3), "at_once": len(tasks), "preset": tasks[0][0].config.preset, **facts}
     out = {}
-    for unit, level in tasks:
-        store.check_there()  # again: training may have taken long
-        p = _pruned(unit, played[_training((unit, level))], device)
-        next_mask = p.next_mask and {k: v.numpy() for k, v in p.next_mask.items()}
-        if unit.goes_on:  # first, so that the level is not finished without them
-            _save_weights(unit, level, p, facts)
-        store.save_level(unit, level, p.rows, next_mask, facts)
-        out[unit, level] = seconds, _final_accuracy(p)
+    for played, group in zip(every, groups, strict=True):
+        for unit, level in group:
+            store.check_there()  # again: training may have taken long
+            p = _pruned(unit, played, device)
+            next_mask = p.next_mask and {k: v.numpy() for k, v in p.next_mask.items()}
+            if unit.goes_on:  # first, so that the level is not finished without them
+                _save_weights(unit, level, p, facts)
+            store.save_level(unit, level, p.rows, next_mask, facts)
+            out[unit, level] = seconds, _final_accuracy(p)
     return out
 
 
@@ -382,7 +445,8 @@ def _pruned(unit, played, device):
     """A level as it was trained, pruned as this unit prunes: chains may share it."""
     from . import data, lottery
 
-    return lottery.pruned(unit, played, data.split(unit.config, unit.subset, unit.replicate, device))
+    with gpu.guarded(device):
+        return lottery.pruned(unit, played, data.split(unit.config, unit.subset, unit.replicate, device))
 
 
 def _chain_mask(unit, level):
@@ -427,20 +491,22 @@ def _play(tasks, device):
 
     units, level = [unit for unit, _ in tasks], tasks[0][1]
     config, masks = units[0].config, [_chain_mask(*task) for task in tasks]
-    try:
-        played = lottery.play_together(
-            units,
-            level,
-            masks,
-            lambda subset, replicate, of=config: data.split(of, subset, replicate, device),
-            [_weights_before(*task, device) for task in tasks],
-        )
-    except FloatingPointError as error:
-        raise FloatingPointError(f"{', '.join(unit.key for unit in units)}: {error}") from None
+    befores = [_weights_before(*task, device) for task in tasks]
     engine = train.choose_engine(config, masks[0], device).__name__
     facts = {"device": device, "engine": engine, "torch": torch.__version__, "code": store.code_version()}
-    if device == "cuda":
-        facts["gpu"] = torch.cuda.get_device_name()
+    with gpu.guarded(device):
+        try:
+            played = lottery.play_together(
+                units,
+                level,
+                masks,
+                lambda subset, replicate, of=config: data.split(of, subset, replicate, device),
+                befores,
+            )
+        except FloatingPointError as error:
+            raise FloatingPointError(f"{', '.join(unit.key for unit in units)}: {error}") from None
+        if device == "cuda":
+            facts["gpu"] = torch.cuda.get_device_name()
     return played, facts | store.machine()
 
 
@@ -457,19 +523,26 @@ def weights(tasks, device="auto", workers=0, say=print):
         As for :func:`run`.
     """
     missing = [task for task in dict.fromkeys(tasks) if store.find_weights(*task) is None]
-    device = resolve(device)
+    device, number = resolve(device, say), len(missing)
     _prepare_data({unit.config.dataset for unit, _ in missing})
-    say(f"training {len(missing)} networks again, each from its mask")
-    pool = _pool(workers or default_workers(device))
-    try:
-        flying = [pool.submit(keep_weights, *task, device) for task in missing]
-        same = []
-        for n, future in enumerate(as_completed(flying), 1):
-            words, *found = future.result()
-            same += found
-            say(f"[{n}/{len(missing)}] {words}")
-    finally:
-        _stop(pool)
+    say(f"training {number} networks again, each from its mask")
+    same = []
+    while missing:  # once, and again on the CPU where the GPU fails
+        pool = _pool(workers or default_workers(device), device=device)
+        try:
+            if device != "cpu":
+                _check_gpu(missing, device, pool, say)
+            flying = {pool.submit(keep_weights, *task, device): task for task in missing}
+            for future in as_completed(flying):
+                words, *found = future.result()
+                same += found
+                missing.remove(flying[future])
+                say(f"[{number - len(missing)}/{number}] {words}")
+        except gpu.Lost as lost:
+            say(gpu.given_up(lost))
+            device = "cpu"
+        finally:
+            _stop(pool)
     say(f"kept; {sum(same)} of the {len(same)} finished levels among them came out the same to the last bit")
 
 
@@ -575,10 +648,11 @@ def _apart(sender, parent, added, function, arguments):
     sender.send(("end", outcome))
 
 
-def _alike(ready, task, device):
+def _alike(ready, task, device, free=None):
     """Take out of `ready` what is trained at once with `task`: list of tasks, itself included.
 
-    What shares its training with it and, on a GPU, what can be trained in lockstep with it.
+    What shares its training with it and, on a GPU, what can be trained in lockstep with it, as far as `free` bytes of
+    its memory carry.
     """
 
     def kind(task):
@@ -586,8 +660,10 @@ def _alike(ready, task, device):
         return unit.config, unit.arm, unit.subset, unit.start, unit.mask, level
 
     together = [task]
-    if device == "cuda" and not task[0].config.dropout:  # whose draws must not depend on who trains beside whom
+    if device != "cpu" and not task[0].config.dropout:  # whose draws must not depend on who trains beside whom
         together += [t for t in ready if kind(t) == kind(task)]
+        if free is not None:
+            together = together[: gpu.at_once(task[0].config, free)]
     trainings = {_training(t) for t in together}
     if trainings != set(together):  # else each has a training of its own
         together += [t for t in ready if t not in together and _training(t) in trainings]
@@ -596,14 +672,21 @@ def _alike(ready, task, device):
     return together
 
 
-def resolve(device):
-    """``auto`` -> ``cuda`` where there is one, else ``cpu``; ValueError for a ``cuda`` that is not there."""
-    import torch
+def resolve(device, say=print):
+    """``auto`` -> ``cuda`` where there is one, else ``cpu``; ValueError for a ``cuda`` where no sign of one is.
 
-    there = torch.cuda.is_available()
-    if device == "cuda" and not there:
+    A GPU that torch cannot use, for its driver is too old, say, is named in a line, and it is ``cpu``.
+    """
+    if device == "cpu":
+        return device
+    there, complaint = gpu.find()
+    if there:
+        return "cuda"
+    if complaint:
+        say(gpu.not_used(complaint))
+    elif device == "cuda":
         raise ValueError("device = 'cuda': no CUDA device is found here, must be 'auto' or 'cpu'")
-    return ("cuda" if there else "cpu") if device == "auto" else device
+    return "cpu"
 
 
 def default_workers(device):
@@ -660,7 +743,8 @@ def _time_steps(plan, pool, workers):
 
 
 def _measure_all(kinds, device):
-    return [_measure(kind, device) for kind in kinds]
+    with gpu.guarded(device):
+        return [_measure(kind, device) for kind in kinds]
 
 
 def seconds_per_level(unit, level, device="cpu"):
@@ -669,7 +753,7 @@ def seconds_per_level(unit, level, device="cpu"):
 
     config = unit.config.at(level)
     if (kind := (_kind(config), device)) not in TIMES:
-        TIMES[kind] = _measure(*kind)
+        (TIMES[kind],) = _measure_all([kind[0]], device)
     densities = [config.density(level), *{"order": [config.density(level)], "dense": [1.0]}.get(unit.beside, [])]
     step, image = (sum(np.interp(densities, DENSITIES, times)) for times in TIMES[kind])
     n_train, n_validation, n_test = data.sizes(config, unit.subset)
@@ -732,11 +816,18 @@ class _Progress:
         self.plan, self.workers, self.say, self.start = plan, workers, say, time.monotonic()
         self.left, self.done, self.spent, self.expected = sum(map(plan.cost, plan.missing)), 0, 0.0, 0.0
         self.trained, self.held = 0, set()  # levels by this run; tasks that another one was seen at
+        self.there = set()  # tasks that are finished
+
+    def moved(self, workers):
+        """Count anew what is left, for other processes on another device."""
+        self.workers, self.spent, self.expected = workers, 0.0, 0.0
+        self.left = sum(self.plan.cost(task) for task in self.plan.missing if task not in self.there)
 
     def came_back(self, tasks, results):
         """Say of each level what came out, and how long the rest will take: together, since they share their time."""
         for task, result in zip(tasks, results, strict=True):
             if result:
+                self.there.add(task)
                 cost = self.plan.cost(task)
                 self.left -= cost
                 if result[0]:

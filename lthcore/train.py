@@ -174,13 +174,20 @@ class _Alone:
         self.engine.restore({name: v[0] for name, v in values.items()})
 
 
+def _together(tensors):
+    """Tensors with a leading axis for replicates; one that all of them share is not copied."""
+    if all(tensor is tensors[0] for tensor in tensors):
+        return tensors[0].expand(len(tensors), *tensors[0].shape)
+    return torch.stack(tensors)
+
+
 class _Watch:
     """Evaluates while the engine trains, and remembers where each replicate's validation loss was least."""
 
     def __init__(self, engine, data, epoch_steps, level):
         self.engine, self.epoch_steps, self.level = engine, epoch_steps, level
         self.parts = {
-            split: tuple(x[0][None] if len(x) == 1 else torch.stack(x) for x in zip(*parts, strict=True))
+            split: tuple(_together(x) for x in zip(*parts, strict=True))
             for split in ("validation", "test")
             if all(parts := [getattr(d, split) for d in data])
         }

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lthcore import data, experiments, files, store, sweep
+from lthcore import data, experiments, files, gpu, store, sweep
 from lthcore.config import ARCHITECTURES, Unit, configure
 from lthcore.files import LOCK
 
@@ -301,7 +301,8 @@ def test_every_level_is_trained_once_and_never_before_its_mask(queue, experiment
 
 
 def test_on_a_gpu_the_replicates_of_an_arm_go_together(queue, monkeypatch):
-    monkeypatch.setattr(sweep, "resolve", lambda device: device)
+    monkeypatch.setattr(sweep, "resolve", lambda device, say: device)
+    monkeypatch.setattr(sweep, "_check_gpu", lambda *_: gpu.Seen("a GPU", 10**11, 1, {}, ()))
     units = experiments.study("task2", "smoke", replicates=3).units
     sweep.run(units, "cuda", 1, say=lambda line: None)
     assert len(queue.started) == len(set(queue.started)) and set(queue.started) == tasks_of(units)
