@@ -18,13 +18,13 @@ STEPS = 3  # whole batches that the self-check trains, and a short one after the
 SHOWN = 200  # test images whose logits it compares
 PATIENCE = 300.0  # seconds for the self-check: a first CUDA context on a slow disk takes half a minute
 # Its learning rates, whatever the settings: at a wild rate rounding errors explode.
-RATES = {"adam": 0.0012, "sgd": 0.01}
+RATES = {"adam": 0.0012, "adamw": 0.0012, "sgd": 0.01}
 # Largest relative differences that pass, or NOISE times how far the CPU's own float32 is from float64, where that is
 # more: both sides round and sum in other orders, which Adam makes visible where a gradient is nothing but rounding.
 # Measured on a CPU over three steps, float32 against float64 (losses; weights, of the way that they went; logits): the
 # MLP and LeNet-5 by all rules 1e-7, 3e-5, 1e-6; Conv-2 and -6, batch 60, 1e-7, 2e-3, 1e-4; Conv-6, batch 20, 8e-5, 0.1,
-# 0.08. What is wrong rather than rounded is far outside. So are products rounded to 10 bits, as TF32 does it (the MLP by
-# Adam: 4e-4, 7e-2, 1e-2), but for SGD, whose steps they change too little to be seen (5e-6, 6e-3, 6e-4).
+# 0.08. What is wrong rather than rounded is far outside. So are products rounded to 10 bits, as TF32 does it (the MLP
+# by Adam: 4e-4, 7e-2, 1e-2), but for SGD, whose steps they change too little to be seen (5e-6, 6e-3, 6e-4).
 TOLERANCES = {"losses": 1e-4, "weights": 2e-2, "logits": 2e-3}
 NOISE = 5
 # Of all weights, a replicate: values, gradients, two moments, the best so far, and what a graph or a copy adds.
@@ -143,7 +143,8 @@ def kinds(tasks):
     for unit, level in tasks:
         c = unit.config.at(level)
         kind = c.dataset, c.model, c.activation, c.pool, c.batch_size, c.optimizer
-        out.setdefault((*kind, c.momentum > 0, c.dropout > 0, c.warmup > 0), (c, unit.subset))
+        used = (x > 0 for x in (c.momentum, c.weight_decay, c.dropout, c.warmup))
+        out.setdefault((*kind, *used), (c, unit.subset))
     return list(out.values())
 
 
