@@ -677,7 +677,7 @@ def resolve(device, say=print):
 
     A GPU that torch cannot use, for its driver is too old, say, is named in a line, and it is ``cpu``.
     """
-    if device == "cpu":
+    if device not in ("auto", "cuda"):
         return device
     there, complaint = gpu.find()
     if there:
