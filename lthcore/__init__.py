@@ -27,6 +27,7 @@ Rooms, top to bottom (a module imports only from rooms below it)::
     models       plain networks
     data         MNIST as tensors; halves, label sets, validation
     files        atomic writes, what a kill must not leave            stdlib only
+    notebooks    what they share: checkout, parameters, errors, foreign copies   no torch
     config       settings, presets, units, identities                 stdlib only
     methods      criteria and rewind rules, and what each needs      no torch
 """

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import config
+from . import config, notebooks
 from .files import FOLDERS, write
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -315,25 +315,27 @@ def execute(job, given, folder):
     Raises
     ------
     ValueError
-        If the notebook does not have one of the parameters.
+        If the notebook does not have one of the parameters, or cannot be read.
     RuntimeError
         If a cell fails; ends with the cell's own error.
     """
-    import papermill
+    import nbformat
     import yaml
-    from nbconvert import HTMLExporter
 
     started, source = time.monotonic(), ROOT / "notebooks" / f"{job.notebook}.ipynb"
     values = {**given, **job.parameters}
-    known = papermill.inspect_notebook(str(source))
+    notebook = notebooks.normalised(source)
+    known = notebooks.parameters(notebook)
     for name in values:
         if name not in known:
             raise ValueError(f"{job.notebook} has no parameter {name!r}: must be one of {', '.join(known)}")
     target = folder / "executed" / f"{job.name}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{job.name}.partial-{secrets.token_hex(4)}.ipynb")  # ids repeat across machines
-    paths = [os.path.relpath(path, ROOT) for path in (source, partial)]  # papermill notes them in the copy
-    command = [sys.executable, "-c", PAPERMILL, str(os.getpid()), *paths, "--parameters_yaml", yaml.safe_dump(values)]
+    nbformat.write(notebook, partial)
+    path = os.path.relpath(partial, ROOT)  # papermill notes it in the copy
+    command = [sys.executable, "-c", PAPERMILL, str(os.getpid()), path, path]
+    command += ["--parameters_yaml", yaml.safe_dump(values)]
     command += ["--no-progress-bar", "--log-level", "ERROR"]
     environment = _environment(
         LTH_LINKS_FROM=str(target.parent),
@@ -349,9 +351,10 @@ def execute(job, given, folder):
     _, said = process.communicate()
     EXECUTING.remove(process)
     if process.returncode:
-        raise RuntimeError(f"{job.name} failed; the notebook as far as it went: {_short(partial)}\n{_cell_error(said)}")
+        why = notebooks.why_it_failed(process.returncode, said)
+        raise RuntimeError(f"{job.name} failed; the notebook as far as it went: {_short(partial)}; {why}")
     os.replace(partial, target)
-    write(target.with_suffix(".html"), HTMLExporter().from_filename(str(target))[0])  # its pictures are in it
+    write(target.with_suffix(".html"), notebooks.page(target))  # its pictures are in it
     return time.monotonic() - started
 
 
@@ -366,12 +369,6 @@ def _ending_what_executes():
         for process in list(EXECUTING):
             process.terminate()
         raise
-
-
-def _cell_error(text):
-    """The failing cell's part of papermill's own traceback."""
-    at = text.rfind("PapermillExecutionError")
-    return text[max(at, 0) :].strip()[-4000:]
 
 
 def _closing_table(studies, jobs, seconds, folder, trained):

@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache, partial
 import numpy as np
 import pandas as pd
 
-from . import claims, gpu, results, store, sweep, takes
+from . import claims, gpu, notebooks, results, store, sweep, takes
 from .config import EXPERIMENTS, WIDE, Config, Unit, configure
 
 
@@ -266,6 +266,7 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
         One line that names the setting, its value and what is allowed: also where the experiment does not take it,
         since it would change nothing there, or only some of its arms.
     """
+    notebooks.watch()
     overrides = {} if overrides is None else overrides
     kinds = ("experiment", experiment, str), ("controls", controls, bool), ("overrides", overrides, dict)
     for name, value, kind in (*kinds, ("model", model, str)):

@@ -201,14 +201,15 @@ def run(units, device="auto", workers=0, say=print, scheduler=""):
         if device != "cpu":
             plan.free = _check_gpu(plan.missing, device, pool, say).free // workers
         _time_steps(plan, pool, workers)
+        total, progress = plan.seconds(workers), _Progress(plan, workers, say)
     except gpu.Lost as lost:
         _stop(pool)
         say(gpu.not_used(lost))
         pool, workers = _on_the_cpu(plan, asked, scheduler, say)
-    except BaseException:
+        total, progress = plan.seconds(workers), _Progress(plan, workers, say)
+    except BaseException:  # from here on the queue ends its workers itself
         _stop(pool)
         raise
-    total, progress = plan.seconds(workers), _Progress(plan, workers, say)
     say(f"this will take about {duration(total)}")
     way, failures = plan.way_behind(), 0
     ready = [task for task in plan.missing if task not in plan.waits_for]
@@ -734,12 +735,9 @@ def _time_steps(plan, pool, workers):
     kinds = sorted(kind for kind in kinds if (kind, plan.device) not in TIMES)
     try:
         every = [future.result() for future in [pool.submit(_measure_all, kinds, plan.device) for _ in range(workers)]]
-    except BaseException as error:
-        if not isinstance(error, BrokenProcessPool):  # the levels will see that, and get a fresh one
-            _stop(pool)
-            raise
-    else:
-        TIMES.update({(kind, plan.device): np.mean(times, axis=0) for kind, *times in zip(kinds, *every, strict=True)})
+    except BrokenProcessPool:  # the levels will see that, and get a fresh one
+        return
+    TIMES.update({(kind, plan.device): np.mean(times, axis=0) for kind, *times in zip(kinds, *every, strict=True)})
 
 
 def _measure_all(kinds, device):

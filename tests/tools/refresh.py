@@ -13,6 +13,10 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from lthcore.notebooks import KERNEL, LANGUAGE  # noqa: E402
+
 FIGURES = ROOT / "figures"
 
 
@@ -28,10 +32,37 @@ def badge(notebook):
     return f"[![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)]({target})"
 
 
+SETUP = """# Finds the study: the checkout that this notebook lies in. Colab clones it, and installs what Colab lacks.
+import sys
+from pathlib import Path
+
+here = Path.cwd()
+colab = Path("/content/lth-study")
+address = "{address}"
+if "google.colab" in sys.modules and not colab.exists():
+    get_ipython().system(f"git clone --quiet --depth=1 {address} {colab}")
+    get_ipython().system("pip freeze --exclude-editable | grep -v ' @ ' > /content/present.txt")
+    get_ipython().system(f"pip install --quiet --constraint /content/present.txt --editable {colab}")
+found = [str(p) for p in (here, *here.parents, colab) if (p / "lthcore/notebooks.py").is_file()]
+sys.path[:0] = found[:1]
+
+from lthcore import notebooks
+
+notebooks.start()"""
+
+
+def setup_cell():
+    """The first cell of code of every notebook: the same text in all, with the address."""
+    return SETUP.replace("{address}", address(), 1)
+
+
 def notebook_text(path):
-    """A notebook's source with its badge and setup cell as they should be (edited as text: nothing else moves)."""
-    text = re.sub(r"\[!\[Open In Colab\]\([^)]*\)\]\([^)]*\)", badge(path.stem), path.read_text())
-    return re.sub(r"(git clone --quiet --depth=1 )\S+", rf"\g<1>{address()}", text)
+    """A notebook's source with its badge, its setup cell and its language as they should be; nothing else moves."""
+    notebook = json.loads(re.sub(r"\[!\[Open In Colab\]\([^)]*\)\]\([^)]*\)", badge(path.stem), path.read_text()))
+    first = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
+    first["source"] = setup_cell().splitlines(keepends=True)
+    notebook["metadata"] |= {"kernelspec": KERNEL, "language_info": LANGUAGE}
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
 def notebooks_table():
