@@ -8,6 +8,7 @@ import ast
 import contextlib
 import difflib
 import importlib
+import json
 import linecache
 import re
 import signal
@@ -55,7 +56,7 @@ def start():
         module.start()
         return
     before = _history(shell)[:-1]
-    if any(map(_is_injected, before)) and not any(ALWAYS in _assigned(cell) for cell in before):
+    if any(map(_is_injected, before)) and not any(map(_has_parameters, before)):
         raise ValueError(
             "the given parameters come first, where the notebook's own replace them: "
             f"the cell that assigns {ALWAYS!r} must be tagged 'parameters'"
@@ -79,7 +80,7 @@ def watch():
         shell.input_transformers_cleanup.append(_refuse_before_it_runs)
     if shell.custom_exceptions == ():  # else somebody else's handler is at work
         shell.set_custom_exc(SAID, _show)
-    cells = [cell for cell in _history(shell) if _is_injected(cell) or ALWAYS in _assigned(cell)]
+    cells = [cell for cell in _history(shell) if _is_injected(cell) or _has_parameters(cell)]
     if cells and _is_injected(cells[-1]):
         _refuse(cells[-1], cells[:-1])
 
@@ -115,6 +116,11 @@ def _is_injected(cell):
     return cell.lstrip().partition("\n")[0].rstrip() == INJECTED
 
 
+def _has_parameters(cell):
+    """Whether it is the notebook's own cell of parameters, or one of the user's that sets some of them again."""
+    return not _is_injected(cell) and ALWAYS in _assigned(cell)
+
+
 def _assigned(cell):
     """What a cell assigns: dict, name -> (annotation or "", expression); a target that is no name as it is written."""
     try:
@@ -142,10 +148,8 @@ def _refuse_before_it_runs(lines):
 def _refuse(injected, before):
     """Compare the injected cell with the cell of parameters before it, if there is one."""
     known = {}
-    for cell in reversed(before):  # of a name that is assigned again, the first annotation counts
-        assigned = _assigned(cell)
-        if ALWAYS in assigned and not _is_injected(cell):
-            known |= assigned
+    for cell in reversed(list(filter(_has_parameters, before))):  # the first annotation of a name counts
+        known |= _assigned(cell)
     if not known:
         return
     given = _assigned(injected)
@@ -217,7 +221,10 @@ def normalised(path):
     from nbformat import v4
 
     try:
-        found = nbformat.convert(nbformat.reader.reads(Path(path).read_text("utf-8-sig")), 4)
+        found = json.loads(Path(path).read_text("utf-8-sig"))
+        for part in (found, *found.get("cells", ())):
+            part.setdefault("metadata", {})  # which nbformat reads without asking
+        found = nbformat.convert(nbformat.reader.reads(json.dumps(found)), 4)
         makers = {"code": v4.new_code_cell, "markdown": v4.new_markdown_cell}
         cells = []
         for n, cell in enumerate(found.cells):
