@@ -14,12 +14,11 @@ from types import SimpleNamespace
 import nbformat
 import psutil
 import pytest
-import refresh
 from jupyter_client.manager import start_new_kernel
 from nbformat import v4
+from tools import refresh
 
-from lthcore import experiments, notebooks, sweep
-from notebooks import run_all as cli
+from lthcore import cli, experiments, notebooks, sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
