@@ -1,5 +1,6 @@
 """The command line and run_all.sh: what would be done, what is refused, and notebooks that fail."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -64,10 +65,12 @@ def test_quick_is_the_default(capsys, nothing_runs):
     ("arguments", "words"),
     [
         (["test", "-k", "x", "--dry-run"], "would run: python -m pytest -k x\n"),
-        (["lab", "--dry-run"], "would run: python -m jupyter lab"),
+        (["--dry-run", "test", "tests/test_x.py", "--help"], "would run: python -m pytest tests/test_x.py --help\n"),
+        (["bench", "--repeats", "3", "--dry-run"], "would run: python tests/bench.py --repeats 3\n"),
+        (["lab", "--dry-run"], "would run: python -m jupyterlab "),
     ],
 )
-def test_dry_runs_of_test_and_lab(arguments, words, capsys, nothing_runs):
+def test_dry_runs_of_test_bench_and_lab(arguments, words, capsys, nothing_runs):
     assert cli.main(arguments) == 0
     assert capsys.readouterr().out.startswith(words)
 
@@ -189,6 +192,112 @@ def test_unknown_options_are_refused_in_one_line(arguments, says, capsys, nothin
     assert line.startswith("run_all.sh: ") and says in line
 
 
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["smok"], "did you mean 'smoke'?"),
+        (["Report"], "did you mean 'report'?"),
+        (["smoke", "--only", "task1s"], "did you mean 'task1'?"),
+        (["smoke", "--only", "03_task2_labels_sets"], "did you mean '03_task2_label_sets'?"),
+        (["smoke", "--only=early-bird"], "did you mean 'early_bird'?"),
+        (["smoke", "--replicate", "3"], "did you mean '--replicates'?"),
+        (["smoke", "--dryrun"], "did you mean '--dry-run'?"),
+        (["smoke", "--no_controls"], "did you mean '--no-controls'?"),
+        (["smoke", "--lr", "0.1"], "did you mean --set lr=VALUE?"),
+        (["smoke", "--batch-size=4"], "did you mean --set batch_size=4?"),
+        (["smoke", "lr=0.1"], "did you mean --set lr=0.1?"),
+        (["epochs=3"], "did you mean --set epochs=3?"),
+        (["smoke", "LTH_RUNS=mine"], "did you mean LTH_RUNS=mine ./run_all.sh ...?"),
+        (["smoke", "--engine", "desk"], "did you mean 'dask'?"),
+        (["smoke", "--set", "epoch=3"], "did you mean 'epochs'?"),
+        (["smoke", "--set=batch-size=4"], "did you mean 'batch_size'?"),
+        (["smoke", "--set", "LR=0.1"], "did you mean 'lr'?"),
+        (["smoke", "--set", "optimiser=sgd"], "did you mean 'optimizer'?"),
+        (["smoke", "--set", "momentun=0.9"], "did you mean 'momentum'?"),
+    ],
+)
+def test_what_was_meant_is_named(arguments, meant, capsys, nothing_runs):
+    with contextlib.suppress(SystemExit):
+        assert cli.main(arguments) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("run_all.sh: ") and line.endswith(f"; {meant}")
+
+
+@pytest.mark.parametrize("arguments", [["x"], ["smoke", "--frobnicate"], ["smoke", "--set", "weight=1"], ["-z"]])
+def test_nothing_is_guessed_for_what_is_far_from_everything(arguments, capsys, nothing_runs):
+    with contextlib.suppress(SystemExit):
+        assert cli.main(arguments) == 1
+    assert "did you mean" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("apart", "joined"),
+    [
+        (["--only", "task2"], ["--only=task2"]),
+        (["--replicates", "2"], ["--replicates=2"]),
+        (["--set", "lr=0.01"], ["--set=lr=0.01"]),
+        (["--device", "cpu"], ["--device=cpu"]),
+        (["--shard", "1/2"], ["--shard=1/2"]),
+        (["--seed", "7"], ["--seed=7"]),
+    ],
+)
+def test_an_options_value_stands_apart_or_after_an_equals_sign(apart, joined, capsys, nothing_runs):
+    said = []
+    for words in (apart, joined):
+        assert cli.main(["smoke", *words, "--dry-run"]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["smoke", "--frobnicate"],
+        ["smoke", "--set", "lr=0"],
+        ["smoke", "--set", "lrr=0"],
+        ["smoke", "--set", "scope=all"],
+        ["report", "--set", "levels=3"],
+        ["smoke", "--shard", "9"],
+        ["smoke", "--workers", "-1"],
+        ["smoke", "--set", "lr=0.1", "--check"],
+    ],
+)
+def test_help_and_refusals_import_no_package(arguments, tmp_path):
+    """From anywhere; so they come at once, and before anything is installed."""
+    code = "import sys; from lthcore.cli import main; import atexit; atexit.register(lambda: print(*sys.modules))"
+    command = [sys.executable, "-c", f"{code}; sys.exit(main())", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "lthcore.config" in loaded and not loaded & {"torch", "numpy", "pandas", "scipy", "lthcore.experiments"}
+    assert (done.returncode == 0) == (arguments[-1] in ("--help", "--check")), done.stderr
+
+
+@pytest.mark.parametrize("version", [(2, 7, 18), (3, 8, 1), (3, 10, 99)])
+def test_an_old_python_is_told_which_one_it_takes(version):
+    number = ".".join(map(str, version))
+    code = f"import sys, runpy; sys.version_info = {version}; sys.version = '{number} (main)'"
+    command = [sys.executable, "-c", f"{code}; runpy.run_module('lthcore', run_name='__main__')", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    words = f"run_all.sh: the study needs Python 3.11 or newer, this is {number}\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", words)
+
+
+def test_an_installed_copy_without_notebooks_says_so(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(cli, "NOTEBOOKS", tmp_path / "notebooks")
+    assert cli.main(["smoke"]) == 1
+    assert capsys.readouterr().err == f"run_all.sh: {ROOT} is no checkout of the study: it has no notebooks/\n"
+
+
+def test_the_command_line_is_a_module_of_the_package(tmp_path):
+    """Its help is the same by every way in; from elsewhere too."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "lthcore", "--help"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout == run_all("--help", folder=tmp_path).stdout
+
+
 def test_an_unknown_only_names_the_allowed(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--only", "task9"])
@@ -234,7 +343,35 @@ def cell(source, tags=()):
 def test_jupyterlab_listens_on_this_machine_alone_and_keeps_its_token(capsys):
     assert cli.main(["lab", "--dry-run"]) == 0
     said = capsys.readouterr().out
-    assert "jupyter lab --ip=127.0.0.1 " in said and "token" not in said and "password" not in said
+    assert "jupyterlab --ip=127.0.0.1" in said and "token" not in said and "password" not in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--port", "9999"],
+        ["--no-browser"],
+        ["--port=9999", "--no-browser", "02_task1_data_halves.ipynb"],
+        ["--ServerApp.ip=0.0.0.0", "--ip", "0.0.0.0"],
+        ["--only", "task1"],
+        ["--help"],
+    ],
+)
+@pytest.mark.parametrize("user", [0, 1000])
+def test_jupyterlab_gets_its_own_options_and_runs_as_root(words, user, monkeypatch):
+    called = []
+
+    def run(command, **how):
+        called.append((command, how))
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(os, "geteuid", lambda: user, raising=False)
+    assert cli.main(["lab", *words]) == 3
+    ((command, how),) = called
+    assert command[1:3] == ["-m", "jupyterlab"] and command[-len(words) :] == words
+    assert ("--allow-root" in command) == (user == 0)
+    assert how["cwd"] == ROOT / "notebooks" and how["env"]["PYTHONPATH"].split(os.pathsep)[0] == str(ROOT)
 
 
 @pytest.fixture
@@ -355,7 +492,8 @@ class TestScript:
     def test_a_bad_value(self, tmp_path):
         done = run_all("smoke", "--set", "lr=0", folder=tmp_path)
         assert done.returncode == 1 and done.stdout == ""
-        assert done.stderr == "run_all.sh: lr = 0: must be a number in (0, 10]\n"
+        assert done.stderr.endswith("run_all.sh: lr = 0: must be a number in (0, 10]\n")
+        assert "Error" not in done.stderr
 
 
 @pytest.fixture
@@ -391,14 +529,22 @@ class TestBeforeSetUp:
         )
         assert not (tmp_path / ".venv").exists()
 
-    def test_help_needs_no_package(self, fresh):
-        done = fresh((3, 11, 0), "--help")
+    @pytest.mark.parametrize("version", [(3, 11, 0), (3, 14, 1), (3, 15, 0)])
+    def test_help_needs_no_package(self, version, fresh):
+        done = fresh(version, "--help")
         assert (done.returncode, done.stderr) == (0, "") and "--dry-run" in done.stdout
 
-    @pytest.mark.parametrize("version", [(3, 10, 9), (3, 14, 1)])
+    @pytest.mark.parametrize("version", [(3, 11, 0), (3, 14, 1)])
+    def test_what_is_refused_is_refused_before_anything_is_installed(self, version, fresh, tmp_path):
+        for arguments in (["smok"], ["smoke", "--set", "lr=0"], ["--lr=1", "--dry-run"], ["smoke", "--shard", "2/1"]):
+            done = fresh(version, *arguments)
+            assert done.returncode in (1, 2) and done.stdout == "" and len(done.stderr.splitlines()) == 1
+        assert not (tmp_path / ".venv").exists()
+
+    @pytest.mark.parametrize("version", [(3, 10, 9), (3, 15, 0)])
     def test_a_python_out_of_range_is_refused_in_one_line(self, version, fresh):
         for arguments in (["report", "--dry-run"], []):
             done = fresh(version, *arguments)
             found = ".".join(map(str, version))
-            words = f"run_all.sh: no Python 3.11 to 3.13 is found (python3 --version: Python {found})\n"
+            words = f"run_all.sh: no Python 3.11 to 3.14 is found (python3 --version: Python {found})\n"
             assert (done.returncode, done.stdout, done.stderr) == (1, "", words)

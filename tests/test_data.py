@@ -300,6 +300,64 @@ def is_complete(folder):
     return all((folder / name).read_bytes() == CONTENT[name] for name in NAMES)
 
 
+@pytest.mark.parametrize("where", ["MNIST/raw", "raw"])
+@pytest.mark.parametrize("packed", ["", ".gz"])
+def test_torchvisions_folders_are_found_below_the_data_folder(raw, no_network, where, packed):
+    (raw / where).mkdir(parents=True)
+    for name in NAMES:
+        content = gzip.compress(CONTENT[name]) if packed else CONTENT[name]
+        (raw / where / f"{name}{packed}").write_bytes(content)
+    before = {p: p.read_bytes() for p in (raw / where).iterdir()}
+    found = data.fetch(lambda line: None)
+    assert is_complete(found) and found == (raw if packed else raw / where)
+    assert {p: p.read_bytes() for p in (raw / where).iterdir()} == before  # they are only read
+
+
+def test_files_of_both_folders_are_taken_together_and_torchvisions_stay(raw, no_network):
+    (raw / "MNIST/raw").mkdir(parents=True)
+    put(raw, NAMES[:2])
+    (raw / "MNIST/raw" / NAMES[1]).write_bytes(b"damaged")  # what is not needed there is not looked at
+    put(raw / "MNIST/raw", NAMES[2:])
+    assert data.fetch(lambda line: None) == raw and is_complete(raw)
+    assert (raw / "MNIST/raw" / NAMES[1]).read_bytes() == b"damaged"
+
+
+@pytest.mark.parametrize("given", [".", "MNIST", "MNIST/raw", "elsewhere"])
+def test_fashion_mnist_is_found_where_torchvision_puts_it(raw, monkeypatch, no_network, given):
+    monkeypatch.setitem(data.MORE, "fashion", SUMS)
+    monkeypatch.setattr(data, "_debian", nothing)
+    monkeypatch.setattr(data, "_mirrors", lambda root, name, dataset="mnist": nothing(root, name))
+    monkeypatch.setenv("LTH_DATA", str(raw / given))
+    there = raw / "FashionMNIST/raw"
+    there.mkdir(parents=True)
+    put(there)
+    assert data.fetch(lambda line: None, "fashion") == there
+    there.rename(raw / "moved")
+    with pytest.raises(RuntimeError, match="no source has the right"):
+        data.fetch(lambda line: None, "fashion")
+
+
+def test_the_real_files_are_found_in_torchvisions_root(real, tmp_path, monkeypatch, no_network):
+    """Also in one that cannot be written."""
+    (tmp_path / "MNIST").mkdir()
+    (tmp_path / "MNIST/raw").symlink_to(real)
+    monkeypatch.setenv("LTH_DATA", str(tmp_path))
+    assert data.fetch(lambda line: None) == tmp_path / "MNIST/raw"
+    assert [p.name for p in tmp_path.iterdir()] == ["MNIST"]
+    assert len(data.digits.__wrapped__("full", 5)[1]) == 5
+
+
+def test_another_data_sets_files_of_the_same_names_are_left_alone(raw, monkeypatch):
+    monkeypatch.setitem(data.MORE, "fashion", {name: hashlib.sha256(b"fashion").hexdigest() for name in NAMES})
+    monkeypatch.setattr(data, "_mirrors", other_source)
+    put(raw, NAMES[1:])
+    (raw / NAMES[0]).write_bytes(b"fashion")
+    with pytest.raises(RuntimeError) as caught:
+        data.fetch(lambda line: None)
+    assert str(caught.value) == f"the data folder {raw} holds the files of 'fashion': set LTH_DATA to another one"
+    assert sorted(p.name for p in raw.iterdir()) == sorted(NAMES) and (raw / NAMES[0]).read_bytes() == b"fashion"
+
+
 def test_the_sums_are_those_of_mnist(real):
     """`real` was accepted by these sums, and its contents are MNIST's by counting."""
     assert tuple(data.SHA256) == NAMES

@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_sweep import fresh, queue, tiny_study  # noqa: F401
 
-from lthcore import sweep
+from lthcore import limits, sweep
 from lthcore.config import Unit, configure
 from lthcore.data import Split
 from lthcore.lottery import find_ticket, play
@@ -75,8 +75,8 @@ def test_a_chain_goes_on_when_no_weight_is_left_to_prune():
 
 
 def test_a_run_that_the_machine_has_no_memory_for_is_refused_in_one_line(queue, monkeypatch, tmp_path):  # noqa: F811
-    monkeypatch.setattr(sweep, "MEMINFO", tmp_path / "meminfo")
-    sweep.MEMINFO.write_text("MemTotal:  9000000 kB\nMemAvailable:  2200000 kB\n")
+    monkeypatch.setattr(limits, "MEMINFO", tmp_path / "meminfo")
+    limits.MEMINFO.write_text("MemTotal:  9000000 kB\nMemAvailable:  2200000 kB\n")
     with pytest.raises(RuntimeError) as caught:
         sweep.run(tiny_study().units, "cpu", 2, say=lambda line: None)
     assert str(caught.value).startswith(
@@ -90,9 +90,9 @@ def test_a_run_that_the_machine_has_no_memory_for_is_refused_in_one_line(queue, 
 
 @pytest.mark.parametrize("text", [None, "", "MemTotal: 5 kB\n"])
 def test_a_machine_that_does_not_say_what_it_has_is_tried(monkeypatch, tmp_path, text):
-    monkeypatch.setattr(sweep, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(limits, "MEMINFO", tmp_path / "meminfo")
     if text is not None:
-        sweep.MEMINFO.write_text(text)
+        limits.MEMINFO.write_text(text)
     assert sweep._memory(100) == pytest.approx(101 * sweep.MEMORY)
 
 
@@ -103,7 +103,7 @@ def resident():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not sweep.MEMINFO.exists(), reason="needs /proc")
+@pytest.mark.skipif(not limits.MEMINFO.exists(), reason="needs /proc")
 def test_memory_does_not_grow_over_levels():
     chain, data = unit(rounds=35, prune_rate=0.1, epochs=1), few(list(range(10)))
     sizes = [resident() for _ in find_ticket(chain, lambda subset: data)]

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lthcore import experiments, plots, store
+from lthcore import experiments, pages, plots, store
+from lthcore.config import ARCHITECTURES
 
 NAMES = ("mlp", "lenet5", "task1", "task2", "task3")
 TINY = {"levels": [0, 1, 15], "max_steps": 5, "test_images": 200, "validation": 0.02}
@@ -136,6 +137,52 @@ def test_a_redraw_gives_the_same_bytes(studies, drawn):
     for name in ("mlp", "task2"):
         plots.draw(studies[name][0])  # from the finished levels
     assert [p.name for p, content in before.items() if p.read_bytes() != content] == []
+
+
+USERS = {  # settings of a user's own
+    "TeX": {"text.usetex": True},
+    "sizes": {"font.size": 30, "lines.linewidth": 9, "savefig.dpi": 20, "figure.dpi": 40, "savefig.bbox": "tight"},
+    "colours": {
+        "axes.facecolor": "black",
+        "savefig.facecolor": "red",
+        "text.color": "red",
+        "savefig.transparent": True,
+    },
+    "fonts": {"font.family": "monospace", "svg.fonttype": "none", "mathtext.fontset": "cm"},
+    "a sketch": {"path.sketch": (1, 100, 2)},
+    "axes": {"axes.formatter.limits": (-1, 1), "axes.xmargin": 0.3, "axes.grid": False, "ytick.right": True},
+    "layout": {"figure.autolayout": True, "legend.loc": "center", "axes.spines.top": False},
+}
+
+
+@pytest.mark.parametrize("what", USERS)
+def test_the_users_settings_do_not_change_figures_and_come_back(studies, drawn, what):
+    s, frame = studies["task1"]
+    before = {p: p.read_bytes() for p in s.folder.glob("fig3*")}
+    with matplotlib.rc_context(USERS[what]):
+        there = dict(matplotlib.rcParams)
+        plots.draw(s, frame)
+        assert dict(matplotlib.rcParams) == there
+    assert len(before) == 4 and [p.name for p, content in before.items() if p.read_bytes() != content] == []
+
+
+def pictures():
+    """Pictures of the explorer, of every kind that needs no study: list of bytes."""
+    shapes, random = ARCHITECTURES["mlp"].weights, np.random.default_rng(0)
+    mask = {name: random.random(shape) < 0.3 for name, shape in shapes.items()}
+    digit = random.integers(0, 255, (28, 28), dtype=np.uint8)
+    line = pd.DataFrame({"density": [1, 0.5, 0.1], "mean": [97.0, 98.0, 96.0]})
+    answers = {"dense": np.full(10, 0.1), "ticket": np.eye(10)[3]}
+    out = [pages.Note().png("words"), pages.MaskSeen(shapes, "#0072B2").png(mask, digit)]
+    return [*out, pages.Answers().png(digit, 3, answers), pages.Compared({"mine": (line, "ticket")}).png()]
+
+
+@pytest.mark.parametrize("what", USERS)
+def test_nor_the_explorers_pictures(what):
+    expected = pictures()
+    with matplotlib.rc_context(USERS[what]):
+        there = dict(matplotlib.rcParams)
+        assert pictures() == expected and dict(matplotlib.rcParams) == there
 
 
 # ------------------------------------------------------------------------------------------------- what is drawn

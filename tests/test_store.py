@@ -8,6 +8,8 @@ import math
 import os
 import pickle
 import struct
+import subprocess
+import sys
 import time
 import zipfile
 from pathlib import Path
@@ -19,6 +21,7 @@ from hypothesis import strategies as st
 
 from lthcore import experiments, files, store
 from lthcore.config import ARCHITECTURES, Architecture, Unit, configure
+from lthcore.files import data_folder
 
 ROWS = [(0, 0.0, "test", "accuracy", 10.28), (30, 0.1 + 0.2, "test", "loss", 1 / 3)]
 
@@ -623,6 +626,92 @@ def test_folders_follow_the_environment(monkeypatch, tmp_path):
     assert store.archive() == tmp_path / "archive"
     monkeypatch.setenv("LTH_RUNS", "~/somewhere")
     assert store.runs() == Path.home() / "somewhere"
+
+
+@pytest.mark.parametrize("variable", ["LTH_RUNS", "LTH_ARCHIVE", "LTH_DATA"])
+@pytest.mark.parametrize("given", ["mine", "./mine", "x/../mine", "two words", "é"])
+def test_a_relative_folder_stays_where_it_was_when_it_was_first_asked_for(monkeypatch, tmp_path, variable, given):
+    asks = {"LTH_RUNS": store.runs, "LTH_ARCHIVE": store.archive, "LTH_DATA": data_folder}[variable]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(variable, given)
+    expected = Path(os.path.normpath(tmp_path / given))
+    assert asks() == expected
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert asks() == expected and os.environ[variable] == str(expected)  # for the processes that are started too
+
+
+def test_a_relative_folder_is_relative_to_where_the_package_is_imported(tmp_path):
+    (tmp_path / "later").mkdir()
+    code = "import os; from lthcore import store; os.chdir('later'); print(store.runs())"
+    environment = {**os.environ, "LTH_RUNS": "mine", "PYTHONPATH": str(store.ROOT)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(tmp_path / "mine")
+
+
+# ------------------------------------------------------------------------------------------------- the code's version
+
+
+def git(*arguments, at):
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", *who, "-C", at, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository with one commit; in it a folder of the study, which is none. Asks anew for its version."""
+    (tmp_path / "outer/study").mkdir(parents=True)
+    git("init", "-q", at=tmp_path / "outer")
+    (tmp_path / "outer/file").write_text("outer")
+    git("add", ".", at=tmp_path / "outer")
+    git("commit", "-q", "-m", "outer", at=tmp_path / "outer")
+    monkeypatch.setattr(store, "ROOT", tmp_path / "outer/study")
+    store.code_version.cache_clear()
+    yield tmp_path / "outer"
+    store.code_version.cache_clear()
+
+
+def described(folder):
+    command = ["git", "-C", folder, "describe", "--always", "--dirty"]
+    return f"{store.__version__}+{subprocess.run(command, capture_output=True, text=True).stdout.strip()}"
+
+
+@pytest.mark.parametrize("how", ["unpacked", "ignored", "GIT_DIR", "GIT_WORK_TREE too", "from a hook", "no git"])
+def test_a_repository_around_the_checkout_is_not_its_own(repository, monkeypatch, how):
+    if how == "ignored":
+        (repository / ".gitignore").write_text("study\n")
+    if how in ("GIT_DIR", "GIT_WORK_TREE too"):
+        monkeypatch.setenv("GIT_DIR", str(repository / ".git"))
+    if how == "GIT_WORK_TREE too":
+        monkeypatch.setenv("GIT_WORK_TREE", str(repository))
+    if how == "from a hook":
+        monkeypatch.setenv("GIT_INDEX_FILE", str(repository / ".git/index"))
+    if how == "no git":
+        monkeypatch.setenv("PATH", "")
+    assert store.code_version() == store.__version__
+
+
+@pytest.mark.parametrize("how", ["a clone", "a clone inside another", "a worktree", "with others' variables"])
+def test_the_checkouts_own_commit_is_named(repository, monkeypatch, tmp_path, how):
+    own = repository / "study" if how == "a clone inside another" else tmp_path / "own"
+    if how == "a worktree":
+        git("worktree", "add", "-q", own, at=repository)
+    else:
+        git("clone", "-q", repository, own, at=tmp_path)
+    (own / "more").write_text("more")
+    git("add", ".", at=own)
+    git("commit", "-q", "-m", "own", at=own)
+    monkeypatch.setattr(store, "ROOT", own)
+    expected = described(own)
+    assert expected != described(repository)
+    if how == "with others' variables":
+        for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_CEILING_DIRECTORIES"):
+            monkeypatch.setenv(name, str(repository / ".git"))
+    assert store.code_version() == expected
+    store.code_version.cache_clear()
+    (own / "more").write_text("changed")
+    assert store.code_version() == f"{expected}-dirty"
 
 
 @pytest.mark.parametrize("wanted", [True, 1, 0, None, "no"])
