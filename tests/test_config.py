@@ -240,7 +240,7 @@ def test_rewinding_stays_within_the_training():
 @pytest.mark.parametrize("experiment", ["mlp", "task1", "paper", "criteria", "collapse", "transfer", "early_bird"])
 def test_a_rate_of_convolutions_needs_some(experiment):
     text = refusal(configure, experiment, conv_rate=0.1)
-    assert text == "conv_rate = 0.1: needs a model with convolutions, not 'mlp'"
+    assert text == "conv_rate = 0.1: needs a model with convolutions, which 'mlp' is not"
     assert configure("task1", model="lenet5", conv_rate=0.1).conv_rate == 0.1
     assert "needs scope = 'layer'" in refusal(configure, "lenet5", conv_rate=0, scope="global")
 
