@@ -1,0 +1,244 @@
+"""Whatever the documentation shows is run as it stands, to its end: by the lines' own names, in a copy of the checkout.
+
+What takes more than a minute is scaled down by its preset alone. What needs a service that is not there has a
+stand-in: `sbatch` runs what it is given, one shard after the other.
+"""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from lthcore import data, store
+from lthcore.cli import JOBS
+
+ROOT = store.ROOT
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")]
+
+# line -> what is run in its place; a line that is not here and in none of the lists below is run as it stands
+SCALED = {
+    "./run_all.sh": "./run_all.sh smoke",
+    "./run_all.sh report": "./run_all.sh smoke",
+    "./run_all.sh quick --wide": "./run_all.sh smoke --wide",
+    "./run_all.sh quick --replicates 5 --only task2": "./run_all.sh smoke --replicates 5 --only task2",
+    "./run_all.sh quick --only mlp --set prune_rate=0.2 --set scope=global": (
+        "./run_all.sh smoke --only mlp --set prune_rate=0.2 --set scope=global"
+    ),
+    "./run_all.sh bench": "./run_all.sh bench --repeats 2 --steps 2 --images 600 --out speed",
+    "./run_all.sh test": "./run_all.sh test --collect-only -q tests/test_models.py",  # it does not run itself
+}
+SERVERS = ("./run_all.sh lab",)  # started, answered once, ended
+CLUSTER = ("dask ", "openssl ", "--engine dask", "DASK_", "for who in", "done")  # tests/test_cluster.py runs these
+SLURM = ("sbatch ", "LTH_RUNS=/shared", "./run_all.sh smoke --only task1")  # together, with a stand-in
+
+
+def documents():
+    listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    return [ROOT / name for name in listed] or [ROOT / "README.md"]
+
+
+def blocks(language):
+    """Code blocks of every document: list of str."""
+    texts = [path.read_text() for path in documents()]
+    return [block for text in texts for block in re.findall(rf"^```(?:{language})\n(.*?)^```", text, re.S | re.M)]
+
+
+def shell_lines():
+    lines = [line.split("  #")[0].strip() for block in blocks("bash|sh|console") for line in block.splitlines()]
+    return list(dict.fromkeys(line for line in lines if line))
+
+
+def one_of(line, kinds):
+    return any(kind in line for kind in kinds)
+
+
+PLAIN = [line for line in shell_lines() if not one_of(line, (*CLUSTER, *SLURM[:2])) and line not in SERVERS]
+HERE = list(dict.fromkeys(SCALED.get(line, line) for line in PLAIN))
+# those that others only redraw come first, so that every level is trained once
+HERE.sort(key=lambda line: "--wide" not in line)
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """A copy of the checkout, and the environment in which a user stands in it."""
+    folder = tmp_path_factory.mktemp("checkout")
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True).stdout.split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    data.fetch()
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("LTH_") and k != "PYTHONPATH"}
+    environment |= {"VIRTUAL_ENV": sys.prefix, "LTH_DATA": str(data.folder())}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    return folder, environment
+
+
+def shell(line, copy, **more):
+    folder, environment = copy
+    return subprocess.run(
+        ["bash", "-c", line], cwd=folder, env=environment | more, capture_output=True, text=True, timeout=1800
+    )
+
+
+def test_every_line_is_run_somewhere():
+    lines = shell_lines()
+    assert set(SCALED) | set(SERVERS) <= set(lines), "a line that no document shows any more"
+    text = (ROOT / "tests/test_cluster.py").read_text()
+    assert all(word in text for word in ('commands("dask scheduler --host")', 'commands("--engine dask")', "openssl"))
+    assert not blocks("(?!bash|sh|console|python)[a-z]+"), "a language that no test runs"
+    assert not [block for block in blocks("") if "./run_all.sh " in block or "\n$ " in block], "commands without one"
+
+
+# The report's notebooks as `./run_all.sh smoke --wide` executes them; the next tests look at what it left.
+
+
+@pytest.fixture(scope="module")
+def smoke(copy):
+    try:
+        data.fetch(dataset="fashion")
+    except RuntimeError as error:  # no mirror in reach, no package of Debian's
+        pytest.skip(f"without Fashion-MNIST: {error}")
+    return shell("./run_all.sh smoke --wide", copy)
+
+
+def test_every_notebook_is_run(smoke, copy):
+    assert smoke.returncode == 0, smoke.stdout + smoke.stderr
+    folder = copy[0] / "figures/smoke/executed"
+    names = ["00_scorecard", "05_explorer", *(job.name for job in JOBS if job.when != "named")]
+    for name in names:
+        assert name in smoke.stdout
+        executed = nbformat.read(folder / f"{name}.ipynb", 4)
+        outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
+        assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"], name
+        assert any("image/png" in o.get("data", {}) for o in outputs), f"{name} shows no figure"
+        assert "data:image/png;base64," in (folder / f"{name}.html").read_text()
+    assert not list(folder.glob("*.partial*"))
+
+
+def test_in_every_network_answers_stay_within_what_lives(smoke, copy):
+    """Live outputs plus the dead one of largest constant logit: on every image, in every network that was trained."""
+    values = []
+    for rows in (copy[0] / "runs").rglob("rows.csv"):
+        found = re.search(r"^.*answers_outside,(\S+)$", rows.read_text(), re.M)
+        values.append(float(found[1]))
+    assert len(values) >= 88
+    assert not any(values)
+
+
+def test_again_it_trains_nothing_and_gives_the_same_figures(smoke, copy):
+    folder = copy[0] / "figures/smoke"
+    files = {p: p.read_bytes() for p in sorted(folder.glob("fig*.*"))}
+    assert len(files) >= (9 + 7) * 4
+    again = shell("./run_all.sh smoke --only task2 --only mlp", copy)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "nothing to train" in again.stdout
+    assert {p: p.read_bytes() for p in files} == files
+
+
+def test_a_notebook_runs_from_its_own_folder_as_in_jupyterlab(smoke, copy):
+    """From notebooks/, without PYTHONPATH, training what it needs itself."""
+    folder, environment = copy
+    source = nbformat.read(folder / "notebooks/02_task1_data_halves.ipynb", 4)
+    cell = next(c for c in source.cells if "parameters" in c.metadata.get("tags", []))
+    cell.source = cell.source.replace('"quick"', '"smoke"').replace("seed: int = 0", "seed: int = 1")  # so it trains
+    code = (
+        "import nbformat, sys; from nbclient import NotebookClient; nb = nbformat.reads(sys.stdin.read(), 4); "
+        "NotebookClient(nb, kernel_name='python3', timeout=300).execute(); print('executed', len(nb.cells))"
+    )
+    before = len(list((folder / "runs").glob("task1-*")))
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=nbformat.writes(source), capture_output=True, text=True,
+        cwd=folder / "notebooks", env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "executed" in done.stdout  # the widget's cell ran too
+    assert len(list((folder / "runs").glob("task1-*"))) == before + 5
+
+
+@pytest.mark.parametrize("line", HERE)
+def test_a_line_runs_to_its_end(smoke, copy, line):
+    done = shell(line, copy)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    if "--set" in line:  # what was set stands in the tables, and the scorecard has been made
+        folder = copy[0] / "figures/smoke_prune_rate-0.2_scope-global"
+        assert (folder / "executed/00_scorecard.html").exists() and (folder / "executed/05_explorer.html").exists()
+        text = (folder / "executed/01_pre_midsem_mlp.ipynb").read_text()
+        assert "prune_rate = 0.2" in text or "global" in text
+    if "report --only" in line:
+        assert "nothing to train" in done.stdout
+
+
+@pytest.mark.parametrize("line", SERVERS)
+def test_a_server_answers_and_ends(copy, line):
+    folder, environment = copy
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    command = ["bash", "-c", f"exec {line} --no-browser --port {port} --IdentityProvider.token=''"]
+    server = subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    try:
+        until, answer = time.monotonic() + 120, b""
+        while b"JupyterLab" not in answer and time.monotonic() < until and server.poll() is None:
+            time.sleep(0.5)
+            try:
+                answer = urllib.request.urlopen(f"http://127.0.0.1:{port}/lab", timeout=10).read()
+            except OSError:
+                continue
+        assert b"JupyterLab" in answer, server.stdout.read() if server.poll() is not None else "no answer"
+    finally:
+        os.killpg(server.pid, signal.SIGINT)
+        os.killpg(server.pid, signal.SIGTERM)
+        assert server.wait(60) is not None
+
+
+def test_the_lines_for_slurm(smoke, copy, tmp_path):
+    """The whole block as it stands, with folders that there are, at preset smoke, and `sbatch` a stand-in."""
+    (block,) = [b for b in blocks("bash") if "sbatch" in b]
+    block = block.replace("/shared/lth/data", str(data.folder())).replace("/shared/lth", str(tmp_path))
+    scale = "smoke --only mlp --replicates 2"
+    block = block.replace("report --replicates 30", scale).replace("--array=1-8", "--array=1-2").replace("ID/8", "ID/2")
+    sbatch = tmp_path / "bin/sbatch"
+    sbatch.parent.mkdir()
+    sbatch.write_text(
+        '#!/usr/bin/env bash\nshards=1\nfor word in "$@"; do case $word in --array=1-*) '
+        ' shards=${word##*-};; --wrap=*) line=${word#--wrap=};; esac; done\n'
+        'for i in $(seq "$shards"); do SLURM_ARRAY_TASK_ID=$i bash -c "$line" >&2 || exit; done; echo 17\n'
+    )  # fmt: skip
+    sbatch.chmod(0o755)
+    done = shell(f"set -e\n{block}", copy, PATH=f"{sbatch.parent}{os.pathsep}{copy[1]['PATH']}")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "shard 1/2 is finished, other shards are not" in done.stderr and "nothing to train" in done.stderr
+    assert len(list((tmp_path / "runs").glob("mlp-*"))) == 2 * 4
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.split("\n")[0][:40])
+def test_a_python_block_runs(copy, block):
+    """As a script of a user's; `compare` at its smallest, since it trains twelve networks for an epoch otherwise."""
+    folder, environment = copy
+    block = block.replace("experiments.compare(ticket)", 'experiments.compare(ticket, "smoke", 2)')
+    done = subprocess.run(
+        [sys.executable, "-"], input=block, capture_output=True, text=True, cwd=folder, env=environment, timeout=600
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_the_scaled_lines_differ_by_their_preset_alone():
+    for line, scaled in SCALED.items():
+        first, *words = line.split()
+        if words[:1] in (["test"], ["bench"]):
+            assert scaled.startswith(line)
+        else:
+            rest = words[1:] if words and words[0] in ("quick", "report") else words
+            assert scaled.split() == [first, "smoke", *rest]
