@@ -275,12 +275,11 @@ def test_processes_that_are_begun_at_once_leave_the_program_as_it_is():
     for thread in begun:
         thread.join()
     assert sys.modules["__main__"] is program
-    assert sorted(ends) == ["", "", "", *["no program, and the rule that was added"] * 3]
+    assert sorted(ends) == ["", "", "", *["the rules reset, final, there"] * 3]
 
 
 def _say_what_is_there(say):
-    program = hasattr(sys.modules["__main__"], "__file__") or "__mp_main__" in sys.modules
-    say(f"{'a' if program else 'no'} program, and the rule {'that was added' * ('there' in methods.REWINDS)}")
+    say(f"the rules {', '.join(methods.REWINDS)}")
 
 
 def test_what_cannot_be_sent_is_refused_in_one_line():
