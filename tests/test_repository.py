@@ -1,12 +1,10 @@
 """The checkout as a whole: rooms, sizes, notebooks, README, and everything run once on the smallest scale."""
 
 import ast
-import io
 import json
 import re
 import subprocess
 import sys
-import tokenize
 from pathlib import Path
 
 import nbformat
@@ -18,21 +16,6 @@ MODULES = sorted((ROOT / "lthcore").glob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 ROOMS = re.findall(r"^    (\w+)", (ROOT / "lthcore/__init__.py").read_text(), re.M)
 PARAMETERS = {"preset", "replicates", "controls", "seed", "device", "overrides", "drive"}
-
-
-def lines_of_code(path):
-    """Lines that hold code: no blanks, comments or docstrings."""
-    source = path.read_text()
-    docstrings = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
-            docstrings |= set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
-    skip = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
-    lines = set()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type not in skip:
-            lines |= set(range(token.start[0], token.end[0] + 1))
-    return len(lines - docstrings)
 
 
 def imported_rooms(path):
@@ -65,26 +48,6 @@ def test_the_loop_needs_neither_store_nor_sweep_nor_plots():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     ).stdout.split()
     assert not {"lthcore.store", "lthcore.sweep", "lthcore.plots", "lthcore.experiments"} & set(loaded)
-
-
-def test_sizes(capsys):
-    sizes = {p.stem: lines_of_code(p) for p in MODULES}
-    core = sum(sizes[name] for name in ("models", "pruning", "lottery", "train"))
-    engines = sum(sizes.pop(name) for name in ("sparse", "lockstep"))  # only there to be fast
-    checks = sizes.pop("gpu")  # only there to be careful with one of them
-    explorer = sum(sizes.pop(name) for name in ("explorer", "pages"))  # only there to be looked at
-    rules = sizes.pop("rules")  # half of it is a table
-    with capsys.disabled():
-        print(f"\nlines of code: {sizes}; {core} in models, pruning, lottery, train; {sum(sizes.values())} in all")
-        print(f"beside them the engines, sparse and lockstep: {engines}, the GPU's checks: {checks}")
-        print(f"and the explorer and its pages: {explorer}")
-        print(f"and the rules: {rules}")
-    assert core <= 600
-    assert engines <= 700
-    assert checks <= 200
-    assert explorer <= 600
-    assert rules <= 650
-    assert sum(sizes.values()) <= 4000  # 2,500 for the report; the rest for what goes beyond it
 
 
 def test_the_loop_fits_one_screen():
