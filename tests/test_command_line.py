@@ -274,6 +274,17 @@ def test_help_and_refusals_import_no_package(arguments, tmp_path):
     assert (done.returncode == 0) == (arguments[-1] in ("--help", "--check")), done.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["--only", "task3", "--set", "momentum=0.9"], ["--set", "seed=3"], ["--seed", "-1"], ["--set", "levels=[1]"]],
+)
+def test_what_an_experiment_refuses_takes_neither_torch_nor_all_of_scipy(arguments):
+    code = "import sys; from lthcore.cli import main; status = main(); print(*sys.modules); sys.exit(status)"
+    done = subprocess.run([sys.executable, "-c", code, "smoke", *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert not {"torch", "scipy.stats", "seaborn", "matplotlib"} & set(done.stdout.split())
+
+
 @pytest.mark.parametrize("version", [(2, 7, 18), (3, 8, 1), (3, 10, 99)])
 def test_an_old_python_is_told_which_one_it_takes(version):
     number = ".".join(map(str, version))
