@@ -450,7 +450,7 @@ def carried(journal, options):
 
 
 def projection(lines):
-    """Minutes of the whole report, and of what is it holds, by the levels measured: dict, or None without one."""
+    """Minutes of the whole report by the levels that were measured: dict, or None without one."""
     groups = {x["kind"]: x["groups"] for x in lines if "groups" in x}
     took = {x["at"]: x["value"] for x in lines if x.get("what") == "seconds of a level of all replicates"}
     if not took:
