@@ -185,7 +185,7 @@ def _show(shell, kind, error, trace, tb_offset=None):
         line = str(error)
     if line and "\n" not in line:
         error._render_traceback_ = lambda: [f"{kind.__name__}: {line}"]
-    shell.showtraceback((kind, error, trace), tb_offset=tb_offset, running_compiled_code=True)
+    shell.showtraceback((kind, error, trace), tb_offset=tb_offset)
 
 
 def _raised_here(trace):

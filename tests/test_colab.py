@@ -12,9 +12,11 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import nbformat
 import pytest
+from tools import refresh
 
 from lthcore import data
 
@@ -70,9 +72,12 @@ def colab(tmp_path_factory):
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV", "MPLBACKEND")}
     environment |= {"PATH": f"{python.parent}{os.pathsep}{environment['PATH']}", "LTH_RUNS": str(home / "runs")}
     environment |= {"LTH_DATA": str(data.fetch()), "LTH_ARCHIVE": str(home / "none")}
-    notebook = nbformat.read(ROOT / "notebooks" / "02_task1_data_halves.ipynb", 4)
-    (setup,) = [cell.source for cell in notebook.cells if "google.colab" in cell.source and "!pip" in cell.source]
-    steps = [line.strip()[1:] for line in setup.splitlines() if line.strip().startswith("!")]
+    steps = []
+    shell = SimpleNamespace(system=steps.append)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
+        exec(refresh.setup_cell().partition("found =")[0], {"get_ipython": lambda: shell})
+    assert len(steps) == 3
     for step in steps:
         step = re.sub(r"https://\S+", f"file://{ROOT}", step.replace("/content", str(home)))
         run("bash", "-c", step, env=environment)
