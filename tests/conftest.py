@@ -4,8 +4,9 @@ import contextlib
 
 import pytest
 import torch
+from helpers import train
 
-from lthcore import store, sweep
+from lthcore import store
 
 torch.set_num_threads(1)  # as in the study itself: these networks gain nothing from a second thread
 
@@ -38,12 +39,5 @@ def module_folders(tmp_path_factory):
 @pytest.fixture(scope="session")
 def finish():
     """Trains a study here, without processes."""
-
-    def train(study):
-        store.make()
-        for unit in sorted(study.units, key=lambda u: u.source is not None):  # chains first
-            for level in unit.levels:
-                sweep.run_levels([(unit, level)])
-        return study
 
     return train

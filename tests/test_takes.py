@@ -1,34 +1,13 @@
 """A setting is accepted where it works to the end, and nowhere else: every setting in every experiment."""
 
-import dataclasses
 from itertools import product
 
 import matplotlib.pyplot as plt
 import pytest
+from helpers import FEW, HERE, SETTINGS, ask, look_at, values_of
 
-from lthcore import claims, data, experiments, explorer, pages, plots, results, store, takes
-from lthcore.config import EXPERIMENTS, PRESETS, Config, configure
-
-SETTINGS = [f.name for f in dataclasses.fields(Config) if f.name not in takes.SCALE]
-HERE = [name for name in EXPERIMENTS if not name.startswith("conv")]  # the others want CIFAR-10 and a GPU
-FEW = {"max_steps": 2, "test_images": 50, "validation": 0.01}
-# values that make little work of a setting; for the others, the first that is allowed
-SMALL = {"levels": ((0, 1), (0, 5, 7)), "rounds": (3,), "test_images": (7,), "max_steps": (1, 3), "validation": (0.0,)}
-
-
-def ask(experiment, preset, settings):
-    """The study, or the one line that refuses it."""
-    settings = dict(settings)
-    model = settings.pop("model", "")
-    try:
-        return experiments.study(experiment, preset, model=model, overrides=settings)
-    except ValueError as error:
-        return str(error)
-
-
-def values_of(experiment, preset, name):
-    values = [{**takes.NEEDS.get(name, {}), name: value} for value in SMALL.get(name, ())]
-    return values or takes._allowed(experiment, preset, name)
+from lthcore import claims, data, experiments, takes
+from lthcore.config import EXPERIMENTS, PRESETS, configure
 
 
 def keys(study):
@@ -181,27 +160,3 @@ def test_every_setting_is_refused_or_works_to_the_end(store_of_all, finish, expe
             works.append(name)
             break
     assert set(works) == set(experiments.taken(experiment, "smoke"))
-
-
-def look_at(study, settings):
-    """Everything that reads a study: tables, verdicts, figures, the explorer."""
-    frame = experiments.finished(study)
-    assert not results.overview(frame).empty
-    verdicts = claims.show(claims.judge(frame, study.config))
-    assert set(verdicts["verdict"]) <= {"", "not run", "not judged (smoke)"}
-    for draw in plots.FIGURES[study.config.experiment].values():
-        figure, drawn = draw(study, frame)
-        stamp = figure._supxlabel.get_text()
-        assert len(drawn) and all(name in stamp or name in ("model", "dataset") for name in settings), stamp
-        plt.close(figure)
-    for name, value in settings.items():
-        assert study.table().loc[name, "value"] == str(value)
-    view = pages.Pictures(study)
-    arm, replicate, level = view.start()
-    view.stands(arm, replicate, level)
-    explorer.levels(study, frame)
-    plt.close("all")
-    plots.scorecard([study])
-    experiments.provenance(study)
-    experiments.progress([study])
-    assert store.find_level(study.units[0], 0)

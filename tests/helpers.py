@@ -1,0 +1,97 @@
+"""What tests and tools share: a study asked for, trained here, and looked at by everything that reads one."""
+
+import dataclasses
+import random
+from itertools import combinations
+
+import matplotlib.pyplot as plt
+
+from lthcore import claims, experiments, explorer, pages, plots, results, store, sweep, takes
+from lthcore.config import EXPERIMENTS, Config
+
+SETTINGS = [f.name for f in dataclasses.fields(Config) if f.name not in takes.SCALE]
+HERE = [name for name in EXPERIMENTS if not name.startswith("conv")]  # the others want CIFAR-10 and a GPU
+FEW = {"max_steps": 2, "test_images": 50, "validation": 0.01}
+# values that make little work of a setting; for the others, the first that is allowed
+SMALL = {"levels": ((0, 1), (0, 5, 7)), "rounds": (3,), "test_images": (7,), "max_steps": (1, 3), "validation": (0.0,)}
+
+
+def ask(experiment, preset, settings):
+    """The study, or the one line that refuses it."""
+    settings = dict(settings)
+    model = settings.pop("model", "")
+    try:
+        return experiments.study(experiment, preset, model=model, overrides=settings)
+    except ValueError as error:
+        return str(error)
+
+
+def values_of(experiment, preset, name):
+    values = [{**takes.NEEDS.get(name, {}), name: value} for value in SMALL.get(name, ())]
+    return values or takes._allowed(experiment, preset, name)
+
+
+def train(study):
+    """Train a study here, without processes."""
+    store.make()
+    for unit in sorted(study.units, key=lambda u: u.source is not None):  # chains first
+        for level in unit.levels:
+            sweep.run_levels([(unit, level)])
+    return study
+
+
+def look_at(study, settings):
+    """Everything that reads a study: tables, verdicts, figures, the explorer."""
+    frame = experiments.finished(study)
+    assert not results.overview(frame).empty
+    verdicts = claims.show(claims.judge(frame, study.config))
+    assert set(verdicts["verdict"]) <= {"", "not run", "not judged (smoke)"}
+    for draw in plots.FIGURES[study.config.experiment].values():
+        figure, drawn = draw(study, frame)
+        stamp = figure._supxlabel.get_text()
+        assert len(drawn) and all(name in stamp or name in ("model", "dataset") for name in settings), stamp
+        plt.close(figure)
+    for name, value in settings.items():
+        assert study.table().loc[name, "value"] == str(value)
+    view = pages.Pictures(study)
+    arm, replicate, level = view.start()
+    view.stands(arm, replicate, level)
+    explorer.levels(study, frame)
+    plt.close("all")
+    plots.scorecard([study])
+    experiments.provenance(study)
+    experiments.progress([study])
+    assert store.find_level(study.units[0], 0)
+
+
+def covering(experiment, preset, seed=0, most=8):
+    """Sets of settings that together hold every pair that the experiment takes together, and the pairs that it refuses.
+
+    Each set is filled in random order, with a setting more wherever the whole is still taken; a pair that no set could
+    take alone is refused.
+
+    Returns
+    -------
+    (list of dict, list of (str, str))
+    """
+    draw = random.Random(f"{seed} {experiment}")
+    values = {name: values_of(experiment, preset, name)[0] for name in experiments.taken(experiment, preset)}
+    left = set(combinations(sorted(values), 2))
+    sets, refused = [], []
+    while left:
+        pair = min(left)
+        chosen = values[pair[0]] | values[pair[1]]
+        if isinstance(ask(experiment, preset, FEW | chosen), str):
+            refused.append(pair)
+            left.remove(pair)
+            continue
+        names = list(pair)
+        for name in draw.sample(sorted(values), len(values)):
+            more = chosen | values[name]
+            new = any(tuple(sorted((name, other))) in left for other in names)
+            if new and len(names) < most and not isinstance(ask(experiment, preset, FEW | more), str):
+                chosen = more
+                names.append(name)
+        sets.append(chosen)
+        left -= set(combinations(sorted(names), 2))
+    return sets, refused

@@ -1,0 +1,62 @@
+"""Every setting in every experiment, and pairs of them: python tests/tools/settings.py > tests/tools/settings.log
+
+Each is refused in one line before anything is trained, or trained for a few steps, read, judged, drawn and looked at
+in the explorer. The sets of settings of the second part hold every pair that an experiment takes together at least
+once. Levels go into a folder that is removed at the end.
+"""
+
+import os
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+
+def main():
+    """Run both parts; returns the exit status: 1 where anything failed."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ |= {"LTH_RUNS": f"{folder}/runs", "LTH_ARCHIVE": f"{folder}/archive", "MPLBACKEND": "agg"}
+        import torch
+        from helpers import HERE, SETTINGS, covering, values_of
+
+        from lthcore import store
+
+        torch.set_num_threads(1)
+        store.FIGURES = Path(folder) / "figures"
+        failed = 0
+        for experiment in sys.argv[1:] or HERE:
+            every = [settings for name in SETTINGS for settings in values_of(experiment, "smoke", name)]
+            failed += part(f"{experiment}, every setting", experiment, every)
+            sets, refused = covering(experiment, "smoke")
+            pairs = ", ".join("+".join(pair) for pair in refused)
+            failed += part(f"{experiment}, pairs ({len(refused)} refused: {pairs})", experiment, sets)
+    return int(failed > 0)
+
+
+def part(title, experiment, sets):
+    """Ask for each set of settings and run what is taken: how many failed."""
+    from helpers import FEW, ask, look_at, train
+
+    started, failed, taken = time.monotonic(), 0, 0
+    print(f"== {title}", flush=True)
+    for settings in sets:
+        study = ask(experiment, "smoke", FEW | settings)
+        if isinstance(study, str):
+            print(f"refused  {settings}: {study.split(', which takes')[0]}", flush=True)
+            continue
+        try:
+            look_at(train(study), settings)
+            taken += 1
+            print(f"works    {settings}", flush=True)
+        except Exception:
+            failed += 1
+            print(f"FAILED   {settings}\n{traceback.format_exc(limit=-3)}", flush=True)
+    print(f"-- {len(sets)} asked, {taken} work, {failed} failed, {time.monotonic() - started:.0f} s", flush=True)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
