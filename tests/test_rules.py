@@ -640,6 +640,31 @@ def test_a_run_that_never_gets_there_is_a_bound(arm_level):
     assert math.isnan(two[two["claim"] == "mlp-faster"]["p"].iloc[0])
 
 
+def test_bounds_refute_nothing():
+    steps = {("ticket", 0): [1000] * 5, ("ticket", 5): [5000, 4900, 4800, 5100, 5000]}
+    networks = dense_and(5, 0.1, 0.0, 0.05, -0.1, 0.02)
+    assert verdict(judged(study(networks=networks, steps=steps)), "mlp-lth") == "does not hold"
+    never = {("ticket", 0, 5), ("ticket", 0, 6)}  # of these two the dense network takes at least 7,500
+    table = judged(study(networks=networks, steps=steps, never=never))
+    assert verdict(table, "mlp-faster") == verdict(table, "mlp-lth") == "not judged (2 of 5 are only bounds)"
+    for n in (2, 5):
+        never = {("ticket", 5, r) for r in range(5, 5 + n)}  # slower than the dense network; nobody knows by how much
+        table = judged(study(networks=networks, steps=steps, never=never))
+        assert verdict(table, "mlp-lth") == f"not judged ({n} of 5 are only bounds)"
+
+
+def test_the_share_that_a_ticket_carries_over():
+    networks = {
+        ("t1_on_s2_spared", 12): [97.0, 96.0, 98.0],
+        ("t2_on_s2_spared", 12): [98.0, 98.0, 98.0],
+        ("random_mask_spared", 12): [94.0, 90.0, 96.0],
+    }
+    table = judged(study("task2", networks, replicates=(5, 6, 7)), "task2")
+    row = table[table["measured"].str.startswith("share")].iloc[0]
+    assert row["estimate"] == pytest.approx((3 / 4 + 6 / 8 + 2 / 2) / 3)
+    assert (row["role"], row["claim"], row["alone"]) == ("shown", "task2-ticket", "")
+
+
 def test_initialisation_at_both_levels():
     def at(first, second):
         networks = {}
