@@ -63,14 +63,14 @@ def test_every_wide_study_has_units_of_its_own(name, preset):
     [
         ({"dataset": "cifar10"}, "dataset = 'cifar10': needs model = 'conv2'"),
         ({"dataset": "svhn"}, "dataset = 'svhn': must be one of 'mnist', 'fashion', 'cifar10'"),
-        ({"conv_rate": 0.1}, "conv_rate = 0.1: needs a model with convolutions, not 'mlp'"),
+        ({"conv_rate": 0.1}, "conv_rate = 0.1: needs a model with convolutions"),
         ({"dropout": 1}, "dropout = 1: must be a number in [0, 1)"),
         ({"warmup": -1}, "warmup = -1: must be a whole number"),
         ({"criterion": "a b"}, "criterion = 'a b': must be one of 'magnitude', 'random', 'obd'"),
         ({"retrain_epochs": 0.5}, "retrain_epochs = 0.5: must be None or a whole number in 1..10000"),
         ({"rewind": "final", "rewind_step": 3}, "rewind_step = 3: must be 0 unless rewind = 'reset'"),
         ({"rewind_step": 1000, "epochs": 2, "retrain_epochs": 1}, "rewind_step = 1000: must be a whole number in 0.."),
-        ({"structure": "filters"}, "structure = 'filters': needs convolutions"),
+        ({"structure": "filters"}, "structure = 'filters': needs a model with convolutions"),
     ],
 )
 def test_bad_values_are_refused_in_one_line(settings, says):
