@@ -197,7 +197,9 @@ def main(argv=None):
 
 def _call(command, more, dry_run):
     """Run the tests, the benchmark or JupyterLab with options of their own: exit status."""
-    lab = ["-m", "jupyterlab", "--ip=127.0.0.1"]
+    lab = ["-m", "jupyterlab"]
+    if not any(re.match(r"--(ip|ServerApp\.ip)(=|$)", word) for word in more):  # which it takes once
+        lab.append("--ip=127.0.0.1")
     if hasattr(os, "geteuid") and os.geteuid() == 0:  # in a container one often is, and Jupyter refuses without
         lab.append("--allow-root")
     words = {"test": ["-m", "pytest"], "bench": ["tests/tools/bench.py"], "lab": lab}[command] + more

@@ -363,7 +363,10 @@ def test_jupyterlab_listens_on_this_machine_alone_and_keeps_its_token(capsys):
         ["--port", "9999"],
         ["--no-browser"],
         ["--port=9999", "--no-browser", "02_task1_data_halves.ipynb"],
-        ["--ServerApp.ip=0.0.0.0", "--ip", "0.0.0.0"],
+        ["--ServerApp.ip=0.0.0.0"],
+        ["--ip", "0.0.0.0"],
+        ["--ip=::1", "--port", "1"],
+        ["--ipython-dir", "x"],
         ["--only", "task1"],
         ["--help"],
     ],
@@ -382,6 +385,8 @@ def test_jupyterlab_gets_its_own_options_and_runs_as_root(words, user, monkeypat
     ((command, how),) = called
     assert command[1:3] == ["-m", "jupyterlab"] and command[-len(words) :] == words
     assert ("--allow-root" in command) == (user == 0)
+    ours = not words[0].startswith(("--ip=", "--ServerApp.ip")) and words[0] != "--ip"
+    assert ("--ip=127.0.0.1" in command) == ours  # Jupyter takes it once
     assert how["cwd"] == ROOT / "notebooks" and how["env"]["PYTHONPATH"].split(os.pathsep)[0] == str(ROOT)
 
 
