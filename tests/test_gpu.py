@@ -590,13 +590,14 @@ FAKES = [{}, {"model": "lenet5"}, {"optimizer": "sgd", "momentum": 0.9}, {"optim
 def test_no_step_mixes_devices(monkeypatch, settings):
     """Tensors without content that know that they are on a GPU: torch refuses what it would refuse there.
 
-    But for the recording and the backward pass, which ask CUDA itself.
+    But for the recording and the backward pass, which ask CUDA itself, and SGD's kernel, which takes none of these.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     config = small(**settings)
     monkeypatch.setattr(Lockstep, "_checked", lambda self, record: None)
     monkeypatch.setattr(torch.autograd, "grad", lambda loss, parameters: [torch.zeros_like(p) for p in parameters])
+    monkeypatch.setattr(torch, "_fused_sgd_", lambda *_, **__: None)
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         values = [
             {name: mode.from_tensor(v) for name, v in initial(config.model, 0, "theta0", r).items()} for r in range(3)

@@ -564,6 +564,10 @@ def run_child(options):
     def stop(*_):
         raise Deadline
 
+    if options.device == "cpu":
+        import torch
+
+        torch.set_num_threads(1)  # as the study itself
     signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, max(0.1, options.until - time.time()))
     journal = Journal(options.out / "gpu.jsonl", options.part)
