@@ -54,7 +54,7 @@ def refusal(units: Units, experiment: str, preset: str, settings: dict, name: st
     except ValueError as error:
         return f"does not fit every arm ({error})"
     if _facts(before) == _facts(after):
-        return "changes nothing"
+        return "" if _works_alone(units, experiment, preset, {name: settings[name]}) else "changes nothing"
     if name != "levels" and _passed_by(before, after, without, name):  # fewer levels leave every name true
         return "differs between the arms"
     return ""
@@ -64,6 +64,15 @@ def taken(units: Units, experiment: str, preset: str) -> list[str]:
     """Names of the settings that an experiment takes, found by trying other values of each."""
     names = [f.name for f in dataclasses.fields(Config) if f.name not in SCALE]
     return [name for name in names if _takes(units, experiment, preset, name)]
+
+
+def _works_alone(units, experiment, preset, settings):
+    """Whether settings change a unit if nothing else is set: `rounds` does, which `levels` masks."""
+    try:
+        without, alone = (configure(experiment, preset, **given) for given in ({}, settings))
+        return _facts(_of_one_replicate(units, without)) != _facts(_of_one_replicate(units, alone))
+    except ValueError:
+        return False
 
 
 def _takes(units, experiment, preset, name):

@@ -608,7 +608,11 @@ def test_files_are_tables_json_and_safetensors_and_no_reader_executes():
         for node in ast.walk(ast.parse(module.read_text())):
             if isinstance(node, ast.Import):
                 names = {a.name for a in node.names} & {"pickle", "joblib", "dill", "shelve", "marshal"}
-                assert names <= ({"pickle"} if module.stem == "cluster" else set()), module  # calls, never files
+                allowed = {
+                    "cluster": {"pickle"},
+                    "compiled": {"pickle"},
+                }  # calls; machine code of this user's, behind a sum
+                assert names <= allowed.get(module.stem, set()), module
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
                 assert called not in ("torch.load", "np.load", "pd.read_pickle", "eval", "exec"), module

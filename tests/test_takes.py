@@ -46,7 +46,7 @@ def test_what_would_change_nothing_is_refused(experiment, settings):
     [
         ("paper", {"optimizer": "sgd"}), ("paper", {"lr": 0.01}), ("transfer", {"lr": 0.01}),
         ("transfer", {"dataset": "fashion"}), ("criteria", {"criterion": "random"}), ("criteria", {"rewind": "final"}),
-        ("criteria", {"prune_rate": 0.4}), ("criteria", {"model": "lenet5"}), ("criteria", {"scope": "global"}),
+        ("criteria", {"prune_rate": 0.4}), ("criteria", {"scope": "global"}),
         ("mlp", {"spare": "smallest"}), ("early_bird", {"early_bird": 0.2}), ("criteria", {"retrain_lr": 0.01}),
     ],
 )  # fmt: skip
@@ -57,6 +57,7 @@ def test_what_would_pass_some_arms_by_is_refused(experiment, settings):
 @pytest.mark.parametrize(
     ("experiment", "settings"),
     [
+        ("criteria", {"model": "lenet5"}),
         ("criteria", {"conv_rate": 0.1}), ("criteria", {"rewind_step": 10}), ("task2", {"spare": "smallest"}),
         ("collapse", {"spare": "smallest"}), ("rewind", {"rewind": "final"}), ("mlp", {"pool": "max"}),
         ("task1", {"conv_rate": 0.1}), ("mlp", {"structure": "filters"}), ("fashion_conv2", {"model": "mlp"}),
@@ -64,6 +65,11 @@ def test_what_would_pass_some_arms_by_is_refused(experiment, settings):
 )  # fmt: skip
 def test_what_an_arm_cannot_have_is_refused_before_its_units_are_needed(experiment, settings):
     assert isinstance(ask(experiment, "report", settings), str)
+
+
+def test_a_setting_that_another_one_masks_is_taken():
+    assert ask("mlp", "smoke", {"levels": (0, 1), "rounds": 2}).config.rounds == 2
+    assert "changes nothing" in ask("collapse", "report", {"epochs": 1, "rounds": 2})
 
 
 def test_what_follows_in_every_arm_is_taken():
