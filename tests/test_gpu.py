@@ -26,7 +26,7 @@ from lthcore.pruning import dense_mask
 ROOT = Path(__file__).resolve().parents[1]
 STAND_IN = "cpu:0"
 FAULTS = {
-    "illegal access": torch.AcceleratorError(
+    "illegal access": getattr(torch, "AcceleratorError", RuntimeError)(  # which torch has from 2.8 on
         "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be reported later\n"
     ),
     "no kernel": RuntimeError("CUDA error: no kernel image is available for execution on the device"),
