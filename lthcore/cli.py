@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import config, notebooks
+from . import config, limits, notebooks
 from .files import FOLDERS, write
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -202,10 +202,17 @@ def _call(command, more, dry_run):
         lab.append("--ip=127.0.0.1")
     if hasattr(os, "geteuid") and os.geteuid() == 0:  # in a container one often is, and Jupyter refuses without
         lab.append("--allow-root")
-    words = {"test": ["-m", "pytest"], "bench": ["tests/tools/bench.py"], "lab": lab}[command] + more
+    words = {"test": ["-m", "pytest", *_processes(more)], "bench": ["tests/tools/bench.py"], "lab": lab}[command] + more
     print("would run:" if dry_run else "running:", " ".join(["python", *words]), flush=True)
     where = NOTEBOOKS if command == "lab" else ROOT
     return 0 if dry_run else subprocess.run([sys.executable, *words], cwd=where, env=_environment()).returncode
+
+
+def _processes(more):
+    """Options by which pytest runs in a process a core, unless the user has said otherwise or wants to look inside."""
+    own = ("-n", "--numprocesses", "--dist", "--pdb", "-s", "--capture=no", "--co", "--collect-only", "-p")
+    count = limits.processors()
+    return [] if count == 1 or any(word.startswith(own) for word in more) else ["-n", str(count), "--dist", "loadfile"]
 
 
 def _environment(**more):
@@ -355,6 +362,7 @@ def execute(job, given, folder):
     if process.returncode:
         why = notebooks.why_it_failed(process.returncode, said)
         raise RuntimeError(f"{job.name} failed; the notebook as far as it went: {_short(partial)}; {why}")
+    notebooks.without_times(partial)
     os.replace(partial, target)
     write(target.with_suffix(".html"), notebooks.page(target))  # its pictures are in it
     return time.monotonic() - started

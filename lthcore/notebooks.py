@@ -252,6 +252,21 @@ def parameters(notebook):
     return list(_assigned(tagged[0])) if tagged else []
 
 
+def without_times(path):
+    """Take out of an executed copy what differs from run to run: times, papermill's paths, and the id of its cell."""
+    import nbformat
+
+    notebook = nbformat.read(path, 4)
+    given = notebook.metadata.get("papermill", {}).get("parameters", {})
+    notebook.metadata["papermill"] = {"parameters": given}
+    for cell in notebook.cells:
+        for name in ("papermill", "execution"):
+            cell.metadata.pop(name, None)
+        if "injected-parameters" in cell.metadata.get("tags", ()):
+            cell["id"] = "injected-parameters"
+    nbformat.write(notebook, path)
+
+
 def page(path):
     """An executed notebook as html, without the widgets whose state is not in it: str."""
     import nbformat

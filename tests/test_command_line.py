@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lthcore import cli, experiments, store, sweep
+from lthcore import cli, experiments, limits, store, sweep
 from lthcore.config import ARCHITECTURES, EXPERIMENTS
 
 ROOT = Path(store.__file__).resolve().parents[1]
@@ -64,13 +64,19 @@ def test_quick_is_the_default(capsys, nothing_runs):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["test", "-k", "x", "--dry-run"], "would run: python -m pytest -k x\n"),
-        (["--dry-run", "test", "tests/test_x.py", "--help"], "would run: python -m pytest tests/test_x.py --help\n"),
+        (["test", "-k", "x", "--dry-run"], "would run: python -m pytest -n 2 --dist loadfile -k x\n"),
+        (["test", "-n", "3", "--dry-run"], "would run: python -m pytest -n 3\n"),
+        (["test", "--pdb", "tests/test_x.py", "--dry-run"], "would run: python -m pytest --pdb tests/test_x.py\n"),
+        (
+            ["--dry-run", "test", "tests/test_x.py", "--help"],
+            "would run: python -m pytest -n 2 --dist loadfile tests/test_x.py --help\n",
+        ),
         (["bench", "--repeats", "3", "--dry-run"], "would run: python tests/tools/bench.py --repeats 3\n"),
         (["lab", "--dry-run"], "would run: python -m jupyterlab "),
     ],
 )
-def test_dry_runs_of_test_bench_and_lab(arguments, words, capsys, nothing_runs):
+def test_dry_runs_of_test_bench_and_lab(arguments, words, capsys, nothing_runs, monkeypatch):
+    monkeypatch.setattr(limits, "processors", lambda: 2)
     assert cli.main(arguments) == 0
     assert capsys.readouterr().out.startswith(words)
 

@@ -691,3 +691,19 @@ def test_a_killed_notebook_is_said_in_one_line(who, by, job, tmp_path):
     text = str(caught.value)
     assert len(text.splitlines()) == 1 and text.startswith("01_tiny failed; the notebook as far as it went: ")
     assert by.name in text if who == "papermill" else "Kernel died" in text
+
+
+def test_an_executed_copy_holds_no_times(tmp_path):
+    """What papermill notes of a run goes, what it was given stays, and a second look changes nothing."""
+    path = tmp_path / "copy.ipynb"
+    copies = []
+    for value in ("2026-01-01T00:00:00", "2026-01-02T00:00:00"):
+        cell = nbformat.v4.new_code_cell("# Parameters\npreset = 'smoke'")
+        cell.metadata = {"tags": ["injected-parameters"], "papermill": {"start_time": value}, "execution": {"x": value}}
+        book = nbformat.v4.new_notebook(cells=[cell, nbformat.v4.new_markdown_cell("words", id="words")])
+        book.metadata = {"papermill": {"start_time": value, "input_path": value, "parameters": {"preset": "smoke"}}}
+        nbformat.write(book, path)
+        notebooks.without_times(path)
+        copies.append(path.read_text())
+    assert copies[0] == copies[1] and "2026" not in copies[0]
+    assert nbformat.read(path, 4).metadata.papermill == {"parameters": {"preset": "smoke"}}
