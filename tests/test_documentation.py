@@ -190,6 +190,59 @@ def test_a_line_runs_to_its_end(smoke, copy, line):
         assert "nothing to train" in done.stdout
 
 
+# what is accepted, to its end: one experiment, or several of which some do not take it
+WHOLE = {
+    "--only mlp --set optimizer=adamw --set weight_decay=0.01": "01_pre_midsem_mlp",
+    "--only lenet5 --set pool=max --set activation=relu": "01_pre_midsem_lenet5",
+    "--only mlp --set scope=global --set rewind_step=5": "01_pre_midsem_mlp",
+    "--only task1 --set rewind=final --set retrain_epochs=1": "02_task1_data_halves",
+    "--only task1 --set dataset=fashion": "02_task1_data_halves",
+    "--only task2 --set output_rate=0 --no-controls": "03_task2_label_sets",
+    "--only task2 --model lenet5 --set rounds=2": "03_task2_label_sets",
+    "--only task3 --only mlp --set optimizer=sgd --set momentum=0.9": "01_pre_midsem_mlp",
+    "--only task3 --set validation=0": "04_task3_optimizers",
+    "--only paper --set levels=[0,3]": "06_lottery_ticket_paper",
+    "--only rewind --set early_bird=0.1": "07_rewinding_and_stability",
+    "--only criteria --set warmup=5": "08_pruning_criteria",
+    "--only transfer --set epochs=2 --set controls=0": "09_transfer",
+    "--only early_bird --set criterion=random": "10_early_bird",
+    "--only collapse --set dropout=0.1 --set test_images=50": "11_collapse",
+}
+
+
+@pytest.mark.parametrize("options", WHOLE)
+def test_what_is_accepted_ends_well_and_is_shown(smoke, copy, options):
+    before = set((copy[0] / "figures").iterdir())
+    done = shell(f"./run_all.sh smoke {options}", copy)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    (folder,) = set((copy[0] / "figures").iterdir()) - before
+    for name in (WHOLE[options], "00_scorecard", "05_explorer"):
+        assert (folder / f"executed/{name}.html").exists()
+    shown = (folder / f"executed/{WHOLE[options]}.html").read_text()
+    for setting in re.findall(r"--set (\w+)=", options):
+        assert setting in folder.name and f"<th>{setting}</th>" in shown
+    assert ("left out" in done.stdout) == ("--only task3 --only mlp" in options)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("--only collapse --set rounds=5 --set epochs=1", "rounds = 5: changes nothing in 'collapse', which takes "),
+        ("--only task3 --set optimizer=sgd", "optimizer = 'sgd': changes nothing in 'task3', which takes "),
+        ("--only lenet5 --set criterion=obd", "criterion = 'obd': needs "),
+        ("--only mlp --set prune_rte=0.2", "unknown setting 'prune_rte': must be one of "),
+        ("--set momentum=0.9", "momentum = 0.9: must be 0 unless optimizer = 'sgd'"),
+    ],
+)
+def test_what_is_refused_is_refused_before_anything_is_trained(copy, options, says):
+    before = sorted((copy[0] / "runs").glob("*"))
+    done = shell(f"./run_all.sh smoke {options}", copy)
+    assert done.returncode == 1 and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"run_all.sh: {says}")
+    assert sorted((copy[0] / "runs").glob("*")) == before
+
+
 @pytest.mark.parametrize("line", SERVERS)
 def test_a_server_answers_and_ends(copy, line):
     folder, environment = copy
