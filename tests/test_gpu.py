@@ -78,7 +78,7 @@ def test_every_kind_of_step_is_checked_once():
     found = gpu.kinds([(unit, level) for unit in units for level in unit.levels])
     kinds = {(c.batch_size, c.optimizer, c.momentum) for c, _ in found}
     assert kinds == {(60, "adam", 0), (50, "adam", 0), (50, "sgd", 0), (50, "sgd", 0.9)} and len(found) == 4
-    some = [{}, {"warmup": 5}, {"dropout": 0.2}, {"weight_decay": 0.1}, {"pool": "max"}, {"activation": "tanh"}]
+    some = [{}, {"warmup": 5}, {"dropout": 0.2}, {"weight_decay": 0.1}, {"model": "lenet5"}, {"activation": "tanh"}]
     some += [{"dataset": "fashion"}, {"lr": 0.1}, {"epochs": 3}]  # the last two are no kinds of their own
     assert len(gpu.kinds([(Unit(small(**settings), "ticket", 0), 0) for settings in some])) == 7
 

@@ -113,7 +113,8 @@ def test_the_picture_is_not_blank(studies, drawn, experiment, name):
 def test_preset_and_n_are_stamped_on_it(studies, drawn, experiment, name):
     text = (studies[experiment][0].folder / f"{name}.svg").read_text()
     model = "lenet5" if experiment == "lenet5" else "mlp"
-    assert f"MNIST · {model} · preset smoke · n = 1 " in text
+    changes = [f"{k} = {v}" for k, v in studies[experiment][0].config.changes.items() if k != "replicates"]
+    assert changes and " · ".join(["MNIST", model, "preset smoke", *changes, "n = 1 "]) in text
     figure, _ = figure_of(studies, experiment, name, twice(studies[experiment][1]))
     assert " n = 2 " in figure.get_supxlabel()
     boxes = [*figure.legends, *(axis.get_legend() for axis in figure.axes if axis.get_legend())]

