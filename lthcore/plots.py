@@ -177,7 +177,7 @@ class _Sheet:
         data = " and ".join(dict.fromkeys(DATA[unit.config.dataset] for unit in units))
         changes = [f"{k} = {v}" for k, v in config.changes.items() if k not in ("replicates", "model", "dataset")]
         stamp = " · ".join([data, models, f"preset {config.preset}", *changes, f"n = {n}", shown])
-        width = int(18 * self.figure.get_figwidth())  # characters that fit: what was set may be much
+        width = int(13 * self.figure.get_figwidth())  # characters that fit: what was set may be much
         self.figure.supxlabel(textwrap.fill(stamp, width), fontsize=8, color="0.4", x=0.99, ha="right")
         return self.figure, drawn
 
