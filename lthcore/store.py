@@ -400,6 +400,48 @@ def write_archive(units):
     return sorted(path for path in packs if path.exists())
 
 
+@_writing(archive, "LTH_ARCHIVE")
+def take(other, units):
+    """Take packs that this archive lacks from another archive.
+
+    A pack is taken if it has every level of its units, each with its unit's identity, and nothing else. It is written
+    anew, as :func:`write_archive` would write it; a pack that is here already stays as it is.
+
+    Parameters
+    ----------
+    other : pathlib.Path
+        The other archive, with packs ``<experiment>/r<replicate>.zip``.
+    units : list of Unit
+        All units of their replicates.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The packs taken.
+
+    Raises
+    ------
+    ValueError
+        If a pack there is not what it should be; nothing is taken then.
+    """
+    new = {}
+    for path, members in _by_pack(units).items():
+        there = Path(other) / path.relative_to(archive())
+        if path.exists() or not there.exists():
+            continue
+        pack = _read_pack(there)
+        expected = {f"{unit.key}/{level}": unit.identity for unit in members for level in unit.levels}
+        identities = {name: facts["identity"] for name, facts in pack["levels"].items()}
+        if identities != expected:
+            same = sum(identities.get(name) == identity for name, identity in expected.items())
+            raise ValueError(f"{there} has {same} of the {len(expected)} levels, and {len(identities) - same} others")
+        new[path] = _pack(**pack)
+    for path, content in new.items():
+        write(path, content)
+    _read_pack.cache_clear()
+    return sorted(new)
+
+
 def _by_pack(units):
     """Units by the path of their pack: dict."""
     packs = {}

@@ -7,11 +7,13 @@ import json
 import math
 import os
 import pickle
+import re
 import struct
 import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -460,6 +462,76 @@ def test_levels_that_belong_to_no_unit_are_found_and_removed(folders, monkeypatc
     assert_same_mask(store.find_level(stays, 1).next_mask("lenet5"), draw_mask(11))
     assert (store.archive() / "lenet5" / "r1.zip").read_bytes() == before["r1.zip"]
     assert store.remove_orphans([stays, other]) == 0
+
+
+@pytest.fixture()
+def trained_elsewhere(folders, monkeypatch):
+    """Two complete replicates in another archive, and the other archive; this one is empty, and so is the store."""
+    units = [unit(arm, replicate=r, levels=(0, 1, 20)) for r in (5, 6) for arm in ("ticket", "ticket_spared")]
+    for u in units:
+        three_levels(u)
+    store.write_archive(units)
+    other = folders / "other archive"
+    store.archive().rename(other)
+    empty_runs(folders, monkeypatch)
+    return units, other
+
+
+def test_packs_of_another_archive_are_taken_once(trained_elsewhere):
+    units, other = trained_elsewhere
+    assert [path.name for path in store.take(other, units)] == ["r5.zip", "r6.zip"]
+    for u in units:
+        assert store.find_level(u, 20) is not None
+        assert_same_mask(store.find_level(u, 1).next_mask("lenet5"), draw_mask(11))
+    assert [p.read_bytes() for p in archived()] == [p.read_bytes() for p in sorted(other.rglob("*.zip"))]
+    before = [p.stat().st_mtime_ns for p in archived()]
+    assert store.take(other, units) == [] and [p.stat().st_mtime_ns for p in archived()] == before
+
+
+def test_a_pack_that_is_here_stays_and_one_that_is_not_there_is_passed_over(trained_elsewhere):
+    units, other = trained_elsewhere
+    (store.archive() / "lenet5").mkdir(parents=True)
+    (store.archive() / "lenet5" / "r5.zip").write_bytes(b"here already")
+    more = unit(replicate=9, levels=(0, 1, 20))
+    assert [path.name for path in store.take(other, [*units, more])] == ["r6.zip"]
+    assert (store.archive() / "lenet5" / "r5.zip").read_bytes() == b"here already"
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("level missing", "5 of the 6 levels, and 0 others"),
+        ("unit missing", "6 of the 9 levels, and 0 others"),
+        ("level too many", "6 of the 6 levels, and 1 others"),
+        ("another identity", "3 of the 6 levels, and 3 others"),
+        ("damaged", "0 of the 6 levels, and 0 others"),
+        ("renamed", "0 of the 6 levels, and 0 others"),
+    ],
+)
+def test_a_pack_that_is_not_what_it_should_be_is_refused_and_none_is_taken(trained_elsewhere, fault, words):
+    units, other = trained_elsewhere
+    last = units[-1]
+    path = other / "lenet5" / "r6.zip"
+    pack = store._read_pack(path)
+    name, more = (f"{last.key}/{level}" for level in (20, 2))
+    if fault == "level missing":
+        del pack["levels"][name], pack["rows"][name]
+        path.write_bytes(store._pack(**pack))
+    elif fault == "level too many":
+        pack["levels"][more], pack["rows"][more] = pack["levels"][name], pack["rows"][name].assign(at=more)
+        path.write_bytes(store._pack(**pack))
+    elif fault == "unit missing":
+        units.append(unit("third", replicate=6, levels=(0, 1, 20)))
+    elif fault == "another identity":
+        units[-1] = replace(last, config=replace(last.config, lr=0.5))
+    elif fault == "damaged":
+        path.write_bytes(path.read_bytes()[:-100])
+    else:
+        path.write_bytes((other / "lenet5" / "r5.zip").read_bytes())
+    store._read_pack.cache_clear()
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))} has {words}$"):
+        store.take(other, units)
+    assert not archived()
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "half", "bit", "text", "other members", "member cut"])
