@@ -1,14 +1,16 @@
-"""The report's claims and others' published ones, each with its measures, bounds and verdict. No torch.
+"""Every claim about an experiment, measured and judged: one table for all who show it. No torch.
 
-To add a claim, write the function that measures it and add a line to `CLAIMS`.
+The report's claims are judged by the rules in :mod:`lthcore.rules`, others' published ones by the measures below. To
+add one of these, write the function that measures it and add a line to `CLAIMS`.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pandas as pd
 
+from . import rules
 from .results import (
     at_end,
     barriers,
@@ -22,7 +24,6 @@ from .results import (
     interval,
     levels,
     paired,
-    stands_at,
     ticket_level,
 )
 
@@ -72,40 +73,15 @@ class Measure:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the report, and the function that measures it: (frame, config) -> list of Measure."""
+    """A published claim, and the function that measures it: (frame, config) -> list of Measure."""
 
     id: str
     experiment: str
     text: str
-    report: str  # the number the report gives
+    report: str  # the number that is published
     figure: str
     notebook: str
     measures: callable
-
-
-def _almost_dense(frame, config, *, level):
-    return [
-        _difference(frame, f"ticket - dense, level {level}", ("ticket", level), ("ticket", 0), above=-config.margin)
-    ]
-
-
-def _below_80(frame, config, *, level):
-    first = first_below(frame, "ticket", 80)
-    where = (
-        "never in these levels"
-        if first is None
-        else f"first at level {first}, {100 * density_at(frame, 'ticket', first):.2g} % kept"
-    )
-    end = at_end(frame)
-    return [
-        Measure(
-            f"ticket, level {level} (mean below 80 %: {where})",
-            level,
-            density_at(frame, "ticket", level),
-            paired(end, "ticket", level),
-            below=80,
-        )
-    ]
 
 
 def _better(frame, config):
@@ -114,71 +90,6 @@ def _better(frame, config):
         _difference(
             frame, f"ticket - dense, level {level} (best on validation)", ("ticket", level), ("ticket", 0), above=0
         )
-    ]
-
-
-def _initialisation(frame, config, *, level):
-    out = []
-    for wanted, words in ((level, f"level {level}"), stands_at(ticket_level(frame, "ticket", config.tolerance))):
-        there = [k for k in levels(frame, "random_reinit") if wanted is not None and k <= wanted]
-        at = max(there, default=wanted)
-        words = f"ticket - random_reinit, {words}" + (f" (nearest control: {at})" if at != wanted else "")
-        out.append(_difference(frame, words, ("ticket", at), ("random_reinit", at), above=0, fails_below=config.margin))
-    return out
-
-
-def _task1(frame, config):
-    level, where = stands_at(ticket_level(frame, "t1_on_s1", config.tolerance))
-    m, control = config.margin, max((k for k in levels(frame, "random_mask") if k <= (level or 0)), default=level)
-    nearest = f" (nearest control: {control})" if control != level else ""
-    return [
-        _difference(
-            frame, f"T1 on S2 - T2 on S2, {where}", ("t1_on_s2", level), ("t2_on_s2", level), above=-m, below=m
-        ),
-        _difference(
-            frame,
-            f"T1 on S2 - random mask on S2, {where}{nearest}",
-            ("t1_on_s2", control),
-            ("random_mask", control),
-            judged=False,
-        ),
-        *(
-            _shown(frame, f"{words}, {where}", arm, level)
-            for words, arm in (("T1 on S1", "t1_on_s1"), ("T1 on S2", "t1_on_s2"))
-        ),
-    ]
-
-
-def _task2(frame, config):
-    out = []
-    for suffix, words in (("", "as pruned"), ("_spared", "head spared")):
-        level, where = stands_at(ticket_level(frame, f"t1_on_s1{suffix}", config.tolerance))
-        t1, t2, last = f"t1_on_s2{suffix}", f"t2_on_s2{suffix}", max(levels(frame, f"t1_on_s2{suffix}"), default=None)
-        out.append(
-            _difference(frame, f"T1 on S2 - T2 on S2, {words}, {where}", (t1, level), (t2, level), below=-config.margin)
-        )
-        out.append(_shown(frame, f"T1 on S2, {words}, {where}", t1, level))
-        out.append(_shown(frame, f"T1 on S2, {words}, last level {last}", t1, last))
-    return out
-
-
-def _task3(frame, config):
-    level, where = stands_at(common_level(frame, config))
-    m = config.margin
-    pairs = (("adam", "sgd_mask_by_adam", "Adam"), ("sgd", "adam_mask_by_sgd", "SGD"))
-    return [
-        *(
-            _difference(
-                frame,
-                f"trained by {words}: foreign - own mask, {where}",
-                (foreign, level),
-                (own, level),
-                above=-m,
-                below=m,
-            )
-            for own, foreign, words in pairs
-        ),
-        *(_shown(frame, f"{words} ticket, {where}", own, level) for own, _, words in pairs),
     ]
 
 
@@ -421,34 +332,9 @@ def _filters(frame, config):
     return [*_still_dense(frame, config, arm="filters", level=1), shown]
 
 
-def _claims_of(id, name, experiment, figure, *, almost, pruned, below):
-    """The report's claims on one network; `almost` and `below` are the levels at which two of them are judged."""
-    dense, cliff = partial(_almost_dense, level=almost), partial(_below_80, level=below)
-    matters = partial(_initialisation, level=almost)
-    lth = "Lottery Ticket Hypothesis: j' <= j, a' >= a, fewer weights"
-    claims = (
-        (pruned, f"{name} pruned by more than {pruned} % is almost as accurate as dense", "almost the same", dense),
-        (95, f"{name} pruned by more than 95 % falls below 80 %", "< 80", cliff),
-        ("better", f"at some density {name}'s subnetwork beats the dense one", "better", _better),
-        ("init", f"the initialisation matters ({name})", "an important criterion", matters),
-        ("lth", f"{lth} ({name})", "predicted", _hypothesis),
-    )
-    return [Claim(f"{id}-{end}", experiment, *words, figure, "01_pre_midsem", by) for end, *words, by in claims]
-
-
-CLAIMS = [
-    *_claims_of("mlp", "the MLP", "mlp", "fig1a_mlp_accuracy_vs_density", almost=7, pruned=90, below=9),
-    *_claims_of("lenet", "LeNet-5", "lenet5", "fig2a_lenet5_accuracy_vs_density", almost=9, pruned=85, below=14),
-    Claim("task1", "task1", "a ticket carries over to the other half of the data",
-          "95.74 on S1, 96.14 on S2", "fig3_task1", "02_task1_data_halves", _task1),
-    Claim("task2", "task2", "a ticket does not carry over to other labels",
-          "97.23 on S1, 21.1479 on S2", "fig4a_task2_accuracy", "03_task2_label_sets", _task2),
-    Claim("task3", "task3", "tickets do not depend on the optimizer",
-          "97.52 by SGD, 97.17 by Adam", "fig5a_task3_accuracy_vs_density", "04_task3_optimizers", _task3),
-]  # fmt: skip
 # What others have published; `report` is their number.
 _LTH, _FIG6 = "06_lottery_ticket_paper", "fig6a_paper_early_stop"
-CLAIMS += [
+CLAIMS = [
     Claim(f"paper-{id}", "paper", text, published, figure, _LTH, measures)
     for figure, claims in (
         (_FIG6, (
@@ -556,6 +442,45 @@ CLAIMS += [
 ]  # fmt: skip
 
 
+# ---------------------------------------------------------------------------------------------------- one table for all
+
+# Of each claim of the report a few of its words, and what shows it.
+WORDS = {
+    "mlp-90": "we get accuracy almost same",
+    "lenet-85": "we get accuracy almost similar",
+    "mlp-cliff": "falls drastically to a level below 80%",
+    "mlp-at-95": "gets pruned by more than 95%",
+    "lenet-cliff": "falls drastically to a level below 80%",
+    "lenet-relu-cliff": "falls drastically to a level below 80%",
+    "lenet-at-95": "gets pruned by more than 95%",
+    **{f"{network}-better": "better than the original network" for network in ("mlp", "lenet")},
+    **{f"{network}-faster": "learn faster" for network in ("mlp", "lenet")},
+    **{f"{network}-generalise": "generalizing better" for network in ("mlp", "lenet")},
+    **{f"{network}-init": "an important criteria" for network in ("mlp", "lenet")},
+    **{f"{network}-lth": "commensurate training time" for network in ("mlp", "lenet")},
+    "task1": "generalized well when trained over S_2",
+    "task2-as-pruned": "labels 5-9): 21.1479",
+    "task2-ticket": "labels 5-9): 21.1479",
+    "task2-cause": "not able to learn the features",
+    **dict.fromkeys(("task3", "task3-sgd", "task3-momentum"), "optimizer-independent"),
+}
+PLACES = {
+    "mlp": {"figure": "fig1a_mlp_accuracy_vs_density", "notebook": "01_pre_midsem"},
+    "lenet5": {"figure": "fig2a_lenet5_accuracy_vs_density", "notebook": "01_pre_midsem"},
+    "task1": {"figure": "fig3_task1", "notebook": "02_task1_data_halves"},
+    "task2": {"figure": "fig4a_task2_accuracy", "notebook": "03_task2_label_sets"},
+    "task3": {"figure": "fig5a_task3_accuracy_vs_density", "notebook": "04_task3_optimizers"},
+}
+
+GROUPS = ("exploratory", "pooled", "later")  # of replicates that decide nothing and are shown beside those that do
+COLUMNS = [
+    "experiment", "claim", "text", "report", "role", "measured", "side", "density", "n", "ours", "low", "high",
+    *(column for group in GROUPS for column in (f"{group}_n", group, f"{group}_low", f"{group}_high")),
+    "note", "n_needed", "alone", "p", "verdict", "rule", "figure", "notebook",
+]  # fmt: skip
+WITHOUT = dict.fromkeys(COLUMNS, math.nan) | dict.fromkeys(("side", "note", "rule"), "") | {"role": "judged"}
+
+
 def judge(frame, config):
     """Every claim about one experiment, measured and judged.
 
@@ -569,41 +494,67 @@ def judge(frame, config):
     Returns
     -------
     DataFrame
-        A row per measure: claim, text, report, measured, density, n, ours, low, high, alone, verdict, figure, notebook.
-        `alone` is the measure's own verdict, `verdict` the claim's, on its first row: ``holds`` if all its measures do,
-        ``does not hold`` if one does not, else ``unresolved``; ``not judged (...)`` below the preset ``report``, below
-        3 replicates or without a validation set.
+        A row per measure, with the columns
+
+        experiment, claim, text, report : its experiment, name and words; the number or the section that is published
+        role : ``judged``, ``some level`` or ``shown``; see :func:`lthcore.rules.judge`
+        measured, side, density : what is compared, the claim's side of it, and at which density in [0, 1]
+        n, ours, low, high : replicates, mean and 95 % interval; of a claim of the report, of the confirmatory
+            replicates alone
+        exploratory*, pooled*, later* : the same of the exploratory replicates, of all, and, if there are more than
+            decide, of all confirmatory ones: claims of the report only
+        note, n_needed : counts and bounds; the replicates it would take to resolve what is unresolved
+        alone, p, verdict : the measure's own verdict; the claim's p and verdict, on its first row: ``holds`` if all its
+            measures do, ``does not hold`` if one does not, else ``unresolved``; ``not judged (...)`` below the preset
+            ``report``, below 3 replicates or without a validation set
+        rule : the commit in which the rule was written down
+        figure, notebook : what shows it
     """
-    rows = []
+    known = WITHOUT | {"experiment": config.experiment}
+    rows = [known | row for row in (*_published(frame, config), *_by_rule(frame, config))]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _published(frame, config):
+    """Rows of the claims that others have published."""
     for claim in CLAIMS:
         if claim.experiment != config.experiment:
             continue
+        about = {"claim": claim.id, "text": claim.text, "report": claim.report}
+        about |= {"figure": claim.figure, "notebook": claim.notebook}
         measures = claim.measures(frame, config) if len(frame) else []
         verdict = _verdict(measures, config)
         final = verdict in ("holds", "does not hold", "unresolved")
+        numbers = ("n", "ours", "low", "high")
         for i, m in enumerate(measures):
-            alone = m.verdict() if final else ""
-            rows.append((claim, m.what, m.density, *interval(m.values), alone, verdict if i == 0 else ""))
+            found = dict(zip(numbers, interval(m.values), strict=True))
+            found |= {"measured": m.what, "density": m.density, "role": "judged" if m.judged else "shown"}
+            yield about | found | {"alone": m.verdict() if final else "", "verdict": "" if i else verdict}
         if not measures:
-            rows.append((claim, "", math.nan, *interval([]), "", verdict))
-    return pd.DataFrame(
-        [(c.id, c.text, c.report, *rest, c.figure, c.notebook) for c, *rest in rows],
-        columns=[
-            "claim",
-            "text",
-            "report",
-            "measured",
-            "density",
-            "n",
-            "ours",
-            "low",
-            "high",
-            "alone",
-            "verdict",
-            "figure",
-            "notebook",
-        ],
-    )
+            yield about | {"measured": "", "n": 0, "alone": "", "verdict": verdict}
+
+
+def _by_rule(frame, config):
+    """Rows of the report's claims.
+
+    A claim about a variant that is no experiment yet ("lenet5_relu") stands with the experiment that it varies. Only
+    the report's own schedule has exploratory replicates: no others were seen when the rules were written.
+    """
+    mine, not_there = [], []
+    for rule in rules.REPORT:
+        if rules.another(config):
+            rule = replace(rule, exploratory=())
+        if rule.experiment == config.experiment:
+            mine.append(rule)
+        elif rule.experiment not in PLACES and rule.experiment.partition("_")[0] == config.experiment:
+            not_there.append(replace(rule, experiment=config.experiment))
+    for table in (rules.judge(frame, config, mine), rules.judge(frame[:0], config, not_there)):
+        for row in table.to_dict("records"):
+            row |= {"text": row["quotation"], "ours": row["estimate"], "report": f"section {row['section']}"}
+            if row["quantity"] not in ("networks", rules.QUANTITIES["accuracy"].words):
+                row["measured"] += f" ({row['quantity']})"
+            row |= {"rule": rules.COMMIT} | PLACES[config.experiment]
+            yield {name: value for name, value in row.items() if name in COLUMNS}
 
 
 def _verdict(measures, config):
@@ -617,25 +568,75 @@ def _verdict(measures, config):
         return f"not judged (n = {n})"
     if not config.validation:
         return "not judged (no validation set)"
-    changed = [name for name in config.changes if name not in ("replicates", "controls", "seed")]
-    if changed:
-        return f"not judged (other {', '.join(changed)})"
+    if reason := rules.another(config):
+        return f"not judged ({reason})"
     each = [m.verdict() for m in judged]
     if all(v == "holds" for v in each):
         return "holds"
     return "does not hold" if "does not hold" in each else "unresolved"
 
 
+def decisive(rows):
+    """Of one claim's rows the one that its verdict rests on, else its first."""
+    verdict = rows["verdict"].iloc[0].removesuffix(rules.NOT_AFTER_HOLM)
+    same = rows[rows["alone"] == verdict]
+    return (same if len(same) else rows).iloc[0]
+
+
+def number(row, group=""):
+    """Mean and interval of a row's replicates, or the instances of a count, in words: str.
+
+    Parameters
+    ----------
+    row : Series
+        Of :func:`judge`.
+    group : str
+        One of ``GROUPS``; by default those that decide.
+    """
+    mean, low, high, n = (row[_column(group, name)] for name in ("ours", "low", "high", "n"))
+    if not n > 0:  # or NaN
+        return ""
+    if row["measured"] in rules.COUNTS or row["measured"].startswith("of these: "):
+        return f"{mean:.0f} of {n:.0f}"
+    return f"{mean:.2f}" + (f" [{low:.2f}, {high:.2f}]" if low == low else "")
+
+
+def _column(group, name):
+    return name if not group else group if name == "ours" else f"{group}_{name}"
+
+
 def show(verdicts):
-    """The verdicts as a table to read: ours and its interval as text."""
+    """The verdicts as a table to read: numbers and their intervals as text.
+
+    Of the report's claims the levels are left out that only refute a claim that something happens at some level.
+    """
     pd.set_option("display.max_colwidth", None)  # the words at the end of a cell name the level
+    verdicts = verdicts[verdicts["role"] != "some level"]
+    ruled = bool((verdicts["rule"] != "").any())
     out = verdicts[["claim", "text", "report", "measured"]].copy()
     out["kept"] = [f"{100 * d:.3g} %" if d == d else "" for d in verdicts["density"]]
-    out["ours"] = [
-        "" if not n else f"{m:.2f}" + (f" [{low:.2f}, {high:.2f}]" if low == low else "")
-        for n, m, low, high in verdicts[["n", "ours", "low", "high"]].itertuples(index=False)
-    ]
-    out["n"], out["alone"], out["verdict"] = verdicts["n"], verdicts["alone"], verdicts["verdict"]
+    records = verdicts.to_dict("records")
+    if ruled:
+        out["holds if"] = verdicts["side"]
+    out["confirmatory" if ruled else "ours"] = [number(row) for row in records]
+    out["n"] = verdicts["n"]
+    for group in GROUPS if ruled else ():
+        if (verdicts[f"{group}_n"] > 0).any():
+            words = [number(row, group) and f"{number(row, group)}, n = {row[f'{group}_n']:.0f}" for row in records]
+            out[group] = words
+    out["alone"] = verdicts["alone"]
+    if ruled:
+        out["note"] = [_remark(row) for row in records]
+        out["p"] = [f"{p:.2g}" if p == p else "" for p in verdicts["p"]]
+    out["verdict"] = verdicts["verdict"]
+    if ruled:
+        out["rule"] = verdicts["rule"]
     repeated = out["claim"].duplicated()
-    out.loc[repeated, ["claim", "text", "report"]] = ""
+    out.loc[repeated, ["claim", "text", "report", *(["rule"] if ruled else [])]] = ""
     return out.set_index("claim")
+
+
+def _remark(row):
+    more = row["n_needed"]
+    needs = f"resolved at n = {more:.0f}, if it goes on so" if more < math.inf else "not resolved at any n in reach"
+    return "; ".join(part for part in (row["note"], needs if more == more else "") if part)

@@ -385,8 +385,9 @@ def _closing_table(studies, jobs, seconds, folder, trained):
     from . import experiments, plots, sweep
 
     print(f"\n{'notebook':<24}{'seconds':>8}  verdicts")
+    verdicts = experiments.verdicts(*studies)
     for study, job in zip(studies, jobs, strict=True):
-        found = experiments.verdicts(study)
+        found = verdicts[verdicts["experiment"] == study.config.experiment]
         words = "; ".join(f"{c}: {v}" for c, v in zip(found["claim"], found["verdict"], strict=True) if v)
         print(f"{job.name:<24}{seconds[job.name]:>8.1f}  {words}")
     for job, words in zip(READERS, ("all verdicts", "look into what is finished"), strict=True):

@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache, partial
 import numpy as np
 import pandas as pd
 
-from . import claims, gpu, notebooks, results, store, sweep, takes
+from . import claims, gpu, notebooks, results, rules, store, sweep, takes
 from .config import EXPERIMENTS, WIDE, Config, Unit, configure
 
 
@@ -549,10 +549,19 @@ def progress(studies):
 
 
 def verdicts(*studies):
-    """Every claim about these studies, as far as their levels are finished; see :func:`lthcore.claims.judge`."""
+    """Every claim about these studies, as far as their levels are finished; see :func:`lthcore.claims.judge`.
+
+    Holm's procedure is over the whole table of the report's claims: those about its other experiments are judged as
+    well, of the same seed, though they are not in what is returned.
+    """
     judged = [claims.judge(finished(s), s.config) for s in studies]
+    here = {s.config.experiment for s in studies}
+    if any(table["p"].notna().any() for table in judged):
+        others = [study(name, "report", seed=studies[0].config.seed) for name in claims.PLACES if name not in here]
+        judged += [claims.judge(finished(s), s.config) for s in others]
     rows = [row for table in judged for row in table.itertuples(index=False, name=None)]
-    return pd.DataFrame(rows, columns=judged[0].columns)  # pandas 2 warns where whole tables of NaN are joined
+    table = rules.holm(pd.DataFrame(rows, columns=claims.COLUMNS))  # pandas 2 warns where tables of NaN are joined
+    return table.iloc[: sum(map(len, judged[: len(studies)]))]
 
 
 def provenance(study):

@@ -20,6 +20,7 @@ from scipy import stats
 
 from .results import at_end, density_at, early_steps, interval
 
+COMMIT = "0b8a7c2"  # in which the rules were written down
 LOOK = 5  # confirmatory replicates that decide; fixed beforehand, so that nobody stops when the verdict pleases
 FEWEST = 3  # with fewer nothing is judged
 LEVEL = 0.05  # of the two-sided interval, and of Holm's procedure over a table of claims
@@ -287,6 +288,7 @@ def _sample(measure, ratio, readings, reached, replicates):
         columns = [np.log(column.where(column > 0)) for column in columns]  # a step 0 has no ratio
     table = pd.concat(columns, axis=1, keys=range(len(columns))).dropna()
     if measure.base is not None:
+        table = table[table[1] != table[2]]  # of nothing there is no share
         values = (table[0] - table[2]) / (table[1] - table[2])
     elif measure.second is not None:
         values = table[0] - table[1]
@@ -475,6 +477,14 @@ def judge(frame, config, rules=None, exploratory=False):
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def another(config):
+    """Why a study is not the report's schedule, and so not judged, in words; an empty str if it is."""
+    if config.preset != "report":
+        return config.preset
+    changed = [name for name in config.changes if name not in ("replicates", "controls", "seed")]
+    return f"other {', '.join(changed)}" if changed else ""
+
+
 def holm(verdicts, rules=None):
     """Holm's procedure over a table of claims: what does not survive says so.
 
@@ -552,11 +562,8 @@ class _Judged:
 
     def _excluded(self, n):
         """Why this study's numbers are not judged, or an empty str."""
-        if self.config.preset != "report":
-            return self.config.preset
-        changed = [name for name in self.config.changes if name not in ("replicates", "controls", "seed")]
-        if changed:
-            return f"other {', '.join(changed)}"
+        if reason := another(self.config):
+            return reason
         if not self.looked_at and not self.exploring:
             return "exploratory replicates only"
         return f"n = {n}" if n < FEWEST else ""

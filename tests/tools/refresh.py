@@ -9,7 +9,9 @@ import json
 import os
 import re
 import sys
+import textwrap
 import tomllib
+from functools import lru_cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,27 +76,149 @@ def notebooks_table():
     return "\n".join(lines)
 
 
-def claims_table(wide):
-    """Markdown: a row per claim, of the report or of what goes beyond it, from the levels of the preset ``report``."""
+@lru_cache
+def committed_verdicts(wide):
+    """Verdicts on the report's claims, or on what goes beyond it, from the levels of the preset ``report``."""
     from lthcore import config, experiments
 
     os.environ["LTH_RUNS"] = os.devnull  # what is committed, not what this machine happens to have finished
     every = experiments.every(wide=True, preset="report")
-    verdicts = experiments.verdicts(*(s for s in every if (s.config.experiment in config.WIDE) == wide))
-    who = "published" if wide else "report"
-    lines = [f"| {'what is published' if wide else 'claim of the report'} | notebook | figure | ours | verdict |"]
-    lines.append("|---|---|---|---|---|")
-    for _, rows in verdicts.groupby("claim", sort=False):
+    return experiments.verdicts(*(s for s in every if (s.config.experiment in config.WIDE) == wide))
+
+
+@lru_cache
+def finished(name):
+    """What is committed of an experiment at the preset ``report``: tidy rows."""
+    from lthcore import experiments
+
+    return experiments.finished(experiments.study(name, "report"))
+
+
+def accuracy(name, arm, level):
+    """Test accuracy over the last fifth of training in all committed replicates, in words."""
+    from lthcore import results, rules
+
+    n, mean, low, high = results.interval(rules.last_fifth(finished(name))[arm, level])
+    return f"{mean:.1f} [{low:.1f}, {high:.1f}]%" if high - low > 1e-6 else f"{mean:.4f}% in all {n}"
+
+
+def of_whom(name):
+    """How many replicates a number is of, and of which kind, in words."""
+    from lthcore import rules
+
+    there = set(finished(name)["replicate"])
+    explored = {r for rule in rules.REPORT if rule.experiment == name for r in rule.exploratory}
+    kinds = [kind for kind, some in (("exploratory", there & explored), ("confirmatory", there - explored)) if some]
+    return f"n = {len(there)}, {' and '.join(kinds)} replicates"
+
+
+def kept(name, arm, level):
+    """A density in words."""
+    from lthcore import results
+
+    return f"{100 * results.density_at(finished(name), arm, level):.2g}% kept"
+
+
+def cliff_text():
+    """Where the MLP's accuracy falls, and what falls there."""
+    from lthcore import results, rules
+
+    frame = finished("mlp")
+    means = rules.last_fifth(frame)["ticket"].groupby("level").mean()
+    first = means.index[means < 80][0]
+    dead = results.deaths(frame, "ticket")["an output"]
+
+    def at(arm, level):
+        return f"{accuracy('mlp', arm, level)} at {kept('mlp', arm, level)}"
+
+    sentences = (
+        f"**Where the report's cliff is.** Beyond 95% pruned the MLP does not fall at once: it has {at('ticket', 9)}.",
+        f"Its mean first falls below 80% at level {first}: {at('ticket', first)} ({of_whom('mlp')}).",
+        f"What falls there is the output layer: from level {dead} on",
+        "an output has lost its last path in some replicate.",
+        "With the output layer spared, at the same total, the network has",
+        f"{at('ticket_spared', 11)}, and {at('ticket_spared', 15)}.",
+    )
+    return textwrap.fill(" ".join(sentences), 120, break_on_hyphens=False)
+
+
+def sevens_text():
+    """What the number 21.1479 is: how many networks have it, and what is left with the output layer spared."""
+    from lthcore import claims, results, rules
+
+    frame, of = finished("task2"), of_whom("task2")
+    dead = results.dead_labels(frame, "t1_on_s2", range(5, 10))
+    first, as_pruned, spared = dead["level"].min(), rules.L["task2"], rules.L["task2 ticket"]
+    there = dead[dead["level"] == as_pruned]
+    same = "all" if dead["one_class"].all() else dead["one_class"].sum()
+    arms = {"T1 on S2": "t1_on_s2", "S2's own ticket": "t2_on_s2", "T1's mask re-initialised": "random_reinit"}
+    arms["a random mask"] = "random_mask"
+    learned = "; ".join(f"{words} {accuracy('task2', f'{arm}_spared', spared)}" for words, arm in arms.items())
+    found = rules.at_one_class(frame)
+    active = found[found["instance"]]
+    whose = ", ".join(f"{len(rows)} of the arm `{arm}`" for arm, rows in active.groupby("arm"))
+    table = committed_verdicts(wide=False)
+    verdict = table.drop_duplicates("claim").set_index("claim")["verdict"]
+    below, share = (
+        next(row for _, row in table.iterrows() if row["claim"] == "task2-ticket" and row["measured"].startswith(words))
+        for words in ("T1 on S2 - T2", "share")
+    )
+    sentences = (
+        f"In the preset `report` ({of}) none of the outputs 5-9 is alive in {len(dead)} (level, replicate) pairs,",
+        f"from level {first} ({kept('task2', 't1_on_s2', first)}) on;",
+        f"{same} of these networks answer one class and nothing else, at exactly its share.",
+        f"At level {as_pruned} ({kept('task2', 't1_on_s2', as_pruned)}), to which the ticket stands on its own labels,",
+        f"that is so in {len(there)} of {frame['replicate'].nunique()} replicates,",
+        f"while S2's own ticket has {accuracy('task2', 't2_on_s2', as_pruned)}.",
+        f"With the output layer spared it stands to level {spared} ({kept('task2', 't1_on_s2_spared', spared)}),",
+        f"and the new labels are learned: {learned}.",
+        f"There T1 on S2 less S2's own ticket is {claims.number(below, 'pooled')} points",
+        f"(confirmatory: {claims.number(below) or 'none yet'}), and T1 carries over {claims.number(share, 'pooled')}",
+        "of what S2's own ticket gains over a random mask.",
+        f'That T1 fails on S2: "{verdict["task2-as-pruned"]}" as the report pruned, which says nothing of the ticket;',
+        f'"{verdict["task2-ticket"]}" with the output layer spared, by about a point instead of 77.',
+        'That the pruned model is "not able to learn the features" is judged by counting:',
+        f'"{verdict["task2-cause"]}". Of the {len(found)} networks at exactly 21.1479%, {len(active)} have an active',
+        f"output among 5-9 ({whose}); the other {len(found) - len(active)} have none,",
+        "and could not learn whatever their mask.",
+    )
+    return textwrap.fill(" ".join(sentences), 120, break_on_hyphens=False)
+
+
+def report_table():
+    """Markdown: a row per claim of the report, with the measure that its verdict rests on; the long form is in 00."""
+    from lthcore import claims
+
+    lines = ["| claim | the report's words | holds if | n | confirmatory | exploratory | verdict |", "|---" * 7 + "|"]
+    for _, rows in committed_verdicts(wide=False).groupby("claim", sort=False):
+        row, first = claims.decisive(rows), rows.iloc[0]
+        what, _, quantity = row["measured"].partition(" (")
+        side = row["side"].replace("> -0.5 and < 0.5", "within 0.5")
+        holds_if = f"{'steps: ' if quantity.startswith('steps') else ''}{what} {side}"
+        if row["measured"].startswith("networks"):
+            holds_if = "any has an active output 5-9"
+        cells = [first["claim"], f'"{claims.WORDS[first["claim"]]}"', holds_if, f"{row['n'] or ''}"]
+        cells += [claims.number(row), claims.number(row, "exploratory"), first["verdict"]]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def published_table():
+    """Markdown: a row per claim that others have published."""
+    from lthcore import claims
+
+    lines = ["| what is published | notebook | figure | ours | verdict |", "|---|---|---|---|---|"]
+    for _, rows in committed_verdicts(wide=True).groupby("claim", sort=False):
         first = rows.iloc[0]
         picture = f"figures/{first['figure']}.png"
         figure = f"[{first['figure'].split('_')[0]}]({picture})" if (ROOT / picture).exists() else "not drawn yet"
-        decisive = rows[rows["alone"] == first["verdict"]]  # the measure that the verdict rests on
-        verdict, first = first["verdict"], (decisive if len(decisive) else rows).iloc[0]
+        verdict, first = first["verdict"], claims.decisive(rows)
         ours = "" if not first["n"] else f"{first['measured']}: {first['ours']:.2f}"
         if first["n"] > 1:
             ours += f" [{first['low']:.2f}, {first['high']:.2f}], n = {first['n']}"
         notebook = f"[{first['notebook'][:2]}](notebooks/{first['notebook']}.ipynb)"
-        lines.append(f"| {first['text']} ({who}: {first['report']}) | {notebook} | {figure} | {ours} | **{verdict}** |")
+        claim = f"{first['text']} (published: {first['report']})"
+        lines.append(f"| {claim} | {notebook} | {figure} | {ours} | **{verdict}** |")
     return "\n".join(lines)
 
 
@@ -168,7 +292,8 @@ def readme_text():
     """The README with its tables as they should be."""
     text = (ROOT / "README.md").read_text()
     tables = {"notebooks": notebooks_table(), "speed": speed_table(), "scale": scale_table()}
-    tables |= {"claims": claims_table(wide=False), "published": claims_table(wide=True)}
+    tables |= {"claims": report_table(), "published": published_table()}
+    tables |= {"cliff": cliff_text(), "sevens": sevens_text()}
     for name, table in tables.items():
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         before, _, rest = text.partition(begin)
