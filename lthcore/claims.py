@@ -551,6 +551,8 @@ def _by_rule(frame, config):
     for table in (rules.judge(frame, config, mine), rules.judge(frame[:0], config, not_there)):
         for row in table.to_dict("records"):
             row |= {"text": row["quotation"], "ours": row["estimate"], "report": f"section {row['section']}"}
+            if row["verdict"] == "not run" and len(frame) and rules.another(config):  # it lacks the levels of the rule
+                row["verdict"] = f"not judged ({rules.another(config)})"
             if row["quantity"] not in ("networks", rules.QUANTITIES["accuracy"].words):
                 row["measured"] += f" ({row['quantity']})"
             row |= {"rule": rules.COMMIT} | PLACES[config.experiment]

@@ -320,6 +320,13 @@ def test_not_judged_below_the_preset_or_the_replicates(experiment):
 
 
 @pytest.mark.parametrize("experiment", ALL)
+def test_a_schedule_without_the_levels_of_a_rule_is_not_judged_either(experiment):
+    frame = everything(experiment)
+    assert first_words(frame[frame["level"] < 3], experiment, "smoke") == {"not judged (smoke)"}
+    assert first_words(frame[frame["level"] < 3], experiment, rounds=2) == {"not judged (other rounds)"}
+
+
+@pytest.mark.parametrize("experiment", ALL)
 @pytest.mark.parametrize(("preset", "changed"), [("quick", {}), ("smoke", {}), ("report", {"lr": 0.01})])
 def test_another_schedule_has_no_exploratory_replicates(experiment, preset, changed):
     """Its first replicates chose no level: their numbers are its own."""
