@@ -6,7 +6,12 @@ unset CDPATH PYTHONHOME # as in an environment's own activate; PYTHONHOME would 
 for name in LTH_RUNS LTH_ARCHIVE LTH_DATA VIRTUAL_ENV CONDA_PREFIX; do # relative to where the user stands
     case ${!name:-} in "" | /* | "~"*) ;; *) export "$name=$PWD/${!name}" ;; esac
 done
-cd "$(dirname "${BASH_SOURCE[0]}")"
+script=${BASH_SOURCE[0]}
+while [ -L "$script" ] && [ ! -e "$(dirname "$script")/requirements.txt" ]; do # a link to it, among other commands
+    target=$(readlink "$script")
+    case $target in /*) script=$target ;; *) script=$(dirname "$script")/$target ;; esac
+done
+cd "$(dirname "$script")"
 
 say() { echo "run_all.sh: $*" >&2; }
 

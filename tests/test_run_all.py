@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-TOOLS = ("bash", "cat", "cut", "dirname", "grep", "mktemp", "rm", "sh", "tail", "touch", "tr")
+TOOLS = ("bash", "cat", "cut", "dirname", "grep", "mktemp", "readlink", "rm", "sh", "tail", "touch", "tr")
 NEEDED = dict(re.findall(r"^([\w-]+)>=([\d.]+)", (ROOT / "requirements.txt").read_text(), re.M))
 STUDY = """import json, os, sys, lthcore
 if "--check" in sys.argv:
@@ -286,6 +286,20 @@ def test_nothing_of_the_users_hides_the_study(place):
     for more in ({}, {"PYTHONPATH": place.here / "path"}, {"PYTHONPATH": "."}, {"PYTHONSAFEPATH": "1"}):
         said, _ = place.run("smoke", VIRTUAL_ENV=active, CDPATH="/", **more)
         assert said["lthcore"] == str(place.checkout / "lthcore/__init__.py")
+
+
+def test_a_link_to_the_script_leads_to_its_checkout(place):
+    active = place.environment(place.here / "env")
+    (place.here / "commands").mkdir()
+    (place.here / "commands/study").symlink_to("../again")  # relative to where the link lies
+    (place.here / "again").symlink_to(place.checkout / "run_all.sh")
+    environment = {"PATH": str(place.tools), "VIRTUAL_ENV": str(active), "LTH_RUNS": "mine"}
+    command = [place.tools / "bash", "commands/study", "smoke"]
+    done = subprocess.run(command, cwd=place.here, env=environment, capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stderr) == (0, "")
+    said = json.loads(done.stdout)
+    assert said["lthcore"] == str(place.checkout / "lthcore/__init__.py")
+    assert said["LTH_RUNS"] == str(place.here / "mine")
 
 
 def test_arguments_arrive_as_they_were_given(place):
