@@ -229,9 +229,11 @@ def parameters(options):
         if not equals:
             raise ValueError(f"--set {text!r}: must be NAME=VALUE")
         try:
-            overrides[name] = ast.literal_eval(value)
+            found = ast.literal_eval(value)
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-            overrides[name] = value
+            found = value
+        if repr(overrides.setdefault(name, found)) != repr(found):
+            raise ValueError(f"--set {text!r}: must be given once, and it is {overrides[name]!r} before")
     return {
         "preset": options.command, "replicates": options.replicates, "controls": not options.no_controls,
         "seed": options.seed, "device": options.device, "overrides": overrides,

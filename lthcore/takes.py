@@ -44,8 +44,8 @@ def refusal(units: Units, experiment: str, preset: str, settings: dict, name: st
     try:
         without = configure(experiment, preset, **{k: v for k, v in settings.items() if k != name})
         before = _of_one_replicate(units, without)
-    except ValueError:
-        return ""  # another setting needs it
+    except ValueError:  # another setting needs it
+        return "" if _has_an_arm(units, asked, name) else "changes nothing"
     if getattr(asked, name) == getattr(without, name):  # what the preset has: would another value change something?
         known = name in taken(units, experiment, preset) or not _allowed(experiment, preset, name)
         return "" if known else "changes nothing"
@@ -53,6 +53,8 @@ def refusal(units: Units, experiment: str, preset: str, settings: dict, name: st
         after = _of_one_replicate(units, asked)
     except ValueError as error:
         return f"does not fit every arm ({error})"
+    if before and not after:
+        return "leaves nothing to train"
     if _facts(before) == _facts(after):
         return "" if _works_alone(units, experiment, preset, {name: settings[name]}) else "changes nothing"
     if name != "levels" and _passed_by(before, after, without, name):  # fewer levels leave every name true
@@ -64,6 +66,14 @@ def taken(units: Units, experiment: str, preset: str) -> list[str]:
     """Names of the settings that an experiment takes, found by trying other values of each."""
     names = [f.name for f in dataclasses.fields(Config) if f.name not in SCALE]
     return [name for name in names if _takes(units, experiment, preset, name)]
+
+
+def _has_an_arm(units, config, name):
+    """Whether the value of a setting is that of any arm; so it is said where an arm cannot have it."""
+    try:
+        return any(getattr(u.config, name) == getattr(config, name) for u in _of_one_replicate(units, config))
+    except ValueError:
+        return True
 
 
 def _works_alone(units, experiment, preset, settings):

@@ -161,6 +161,7 @@ BAD = [
     (["--set", "=1"], "unknown setting ''"),
     (["--set", "levels=[1]"], "levels = (1,): must begin with level 0"),
     (["--set", "prune_rate=nan"], "prune_rate = 'nan': must be a number in (0, 1)"),
+    (["--set", "lr=0.01", "--set", "lr=0.02"], "--set 'lr=0.02': must be given once, and it is 0.01 before"),
     (["--set", "momentum=0.9"], "momentum = 0.9: must be 0 unless optimizer = 'sgd'"),
     (["--set", "seed=3"], "seed"),
     (["--set", "model=lenet5", "--only", "task1"], "model"),

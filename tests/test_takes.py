@@ -32,7 +32,8 @@ def test_what_is_accepted_changes_units_and_what_is_refused_is_one_line(experime
     [
         ("collapse", {"rounds": 5}), ("collapse", {"rounds": 20}), ("collapse", {"model": "lenet5"}),
         ("collapse", {"prune_rate": 0.4}), ("collapse", {"scope": "global"}), ("collapse", {"output_rate": 0.1}),
-        ("collapse", {"margin": 1.0}), ("early_bird", {"levels": (0, 2)}), ("rewind", {"rewind_step": 5}),
+        ("collapse", {"rounds": 40, "levels": (0, 40)}), ("collapse", {"margin": 1.0}),
+        ("early_bird", {"levels": (0, 2)}), ("rewind", {"rewind_step": 5}),
         ("task3", {"optimizer": "sgd"}), ("task3", {"optimizer": "sgd", "momentum": 0.5}),
     ],
 )  # fmt: skip
@@ -67,7 +68,13 @@ def test_what_an_arm_cannot_have_is_refused_before_its_units_are_needed(experime
     assert isinstance(ask(experiment, "report", settings), str)
 
 
-def test_a_setting_that_another_one_masks_is_taken():
+def test_what_leaves_nothing_to_train_is_refused():
+    assert ask("early_bird", "smoke", {"rounds": 0}).startswith("rounds = 0: leaves nothing to train in 'early_bird'")
+
+
+def test_a_setting_that_another_one_needs_or_masks_is_taken():
+    assert ask("transfer", "smoke", {"levels": (0, 9), "rounds": 9}).config.rounds == 9
+    assert ask("mlp", "report", {"momentum": 0.9, "optimizer": "sgd"}).config.momentum == 0.9
     assert ask("mlp", "smoke", {"levels": (0, 1), "rounds": 2}).config.rounds == 2
     assert "changes nothing" in ask("collapse", "report", {"epochs": 1, "rounds": 2})
 
