@@ -167,6 +167,12 @@ def _refuse_another(root, sums):
     for dataset, others in {"mnist": SHA256, **MORE}.items():
         if others is not sums and any(_good(root / name, others) for name in sums if name in others):
             raise RuntimeError(f"the data folder {root} holds the files of {dataset!r}: set LTH_DATA to another one")
+    there = [name for name in sums if (root / name).is_file() and (root / name).stat().st_size]
+    if len(there) == len(sums) > 1 and not any(_good(root / name, sums) for name in sums):  # damage leaves some whole
+        raise RuntimeError(
+            f"the data folder {root} holds files of these names that are another data set's, or all damaged: "
+            "set LTH_DATA to another one, or move them"
+        )
 
 
 def _set_aside(path, say):

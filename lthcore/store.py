@@ -101,7 +101,7 @@ def _writing(folder, variable):
 
 
 # What the study writes, and where: whole names, as regular expressions. Nothing else is ever cleared away.
-UNIT = r".+-r\d+-[0-9a-f]{12}"  # a unit's folder in the store
+UNIT = rf"(?:{'|'.join(EXPERIMENTS)})-.+-r\d+-[0-9a-f]{{12}}"  # a unit's folder in the store
 LEVEL = r"level-\d{2,}"
 OF_A_LEVEL = (r"rows\.csv", r"mask\.safetensors", r"facts\.json", r"weights\.safetensors", r"weights\.json")
 MARK = re.compile(r"\.[0-9a-f]{16}\.aside", re.ASCII)  # by which the workers of a cluster know the store

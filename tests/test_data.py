@@ -347,6 +347,16 @@ def test_the_real_files_are_found_in_torchvisions_root(real, tmp_path, monkeypat
     assert len(data.digits.__wrapped__("full", 5)[1]) == 5
 
 
+def test_a_stranger_data_set_under_the_same_names_is_left_alone(raw, monkeypatch):
+    """KMNIST, or one's own: all of the files are there, and none is ours."""
+    monkeypatch.setattr(data, "_mirrors", other_source)
+    for name in NAMES:
+        (raw / name).write_bytes(b"mine")
+    with pytest.raises(RuntimeError, match=f"the data folder {raw} holds files of these names that are another"):
+        data.fetch(lambda line: None)
+    assert {p.name: p.read_bytes() for p in raw.iterdir()} == dict.fromkeys(NAMES, b"mine")
+
+
 def test_another_data_sets_files_of_the_same_names_are_left_alone(raw, monkeypatch):
     monkeypatch.setitem(data.MORE, "fashion", {name: hashlib.sha256(b"fashion").hexdigest() for name in NAMES})
     monkeypatch.setattr(data, "_mirrors", other_source)

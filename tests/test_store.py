@@ -295,7 +295,7 @@ STRANGERS = [  # what others may keep in any of them, and in folders below
 BELOW = [
     "", "other", "executed/older", "mlp/kept", "mlp-ticket-r0-0123456789ab", "mlp-ticket-r0-0123456789ab/level-7",
     "mlp-ticket-r0-0123456789ab/level-07/mine", "mlp-ticket-r0/level-07", "ticket-r0-0123456789abc/level-07",
-    "fashion/raw", ".git",
+    "thesis-mlp-r0-0123456789ab/level-07", "fashion/raw", ".git",
 ]  # fmt: skip
 
 
