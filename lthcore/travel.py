@@ -30,7 +30,8 @@ A file of the last three forms need not come from here: any state dict of such a
 ``safetensors.torch.save_file``. It has no facts but its model, and without a sum a damaged value is not noticed. What
 is common is mapped: ``module.``, ``_orig_mod.`` and whatever else all names begin with; other names of the layers, such
 as a Sequential's numbers, by the shapes of their weights; half, bfloat16 and double precision; masks of any type; a
-layer that is pruned beside one that is not; a bias with a mask of ones.
+layer that is pruned beside one that is not; a bias with a mask of ones; a layer that masks itself, with ``fc1.mask`` or
+``fc1.weight_mask`` beside ``fc1.weight``.
 """
 
 import hashlib
@@ -237,11 +238,16 @@ def _layers(tensors):
         *layer, part = path or [name]
         if layer == ["mask"]:  # a ticket's own names
             layer, part = [part], "mask"
+        elif part == "mask":
+            part = "own mask"
         parts = layers.setdefault(".".join(layer), {})
         if part in parts:
             raise ValueError(f"two of its tensors are the {part} of {'.'.join(layer)!r}")
         parts[part] = tensors[name]
     for layer, parts in layers.items():
+        for mask, name in (("own mask", "weight"), ("weight_mask", "weight"), ("bias_mask", "bias")):
+            if {mask, name} <= set(parts) and f"{name}_orig" not in parts:  # the layer masks itself
+                parts |= {f"{name}_mask": parts.pop(mask), f"{name}_orig": parts.pop(name)}
         if {"bias_orig", "bias_mask"} <= set(parts):
             if not _bits(parts.pop("bias_mask")).all():
                 raise ValueError(f"{layer}: its bias_mask prunes biases, which are never pruned here")

@@ -386,6 +386,19 @@ def test_prefixes_and_the_types_of_masks_and_indices(prefix, kind, index, form):
     assert same(back.mask, mask) and same(back.values, values)
 
 
+@pytest.mark.parametrize("call", ["mask", "weight_mask"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_layers_that_mask_themselves_are_read(call, prefix):
+    """Their weights keep their values and their name, their mask lies beside: as many hand-written layers have it."""
+    ticket = made("lenet5")
+    tensors = {prefix + name: array for name, array in ticket.values.items()}
+    tensors |= {f"{prefix}{name}.{call}": mask.astype(F32) for name, mask in ticket.mask.items()}
+    tensors |= {f"{prefix}{name}.bias_mask": np.ones(len(mask), F32) for name, mask in ticket.mask.items()}
+    back = travel.from_bytes(save(tensors))
+    mask, values = expected(ticket, "prune")
+    assert same(back.mask, mask) and same(back.values, values) and back.facts == {"model": "lenet5"}
+
+
 def renamed(model="mlp", **names):
     tensors = load(travel.to_bytes(made(model), "dense"))
     return {names.get(name.partition(".")[0], name.partition(".")[0]) + name[name.index(".") :]: v
