@@ -87,7 +87,10 @@ def find(setting, name):
     if not isinstance(name, str) or name not in records:
         raise ValueError(f"{setting} = {name!r}: must be one of {', '.join(map(repr, records))}")
     record = records[name]
-    return record if isinstance(record, kind) else kind(record)
+    record = record if isinstance(record, kind) else kind(record)
+    if not (callable(record[0]) or isinstance(record[0], str)):
+        raise ValueError(f"{setting} = {name!r}: must be registered with a function, not {record[0]!r}")
+    return record
 
 
 def function(given):

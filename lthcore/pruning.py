@@ -103,7 +103,14 @@ def saliencies(weights, mask, unit, data):
 
 def scored(unit, weights, mask, data):
     """Scores of every weight by the unit's criterion, the larger the better; parameters as of :func:`by_criterion`."""
-    return function(find("criterion", unit.config.criterion).scores)(weights, mask, unit, data)
+    name = unit.config.criterion
+    scores = function(find("criterion", name).scores)(weights, mask, unit, data)
+    for layer, kept in mask.items():
+        found = scores.get(layer) if isinstance(scores, dict) else None
+        if not isinstance(found, torch.Tensor) or found.shape != kept.shape:
+            what = tuple(found.shape) if isinstance(found, torch.Tensor) else f"a {type(found).__name__}"
+            raise ValueError(f"criterion = {name!r}: its scores of {layer} are {what}, must be {tuple(kept.shape)}")
+    return scores
 
 
 def by_criterion(unit, weights, mask, counts, data):

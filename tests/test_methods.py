@@ -117,6 +117,27 @@ def test_a_criterion_of_ones_own_says_what_it_supports():
     assert configure("lenet5", criterion="mine", structure="filters").criterion == "mine"
 
 
+@pytest.mark.parametrize(
+    ("scores", "words"),
+    [
+        (lambda w: {"fc1": w["fc1.weight"].sum(0)}, "its scores of fc1 are (784,), must be (300, 784)"),
+        (lambda w: {"fc1": w["fc1.weight"]}, "its scores of fc2 are a NoneType, must be (100, 300)"),
+        (lambda w: {"fc1": w["fc1.weight"].numpy()}, "its scores of fc1 are a ndarray, must be (300, 784)"),
+        (lambda w: 3, "its scores of fc1 are a NoneType, must be (300, 784)"),
+    ],
+)
+def test_scores_of_another_shape_are_said_with_the_criterions_name(scores, words):
+    methods.CRITERIA["mine"] = lambda weights, mask, unit, data: scores(weights)
+    chain = Unit(tiny(criterion="mine"), "x", 0)
+    assert refusal(list, lottery.find_ticket(chain, load)) == f"criterion = 'mine': {words}"
+
+
+def test_what_is_no_function_is_refused_by_its_name():
+    methods.CRITERIA["mine"] = 3
+    text = "criterion = 'mine': must be registered with a function, not 3"
+    assert refusal(configure, "mlp", criterion="mine") == text
+
+
 def test_a_rule_says_whether_it_takes_a_step_and_needs_the_level_before():
     methods.REWINDS["late"] = methods.RewindRule(lottery.reset, needs_previous=False, takes_step=True)
     methods.REWINDS["plain"] = lottery.final  # a function alone: it is given what there is
