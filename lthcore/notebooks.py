@@ -223,18 +223,21 @@ def normalised(path):
     try:
         found = json.loads(Path(path).read_text("utf-8-sig"))
         for part in (found, *found.get("cells", ())):
-            part.setdefault("metadata", {})  # which nbformat reads without asking
+            for name, kind in (("metadata", dict), ("outputs", list), ("attachments", dict)):
+                if name == "metadata" or name in part:  # which nbformat reads without asking
+                    part[name] = part[name] if isinstance(part.get(name), kind) else kind()
         found = nbformat.convert(nbformat.reader.reads(json.dumps(found)), 4)
         makers = {"code": v4.new_code_cell, "markdown": v4.new_markdown_cell}
         cells = []
         for n, cell in enumerate(found.cells):
-            tags = [tag for tag in cell.get("metadata", {}).get("tags", ()) if isinstance(tag, str)]
+            tags = cell.get("metadata", {}).get("tags")
+            tags = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
             metadata = {"tags": tags} if tags else {}
             kept = makers.get(cell.cell_type, v4.new_raw_cell)(source=cell.source, metadata=metadata)
             name = str(cell.get("id", ""))
             taken = {c.id for c in cells}
             kept.id = name if re.fullmatch(r"[\w-]{1,64}", name, re.A) and name not in taken else f"cell-{n}-of-copy"
-            if cell.cell_type == "markdown" and "attachments" in cell:
+            if cell.cell_type == "markdown" and cell.get("attachments"):
                 kept.attachments = cell.attachments
             cells.append(kept)
     except Exception as error:  # whatever stands in the file

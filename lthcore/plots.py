@@ -209,7 +209,8 @@ def _at_or_before(frame, arm, level):
 
 def density_axis(axis):
     """Logarithmic, decreasing to the right, in percent of kept weights."""
-    low = axis.dataLim.x0 if np.isfinite(axis.dataLim.x0) else 0.01
+    least = axis.dataLim.x0 if axis.dataLim.x0 > 0 else axis.dataLim.minposx  # where nothing is kept has no place
+    low = least if np.isfinite(least) else 0.01
     axis.set_xscale("log")
     axis.set_xlim(1.15, low / 1.15)
     ticks = [t for t in DENSITY_TICKS if t > low / 1.15]

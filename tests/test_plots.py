@@ -405,3 +405,11 @@ def test_figures_and_results_need_no_torch(studies, drawn):
     assert done.stdout.split() == [str(len(studies["task1"][1])), "False"]
     again = store.FIGURES / "again" / s.folder.name / "fig3_task1.png"
     assert again.read_bytes() == (s.folder / "fig3_task1.png").read_bytes()
+
+
+def test_a_level_that_keeps_nothing_has_no_place_on_the_axis_and_is_no_warning(recwarn):
+    axis = plt.figure().subplots()
+    axis.plot([1, 0.01, 0], [98, 90, 10])
+    plots.density_axis(axis)
+    assert axis.get_xlim() == (1.15, 0.01 / 1.15) and not recwarn.list
+    plt.close("all")
