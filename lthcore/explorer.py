@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import html
+import io
 import re
 import textwrap
 from functools import lru_cache
@@ -39,13 +40,19 @@ def levels(study, frame):
         options=names, description="density", continuous_update=False, layout={"width": "28em"}
     )
 
-    def draw(level):
-        with matplotlib.rc_context():  # as in plots.draw
-            plots.at_level(study, frame, level)
-            plt.show()
+    # a picture, not an output area: papermill may wait for ever for what is drawn into one
+    picture = widgets.Image(format="png", layout={"width": "100%", "max_width": "960px", "min_height": "430px"})
 
-    picture = widgets.interactive_output(draw, {"level": slider})
-    picture.layout.min_height = "430px"  # the page does not jump while it is redrawn
+    def draw(*_):
+        with matplotlib.rc_context():  # as in plots.draw
+            figure, _ = plots.at_level(study, frame, slider.value)
+            content = io.BytesIO()
+            figure.savefig(content, format="png", dpi=90)
+            plt.close(figure)
+        picture.value = content.getvalue()
+
+    slider.observe(draw, "value")
+    draw()
     return widgets.VBox([slider, picture])
 
 

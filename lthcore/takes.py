@@ -12,7 +12,12 @@ from .config import Config, Unit, configure
 Units = Callable[[Config, int], Iterable[Unit]]  # (config, replicate) -> the units of one replicate
 
 # What a verdict or a figure depends on, and no unit: experiments in which nothing does.
-NOT_JUDGED_BY = {"tolerance": (), "margin": ("paper", "fashion_conv2", "conv2", "conv4", "conv6", "collapse")}
+NOT_JUDGED_BY = {
+    "tolerance": (),
+    "margin": (  # the report's claims have rules, whose margins are their own
+        "mlp", "lenet5", "task1", "task2", "task3", "paper", "fashion_conv2", "conv2", "conv4", "conv6", "collapse",
+    ),
+}  # fmt: skip
 # Values to try of settings that are neither numbers nor choices, and settings that others need.
 OTHERS = {"criterion": ("random", "magnitude"), "rewind": ("final", "reset"), "levels": ((0, 1), (0,))}
 NEEDS = {"momentum": {"optimizer": "sgd"}}

@@ -7,6 +7,7 @@ import struct
 import time
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
@@ -365,3 +366,14 @@ def test_identical_tickets_give_identical_files(studies):
     unit = unit_of(studies[1], "ticket")
     first, second = (travel.to_bytes(sweep.ticket(unit, 1)) for _ in range(2))
     assert hashlib.sha256(first).digest() == hashlib.sha256(second).digest()
+
+
+def test_the_level_sliders_picture_changes_and_comes_back(folders, finish):
+    study = finish(experiments.study("task1", "smoke", overrides={"max_steps": 2, "test_images": 50}))
+    slider, picture = explorer.levels(study, experiments.finished(study)).children
+    first = bytes(picture.value)
+    assert first.startswith(b"\x89PNG") and not plt.get_fignums()
+    slider.index = 1
+    assert bytes(picture.value) != first
+    slider.index = 0
+    assert bytes(picture.value) == first
