@@ -106,11 +106,11 @@ def test_units_have_keys_of_their_own_and_sources_among_them(name, preset):
 # 266,200 weights, two other layers) after level 15, LeNet-5's conv1 (150 of 61,470, four others) nowhere.
 LEVELS = {
     "report": {
-        "mlp": 5 * (21 + 2 * 10 + 16),
+        "mlp": 10 * (21 + 2 * 10 + 16),
         "lenet5": 3 * (21 + 2 * 5 + 21),
-        "task1": 5 * (6 + 6 + 5 + 2 * 5),
-        "task2": 5 * 2 * (16 + 16 + 15 + 2 * 15),
-        "task3": 5 * (3 * 11 + 4 * 10),
+        "task1": 10 * (6 + 6 + 5 + 2 * 5),
+        "task2": 10 * 2 * (16 + 16 + 15 + 2 * 15),
+        "task3": 10 * (3 * 11 + 4 * 10),
     },
     "quick": {  # controls at levels 1, 5, 9, ...
         "mlp": 3 * (21 + 2 * 5 + 16),
