@@ -38,7 +38,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(command, capsys, not
     assert cli.main([command, "--dry-run"]) == 0
     first, second = capsys.readouterr().out.splitlines()
     levels = sum(len(u.levels) for s in experiments.every(preset=command) for u in s.units)
-    replicates = " or ".join(sorted({str(s.config.replicates) for s in experiments.every(preset=command)}))
+    replicates = " or ".join(map(str, sorted({s.config.replicates for s in experiments.every(preset=command)})))
     assert first.startswith(
         f"{command}: mlp, lenet5, task1, task2, task3; {replicates} replicate(s); 0 of {levels} levels"
     )
