@@ -374,13 +374,9 @@ def test_the_scorecard_links_what_is_there(studies, drawn, monkeypatch, tmp_path
     shown = [studies[name][0] for name in NAMES]
     page = plots.scorecard(shown).data
     verdicts = experiments.verdicts(*shown).drop_duplicates("claim")["verdict"].value_counts()
-    assert verdicts.to_dict() == {
-        "not judged (smoke)": page.count("not judged (smoke)"),
-        "not run": page.count("not run"),
-    }
-    assert (
-        len(rules.REPORT) == verdicts.sum() and "nan" not in page.lower()
-    )  # not run: levels that are not trained here
+    assert set(verdicts.index) <= {"not judged (smoke)", "not run"}  # levels that are not trained here
+    assert all(page.count(verdict) == count for verdict, count in verdicts.items())
+    assert len(rules.REPORT) == verdicts.sum() and "nan" not in page.lower()
     links = re.findall(r'href="([^"]+)"', page)
     assert len(links) == len(rules.REPORT)
     assert all((store.FIGURES / "executed" / link).resolve().is_file() for link in links)
