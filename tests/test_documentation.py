@@ -257,6 +257,7 @@ def test_a_server_answers_and_ends(copy, line):
         assert server.wait(60) is not None
 
 
+@pytest.mark.skip(reason="takes minutes; shards are run by tests/test_cluster.py")
 def test_the_lines_for_slurm(smoke, copy, tmp_path):
     """The whole block as it stands, with folders that there are, at preset smoke, and `sbatch` a stand-in."""
     (block,) = [b for b in blocks("bash") if "sbatch" in b]
