@@ -196,6 +196,17 @@ WHOLE = {
     "--only lenet5 --set pool=max --set activation=relu": "01_pre_midsem_lenet5",
     "--only mlp --set scope=global --set rewind_step=5": "01_pre_midsem_mlp",
     "--only task1 --set rewind=final --set retrain_epochs=1": "02_task1_data_halves",
+    "--only task1 --set dataset=fashion": "02_task1_data_halves",
+    "--only task2 --set output_rate=0 --no-controls": "03_task2_label_sets",
+    "--only task2 --model lenet5 --set rounds=2": "03_task2_label_sets",
+    "--only task3 --only mlp --set optimizer=sgd --set momentum=0.9": "01_pre_midsem_mlp",
+    "--only task3 --set validation=0": "04_task3_optimizers",
+    "--only paper --set levels=[0,3]": "06_lottery_ticket_paper",
+    "--only rewind --set early_bird=0.1": "07_rewinding_and_stability",
+    "--only criteria --set warmup=5": "08_pruning_criteria",
+    "--only transfer --set epochs=2 --set controls=0": "09_transfer",
+    "--only early_bird --set criterion=random": "10_early_bird",
+    "--only collapse --set dropout=0.1 --set test_images=50": "11_collapse",
 }
 
 
@@ -257,7 +268,6 @@ def test_a_server_answers_and_ends(copy, line):
         assert server.wait(60) is not None
 
 
-@pytest.mark.skip(reason="takes minutes; shards are run by tests/test_cluster.py")
 def test_the_lines_for_slurm(smoke, copy, tmp_path):
     """The whole block as it stands, with folders that there are, at preset smoke, and `sbatch` a stand-in."""
     (block,) = [b for b in blocks("bash") if "sbatch" in b]
