@@ -277,10 +277,12 @@ def run(options):
         return 0
     from . import experiments, sweep  # here, so that --help and --check need no package
 
-    if options.model and (others := [job.name for job in jobs if not job.takes_model]):
-        print(f"left out, since --model is for task1, task2 and task3: {', '.join(others)}")
-        jobs = [job for job in jobs if job.takes_model]
-    by_name = experiments.several([job.experiment for job in jobs], model=options.model, **given)  # or refused here
+    others = [job.name for job in jobs if options.model and not job.takes_model]
+    jobs = [job for job in jobs if job.name not in others]
+    lines = [f"left out, since --model is for task1, task2 and task3: {', '.join(others)}"] if others else []
+    names = [job.experiment for job in jobs]
+    by_name = experiments.several(names, model=options.model, say=lines.append, **given)  # or refused here
+    print(*lines, sep="\n", end="\n" if lines else "")
     jobs = [job for job in jobs if job.experiment in by_name]
     studies = list(by_name.values())
     folder = studies[0].folder

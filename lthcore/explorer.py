@@ -17,6 +17,7 @@ from IPython.display import Image, display
 from . import data, experiments, pages, plots, results, store, sweep, travel
 
 PAUSE = 0.01  # seconds: what arrives within them is drawn once, so that key presses do not queue pictures
+ARRIVED = 0.3  # seconds after a click by which the last value of a slider has arrived
 NOTHING = "Nothing is finished at this scale yet: run one of the notebooks 01 to 04, or find your own ticket below."
 
 
@@ -349,6 +350,16 @@ class Explorer(widgets.VBox):
                 self.cost.value = f"{words}; the time is said at the start, and it can be stopped"
 
     def _find(self, _):
+        """Train what the form asks for once all of it has arrived: a browser sends a slider's last value after a click."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return self._find_now()
+        self.find.disabled = True
+        loop.call_later(ARRIVED, self._find_now)
+
+    def _find_now(self):
+        self.find.disabled = False
         with _refused_in(self.status):
             study, plan = self._asked()
             self._start(sweep.run, (plan.units,), lambda: self._join(study))

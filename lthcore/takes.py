@@ -52,7 +52,7 @@ def refusal(units: Units, experiment: str, preset: str, settings: dict, name: st
     except ValueError:  # another setting needs it
         return "" if _has_an_arm(units, asked, name) else "changes nothing"
     if getattr(asked, name) == getattr(without, name):  # what the preset has: would another value change something?
-        known = name in taken(units, experiment, preset) or not _allowed(experiment, preset, name)
+        known = _takes(units, experiment, preset, name) or not _allowed(experiment, preset, name)
         return "" if known else "changes nothing"
     try:
         after = _of_one_replicate(units, asked)
