@@ -350,7 +350,7 @@ class Explorer(widgets.VBox):
                 self.cost.value = f"{words}; the time is said at the start, and it can be stopped"
 
     def _find(self, _):
-        """Train what the form asks for once all of it has arrived: a browser sends a slider's last value after a click."""
+        """Train what the form asks for once all of it is here: a slider's last value may come after a click."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
