@@ -1,35 +1,43 @@
 """The Lottery Ticket Hypothesis on MNIST: prune, rewind, train and judge.
 
-Rooms, top to bottom (a module imports only from rooms below it)::
+The core, which knows no disk, no processes and no plots::
 
-    __main__     python -m lthcore
-    cli          the command line: one sweep, then every notebook      stdlib only
-    explorer     widgets over finished results
-    pages        the explorer's pictures                               no torch
-    plots        tidy frame -> figure                                 no torch
-    experiments  the report's experiments: arms, data, recipes
-    takes        which settings an experiment takes                   stdlib only
-    claims       the report's claims, measured and judged            no torch
-    rules        how they are judged: fixed before the data are seen  no torch
-    results      tidy frames, intervals, summaries                    no torch
-    sweep        units -> futures: one queue for all experiments
-    limits       processors and memory, a container's too             stdlib only
-    cluster      the workers of a Dask cluster, as that queue's executor
-    travel       a ticket as a file, in four forms, and back        no torch
-    store        where a run lives on disk
-    gpu          a GPU's self-check, its memory, its errors
-    lottery      the train-prune-rewind loop                          no disk
-    train        train one network under a mask                       no disk
-    lockstep     replicates with a leading axis, for a GPU
-    sparse       the same on the surviving weights only, compiled
-    compiled     what numba compiles, kept in a cache that may be lost      no torch
+    lottery      the train-prune-rewind loop
+    train        train one network, or replicates together, under masks
     pruning      masks, criteria, controls, collapse diagnosis
+    methods      what is pruned and what survivors restart from, by name
     models       plain networks
     data         MNIST as tensors; halves, label sets, validation
-    files        atomic writes, what a kill must not leave            stdlib only
-    notebooks    what they share: checkout, parameters, errors, foreign copies   no torch
-    config       settings, presets, units, identities                 stdlib only
-    methods      criteria and rewind rules, and what each needs      no torch
+    config       settings, presets, units, identities
+
+Around it, from the bottom up; a folder imports from those below it::
+
+    engines      what trains: sparse and compiled on a CPU, replicates together on a GPU
+    tickets      a ticket as a file, in four forms, and back
+    runs         the store, the archive, the queue, processes, clusters, the GPU's check
+    results      tables, intervals, rules and verdicts
+    studies      the experiments: their arms, settings, claims and figures
+    explore      widgets, their pictures, what the notebooks share
+    cli          the command line, python -m lthcore
 """
 
+import importlib
+
 __version__ = "0.1.0"
+
+_MOVED = {  # names that users may have typed before the package had folders
+    "claims": "studies.claims",
+    "experiments": "studies.experiments",
+    "explorer": "explore.explorer",
+    "notebooks": "explore.notebooks",
+    "plots": "studies.plots",
+    "store": "runs.store",
+    "sweep": "runs.sweep",
+    "travel": "tickets",
+}
+
+
+def __getattr__(name):
+    if name in _MOVED:
+        return importlib.import_module(f"lthcore.{_MOVED[name]}")
+    raise AttributeError(f"module 'lthcore' has no attribute {name!r}")

@@ -18,8 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import config, limits, notebooks
-from .files import FOLDERS, write
+from . import config
+from .explore import notebooks
+from .runs import limits
+from .runs.files import FOLDERS, write
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
@@ -64,7 +66,7 @@ READERS = [SCORECARD, Job("05_explorer", "05_explorer", None)]  # executed when 
 EXECUTING, ENDED = set(), threading.Event()  # processes; whether the user has had enough of them
 # papermill in a process that ends with this one, and ends its kernel then
 PAPERMILL = """import signal, sys
-from lthcore.files import die_with
+from lthcore.runs.files import die_with
 die_with(int(sys.argv.pop(1)), signal.SIGTERM)
 from papermill.__main__ import papermill
 papermill(prog_name="papermill")"""
@@ -275,7 +277,8 @@ def run(options):
         raise ValueError(f"--model {options.model!r}: must not be given but for task1, task2 and task3")
     if options.check:
         return 0
-    from . import experiments, sweep  # here, so that --help and --check need no package
+    from .runs import sweep
+    from .studies import experiments  # here, so that --help and --check need no package
 
     others = [job.name for job in jobs if options.model and not job.takes_model]
     jobs = [job for job in jobs if job.name not in others]
@@ -386,7 +389,8 @@ def _ending_what_executes():
 
 
 def _closing_table(studies, jobs, seconds, folder, trained):
-    from . import experiments, plots, sweep
+    from .runs import sweep
+    from .studies import experiments, plots
 
     print(f"\n{'notebook':<24}{'seconds':>8}  verdicts")
     verdicts = experiments.verdicts(*studies)
@@ -403,7 +407,8 @@ def _closing_table(studies, jobs, seconds, folder, trained):
 
 
 def _say_how_long_report_takes(options, measured):
-    from . import experiments, sweep
+    from .runs import sweep
+    from .studies import experiments
 
     if not measured:  # nothing was trained: do not measure the machine for this line alone
         print("the full schedule: ./run_all.sh report; it says at its start how long that takes here")

@@ -23,7 +23,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from .config import CLASSES, apportion, draw_seed
-from .files import data_folder, set_aside, write
+from .runs.files import data_folder, set_aside, write
 
 MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels in [0, 1]
 NORMAL = {  # the same of every data set, by channel
@@ -74,7 +74,7 @@ class Split(NamedTuple):
 
 
 def folder(dataset="mnist"):
-    """Folder of MNIST's four IDX files, :func:`lthcore.files.data_folder`; another data set's lies in it."""
+    """Folder of MNIST's four IDX files, :func:`lthcore.runs.files.data_folder`; another data set's lies in it."""
     root = data_folder()
     return root if dataset == "mnist" else root / dataset
 

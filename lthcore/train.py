@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from .config import draw_seed
-from .lockstep import Lockstep
+from .engines.batched import Lockstep
 
 
 class Trained(NamedTuple):
@@ -150,7 +150,7 @@ def choose_engine(config, mask, device):
     """The class that trains under this mask on this device: decided by nothing else."""
     if torch.device(device).type != "cpu" or config.dropout or config.model.startswith("conv"):
         return Lockstep
-    from .sparse import Sparse  # here, so that numba is imported only where it is used
+    from .engines.sparse import Sparse  # here, so that numba is imported only where it is used
 
     return Sparse
 

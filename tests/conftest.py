@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers import train
 
-from lthcore import store
+from lthcore.runs import store
 
 torch.set_num_threads(1)  # as in the study itself: these networks gain nothing from a second thread
 

@@ -6,8 +6,11 @@ from itertools import combinations
 
 import matplotlib.pyplot as plt
 
-from lthcore import claims, experiments, explorer, pages, plots, results, store, sweep, takes
 from lthcore.config import EXPERIMENTS, Config
+from lthcore.explore import explorer, pages
+from lthcore.results import statistics
+from lthcore.runs import store, sweep
+from lthcore.studies import claims, experiments, plots, takes
 
 SETTINGS = [f.name for f in dataclasses.fields(Config) if f.name not in takes.SCALE]
 HERE = [name for name in EXPERIMENTS if not name.startswith("conv")]  # the others want CIFAR-10 and a GPU
@@ -43,7 +46,7 @@ def train(study):
 def look_at(study, settings):
     """Everything that reads a study: tables, verdicts, figures, the explorer."""
     frame = experiments.finished(study)
-    assert not results.overview(frame).empty
+    assert not statistics.overview(frame).empty
     verdicts = claims.show(claims.judge(frame, study.config))
     assert set(verdicts["verdict"]) <= {"", "not run", "not judged (smoke)"}
     for draw in plots.FIGURES[study.config.experiment].values():

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from lthcore.lockstep import optimizer
+from lthcore.engines.batched import optimizer
 from lthcore.models import build
 
 

@@ -14,13 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from lthcore import claims, data, experiments, lottery, plots, pruning, results, store, sweep
+from lthcore import data, lottery, pruning
 from lthcore import train as room
 from lthcore.config import Unit, configure
 from lthcore.data import Split, whole
-from lthcore.lockstep import Lockstep
+from lthcore.engines.batched import Lockstep
 from lthcore.models import initial
 from lthcore.pruning import dense_mask
+from lthcore.results import statistics
+from lthcore.runs import store, sweep
+from lthcore.studies import claims, experiments, plots
 from lthcore.train import steps_per_epoch, total_steps, train, train_together
 
 
@@ -72,7 +75,7 @@ def test_two_random_masks_are_as_far_apart_as_chance_says():
 
 
 def test_below_five_percent_no_two_masks_differ_by_a_tenth():
-    d = results.loose_below(0.1)
+    d = statistics.loose_below(0.1)
     assert 2 * d * (1 - d) == pytest.approx(0.1) and d == pytest.approx(0.0528, abs=5e-5)
     apart = {"a": torch.arange(1000) < 49}, {"a": torch.arange(1000) >= 951}  # disjoint, the farthest two can be
     assert pruning.mask_distance(*apart) < 0.1
@@ -149,12 +152,12 @@ def test_an_early_mask_is_that_of_a_training_that_ended_early(epochs):
     rows = pd.DataFrame(
         [("early", 0, 0, *row) for row in played.rows], columns=["arm", "replicate", "level", *store.ROWS]
     )
-    found = results.mask_distances(rows, 2)
+    found = statistics.mask_distances(rows, 2)
     assert found.index.tolist() == found.columns.tolist() == list(range(9))
     assert np.allclose(found, square, rtol=0, atol=1e-12)
-    epoch, saved = results.drawn(rows, "early", 2)
+    epoch, saved = statistics.drawn(rows, "early", 2)
     assert epoch.tolist() == [6.0] and saved.tolist() == [25.0]
-    chance = results.at_end(rows, "chance_distance_2", "mask").item()
+    chance = statistics.at_end(rows, "chance_distance_2", "mask").item()
     counts = [(config.schedule[2][name], m.size) for name, m in masks[0].items()]
     assert chance == pytest.approx(sum(2 * k * (1 - k / n) for k, n in counts) / sum(n for _, n in counts))
 

@@ -22,10 +22,11 @@ from pathlib import Path
 
 import pytest
 
-from lthcore import store, travel
+from lthcore import tickets
+from lthcore.runs import store
 
 CHROMIUM = os.environ.get("LTH_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-SHOTS = Path(store.__file__).resolve().parents[1] / "figures/smoke/screenshots"
+SHOTS = Path(store.__file__).resolve().parents[2] / "figures/smoke/screenshots"
 WIDTH = 1000
 PATIENCE = 60_000  # ms, for whatever has to appear
 
@@ -264,7 +265,7 @@ def test_a_ticket_is_kept_and_loaded_and_a_damaged_one_refused(page, tmp_path):
         link.click()
     path = tmp_path / download.value.suggested_filename
     download.value.save_as(path)
-    ticket = travel.read(path)
+    ticket = tickets.read(path)
     assert ticket.facts["model"] == "mlp" and path.name.startswith(ticket.facts["unit"])
     before = settled(page, 5)
     hand_in(page, path)

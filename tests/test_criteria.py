@@ -16,12 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.utils import prune as oracle
 
-from lthcore import claims, experiments, lottery, methods, plots, pruning, results, store, sweep
+from lthcore import lottery, methods, pruning
 from lthcore.config import ARCHITECTURES, Unit, configure
 from lthcore.data import Split, whole
 from lthcore.lottery import find_ticket
 from lthcore.models import build, initial
 from lthcore.pruning import by_filter, costs, curvature, dense_mask, keep_top, without_filters
+from lthcore.results import statistics
+from lthcore.runs import store, sweep
+from lthcore.studies import claims, experiments, plots
 from lthcore.train import train
 
 KINDS = {"relu": F.relu, "tanh": torch.tanh}
@@ -425,7 +428,7 @@ def test_the_table_of_smaller_networks_counts_and_times_them(frame):
     study, rows = frame
     table = experiments.smaller(study, images=20, repeats=2)
     assert table["filters"].tolist() == ["6 + 16", "4 + 12", "3 + 9"]
-    counted = results.at_end(rows, "multiply_adds", "mask")["filters"].groupby("level").first()
+    counted = statistics.at_end(rows, "multiply_adds", "mask")["filters"].groupby("level").first()
     assert table["multiply_adds"].tolist() == counted.tolist()
     assert table["times_faster"].iloc[0] == "1 [1, 1]"
 
@@ -438,9 +441,9 @@ def test_what_can_be_deleted_is_read_off_the_training_loss():
         for name, values in losses.items() for r in (0, 1) for split in ("train", "test")
         for d, value in zip(densities, values, strict=True)
     ]  # fmt: skip
-    gone = results.deletions(pd.DataFrame(rows, columns=columns))
+    gone = statistics.deletions(pd.DataFrame(rows, columns=columns))
     assert sorted(set(zip(gone["level"], gone["density"], strict=True))) == [(0, 1.0), (1, 0.5), (2, 0.2)]
-    shares = {name: results.deletable(gone, f"{name}_deleted").tolist() for name in losses}
+    shares = {name: statistics.deletable(gone, f"{name}_deleted").tolist() for name in losses}
     assert shares["obd"] == pytest.approx([60, 60]) and shares["magnitude"] == pytest.approx([25, 25])
     assert shares["random"] == pytest.approx([80, 80])  # it never rises so far: the most that was tried
 

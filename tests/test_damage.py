@@ -16,8 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_sweep import TINY, InlinePool, fresh, queue, tasks_of, tiny_study  # noqa: F401
 
-from lthcore import cli, data, experiments, store, sweep
+from lthcore import cli, data
 from lthcore.config import ARCHITECTURES
+from lthcore.runs import store, sweep
+from lthcore.studies import experiments
 
 SHAPES = ARCHITECTURES["mlp"].weights
 

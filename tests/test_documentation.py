@@ -18,8 +18,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lthcore import data, store
+from lthcore import data
 from lthcore.cli import JOBS
+from lthcore.runs import store
 
 ROOT = store.ROOT
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")]

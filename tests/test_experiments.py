@@ -5,8 +5,9 @@ from collections import Counter
 
 import pytest
 
-from lthcore import experiments, store
 from lthcore.config import Unit, configure
+from lthcore.runs import store
+from lthcore.studies import experiments
 
 COLUMNS = ["experiment", "model", "arm", "replicate", "level", "density", "step", "epoch", "split", "metric", "value"]
 NAMES = ("mlp", "lenet5", "task1", "task2", "task3")

@@ -11,9 +11,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from lthcore import data, experiments, explorer, results, store, sweep, travel
+from lthcore import data, tickets
 from lthcore.config import Unit
-from lthcore.explorer import Explorer
+from lthcore.explore import explorer
+from lthcore.explore.explorer import Explorer
+from lthcore.results import statistics
+from lthcore.runs import store, sweep
+from lthcore.studies import experiments
 
 SMALL = {"rounds": 2, "max_steps": 12, "test_images": 150, "validation": 0.02}
 
@@ -117,7 +121,7 @@ def test_the_mask_is_the_one_that_was_trained(studies):
     study = studies[0]
     for arm in ("ticket", "random_mask", "random_reinit", "ticket_spared"):
         unit, level = unit_of(study, arm), 2
-        mask, layers = sweep.mask_at(unit, level), results.layers(experiments.finished(study), arm, 0, level)
+        mask, layers = sweep.mask_at(unit, level), statistics.layers(experiments.finished(study), arm, 0, level)
         assert {name: int(m.sum()) for name, m in mask.items()} == dict(layers["kept"])
     with pytest.raises(ValueError, match=r"^mlp-ticket-r5-\w+ level 1, whose pruning gives the mask, is not finished$"):
         sweep.mask_at(Unit(study.config, "ticket", 5), 2)
@@ -136,17 +140,17 @@ def test_orders_of_digits():
     labels = np.array([0, 1, 1])
     sure, unsure = [5.0, 0.0], [0.0, 5.0]
     logits = {"dense": np.array([sure, unsure, unsure]), "ticket": np.array([sure, unsure, sure])}
-    hard, apart = list(results.ORDERS)[1:]
-    assert list(results.digits_in_order(hard, logits, labels)) == [2, 0, 1]
-    assert list(results.digits_in_order(apart, logits, labels)) == [2, 0, 1]
-    assert list(results.digits_in_order(hard, {}, labels)) == [0, 1, 2]
-    assert np.allclose(results.probabilities(np.array([[0.0, np.log(3)]])), [[0.25, 0.75]])
+    hard, apart = list(statistics.ORDERS)[1:]
+    assert list(statistics.digits_in_order(hard, logits, labels)) == [2, 0, 1]
+    assert list(statistics.digits_in_order(apart, logits, labels)) == [2, 0, 1]
+    assert list(statistics.digits_in_order(hard, {}, labels)) == [0, 1, 2]
+    assert np.allclose(statistics.probabilities(np.array([[0.0, np.log(3)]])), [[0.25, 0.75]])
 
 
 def test_how_far_weights_move():
-    m = results.moved(np.array([1.0, -2.0, 3.0, -4.0]), np.array([2.0, -2.0, -1.0, -8.0]))
+    m = statistics.moved(np.array([1.0, -2.0, 3.0, -4.0]), np.array([2.0, -2.0, -1.0, -8.0]))
     assert m == {"survivors": 4, "same_sign": 0.75, "move": 2.5, "size": 2.5}
-    assert results.moved(np.array([]), np.array([]))["survivors"] == 0
+    assert statistics.moved(np.array([]), np.array([]))["survivors"] == 0
 
 
 # ---------------------------------------------------------------------------------------------------- rivals, weights
@@ -220,7 +224,7 @@ def test_weights_on_demand_fill_the_tabs(page, studies):
     before, mask = page.answers.value, page.seen.value
     page.digit.value = 5
     assert page.answers.value != before and page.seen.value != mask
-    page.order.value = list(results.ORDERS)[1]
+    page.order.value = list(statistics.ORDERS)[1]
     page.digit.value = 99
     page.tabs.selected_index = 0
     assert page.moved.value != page.nothing
@@ -307,10 +311,10 @@ def upload(page, content, widgets=8):
 
 
 def test_a_ticket_comes_back_from_its_file(ticket, studies):
-    back = travel.from_bytes(travel.to_bytes(ticket))
+    back = tickets.from_bytes(tickets.to_bytes(ticket))
     unit = unit_of(studies[1], "ticket")
     assert back.facts["unit"] == unit.key and back.facts["level"] == 2 and back.facts["model"] == "lenet5"
-    assert back.facts["test_accuracy"] == results.at_end(experiments.finished(studies[1]))["ticket", 2, 0]
+    assert back.facts["test_accuracy"] == statistics.at_end(experiments.finished(studies[1]))["ticket", 2, 0]
     for mine, other in ((ticket.mask, back.mask), (ticket.values, back.values)):
         assert list(mine) == list(other) or set(mine) == set(other)
         assert all(np.array_equal(mine[k], other[k]) and mine[k].dtype == other[k].dtype for k in mine)
@@ -321,20 +325,20 @@ def test_the_page_offers_and_loads_it(page, ticket, widgets):
     page.download.click()
     assert f'download="{page.chosen[0].key}-level-{page.level.value:02d}.safetensors"' in page.link.value
     before = page.loaded.value
-    upload(page, travel.to_bytes(ticket), widgets)
+    upload(page, tickets.to_bytes(ticket), widgets)
     assert page.loaded.value != before and ticket.facts["unit"] in page.facts.value
     upload(page, b"something else", widgets)
     assert "not a ticket: it is not a safetensors file" in page.facts.value
 
 
-@pytest.mark.parametrize("form", travel.FORMS)
+@pytest.mark.parametrize("form", tickets.FORMS)
 def test_the_page_offers_it_in_every_form(page, form):
     page.file_form.value = form
     page.download.click()
     name, encoded = re.fullmatch(
         r'<a download="(.+)" href="data:.+;base64,(.+)">.+</a> \(.+ MB\)', page.link.value
     ).groups()
-    back, chosen = travel.from_bytes(base64.b64decode(encoded)), sweep.ticket(*page.chosen)
+    back, chosen = tickets.from_bytes(base64.b64decode(encoded)), sweep.ticket(*page.chosen)
     assert (
         name.endswith(f"02{'' if form == 'ticket' else f'-{form}'}.safetensors")
         and back.facts["unit"] == chosen.facts["unit"]
@@ -344,7 +348,7 @@ def test_the_page_offers_it_in_every_form(page, form):
 
 def test_what_a_foreign_file_says_is_shown_as_text(page, ticket):
     evil = ticket._replace(facts={**ticket.facts, "arm": "<img src=x onerror=alert(1)>"})
-    upload(page, travel.to_bytes(evil))
+    upload(page, tickets.to_bytes(evil))
     assert "<img" not in page.facts.value and "&lt;img" in page.facts.value
 
 
@@ -364,7 +368,7 @@ def test_a_rewound_ticket_needs_its_trained_values(studies):
 
 def test_identical_tickets_give_identical_files(studies):
     unit = unit_of(studies[1], "ticket")
-    first, second = (travel.to_bytes(sweep.ticket(unit, 1)) for _ in range(2))
+    first, second = (tickets.to_bytes(sweep.ticket(unit, 1)) for _ in range(2))
     assert hashlib.sha256(first).digest() == hashlib.sha256(second).digest()
 
 

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_config import NAMES, VALUES
 
-from lthcore import cli, experiments
-from lthcore.experiments import Study
+from lthcore import cli
+from lthcore.studies import experiments
+from lthcore.studies.experiments import Study
 
 SOME = st.sampled_from(["mlp", "lenet5", "pre_midsem", "task1", "task2", "task3"])
 

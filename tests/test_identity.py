@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from lthcore import experiments, store
 from lthcore.config import EXPERIMENTS, PRESETS
+from lthcore.runs import store
+from lthcore.studies import experiments
 
 GOLDEN = Path(__file__).parent / "golden" / "identities.csv"
 REPLICATES = 15

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from lthcore import limits, sweep
+from lthcore.runs import limits, sweep
 
 GB = 10**9
 

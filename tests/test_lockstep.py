@@ -7,7 +7,7 @@ from reference import Dense
 from lthcore import lottery, train
 from lthcore.config import ARCHITECTURES, Unit, configure
 from lthcore.data import Split
-from lthcore.lockstep import Lockstep
+from lthcore.engines.batched import Lockstep
 from lthcore.models import initial
 from lthcore.train import train_together
 

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from lthcore import experiments, lottery, methods, pruning, store, sweep
+from lthcore import lottery, methods, pruning
 from lthcore.config import ARCHITECTURES, Unit, configure
 from lthcore.data import Split, whole
 from lthcore.models import build, initial
+from lthcore.runs import store, sweep
+from lthcore.studies import experiments
 
 ROOT = Path(__file__).resolve().parents[1]
 CONVOLUTIONS = [model for model, known in ARCHITECTURES.items() if any(len(s) == 4 for s in known.weights.values())]
@@ -187,7 +189,8 @@ def test_a_mask_of_the_start_has_no_early_epoch():
 # ------------------------------------------------------------------------------------- in processes of their own
 
 SCRIPT = """
-from lthcore import experiments, lottery, methods
+from lthcore.studies import experiments
+from lthcore import lottery, methods
 
 SCALE = 0.5
 

@@ -18,7 +18,10 @@ from jupyter_client.manager import start_new_kernel
 from nbformat import v4
 from tools import refresh
 
-from lthcore import cli, experiments, notebooks, sweep
+from lthcore import cli
+from lthcore.explore import notebooks
+from lthcore.runs import sweep
+from lthcore.studies import experiments
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

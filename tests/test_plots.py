@@ -16,8 +16,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lthcore import experiments, pages, plots, rules, store
 from lthcore.config import ARCHITECTURES
+from lthcore.explore import pages
+from lthcore.results import rules
+from lthcore.runs import store
+from lthcore.studies import experiments, plots
 
 NAMES = ("mlp", "lenet5", "task1", "task2", "task3")
 TINY = {"levels": [0, 1, 15], "max_steps": 5, "test_images": 200, "validation": 0.02}

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from test_damage import folder, forge, repack, save
 from test_sweep import tiny_study
 
-from lthcore import data, store
+from lthcore import data
 from lthcore.config import ARCHITECTURES
+from lthcore.runs import store
 
 TASK = tiny_study().units[0], 0
 SHAPES = ARCHITECTURES["mlp"].weights

@@ -10,8 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lthcore import claims, results, rules
 from lthcore.config import EXPERIMENTS, WIDE, configure
+from lthcore.results import rules, statistics
+from lthcore.studies import claims
 
 COLUMNS = ["experiment", "model", "arm", "replicate", "level", "density", "step", "epoch", "split", "metric", "value"]
 VERDICTS = ("holds", "does not hold", "unresolved")
@@ -72,19 +73,19 @@ def t_interval(values):
 @given(st.lists(st.floats(-100, 100, allow_subnormal=False), min_size=2, max_size=12))
 def test_the_interval_is_scipys(values):
     assume(np.std(values) > 1e-9)
-    n, mean, low, high = results.interval(values)
+    n, mean, low, high = statistics.interval(values)
     assert n == len(values) and mean == pytest.approx(np.mean(values), abs=1e-12)
     assert (low, high) == pytest.approx(t_interval(values), rel=1e-9, abs=1e-9)
 
 
 def test_the_interval_of_one_two_three_and_none():
-    assert results.interval([97.0, 98.0, 99.0])[2:] == pytest.approx((98 - 2.4841377, 98 + 2.4841377), abs=1e-6)
-    assert results.interval([5.0, 5.0, 5.0]) == (3, 5.0, 5.0, 5.0)
+    assert statistics.interval([97.0, 98.0, 99.0])[2:] == pytest.approx((98 - 2.4841377, 98 + 2.4841377), abs=1e-6)
+    assert statistics.interval([5.0, 5.0, 5.0]) == (3, 5.0, 5.0, 5.0)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        n, mean, low, high = results.interval([97.5])
+        n, mean, low, high = statistics.interval([97.5])
         assert (n, mean) == (1, 97.5) and math.isnan(low) and math.isnan(high)
-        n, *rest = results.interval([])
+        n, *rest = statistics.interval([])
         assert n == 0 and all(map(math.isnan, rest))
 
 
@@ -94,22 +95,22 @@ def test_the_interval_of_one_two_three_and_none():
 def test_values_are_those_of_the_last_step():
     frame = tidy("mlp", {"ticket": {0: [98.0, 97.0], 3: [96.0, 95.0]}})
     for shuffled in (frame, frame.sample(frac=1, random_state=1), frame.iloc[::-1]):
-        end = results.at_end(shuffled)
+        end = statistics.at_end(shuffled)
         assert end.to_dict() == {("ticket", 0, 0): 98, ("ticket", 0, 1): 97, ("ticket", 3, 0): 96, ("ticket", 3, 1): 95}
-    assert results.at_end(frame, "loss").unique().tolist() == [0.1]
-    assert results.at_end(frame, split="validation").unique().tolist() == [DENSE]
+    assert statistics.at_end(frame, "loss").unique().tolist() == [0.1]
+    assert statistics.at_end(frame, split="validation").unique().tolist() == [DENSE]
 
 
 def test_differences_are_paired_by_replicate():
     arms = {"ticket": {0: [98.0, 90.0, 80.0], 7: [97.0, 90.5, 81.0]}, "random_mask": {7: [96.0, 96.0, 96.0]}}
-    end = results.at_end(tidy("mlp", arms, without=[("ticket", 0, 1)]))
-    assert results.paired(end, "ticket", 7, "ticket", 0).to_dict() == {0: -1.0, 2: 1.0}  # 1 has no partner
-    assert results.paired(end, "ticket", 7, "random_mask").to_dict() == {0: 1.0, 1: -5.5, 2: -15.0}
-    assert results.paired(end, "ticket", 7).to_dict() == {0: 97.0, 1: 90.5, 2: 81.0}
+    end = statistics.at_end(tidy("mlp", arms, without=[("ticket", 0, 1)]))
+    assert statistics.paired(end, "ticket", 7, "ticket", 0).to_dict() == {0: -1.0, 2: 1.0}  # 1 has no partner
+    assert statistics.paired(end, "ticket", 7, "random_mask").to_dict() == {0: 1.0, 1: -5.5, 2: -15.0}
+    assert statistics.paired(end, "ticket", 7).to_dict() == {0: 97.0, 1: 90.5, 2: 81.0}
     for arm, level in (("nobody", 7), ("ticket", 5), ("nobody", None)):
-        assert len(results.paired(end, arm, level)) == 0
-        assert len(results.paired(end, "ticket", 7, arm, 7 if level is None else level)) == 0
-    assert len(results.paired(end, "ticket", None)) == 0
+        assert len(statistics.paired(end, arm, level)) == 0
+        assert len(statistics.paired(end, "ticket", 7, arm, 7 if level is None else level)) == 0
+    assert len(statistics.paired(end, "ticket", None)) == 0
 
 
 def chain(validation, arm="ticket"):
@@ -128,25 +129,25 @@ def chain(validation, arm="ticket"):
     ],
 )
 def test_ticket_level(validation, level):
-    assert results.ticket_level(chain(validation), "ticket", 0.5) == level
+    assert statistics.ticket_level(chain(validation), "ticket", 0.5) == level
 
 
 def test_ticket_level_follows_validation_mean_and_tolerance_not_the_test():
     frame = chain({0: 98.0, 1: 97.0, 2: 96.0})
-    assert [results.ticket_level(frame, "ticket", t) for t in (0.5, 1.0, 2.0)] == [0, 1, 2]
+    assert [statistics.ticket_level(frame, "ticket", t) for t in (0.5, 1.0, 2.0)] == [0, 1, 2]
     frame.loc[(frame["split"] == "test") & (frame["level"] == 1), "value"] = 0.0
-    assert results.ticket_level(frame, "ticket", 1.0) == 1
+    assert statistics.ticket_level(frame, "ticket", 1.0) == 1
     held = (frame["split"] == "validation") & (frame["level"] == 1) & (frame["step"] == 300)
     frame.loc[held & (frame["replicate"] == 0), "value"] = 90.0  # the mean of 90 and 97 has fallen
-    assert results.ticket_level(frame, "ticket", 1.0) == 0
+    assert statistics.ticket_level(frame, "ticket", 1.0) == 0
     without = frame[frame["split"] == "test"]
-    assert results.ticket_level(without, "ticket", 0.5) == 2  # no validation set: the last level
-    assert results.ticket_level(frame, "nobody", 0.5) is None
+    assert statistics.ticket_level(without, "ticket", 0.5) == 2  # no validation set: the last level
+    assert statistics.ticket_level(frame, "nobody", 0.5) is None
 
 
 def test_there_is_no_ticket_level_without_the_dense_network():
     frame = chain({0: 98.0, 1: 60.0, 2: 50.0})
-    assert results.ticket_level(frame[frame["level"] > 0], "ticket", 0.5) is None
+    assert statistics.ticket_level(frame[frame["level"] > 0], "ticket", 0.5) is None
 
 
 @given(
@@ -159,32 +160,32 @@ def test_ticket_level_straight_from_its_definition(values, tolerance):
         if values[k] < values[0] - tolerance:
             break
         level = k
-    assert results.ticket_level(chain(dict(enumerate(values))), "ticket", tolerance) == level
+    assert statistics.ticket_level(chain(dict(enumerate(values))), "ticket", tolerance) == level
 
 
 def test_best_level_is_chosen_on_validation_from_level_1_on():
     frame = chain({0: 99.0, 1: 98.0, 2: 98.6, 3: 98.5})
     frame.loc[(frame["level"] == 3) & (frame["split"] == "test"), "value"] = 100.0
-    assert results.best_level(frame, "ticket") == 2
-    assert results.best_level(frame[frame["level"] == 0], "ticket") is None
-    assert results.best_level(frame, "nobody") is None
+    assert statistics.best_level(frame, "ticket") == 2
+    assert statistics.best_level(frame[frame["level"] == 0], "ticket") is None
+    assert statistics.best_level(frame, "nobody") is None
 
 
 def test_first_below_is_of_the_mean_test_accuracy():
     frame = tidy("mlp", {"ticket": {0: [98, 98], 8: [70, 91], 9: [79.9, 80.0], 10: [90, 90], 11: [10, 10]}})
-    assert results.first_below(frame, "ticket", 80) == 9
-    assert results.first_below(frame, "ticket", 5) is None
-    assert results.first_below(frame, "nobody", 80) is None
+    assert statistics.first_below(frame, "ticket", 80) == 9
+    assert statistics.first_below(frame, "ticket", 5) is None
+    assert statistics.first_below(frame, "nobody", 80) is None
 
 
 def test_summary_and_overview():
     frame = tidy("mlp", {"ticket": {0: [98.0, 97.0, 99.0], 2: [96.0]}, "random_mask": {2: [95.0, 95.5]}})
-    table = results.summary(frame).set_index(["arm", "level"])
+    table = statistics.summary(frame).set_index(["arm", "level"])
     assert table["n"].to_dict() == {("ticket", 0): 3, ("ticket", 2): 1, ("random_mask", 2): 2}
     low, high = t_interval([98.0, 97.0, 99.0])
     assert table.loc[("ticket", 0), ["mean", "low", "high"]].tolist() == pytest.approx([98, low, high])
     assert table.loc[("ticket", 2), "density"] == pytest.approx(0.49, abs=1e-3)
-    text = results.overview(frame)
+    text = statistics.overview(frame)
     assert text.columns.tolist() == ["ticket", "random_mask"] and text.index.tolist() == [0, 2]
     assert text.loc[0, "ticket"] == f"98.00 ± {high - 98:.2f}" and text.loc[2, "ticket"] == "96.00"
     assert text.loc[0, "random_mask"] == ""
@@ -194,7 +195,7 @@ def test_the_overview_names_networks_that_answer_one_class():
     frame = tidy("mlp", {"ticket": {0: [98.0, 11.35, 9.8], 2: [96.0, 95.0, 94.0]}})
     answers = frame[(frame["metric"] == "accuracy") & (frame["step"] == 300) & (frame["split"] == "test")]
     classes = [10 if accuracy > 90 else 1 for accuracy in answers["value"]]
-    text = results.overview(pd.concat([frame, answers.assign(metric="answered_classes", value=classes)]))
+    text = statistics.overview(pd.concat([frame, answers.assign(metric="answered_classes", value=classes)]))
     assert text.loc[0, "ticket"].endswith(" (one class: 2)") and "class" not in text.loc[2, "ticket"]
 
 
@@ -282,7 +283,7 @@ def test_a_measure_has_one_verdict_and_a_wider_bound_never_unmakes_it(values):
 def everything(experiment, n=3):
     """A complete study in which nothing happens."""
     values, c = [DENSE] * n, configure(experiment, "report")
-    from lthcore.experiments import UNITS
+    from lthcore.studies.experiments import UNITS
 
     return tidy(experiment, {u.arm: dict.fromkeys(u.levels, values) for u in UNITS[experiment](c, 0)})
 
@@ -373,7 +374,7 @@ def test_a_study_that_is_not_through_is_judged_without_errors(experiment, data):
         warnings.simplefilter("error")
         table = claims.judge(partial, configure(experiment, "report"))
         text = claims.show(table)
-        results.overview(partial)
+        statistics.overview(partial)
     assert not text.astype(str).apply(lambda column: column.str.contains("nan", case=False)).any().any()
     compared = table[~table["measured"].isin(rules.COUNTS)]
     assert (compared["ours"].notna() == (compared["n"] > 0)).all()
@@ -436,7 +437,7 @@ def collapsed():
 
 
 def test_collapse():
-    table = results.collapse(collapsed(), "t1_on_s2")
+    table = statistics.collapse(collapsed(), "t1_on_s2")
     assert table.index.tolist() == [1, 8, 9] and table["of"].tolist() == [2, 2, 2]
     assert table["same"].tolist() == [0, 1, 1]  # 20.0 % is not the share of the sevens
     assert table["live_outputs"].tolist() == [10, 2.5, 0.5]
@@ -446,14 +447,14 @@ def test_collapse():
 
 
 def test_dead_labels_answer_one_class_with_exactly_its_share():
-    table = results.dead_labels(collapsed(), "t1_on_s2", range(5, 10)).set_index(["level", "replicate"])
+    table = statistics.dead_labels(collapsed(), "t1_on_s2", range(5, 10)).set_index(["level", "replicate"])
     assert table.index.tolist() == [(8, 0), (9, 0), (9, 1)]  # output 5 still lives in (8, 1)
     assert table["one_class"].tolist() == [True, True, False] and set(table["top_answer"]) == {7}
     assert round(table["class_share"].iloc[0], 4) == 21.1479 == round(table["accuracy"].iloc[0], 4)
     assert "arm" not in table
     nearly = collapsed()
     nearly.loc[(nearly["metric"] == "accuracy") & (nearly["level"] == 8), "value"] = 100 * 1029 / 4861
-    assert not results.dead_labels(nearly, "t1_on_s2", range(5, 10))["one_class"].iloc[0]
+    assert not statistics.dead_labels(nearly, "t1_on_s2", range(5, 10))["one_class"].iloc[0]
 
 
 def test_deaths():
@@ -462,16 +463,16 @@ def test_deaths():
         rows += mask_rows(level, 0, {"on_path:fc2": 9, "on_path:head": 9, "live_outputs": 10})
         rows += mask_rows(level, 1, {"on_path:fc2": fc2, "on_path:head": head, "live_outputs": outputs})
     frame = pd.DataFrame(rows, columns=COLUMNS)
-    assert results.deaths(frame, "t1_on_s2") == {"fc2": 2, "head": 3, "an output": 1}
+    assert statistics.deaths(frame, "t1_on_s2") == {"fc2": 2, "head": 3, "an output": 1}
     alive = frame[(frame["level"] == 0)]
-    assert results.deaths(alive, "t1_on_s2") == {"fc2": None, "head": None, "an output": None}
+    assert statistics.deaths(alive, "t1_on_s2") == {"fc2": None, "head": None, "an output": None}
 
 
 @pytest.mark.parametrize(
     "frame", [pd.DataFrame(columns=COLUMNS), tidy("mlp", {"ticket": {0: [98.0]}})], ids=["empty", "no masks"]
 )
 def test_the_collapse_of_nothing(frame):
-    assert len(results.dead_labels(frame, "t1_on_s2", range(5, 10))) == 0
-    assert len(results.collapse(frame, "t1_on_s2")) == 0
-    assert results.deaths(frame, "t1_on_s2") == {"an output": None}
-    assert len(results.summary(pd.DataFrame(columns=COLUMNS))) == 0
+    assert len(statistics.dead_labels(frame, "t1_on_s2", range(5, 10))) == 0
+    assert len(statistics.collapse(frame, "t1_on_s2")) == 0
+    assert statistics.deaths(frame, "t1_on_s2") == {"an output": None}
+    assert len(statistics.summary(pd.DataFrame(columns=COLUMNS))) == 0

@@ -18,8 +18,10 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from lthcore import experiments, rules, store
 from lthcore.config import configure
+from lthcore.results import rules
+from lthcore.runs import store
+from lthcore.studies import experiments
 from lthcore.train import evaluation_steps
 
 REPORT = {rule.id: rule for rule in rules.REPORT}
@@ -914,11 +916,11 @@ def test_holm_is_over_the_whole_table_whatever_is_asked_for():
 
 def test_the_commit_of_the_rules_has_them():
     """Since then a remark on two rules' levels was worded anew; nothing that decides has changed."""
-    command = ["git", "show", f"{rules.COMMIT}:lthcore/rules.py"]
+    command = ["git", "show", f"{rules.COMMIT}:lthcore/results/rules.py"]
     shown = subprocess.run(command, cwd=store.ROOT, capture_output=True, text=True)
     if shown.returncode:
         pytest.skip("no history here")
-    old = types.ModuleType("lthcore.results")
+    old = types.ModuleType("lthcore.results.statistics")
     sys.modules["_rules_then"] = old  # dataclasses look their module up
     old.__dict__.update(__package__=rules.__package__, __name__="_rules_then")
     exec(compile(shown.stdout, "rules.py", "exec"), old.__dict__)

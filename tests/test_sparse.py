@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from numba import njit
 from reference import Dense
 
-from lthcore import sparse
 from lthcore.config import ARCHITECTURES, Config, configure
 from lthcore.data import split
-from lthcore.lockstep import Lockstep
+from lthcore.engines import sparse
+from lthcore.engines.batched import Lockstep
+from lthcore.engines.sparse import Sparse, _tanh32
 from lthcore.models import build, initial
-from lthcore.sparse import Sparse, _tanh32
 from lthcore.train import choose_engine
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -21,9 +21,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lthcore import experiments, files, store
 from lthcore.config import ARCHITECTURES, Architecture, Unit, configure
-from lthcore.files import data_folder
+from lthcore.runs import files, store
+from lthcore.runs.files import data_folder
+from lthcore.studies import experiments
 
 ROWS = [(0, 0.0, "test", "accuracy", 10.28), (30, 0.1 + 0.2, "test", "loss", 1 / 3)]
 
@@ -676,7 +677,7 @@ def test_files_are_tables_json_and_safetensors_and_no_reader_executes():
     with zipfile.ZipFile(*archived()) as pack:
         assert set(pack.namelist()) == {*store.PACKED, store.SUMS}
         assert pack.read("rows.csv").decode().splitlines()[0] == "at,step,epoch,split,metric,value"
-    for module in Path(store.__file__).parent.glob("*.py"):
+    for module in Path(store.__file__).parents[1].rglob("*.py"):
         for node in ast.walk(ast.parse(module.read_text())):
             if isinstance(node, ast.Import):
                 names = {a.name for a in node.names} & {"pickle", "joblib", "dill", "shelve", "marshal"}

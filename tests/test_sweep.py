@@ -18,9 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lthcore import data, experiments, files, gpu, store, sweep
+from lthcore import data
 from lthcore.config import ARCHITECTURES, Unit, configure
-from lthcore.files import LOCK
+from lthcore.runs import files, gpu, store, sweep
+from lthcore.runs.files import LOCK
+from lthcore.studies import experiments
 
 TINY = {"rounds": 2, "max_steps": 12, "test_images": 200, "validation": 0.02}
 DENSE = {name: np.ones(shape, bool) for name, shape in ARCHITECTURES["mlp"].weights.items()}
@@ -435,7 +437,7 @@ def test_a_held_level_is_trained_by_nobody_else_and_its_lock_goes(fresh, monkeyp
 def test_a_killed_holder_holds_nothing_and_its_lock_is_cleared(fresh):
     path = store.runs() / "mlp-ticket-r0-0123456789ab" / "level-00" / LOCK
     code = f"""import pathlib, time
-from lthcore import files
+from lthcore.runs import files
 with files.hold(pathlib.Path({str(path)!r})) as free:
     print(free, flush=True)
     time.sleep(99)"""

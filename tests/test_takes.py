@@ -6,8 +6,9 @@ import matplotlib.pyplot as plt
 import pytest
 from helpers import FEW, HERE, SETTINGS, ask, look_at, values_of
 
-from lthcore import claims, data, experiments, takes
+from lthcore import data
 from lthcore.config import EXPERIMENTS, PRESETS, configure
+from lthcore.studies import claims, experiments, takes
 
 
 def keys(study):

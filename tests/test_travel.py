@@ -23,9 +23,11 @@ from test_readers import changes, one_line, replacements
 from torch import nn
 from torch.nn.utils import prune
 
-from lthcore import data, experiments, lottery, store, sweep, travel
+from lthcore import data, lottery, tickets
 from lthcore.config import ARCHITECTURES
 from lthcore.models import build
+from lthcore.runs import store, sweep
+from lthcore.studies import experiments
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")  # "is in beta state", says torch
 FUZZ = settings(max_examples=300, deadline=None)
@@ -48,7 +50,7 @@ def made(model, kinds=("random",), seed=0, density=0.3):
         weight[random.random(shape) < 0.02], weight[random.random(shape) < 0.02] = 0.0, -0.0
         values[f"{name}.weight"] = weight
         values[f"{name}.bias"] = random.standard_normal(shape[0]).astype(np.float32)
-    return travel.Ticket({"model": model, "level": 3, "test_accuracy": 97.5}, mask, values)
+    return tickets.Ticket({"model": model, "level": 3, "test_accuracy": 97.5}, mask, values)
 
 
 def same(one, other):
@@ -80,36 +82,36 @@ def expected(ticket, form):
 )
 def test_what_left_comes_back_to_the_last_bit_or_as_is_said(model, kinds, seed, density):
     ticket = made(model, kinds, seed, density)
-    for form in travel.FORMS:
-        content = travel.to_bytes(ticket, form)
-        back = travel.from_bytes(content)
+    for form in tickets.FORMS:
+        content = tickets.to_bytes(ticket, form)
+        back = tickets.from_bytes(content)
         mask, values = expected(ticket, form)
         assert same(back.mask, mask) and same(back.values, values), form
         assert back.facts == {**ticket.facts, "sha256": back.facts["sha256"]}
         if form != "dense" or same(mask, ticket.mask):
-            assert travel.to_bytes(back, form) == content
+            assert tickets.to_bytes(back, form) == content
 
 
-@pytest.mark.parametrize("form", travel.FORMS)
+@pytest.mark.parametrize("form", tickets.FORMS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_at_the_extremes_of_every_layer(kind, form):
     ticket = made("lenet5", [kind])
-    back, (mask, values) = travel.from_bytes(travel.to_bytes(ticket, form)), expected(ticket, form)
+    back, (mask, values) = tickets.from_bytes(tickets.to_bytes(ticket, form)), expected(ticket, form)
     assert same(back.mask, mask) and same(back.values, values)
 
 
 @pytest.mark.parametrize("model", ["conv2", "conv6"])
 def test_convolutional_networks_travel_as_well(model):
     ticket = made(model)
-    for form in travel.FORMS:
-        back, (mask, values) = travel.from_bytes(travel.to_bytes(ticket, form)), expected(ticket, form)
+    for form in tickets.FORMS:
+        back, (mask, values) = tickets.from_bytes(tickets.to_bytes(ticket, form)), expected(ticket, form)
         assert same(back.mask, mask) and same(back.values, values)
 
 
 def test_a_surviving_zero_stays_in_csr_and_is_lost_in_dense():
     ticket = made("mlp", ["everything"])
     ticket.values["head.weight"][2, 3] = 0
-    kept = {form: travel.from_bytes(travel.to_bytes(ticket, form)).mask["head"][2, 3] for form in travel.FORMS}
+    kept = {form: tickets.from_bytes(tickets.to_bytes(ticket, form)).mask["head"][2, 3] for form in tickets.FORMS}
     assert kept == {"ticket": True, "prune": True, "dense": False, "csr": True}
 
 
@@ -118,14 +120,14 @@ def test_views_are_written_in_their_own_order():
     ticket = made("mlp")
     turned = {name: np.asfortranarray(v) for name, v in ticket.values.items()}
     assert not turned["fc1.weight"].flags.c_contiguous
-    for form in travel.FORMS:
-        assert travel.to_bytes(ticket._replace(values=turned), form) == travel.to_bytes(ticket, form)
+    for form in tickets.FORMS:
+        assert tickets.to_bytes(ticket._replace(values=turned), form) == tickets.to_bytes(ticket, form)
     assert np.array_equal(load(store.save_tensors({"a": np.arange(6).reshape(2, 3).T}))["a"], [[0, 3], [1, 4], [2, 5]])
 
 
 def test_a_form_that_there_is_not_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"^form = 'pt': must be one of 'ticket', 'prune', 'dense', 'csr'$"):
-        travel.write(made("mlp"), tmp_path / "x.pt", "pt")
+        tickets.write(made("mlp"), tmp_path / "x.pt", "pt")
     assert not list(tmp_path.iterdir())
 
 
@@ -169,7 +171,7 @@ def images():
 @pytest.mark.parametrize("model", ["mlp", "lenet5"])
 def test_torch_prune_buffers_load_into_a_plain_module(model, images):
     ticket = made(model)
-    state = load_torch(travel.to_bytes(ticket, "prune"))
+    state = load_torch(tickets.to_bytes(ticket, "prune"))
     pickled = io.BytesIO()
     torch.save(state, pickled)  # as the docstring says
     pickled.seek(0)
@@ -182,7 +184,7 @@ def test_torch_prune_buffers_load_into_a_plain_module(model, images):
             assert torch.equal(net(images), ours(ticket, images))
     for name in ticket.mask:
         prune.remove(net.get_submodule(name), "weight")  # makes it permanent: the dense form
-    dense = load_torch(travel.to_bytes(ticket, "dense"))
+    dense = load_torch(tickets.to_bytes(ticket, "dense"))
     assert all(torch.equal(v, dense[k]) for k, v in net.state_dict().items()) and len(dense) == len(net.state_dict())
     net.load_state_dict(dense)
     with torch.no_grad():
@@ -196,28 +198,28 @@ def test_what_torch_pruned_elsewhere_is_read(model):
     net = Plain(model)
     prune.global_unstructured([(m, "weight") for m in net.children()], prune.L1Unstructured, amount=0.8)
     prune.custom_from_mask(net.head, "weight", torch.arange(net.head.weight.numel()).view_as(net.head.weight) % 3 > 0)
-    found = travel.from_bytes(save_torch(net.state_dict(), {"format": "pt"}))
+    found = tickets.from_bytes(save_torch(net.state_dict(), {"format": "pt"}))
     assert found.facts == {"model": model}
     for name, layer in net.named_children():
         assert np.array_equal(found.mask[name], layer.weight_mask.bool().numpy())
         assert np.array_equal(found.values[f"{name}.weight"], layer.weight_orig.detach().numpy())
         assert np.array_equal(found.values[f"{name}.bias"], layer.bias.detach().numpy())
         prune.remove(layer, "weight")
-    dense = travel.from_bytes(save_torch(net.state_dict()))
+    dense = tickets.from_bytes(save_torch(net.state_dict()))
     assert same(dense.mask, found.mask) and sum(m.sum() for m in dense.mask.values()) > 0
     parts = {}
     for name, layer in net.named_children():
         csr = layer.weight.detach().flatten(1).to_sparse_csr()
         parts[f"{name}.crow_indices"], parts[f"{name}.col_indices"] = csr.crow_indices(), csr.col_indices()
         parts[f"{name}.values"], parts[f"{name}.bias"] = csr.values(), layer.bias.detach()
-    back = travel.from_bytes(save_torch(parts))
+    back = tickets.from_bytes(save_torch(parts))
     assert same(back.mask, dense.mask)
     assert all(np.array_equal(back.values[k], v) for k, v in dense.values.items())  # torch's pruned zeros have signs
 
 
 def csr_layers(ticket):
     """The file's CSR parts: layer -> (indptr, indices, data, shape), bias."""
-    tensors = load(travel.to_bytes(ticket, "csr"))
+    tensors = load(tickets.to_bytes(ticket, "csr"))
     for name, m in ticket.mask.items():
         parts = (tensors[f"{name}.{part}"] for part in ("crow_indices", "col_indices", "values"))
         yield name, (*parts, m.reshape(len(m), -1).shape), tensors[f"{name}.bias"]
@@ -337,12 +339,12 @@ def test_a_state_dict_is_read_by_whatever_names(how, model):
         prune.global_unstructured([(m, "weight") for m in layers[:-1]], prune.L1Unstructured, amount=0.8)
         for layer in layers:
             prune.identity(layer, "bias")
-        found = travel.from_bytes(save_torch(net.state_dict()))
+        found = tickets.from_bytes(save_torch(net.state_dict()))
         for layer in layers[:-1]:
             prune.remove(layer, "weight")
         for layer in layers:
             prune.remove(layer, "bias")
-        permanent = travel.from_bytes(save_torch({k: v.contiguous() for k, v in net.state_dict().items()}))
+        permanent = tickets.from_bytes(save_torch({k: v.contiguous() for k, v in net.state_dict().items()}))
         assert found.facts == permanent.facts == {"model": model}
         assert list(found.mask) == list(ARCHITECTURES[model].weights)
         for layer, (name, mask) in zip(layers, found.mask.items(), strict=True):
@@ -360,9 +362,9 @@ def test_a_file_that_was_read_goes_on_its_way():
     net = nn.DataParallel(sequential("lenet5")).to(torch.bfloat16)
     for layer in prunable(net):
         prune.random_unstructured(layer, "weight", 0.5)
-    found = travel.from_bytes(save_torch(net.state_dict()))
-    for form in travel.FORMS:
-        back = travel.from_bytes(travel.to_bytes(found, form))
+    found = tickets.from_bytes(save_torch(net.state_dict()))
+    for form in tickets.FORMS:
+        back = tickets.from_bytes(tickets.to_bytes(found, form))
         assert back.facts == {"model": "lenet5", "sha256": back.facts["sha256"]} and same(back.mask, found.mask)
 
 
@@ -375,13 +377,13 @@ def test_a_file_that_was_read_goes_on_its_way():
 )
 def test_prefixes_and_the_types_of_masks_and_indices(prefix, kind, index, form):
     ticket = made("mlp", ["random", "one weight", "random"], density=0.0003)  # few enough for the narrowest type
-    tensors = load(travel.to_bytes(ticket, form))
+    tensors = load(tickets.to_bytes(ticket, form))
     for name, array in tensors.items():
         if name.endswith("mask"):
             tensors[name] = array.astype(kind)
         if name.endswith("indices") and array.max(initial=0) < 256:
             tensors[name] = array.astype(index)
-    back = travel.from_bytes(save({".".join([*prefix, name]): array for name, array in tensors.items()}))
+    back = tickets.from_bytes(save({".".join([*prefix, name]): array for name, array in tensors.items()}))
     mask, values = expected(ticket, form)
     assert same(back.mask, mask) and same(back.values, values)
 
@@ -394,13 +396,13 @@ def test_layers_that_mask_themselves_are_read(call, prefix):
     tensors = {prefix + name: array for name, array in ticket.values.items()}
     tensors |= {f"{prefix}{name}.{call}": mask.astype(F32) for name, mask in ticket.mask.items()}
     tensors |= {f"{prefix}{name}.bias_mask": np.ones(len(mask), F32) for name, mask in ticket.mask.items()}
-    back = travel.from_bytes(save(tensors))
+    back = tickets.from_bytes(save(tensors))
     mask, values = expected(ticket, "prune")
     assert same(back.mask, mask) and same(back.values, values) and back.facts == {"model": "lenet5"}
 
 
 def renamed(model="mlp", **names):
-    tensors = load(travel.to_bytes(made(model), "dense"))
+    tensors = load(tickets.to_bytes(made(model), "dense"))
     return {names.get(name.partition(".")[0], name.partition(".")[0]) + name[name.index(".") :]: v
             for name, v in tensors.items()}  # fmt: skip
 
@@ -439,7 +441,7 @@ NO_MODEL = {
     "weights and their originals": (renamed() | {"fc1.weight_orig": np.ones((300, 784), F32)}, "its tensors"),
     "nothing but a wrapper": ({"module": np.ones(3, F32), "_orig_mod": np.ones(3, F32)}, "its tensors"),
     "csr by other names": (
-        {k.replace("fc1", "0"): v for k, v in load(travel.to_bytes(made("mlp"), "csr")).items()}, "its tensors"
+        {k.replace("fc1", "0"): v for k, v in load(tickets.to_bytes(made("mlp"), "csr")).items()}, "its tensors"
     ),
 }  # fmt: skip
 
@@ -448,7 +450,7 @@ NO_MODEL = {
 def test_what_cannot_be_mapped_is_refused_in_one_line_with_the_names_that_are_expected(how):
     tensors, words = NO_MODEL[how]
     with pytest.raises(ValueError, match=words) as refused:
-        travel.from_bytes(save(tensors))
+        tickets.from_bytes(save(tensors))
     one_line(refused.value)
     assert len(str(refused.value)) < 400
 
@@ -456,7 +458,7 @@ def test_what_cannot_be_mapped_is_refused_in_one_line_with_the_names_that_are_ex
 def test_reading_loads_no_torch(tmp_path):
     path = tmp_path / "x.safetensors"
     path.write_bytes(save_torch({f"module.{k}": torch.from_numpy(v).bfloat16() for k, v in renamed(fc1="0").items()}))
-    code = f"import sys; from lthcore import travel; travel.read({str(path)!r}); print('torch' in sys.modules)"
+    code = f"import sys; from lthcore import travel; tickets.read({str(path)!r}); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=store.ROOT)
     assert done.stdout.strip() == "False"
 
@@ -470,11 +472,11 @@ def study(module_folders, finish):
     return finish(experiments.study("mlp", "smoke", overrides={"rounds": 1, "test_images": 300}))
 
 
-@pytest.mark.parametrize("form", travel.FORMS)
+@pytest.mark.parametrize("form", tickets.FORMS)
 def test_a_ticket_that_came_back_is_trained_as_if_it_had_never_left(study, form):
     """Beside the dense network and its controls: every row that the study itself has, bit for bit."""
     unit = study.units[0]
-    ticket = travel.from_bytes(travel.to_bytes(sweep.ticket(unit, 1), form))
+    ticket = tickets.from_bytes(tickets.to_bytes(sweep.ticket(unit, 1), form))
     said = []
     frame = experiments.compare(ticket, "smoke", 1, said.append, test_images=300)
     wanted = experiments.finished(study)
@@ -488,7 +490,7 @@ def test_a_ticket_that_came_back_is_trained_as_if_it_had_never_left(study, form)
 
 def test_a_mask_from_outside_is_given_to_any_unit(study):
     """A unit's own data, order and recipe under another's mask, with its own values or the ticket's."""
-    ticket, unit = travel.from_bytes(travel.to_bytes(made("mlp", ["random"], density=0.1), "csr")), study.units[0]
+    ticket, unit = tickets.from_bytes(tickets.to_bytes(made("mlp", ["random"], density=0.1), "csr")), study.units[0]
     mask, values = ({k: torch.from_numpy(v) for k, v in part.items()} for part in (ticket.mask, ticket.values))
     splits = {"full": data.split(unit.config, "full", 0)}
     own, given = (lottery.play(unit, 1, mask, splits.get, values=start) for start in (None, values))
@@ -508,7 +510,7 @@ def test_a_rewound_ticket_goes_on_from_its_step(finish, folders):
     finish(study)
     unit = study.units[0]
     sweep.keep_weights(unit, 1)
-    ticket = travel.from_bytes(travel.to_bytes(sweep.ticket(unit, 1), "prune"))
+    ticket = tickets.from_bytes(tickets.to_bytes(sweep.ticket(unit, 1), "prune"))
     frame = experiments.compare(
         ticket, "smoke", 1, lambda line: None, test_images=300, rewind_step=ticket.facts["rewind_step"], controls=0
     )
@@ -601,41 +603,41 @@ REFUSED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("form", travel.FORMS)
+@pytest.mark.parametrize("form", tickets.FORMS)
 @pytest.mark.parametrize("how", REFUSED)
 def test_what_is_no_ticket_is_refused_in_one_line(how, form, tmp_path):
     change, words = REFUSED[how]
     path = tmp_path / "x.safetensors"
-    path.write_bytes(change(travel.to_bytes(made("lenet5"), form)))
+    path.write_bytes(change(tickets.to_bytes(made("lenet5"), form)))
     with pytest.raises(ValueError, match=r"\Anot a ticket: .+\Z") as refused:
-        travel.from_bytes(path.read_bytes())
+        tickets.from_bytes(path.read_bytes())
     assert re.search(words, str(refused.value)) and len(str(refused.value)) < 400
     one_line(refused.value)
     with pytest.raises(ValueError) as named:
-        travel.read(path)
+        tickets.read(path)
     assert str(named.value) == f"{path}: {refused.value}"
 
 
 def test_a_ticket_without_its_facts_is_none_and_a_plain_model_needs_no_facts():
-    for form in travel.FORMS:
-        content = with_header(travel.to_bytes(made("lenet5"), form), lambda h: h.pop("__metadata__") and None)
+    for form in tickets.FORMS:
+        content = with_header(tickets.to_bytes(made("lenet5"), form), lambda h: h.pop("__metadata__") and None)
         if form == "ticket":
             with pytest.raises(ValueError, match=r"^not a ticket: its header has no facts of a ticket of this study$"):
-                travel.from_bytes(content)
+                tickets.from_bytes(content)
         else:
-            assert travel.from_bytes(content).facts == {"model": "lenet5"}
+            assert tickets.from_bytes(content).facts == {"model": "lenet5"}
 
 
 def test_no_such_file(tmp_path):
     for path in (tmp_path / "nowhere", tmp_path):
         with pytest.raises(OSError) as error:
-            travel.read(path)
+            tickets.read(path)
         one_line(error.value)
 
 
 def foreign(form, model="lenet5", **changed):
     """A file of that form without facts, some of whose tensors are others; None takes one out."""
-    tensors = load(travel.to_bytes(made(model), form)) | changed
+    tensors = load(tickets.to_bytes(made(model), form)) | changed
     return save({name: v for name, v in tensors.items() if v is not None})
 
 
@@ -684,7 +686,7 @@ WRONG = {
 def test_a_foreign_model_that_does_not_fit_is_refused_in_one_line(how):
     form, changed, words = WRONG[how]
     with pytest.raises(ValueError, match=words) as refused:
-        travel.from_bytes(foreign(form, **changed))
+        tickets.from_bytes(foreign(form, **changed))
     one_line(refused.value)
     assert len(str(refused.value)) < 400
 
@@ -717,36 +719,36 @@ def test_csr_indices_are_taken_where_torch_takes_them(begin, columns, kind):
     content = save({**CSR, **parts})
     if wanted is None:
         with pytest.raises(ValueError, match=r"^not a ticket: head: .*(crow|col)_indices") as refused:
-            travel.from_bytes(content)
+            tickets.from_bytes(content)
         one_line(refused.value)
     else:
-        found = travel.from_bytes(content)
+        found = tickets.from_bytes(content)
         assert np.array_equal(found.values["head.weight"], wanted.numpy())
         assert found.mask["head"].sum() == len(values)
 
 
-CSR = load(travel.to_bytes(made("lenet5", ["one weight"]), "csr"))
-SMALL = {form: travel.to_bytes(made("lenet5", ["random", "nothing"], density=0.02), form) for form in travel.FORMS}
+CSR = load(tickets.to_bytes(made("lenet5", ["one weight"]), "csr"))
+SMALL = {form: tickets.to_bytes(made("lenet5", ["random", "nothing"], density=0.02), form) for form in tickets.FORMS}
 
 
 @FUZZ
-@given(change=changes(), form=st.sampled_from(list(travel.FORMS)))
+@given(change=changes(), form=st.sampled_from(list(tickets.FORMS)))
 def test_a_changed_file_gives_what_was_written_or_one_line(change, form):
     content = change(SMALL[form])
     try:
-        found = travel.from_bytes(content)
+        found = tickets.from_bytes(content)
     except ValueError as error:
         return one_line(error)
-    written = travel.from_bytes(SMALL[form])
+    written = tickets.from_bytes(SMALL[form])
     if form != "ticket" and found.facts == {"model": "lenet5"}:  # its facts are lost, and its checksum with them
         header = slice(8 + int.from_bytes(SMALL[form][:8], "little"))
         assert content[header] != SMALL[form][header]
-        written = travel.from_bytes(save(load(content)))  # then it is read as anybody's state dict is
+        written = tickets.from_bytes(save(load(content)))  # then it is read as anybody's state dict is
     assert same(found.mask, written.mask) and same(found.values, written.values) and found.facts == written.facts
 
 
 @FUZZ
-@given(replace=replacements(), form=st.sampled_from(list(travel.FORMS)), inside=st.booleans())
+@given(replace=replacements(), form=st.sampled_from(list(tickets.FORMS)), inside=st.booleans())
 def test_a_file_with_another_header(replace, form, inside):
     size = int.from_bytes(SMALL[form][:8], "little")
     header = json.loads(SMALL[form][8 : 8 + size])
@@ -757,10 +759,10 @@ def test_a_file_with_another_header(replace, form, inside):
         header = replace(header)
     text = json.dumps(header).encode()
     try:
-        found = travel.from_bytes(struct.pack("<Q", len(text)) + text + SMALL[form][8 + size :])
+        found = tickets.from_bytes(struct.pack("<Q", len(text)) + text + SMALL[form][8 + size :])
     except ValueError as error:
         return one_line(error)
-    written = travel.from_bytes(SMALL[form])
+    written = tickets.from_bytes(SMALL[form])
     assert found.facts in (written.facts, {"model": "lenet5"})
     if found.facts == written.facts:
         assert same(found.mask, written.mask) and same(found.values, written.values)
@@ -793,5 +795,5 @@ def test_the_lines_that_we_show_run(name, tmp_path, monkeypatch, capsys):
     shown = eval(last, scope)
     assert shown.shape == (2, 3) and all("±" in text for text in shown.loc[1])
     assert capsys.readouterr().out.count("test accuracy") == 8
-    ticket = travel.read(tmp_path / "ticket.safetensors")
+    ticket = tickets.read(tmp_path / "ticket.safetensors")
     assert ticket.facts["unit"] == unit.key and same(ticket.mask, sweep.mask_at(unit, 7))

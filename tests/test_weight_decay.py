@@ -9,11 +9,13 @@ import torch.nn.functional as F
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lthcore import experiments, lottery, sweep
+from lthcore import lottery
 from lthcore.config import ARCHITECTURES, Config, Unit, configure
-from lthcore.lockstep import Lockstep
+from lthcore.engines.batched import Lockstep
+from lthcore.engines.sparse import Sparse
 from lthcore.models import build, initial
-from lthcore.sparse import Sparse
+from lthcore.runs import sweep
+from lthcore.studies import experiments
 
 RULES = {
     "adam": {"optimizer": "adam", "weight_decay": 1e-2},

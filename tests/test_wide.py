@@ -12,13 +12,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lthcore import claims, cli, data, experiments, lottery, pages, results, store, sweep
+from lthcore import cli, data, lottery
 from lthcore.config import ARCHITECTURES, LATER, WIDE, Config, Unit, configure
 from lthcore.data import Split, whole
-from lthcore.lockstep import Lockstep
+from lthcore.engines.batched import Lockstep
+from lthcore.engines.sparse import Sparse
+from lthcore.explore import pages
 from lthcore.models import build, initial
 from lthcore.pruning import dense_mask, diagnose, random_mask
-from lthcore.sparse import Sparse
+from lthcore.results import statistics
+from lthcore.runs import store, sweep
+from lthcore.studies import claims, experiments
 from lthcore.train import choose_engine, train
 
 
@@ -412,7 +416,7 @@ def test_a_rise_on_the_way_is_measured_from_the_mean_of_both_ends():
     frame = table(
         [r for t, v in enumerate(way) for r in rows("order_ticket_0", 10, [v, 98.0], f"path_accuracy:{t / 10}")]
     )
-    assert results.barriers(frame).tolist() == [98.5 - 90.0, 0.0]
+    assert statistics.barriers(frame).tolist() == [98.5 - 90.0, 0.0]
 
 
 def test_starvation_is_read_off_the_masks():
@@ -427,7 +431,7 @@ def test_starvation_is_read_off_the_masks():
 
     seen = table(masks("a", [100, 50, 20, 9], [10, 9, 8, 5]), rows("a", 3, [50.0] * 3, "accuracy", density=0.125))
     foretold = table(masks("a", [100, 50, 20, 9], [10, 10, 9, 6]))
-    row = results.starvation(seen, foretold).loc["a"]
+    row = statistics.starvation(seen, foretold).loc["a"]
     assert (row["certain"], row["foretold"], row["seen"], row["below_80"], row["first"]) == (
         0.125,
         0.25,

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from lthcore import data, lottery, models, store, sweep, train
+from lthcore import data, lottery, models, train
 from lthcore.cli import Parser
 from lthcore.config import configure
-from lthcore.lockstep import Lockstep
+from lthcore.engines.batched import Lockstep
+from lthcore.runs import store, sweep
 
 BATCH = 60
 DENSITIES = (1.0, 0.7, 0.5, 0.35, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
@@ -275,7 +276,7 @@ def draw(table, facts):
     import seaborn as sns
     from matplotlib.ticker import FuncFormatter
 
-    from lthcore.plots import density_axis
+    from lthcore.studies.plots import density_axis
 
     matplotlib.rcdefaults()  # not the user's settings
     sns.set_theme(style="whitegrid", palette="colorblind")

@@ -85,7 +85,7 @@ class Journal:
         try:
             return call()
         except Exception as error:
-            from lthcore.gpu import one_line
+            from lthcore.runs.gpu import one_line
 
             where = traceback.format_exc().splitlines()[-12:]
             self.write(failed=name, error=one_line(error), traceback=where)
@@ -129,8 +129,9 @@ def seconds(call, device):
 
 def check(journal, options):
     """The self-check of the package, kind by kind, cheap ones first."""
-    from lthcore import experiments, gpu
     from lthcore.config import configure
+    from lthcore.runs import gpu
+    from lthcore.studies import experiments
 
     units = [u for study in experiments.every(wide=True, preset=options.preset) for u in study.units]
     tasks = [(unit, level) for unit in units for level in {unit.levels[0], unit.levels[-1]}]
@@ -178,7 +179,7 @@ def split(model, replicate, device):
 def engine(model, replicates, device):
     """The study's own engine for a GPU, dense."""
     from lthcore import lottery, models
-    from lthcore.lockstep import Lockstep
+    from lthcore.engines.batched import Lockstep
 
     values = [models.initial(model, 0, "theta0", r) for r in range(replicates)]
     masks = [lottery.dense_mask(model) for _ in values]
@@ -318,7 +319,8 @@ def memory(journal, options, model):
     """Peak device memory of a short level, evaluations included, and a replicate's share of it."""
     import torch
 
-    from lthcore import gpu, lottery, models, train
+    from lthcore import lottery, models, train
+    from lthcore.runs import gpu
 
     config = dataclasses.replace(recipe(model), epochs=1, max_steps=10)
     shared, each = gpu.bytes_of(config)
@@ -381,7 +383,8 @@ def same_work(task):
 
 def report(journal, options):
     """A dense level of each kind by the clock, the projection, and the report itself until the time is up."""
-    from lthcore import experiments, store, sweep
+    from lthcore.runs import store, sweep
+    from lthcore.studies import experiments
 
     store.make()
     count = carried(journal, options)
@@ -429,7 +432,8 @@ def report(journal, options):
 
 def carried(journal, options):
     """The largest number of replicates whose dense levels the time carries, by the steps that were measured: int."""
-    from lthcore import experiments, train
+    from lthcore import train
+    from lthcore.studies import experiments
 
     kinds = {}
     for study in experiments.every(preset=options.preset, replicates=1):
@@ -479,7 +483,7 @@ def facts(options):
     import numpy
     import torch
 
-    from lthcore import store
+    from lthcore.runs import store
 
     out = {**store.machine(), "torch": torch.__version__, "numpy": numpy.__version__, "code": store.code_version()}
     out |= {"cuda": torch.version.cuda, "device": options.device, "preset": options.preset}
@@ -505,7 +509,7 @@ def device_facts(journal, options):
 
 def write(options, journal, known, ended):
     """The table and the json, from what there is so far."""
-    from lthcore import store
+    from lthcore.runs import store
 
     lines, table = journal.lines(), ["part,what,at,unit,n,median,least,greatest"]
     for part, what, at, unit, n, *values in rows(lines):
@@ -609,7 +613,8 @@ def main(argv=None):
     began = time.time()
     options.until = began + 60 * options.minutes
     try:
-        from lthcore import data, gpu, store
+        from lthcore import data
+        from lthcore.runs import gpu, store
 
         data.fetch()
     except ImportError as error:

@@ -26,8 +26,10 @@ from unittest import mock
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from lthcore import data, experiments, sweep, travel  # noqa: E402
-from lthcore.files import LOCK  # noqa: E402
+from lthcore import data, tickets  # noqa: E402
+from lthcore.runs import sweep  # noqa: E402
+from lthcore.runs.files import LOCK  # noqa: E402
+from lthcore.studies import experiments  # noqa: E402
 
 TINY = {"rounds": 2, "max_steps": 12, "test_images": 200, "validation": 0.02}
 OVERRIDES = {**TINY, "tolerance": 0.625}  # which gives the figures a folder of their own, and changes no number
@@ -178,7 +180,7 @@ class Place:
         """All that must be equal in the end: name -> values."""
         with mock.patch.dict(os.environ, LTH_RUNS=str(self.runs), LTH_ARCHIVE=str(self.folder / "archive")):
             units = experiments.study("mlp", "smoke", overrides=OVERRIDES).units
-            tickets = {(u, k): travel.to_bytes(sweep.ticket(u, k)) for u in units for k in u.levels}
+            tickets = {(u, k): tickets.to_bytes(sweep.ticket(u, k)) for u in units for k in u.levels}
         tables = {p.name: p.read_bytes() for p in self.figures.glob("*.csv")} if self.kind == "notebook" else {}
         raw = {name: hashlib.sha256((self.raw / name).read_bytes()).hexdigest() for name in data.SHA256}
         return {"rows and masks": numbers(self.runs), "tickets": tickets, "tables": tables, "data": raw}

@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from lthcore.notebooks import KERNEL, LANGUAGE  # noqa: E402
+from lthcore.explore.notebooks import KERNEL, LANGUAGE  # noqa: E402
 
 FIGURES = ROOT / "figures"
 
@@ -45,10 +45,10 @@ if "google.colab" in sys.modules and not colab.exists():
     get_ipython().system(f"git clone --quiet --depth=1 {address} {colab}")
     get_ipython().system("pip freeze --exclude-editable | grep -v ' @ ' > /content/present.txt")
     get_ipython().system(f"pip install --quiet --constraint /content/present.txt --editable {colab}")
-found = [str(p) for p in (here, *here.parents, colab) if (p / "lthcore/notebooks.py").is_file()]
+found = [str(p) for p in (here, *here.parents, colab) if (p / "lthcore/explore/notebooks.py").is_file()]
 sys.path[:0] = found[:1]
 
-from lthcore import notebooks
+from lthcore.explore import notebooks
 
 notebooks.start()"""
 
@@ -79,7 +79,8 @@ def notebooks_table():
 @lru_cache
 def committed_verdicts(wide):
     """Verdicts on the report's claims, or on what goes beyond it, from the levels of the preset ``report``."""
-    from lthcore import config, experiments
+    from lthcore import config
+    from lthcore.studies import experiments
 
     os.environ["LTH_RUNS"] = os.devnull  # what is committed, not what this machine happens to have finished
     every = experiments.every(wide=True, preset="report")
@@ -89,22 +90,22 @@ def committed_verdicts(wide):
 @lru_cache
 def finished(name):
     """What is committed of an experiment at the preset ``report``: tidy rows."""
-    from lthcore import experiments
+    from lthcore.studies import experiments
 
     return experiments.finished(experiments.study(name, "report"))
 
 
 def accuracy(name, arm, level):
     """Test accuracy over the last fifth of training in all committed replicates, in words."""
-    from lthcore import results, rules
+    from lthcore.results import rules, statistics
 
-    n, mean, low, high = results.interval(rules.last_fifth(finished(name))[arm, level])
+    n, mean, low, high = statistics.interval(rules.last_fifth(finished(name))[arm, level])
     return f"{mean:.1f} [{low:.1f}, {high:.1f}]%" if high - low > 1e-6 else f"{mean:.4f}% in all {n}"
 
 
 def of_whom(name):
     """How many replicates a number is of, and of which kind, in words."""
-    from lthcore import rules
+    from lthcore.results import rules
 
     there = set(finished(name)["replicate"])
     explored = {r for rule in rules.REPORT if rule.experiment == name for r in rule.exploratory}
@@ -114,19 +115,19 @@ def of_whom(name):
 
 def kept(name, arm, level):
     """A density in words."""
-    from lthcore import results
+    from lthcore.results import statistics
 
-    return f"{100 * results.density_at(finished(name), arm, level):.2g}% kept"
+    return f"{100 * statistics.density_at(finished(name), arm, level):.2g}% kept"
 
 
 def cliff_text():
     """Where the MLP's accuracy falls, and what falls there."""
-    from lthcore import results, rules
+    from lthcore.results import rules, statistics
 
     frame = finished("mlp")
     means = rules.last_fifth(frame)["ticket"].groupby("level").mean()
     first = means.index[means < 80][0]
-    dead = results.deaths(frame, "ticket")["an output"]
+    dead = statistics.deaths(frame, "ticket")["an output"]
 
     def at(arm, level):
         return f"{accuracy('mlp', arm, level)} at {kept('mlp', arm, level)}"
@@ -144,10 +145,11 @@ def cliff_text():
 
 def sevens_text():
     """What the number 21.1479 is: how many networks have it, and what is left with the output layer spared."""
-    from lthcore import claims, results, rules
+    from lthcore.results import rules, statistics
+    from lthcore.studies import claims
 
     frame, of = finished("task2"), of_whom("task2")
-    dead = results.dead_labels(frame, "t1_on_s2", range(5, 10))
+    dead = statistics.dead_labels(frame, "t1_on_s2", range(5, 10))
     first, as_pruned, spared = dead["level"].min(), rules.L["task2"], rules.L["task2 ticket"]
     there = dead[dead["level"] == as_pruned]
     same = "all" if dead["one_class"].all() else dead["one_class"].sum()
@@ -187,7 +189,7 @@ def sevens_text():
 
 def report_table():
     """Markdown: a row per claim of the report, with the measure that its verdict rests on; the long form is in 00."""
-    from lthcore import claims
+    from lthcore.studies import claims
 
     lines = ["| claim | the report's words | holds if | n | confirmatory | exploratory | verdict |", "|---" * 7 + "|"]
     for _, rows in committed_verdicts(wide=False).groupby("claim", sort=False):
@@ -205,7 +207,7 @@ def report_table():
 
 def published_table():
     """Markdown: a row per claim that others have published."""
-    from lthcore import claims
+    from lthcore.studies import claims
 
     lines = ["| what is published | notebook | figure | ours | verdict |", "|---|---|---|---|---|"]
     for _, rows in committed_verdicts(wide=True).groupby("claim", sort=False):
@@ -260,7 +262,7 @@ def speed_table():
 
 def scale_table():
     """Markdown: what a level costs beside its training, and what that makes of many, from ``figures/scale.csv``."""
-    from lthcore import sweep
+    from lthcore.runs import sweep
 
     rows = list(csv.DictReader((FIGURES / "scale.csv").open()))
     facts = json.loads((FIGURES / "scale.json").read_text())

@@ -19,8 +19,10 @@ from unittest import mock
 
 from distributed import LocalCluster, __version__
 
-from lthcore import experiments, store, sweep, train  # noqa: F401 (an estimate would load it)
+from lthcore import train  # noqa: F401 (an estimate would load it)
 from lthcore.cli import Parser
+from lthcore.runs import store, sweep
+from lthcore.studies import experiments
 
 WORKERS = 2
 COUNTED = Counter()  # file operations in the store, by name, while it is counted
@@ -28,7 +30,7 @@ OPERATIONS = {"open": "opened", "os.rename": "renamed", "os.remove": "removed", 
 
 
 def empty(tasks, *_):
-    """In the place of :func:`lthcore.sweep.run_levels`: a level that takes no time."""
+    """In the place of :func:`lthcore.runs.sweep.run_levels`: a level that takes no time."""
     return [(1e-6, 0.0)] * len(tasks)
 
 

@@ -22,7 +22,7 @@ def main():
         import torch
         from helpers import HERE, SETTINGS, covering, values_of
 
-        from lthcore import store
+        from lthcore.runs import store
 
         torch.set_num_threads(1)
         store.FIGURES = Path(folder) / "figures"

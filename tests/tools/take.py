@@ -10,7 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from lthcore import experiments, store  # noqa: E402
+from lthcore.runs import store  # noqa: E402
+from lthcore.studies import experiments  # noqa: E402
 
 
 def main(other, names):

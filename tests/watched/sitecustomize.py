@@ -52,7 +52,7 @@ class Watched(PathFinder):
 
     @classmethod
     def find_spec(cls, name, path=None, target=None):
-        change = {"lthcore.lottery": lottery, "lthcore.sweep": sweep}.get(name)
+        change = {"lthcore.lottery": lottery, "lthcore.runs.sweep": sweep}.get(name)
         spec = PathFinder.find_spec(name, path, target) if change else None
         if spec:
             load = spec.loader.exec_module

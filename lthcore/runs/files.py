@@ -87,7 +87,7 @@ def folder_named(variable, default):
 
 def data_folder():
     """Folder of the data, ``LTH_DATA`` or ``data/MNIST/raw`` in the checkout: found without torch."""
-    return folder_named("LTH_DATA", Path(__file__).resolve().parents[1] / "data" / "MNIST" / "raw")
+    return folder_named("LTH_DATA", Path(__file__).resolve().parents[2] / "data" / "MNIST" / "raw")
 
 
 def clear(folder, *names):

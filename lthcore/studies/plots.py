@@ -20,7 +20,9 @@ import seaborn as sns
 from IPython.display import HTML, Image, display
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from . import claims, experiments, results, store
+from ..results import statistics
+from ..runs import store
+from . import claims, experiments
 
 OKABE_ITO = {  # Okabe & Ito's colours, told apart with every kind of colour vision
     "black": "#000000", "orange": "#E69F00", "sky": "#56B4E9", "green": "#009E73",
@@ -125,7 +127,7 @@ class _Sheet:
     def against_density(self, axis, frame, arms, metric="accuracy", title="", zoom=None, series=None):
         for arm, width in zip(arms, _widths(arms), strict=True):
             label, colour, marker = style(arm)
-            mine = results.at_end(frame[frame["arm"] == arm], metric) if series is None else series[[arm]]
+            mine = statistics.at_end(frame[frame["arm"] == arm], metric) if series is None else series[[arm]]
             table = _spread(mine, frame).sort_values("density")
             face = "white" if arm == arms[-1] else colour  # the uppermost marker lets those below it be told
             look = {"marker": marker, "ms": 1 + 2.2 * width, "lw": width, "mfc": face}
@@ -204,7 +206,7 @@ def _by_step(frame, level, metric):
 
 def _at_or_before(frame, arm, level):
     """The arm's last level up to `level`: controls do not stand at every one; the dense one has no controls."""
-    return max((k for k in results.levels(frame, arm) if k <= level), default=None)
+    return max((k for k in statistics.levels(frame, arm) if k <= level), default=None)
 
 
 def density_axis(axis):
@@ -237,7 +239,7 @@ def step_axis(axis):
 
 def _zoom(frame, arms, metric="accuracy"):
     """Limits for the upper part of an accuracy panel: from a little below the dense accuracy to its top."""
-    top = results.at_end(frame, metric)
+    top = statistics.at_end(frame, metric)
     top = top[top.index.get_level_values("arm").isin(arms)]
     if top.empty:
         return None
@@ -266,13 +268,13 @@ def _accuracy_vs_step(study, frame, number, name):
     sheet = _Sheet(
         study, f"Figure {number}b. {name}: test accuracy against training step, a curve per density (ticket)"
     )
-    there = results.levels(frame, "ticket")
+    there = statistics.levels(frame, "ticket")
     wanted = sorted({there[round(i)] for i in np.linspace(0, len(there) - 1, min(8, len(there)))}) if there else []
     colours = sns.color_palette("viridis", len(wanted))
     for axis, title in zip(sheet.axes, ("all of it", "near the dense network"), strict=True):
         for level, colour in zip(wanted, colours, strict=True):
             table = _by_step(frame[frame["arm"] == "ticket"], level, "accuracy")
-            label = f"level {level}: {100 * results.density_at(frame, 'ticket', level):.3g} %"
+            label = f"level {level}: {100 * statistics.density_at(frame, 'ticket', level):.3g} %"
             sheet.line(axis, table, "step", label, colour, title, lw=1.6)
         step_axis(axis)
         axis.set(ylabel=UNITS["accuracy"], title=title)
@@ -330,7 +332,7 @@ def _task2(study, frame, letter, metric):
         sheet.against_density(density, frame, arms, metric, f"{words}, at the last step of every level")
         for axis in near:
             sheet.against_density(axis, frame, arms, title="the same, near the dense network", zoom=_zoom(frame, arms))
-        shares = results.dead_labels(frame, f"t1_on_s2{suffix}", range(5, 10))
+        shares = statistics.dead_labels(frame, f"t1_on_s2{suffix}", range(5, 10))
         if metric == "accuracy" and len(shares):
             share = shares["class_share"].iloc[-1]
             density.axhline(share, color="0.4", lw=1, ls=":")
@@ -368,8 +370,8 @@ def fig5a(study, frame):
 
 def fig5b(study, frame):
     """Task 3: test loss against training step at the common level."""
-    level = results.stands_at(claims.common_level(frame, study.config))[0]
-    last = max(results.levels(frame, "adam"), default=None)
+    level = statistics.stands_at(claims.common_level(frame, study.config))[0]
+    last = max(statistics.levels(frame, "adam"), default=None)
     title = f"Figure 5b. Task 3, optimizers: test loss, {_at_levels(frame, 'adam', level, last)}"
     sheet = _Sheet(study, title)
     for axis, (words, arms) in zip(sheet.axes, _TRAINERS.items(), strict=True):
@@ -384,7 +386,7 @@ def fig6a(study, frame):
     """LeNet-300-100 by the paper's protocol: accuracy and step of the minimum validation loss against density."""
     sheet = _Sheet(study, "Figure 6a. The paper's protocol, LeNet-300-100: at the minimum validation loss", columns=3)
     sheet.full_and_near(frame, _PAPER, "early_accuracy")
-    steps = results.early_steps(frame)
+    steps = statistics.early_steps(frame)
     sheet.against_density(sheet.axes[2], frame, [a for a in _PAPER if a in steps], title="how early", series=steps)
     sheet.axes[2].set(ylabel="step of that minimum")
     return sheet.done(where="lower left")
@@ -402,7 +404,7 @@ def fig6b(study, frame):
 
 def fig6c(study, frame):
     """A convolutional network at its last level, and dense, against the training step."""
-    arms, last = ("ticket", "random_reinit", "random_mask"), max(results.levels(frame, "ticket"), default=None)
+    arms, last = ("ticket", "random_reinit", "random_mask"), max(statistics.levels(frame, "ticket"), default=None)
     title = f"Figure 6c. {study.config.model}: {_at_levels(frame, 'ticket', last, 0)}"
     sheet = _Sheet(study, title)
     for axis, metric in zip(sheet.axes, ("accuracy", "loss"), strict=True):
@@ -420,10 +422,10 @@ def fig7a(study, frame):
 
 def fig7b(study, frame):
     """Stability: the straight way between two copies, and how far the final weights are apart."""
-    distance = results.at_end(frame, "distance", "mask")
+    distance = statistics.at_end(frame, "distance", "mask")
     there = sorted(distance.index.get_level_values("level").unique())
     level = min(there, key=lambda k: abs(k - 10), default=None)
-    kept = 100 * results.density_at(frame, "rewind_0", level)
+    kept = 100 * statistics.density_at(frame, "rewind_0", level)
     title = f"Figure 7b. Stability of tickets (solid) and random masks (dashed); the way at {kept:.3g} % kept"
     sheet = _Sheet(study, title, columns=3)
     ends = frame[frame["level"] == level]
@@ -431,7 +433,7 @@ def fig7b(study, frame):
         mask, k = arm.split("_")[1:]
         _, colour, marker = style(f"rewind_{k}")
         look = {"marker": marker, "ls": "-" if mask == "ticket" else "--", "markersize": 4.5}
-        way = [(t / 10, results.at_end(ends[ends["arm"] == arm], f"path_accuracy:{t / 10}")) for t in range(11)]
+        way = [(t / 10, statistics.at_end(ends[ends["arm"] == arm], f"path_accuracy:{t / 10}")) for t in range(11)]
         rows = [(t, len(v), v.mean(), v.min(), v.max()) for t, v in way]
         table = pd.DataFrame(rows, columns=["way", "n", "mean", "low", "high"]).assign(arm=arm)
         sheet.line(sheet.axes[0], table, "way", None, colour, "way", **look)
@@ -472,11 +474,11 @@ def fig8b(study, frame):
         study, f"Figure 8b. By what weights are deleted, over all layers; MLP, {_length(study, False)}", rows=2
     )
     loss, accuracy, full, near = sheet.axes
-    gone, names = results.deletions(frame), ("random", "magnitude", "obd")
+    gone, names = statistics.deletions(frame), ("random", "magnitude", "obd")
     deleted = [arm for name in names if (arm := f"{name}_deleted") in set(gone["arm"])]
-    train = results.at_end(gone, "loss", "train")
+    train = statistics.at_end(gone, "loss", "train")
     sheet.against_density(loss, gone, deleted, title="at once, not trained again: training loss", series=train)
-    foretold = results.at_end(gone, "foretold", "train")
+    foretold = statistics.at_end(gone, "foretold", "train")
     if len(foretold):
         foretold = foretold.add(train.loc["obd_deleted", 0], level="replicate")
         table = _spread(foretold, gone).sort_values("density")
@@ -499,7 +501,7 @@ def fig8c(study, frame):
     arms = [a for a in ("filters_reset", "filters_reinit", "filters_random", "filters") if a in set(frame["arm"])]
     sheet = _Sheet(study, f"Figure 8c. Whole filters of LeNet-5 removed; {_length(study)}")
     sheet.against_density(sheet.axes[0], frame, arms, title="against remaining weights")
-    cost = results.at_end(frame, "multiply_adds", "mask").groupby("level").mean()
+    cost = statistics.at_end(frame, "multiply_adds", "mask").groupby("level").mean()
     share = frame["level"].map(cost / cost.max()).astype(float)
     sheet.against_density(sheet.axes[1], frame.assign(density=share), arms, title="against remaining multiply-adds")
     sheet.axes[1].set(xlabel="multiply-adds of an image (% of the whole network's)")
@@ -564,10 +566,10 @@ def fig10a(study, frame):
     )
     sheet = _Sheet(study, title, rows=2, columns=len(levels), width=3.6, height=3.4)
     for i, level in enumerate(levels):
-        square = results.mask_distances(frame, level)
+        square = statistics.mask_distances(frame, level)
         if square.empty:
             continue
-        chance = results.at_end(frame, f"chance_distance_{level}", "mask").mean()
+        chance = statistics.at_end(frame, f"chance_distance_{level}", "mask").mean()
         for axis, arm, by, words, most in (
             (sheet.axes[i], "early", 1, "share of the weights", 0.5),
             (sheet.axes[len(levels) + i], "early_strict", chance, "share of what chance gives", 1),
@@ -576,7 +578,7 @@ def fig10a(study, frame):
             extent = (-half, end + half, end + half, -half)
             picture = axis.imshow(square / by, vmin=0, vmax=most, cmap="viridis_r", extent=extent)
             axis.grid(False)
-            epochs = [results.drawn(frame, one, level)[0] for one in (arm, "early")]
+            epochs = [statistics.drawn(frame, one, level)[0] for one in (arm, "early")]
             epoch = (epochs[0] if len(epochs[0]) else epochs[1]).mean()
             if epoch < end:
                 axis.axvline(epoch, color="white", lw=1.2, ls="--")
@@ -600,7 +602,7 @@ def fig10b(study, frame):
     density = {k: study.config.density(k) for k in levels}
     for arm in [arm for arm in arms if arm.startswith("early")]:
         label, colour, marker = style(arm)
-        there = [(k, epoch) for k in levels if len(epoch := results.drawn(frame, arm, k)[0])]
+        there = [(k, epoch) for k in levels if len(epoch := statistics.drawn(frame, arm, k)[0])]
         rows = [(density[k], len(e), e.mean(), e.min(), e.max()) for k, e in there]
         table = pd.DataFrame(rows, columns=["density", "n", "mean", "low", "high"])
         sheet.line(when, table, "density", label, colour, "drawn", marker=marker)
@@ -609,7 +611,7 @@ def fig10b(study, frame):
     chance = pd.DataFrame({"density": d, "mean": 2 * d * (1 - d), "n": 0})
     sheet.line(far, chance, "density", "", "0.4", "chance", band=False, lw=1)
     far.lines[-1].set_label("two random masks")
-    squares = {k: s.to_numpy() for k in levels if len(s := results.mask_distances(frame, k))}
+    squares = {k: s.to_numpy() for k in levels if len(s := statistics.mask_distances(frame, k))}
     for words, colour, marker, most in (
         ("any two of the last five epochs, at most", "red", "D", lambda s: s[-5:, -5:].max()),
         ("after the first and the last epoch", "blue", "o", lambda s: s[1, -1]),
@@ -618,7 +620,7 @@ def fig10b(study, frame):
         sheet.line(far, table, "density", "", OKABE_ITO[colour], words, band=False, marker=marker)
         far.lines[-1].set_label(words)
     far.axhline(0.1, color="0.5", lw=1, ls=":")
-    far.axvline(results.loose_below(0.1), color="0.5", lw=1, ls=":")
+    far.axvline(statistics.loose_below(0.1), color="0.5", lw=1, ls=":")
     far.set(yscale="log", ylabel="share of the weights that differ", title="how far the masks are apart")
     ticks = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
     far.set_yticks(ticks, [f"{y:g}" for y in ticks])
@@ -672,7 +674,7 @@ def _atlas(study, frame, letter, metric, split, words):
         for arm in [a for a in dict.fromkeys(frame["arm"]) if a.startswith(f"{model} {scope} ")]:
             rate, head = arm.split()[2:]
             mine = frame[frame["arm"] == arm]
-            table = _spread(results.at_end(mine, metric, split), mine).sort_values("density")
+            table = _spread(statistics.at_end(mine, metric, split), mine).sort_values("density")
             label = f"{100 * float(rate):g} %, head {head}"
             look = {"ls": _HEADS[head][1], "lw": 1.6}
             sheet.line(axis, table, "density", label, OKABE_ITO[_RATES[rate]], f"{model} {scope}", **look)
@@ -696,13 +698,13 @@ def fig11c(study, frame):
 
 
 def _levels(study, frame, arm):
-    level = results.stands_at(results.ticket_level(frame, arm, study.config.tolerance))[0]
-    return level, max(results.levels(frame, arm), default=None)
+    level = statistics.stands_at(statistics.ticket_level(frame, arm, study.config.tolerance))[0]
+    return level, max(statistics.levels(frame, arm), default=None)
 
 
 def _at_levels(frame, arm, level, last):
     def words(k):
-        return f"level {k} ({100 * results.density_at(frame, arm, k):.3g} % kept)"
+        return f"level {k} ({100 * statistics.density_at(frame, arm, k):.3g} % kept)"
 
     if level is None:
         return "not run"
@@ -711,7 +713,7 @@ def _at_levels(frame, arm, level, last):
 
 def at_level(study, frame, level):
     """Test accuracy and loss against training step of every arm at one level: (Figure, DataFrame)."""
-    arms = [arm for arm in dict.fromkeys(frame["arm"]) if level in results.levels(frame, arm)]
+    arms = [arm for arm in dict.fromkeys(frame["arm"]) if level in statistics.levels(frame, arm)]
     sheet = _Sheet(study, f"{_at_levels(frame, arms[0], level, level).split(';')[0].removeprefix('solid: ')}")
     for axis, metric in zip(sheet.axes, ("accuracy", "loss"), strict=True):
         plain = [arm for arm in arms if not arm.endswith("_spared") or arm == "ticket_spared"]

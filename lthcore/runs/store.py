@@ -31,11 +31,11 @@ from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 from safetensors.numpy import load as load_tensors
 
-from . import __version__
-from .config import ARCHITECTURES, DATASETS, EXPERIMENTS
+from .. import __version__
+from ..config import ARCHITECTURES, DATASETS, EXPERIMENTS
 from .files import LOCK, clear, data_folder, folder_named, folders, hold, remove, set_aside, write
 
-ROOT = Path(__file__).resolve().parents[1]  # the checkout
+ROOT = Path(__file__).resolve().parents[2]  # the checkout
 FIGURES = ROOT / "figures"
 DAMAGED = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, NotImplementedError, RecursionError)
 DAMAGED += (SafetensorError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # what reading a damaged file may raise
@@ -116,7 +116,7 @@ def clear_up(figures):
     """Remove what the killed left of this study's own files, where it writes them.
 
     These are copies aside that are an hour old, in the store, the archive, the data's folder and the folders of
-    figures, partial copies of executed notebooks as old, and locks that nobody holds. See :func:`lthcore.files.clear`.
+    figures, partial copies of executed notebooks as old, and locks that nobody holds. See :func:`lthcore.runs.files.clear`.
 
     Parameters
     ----------

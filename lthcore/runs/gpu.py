@@ -12,7 +12,7 @@ import math
 import warnings
 from typing import NamedTuple
 
-from .config import ARCHITECTURES, DATASETS
+from ..config import ARCHITECTURES, DATASETS
 
 STEPS = 3  # whole batches that the self-check trains, and a short one after them
 SHOWN = 200  # test images whose logits it compares
@@ -168,7 +168,7 @@ def check(kinds, device):
     """
     import torch
 
-    from . import data
+    from .. import data
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -228,7 +228,7 @@ def differences(config, subset, device):
     """
     import torch
 
-    from . import data, models, pruning
+    from .. import data, models, pruning
 
     here, there = (data.split(config, subset, 0, where) for where in ("cpu", device))
     gentle = dataclasses.replace(config, lr=RATES[config.optimizer], dropout=0.0, warmup=3 * bool(config.warmup))
@@ -258,7 +258,7 @@ def _few_steps(values, masks, split, orders, config):
     """Replicates in lockstep: of each its losses, logits of some images, and how far its weights went."""
     import torch
 
-    from .lockstep import Lockstep
+    from ..engines.batched import Lockstep
 
     engine = Lockstep(values, masks, [split] * len(values), config)
     start = engine.values()
@@ -297,8 +297,8 @@ def bytes_of(config):
 
     Measured beside it by ``tests/tools/gpu.py``.
     """
-    from .lockstep import EVALUATED, activations
-    from .models import build
+    from ..engines.batched import EVALUATED, activations
+    from ..models import build
 
     channels, size = (3, 32) if config.dataset == "cifar10" else (1, 28)
     pixels, (n_train, n_test) = channels * size**2, DATASETS[config.dataset]

@@ -13,9 +13,11 @@ import seaborn as sns
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from . import experiments, results, sweep
-from .config import ARCHITECTURES
-from .plots import ARMS, OKABE_ITO, UNITS, density_axis, step_axis, style
+from ..config import ARCHITECTURES
+from ..results import statistics
+from ..runs import sweep
+from ..studies import experiments
+from ..studies.plots import ARMS, OKABE_ITO, UNITS, density_axis, step_axis, style
 
 _LOOK = {**sns.axes_style("whitegrid"), **sns.plotting_context("notebook", font_scale=0.85), "axes.titley": 1.03}
 _LOOK |= {"font.family": "DejaVu Sans"}
@@ -124,7 +126,7 @@ class MaskSeen(_Page):
         mask : dict of str to bool array
         digit : (28, 28) array of uint8
         layers, dead_from
-            As from :func:`lthcore.results.layers` and :func:`lthcore.results.deaths`, where they are known.
+            As from ``layers`` and ``deaths`` in :mod:`lthcore.results.statistics`, where they are known.
         """
         left, right = self.axes
         first, kept = next(iter(mask.items()))
@@ -239,7 +241,7 @@ class Moved(_Page):
 
         Parameters
         ----------
-        dense, own : lthcore.store.Weights
+        dense, own : lthcore.runs.store.Weights
         colour : str
         """
         mask = np.concatenate([m.ravel() for m in own.mask.values()])
@@ -252,7 +254,7 @@ class Moved(_Page):
         self.axes[0].plot(dense[0][pruned], dense[1][pruned], ".", ms=2, color="0.6")
         for axis, (start, final), where in zip(self.axes, (dense, own), ("the dense", "this"), strict=True):
             axis.plot(start[kept], final[kept], ".", ms=2.5, color=colour)
-            m = results.moved(start[mask], final[mask])
+            m = statistics.moved(start[mask], final[mask])
             words = f"{100 * m['same_sign']:.0f} % keep their sign; they move by {m['move']:.2g} (median)"
             _title(axis, f"in {where} network the {m['survivors']:,} survivors:\n{words}")
         self.axes[0].text(-0.38, 0.75, "grey: pruned by this level", va="top", fontsize=8.5, color="0.2")
@@ -342,8 +344,8 @@ class Pictures:
         there = set(zip(self.frame["arm"], self.frame["replicate"], strict=True))
         self.units = {(u.arm, u.replicate): u for u in study.units if (u.arm, u.replicate) in there}
         self.unit = {(u.arm, u.replicate, k): u for u in study.units for k in u.levels}  # one-shot: one a level
-        self.levels = {key: results.levels(rows, key[0]) for key, rows in self.frame.groupby(["arm", "replicate"])}
-        self.ends, self.curves = results.at_end(self.frame), results.curves(self.frame)
+        self.levels = {key: statistics.levels(rows, key[0]) for key, rows in self.frame.groupby(["arm", "replicate"])}
+        self.ends, self.curves = statistics.at_end(self.frame), statistics.curves(self.frame)
         self.densities = self.frame.groupby(["arm", "level"])["density"].first()
         self.pages = lru_cache(self._pages)
 
@@ -355,7 +357,7 @@ class Pictures:
     def start(self):
         """Where a look begins: (arm, replicate, level), the level being that at which the ticket stands."""
         arm, replicate = next(iter(self.units))
-        level = results.stands_at(results.ticket_level(self.frame, arm, self.study.config.tolerance))[0]
+        level = statistics.stands_at(statistics.ticket_level(self.frame, arm, self.study.config.tolerance))[0]
         there = self.levels[arm, replicate]
         return arm, replicate, level if level in there else there[-1]
 
@@ -363,7 +365,7 @@ class Pictures:
         """The mask, beside a digit: bytes of a png."""
         mask, layers = (
             sweep.mask_at(self.unit[arm, replicate, level], level),
-            results.layers(self.frame, arm, replicate, level),
+            statistics.layers(self.frame, arm, replicate, level),
         )
         page, _, dead_from = self.pages(arm, replicate)
         return page.png(mask, digit, layers, dead_from)
@@ -374,14 +376,14 @@ class Pictures:
 
     def _pages(self, arm, replicate):
         config = self.units[arm, replicate].config
-        dead_from = results.deaths(self.frame[self.frame["replicate"] == replicate], arm)
+        dead_from = statistics.deaths(self.frame[self.frame["replicate"] == replicate], arm)
         dense, _ = experiments.rivals(self.study, self.units[arm, replicate], 0)["dense"]
         standing = Standing(
             arm,
             self.ends.xs(replicate, level="replicate"),
             self.densities,
             self.curves.get((dense.arm, replicate, 0)),
-            results.REPORTED.get(config.experiment, {}).get(arm),
+            statistics.REPORTED.get(config.experiment, {}).get(arm),
             dead_from,
         )
         return MaskSeen(ARCHITECTURES[config.model].weights, style(arm)[1]), standing, dead_from

@@ -17,18 +17,20 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from pathlib import Path
 
-from . import methods, store
+from .. import methods
+from . import store
 from .files import FOLDERS
 
 CONNECT = 30  # seconds in which the scheduler must answer, and then a worker come
 LOOK = 1.0  # seconds for which the number of workers is taken to be what it was
 OWN = [name for name in FOLDERS if os.environ.get(name)]  # those that this process was started with
 # of the code as it was loaded: two checkouts that git calls dirty may differ, and a running worker sees no `git pull`
-CODE = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(Path(__file__).parent.glob("*.py")))).hexdigest()[:12]
+PACKAGE = Path(__file__).resolve().parents[1]
+CODE = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(PACKAGE.rglob("*.py")))).hexdigest()[:12]
 
 
 class Workers:
-    """An executor over the workers of a Dask cluster, for the queue in :mod:`lthcore.sweep`.
+    """An executor over the workers of a Dask cluster, for the queue in :mod:`lthcore.runs.sweep`.
 
     Parameters
     ----------
@@ -48,7 +50,7 @@ class Workers:
     _processes = None  # none is a child of this one
 
     def __init__(self, address, say=print):
-        from . import data
+        from .. import data
 
         try:
             from distributed import Client
@@ -106,7 +108,7 @@ class Workers:
         def level(*sent):  # goes by value, and what it calls as bytes: the scheduler needs no lthcore
             from importlib import import_module
 
-            return import_module("lthcore.cluster").at_worker(*sent)
+            return import_module("lthcore.runs.cluster").at_worker(*sent)
 
         future, content = Future(), cloudpickle.dumps((function, arguments, methods.added()))
         done = self.executor.submit(level, self.terms, content)

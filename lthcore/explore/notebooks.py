@@ -15,7 +15,7 @@ import signal
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parents[1]  # the checkout that this module is of
+HERE = Path(__file__).resolve().parents[2]  # the checkout that this module is of
 INJECTED = "# Parameters"  # the first line of the cell that papermill puts behind the parameters
 ALWAYS = "preset"  # a parameter that every notebook has: the cell that assigns it is the cell of the parameters
 KINDS = {"str": (str,), "bool": (bool,), "int": (int,), "float": (int, float), "dict": (dict,), "list": (list,)}
@@ -46,7 +46,7 @@ def start():
     own = _checkout(_papermills_notebook() or Path.cwd() / "notebook")
     if own is None:
         print(f"This notebook lies in no checkout of the study: it works on {HERE}, its runs and its figures.")
-    elif own != HERE and "lthcore.store" not in sys.modules:  # which would mean that the work has begun
+    elif own != HERE and "lthcore.runs.store" not in sys.modules:  # which would mean that the work has begun
         sys.path.insert(0, str(own))
         for name in [name for name in sys.modules if name.partition(".")[0] == "lthcore"]:
             del sys.modules[name]
@@ -97,7 +97,8 @@ def _history(shell):
 
 def _checkout(path):
     """The checkout that a file lies in, or None."""
-    return next((p for p in Path(path).resolve().parents if (p / "lthcore" / "notebooks.py").is_file()), None)
+    parents = Path(path).resolve().parents
+    return next((p for p in parents if (p / "lthcore" / "explore" / "notebooks.py").is_file()), None)
 
 
 def _papermills_notebook():

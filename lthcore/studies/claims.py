@@ -1,7 +1,7 @@
 """Every claim about an experiment, measured and judged: one table for all who show it. No torch.
 
-The report's claims are judged by the rules in :mod:`lthcore.rules`, others' published ones by the measures below. To
-add one of these, write the function that measures it and add a line to `CLAIMS`.
+The report's claims are judged by the rules in :mod:`lthcore.results.rules`, others' published ones by the measures
+below. To add one of these, write the function that measures it and add a line to `CLAIMS`.
 """
 
 import math
@@ -10,8 +10,8 @@ from functools import partial
 
 import pandas as pd
 
-from . import rules
-from .results import (
+from ..results import rules
+from ..results.statistics import (
     at_end,
     barriers,
     best_level,
@@ -497,7 +497,7 @@ def judge(frame, config):
         A row per measure, with the columns
 
         experiment, claim, text, report : its experiment, name and words; the number or the section that is published
-        role : ``judged``, ``some level`` or ``shown``; see :func:`lthcore.rules.judge`
+        role : ``judged``, ``some level`` or ``shown``; see :func:`lthcore.results.rules.judge`
         measured, side, density : what is compared, the claim's side of it, and at which density in [0, 1]
         n, ours, low, high : replicates, mean and 95 % interval; of a claim of the report, of the confirmatory
             replicates alone

@@ -14,7 +14,11 @@ import matplotlib
 import matplotlib.pyplot as plt
 from IPython.display import Image, display
 
-from . import data, experiments, pages, plots, results, store, sweep, travel
+from .. import data, tickets
+from ..results import statistics
+from ..runs import store, sweep
+from ..studies import experiments, plots
+from . import pages
 
 PAUSE = 0.01  # seconds: what arrives within them is drawn once, so that key presses do not queue pictures
 ARRIVED = 0.3  # seconds after a click by which the last value of a slider has arrived
@@ -36,7 +40,7 @@ def levels(study, frame):
     """
     there = sorted(frame["level"].unique())
     chain = frame["arm"].iloc[0]
-    names = [(f"{100 * results.density_at(frame, chain, k):.3g} % (level {k})", k) for k in there]
+    names = [(f"{100 * statistics.density_at(frame, chain, k):.3g} % (level {k})", k) for k in there]
     slider = widgets.SelectionSlider(
         options=names, description="density", continuous_update=False, layout={"width": "28em"}
     )
@@ -135,12 +139,12 @@ class Explorer(widgets.VBox):
         return widgets.VBox([_row(self.train, self.state, self.stop, self.bar), self.status])
 
     def _tabs(self, scale):
-        self.order = widgets.Dropdown(options=list(results.ORDERS), description="digits")
+        self.order = widgets.Dropdown(options=list(statistics.ORDERS), description="digits")
         self.digit = widgets.IntSlider(description="number", min=0, max=99, continuous_update=False)
         for widget in (self.order, self.digit):
             widget.observe(self._soon, "value")
         self.download = widgets.Button(description="prepare the file", icon="download")
-        self.file_form = widgets.Dropdown(options=list(travel.FORMS), description="form")
+        self.file_form = widgets.Dropdown(options=list(tickets.FORMS), description="form")
         self.link = widgets.HTML()
         self.upload = widgets.FileUpload(accept=".safetensors", multiple=False, description="load a ticket")
         self.facts = widgets.HTML()
@@ -191,7 +195,7 @@ class Explorer(widgets.VBox):
 
     @property
     def view(self):
-        """The chosen study's :class:`lthcore.pages.Pictures`, or None."""
+        """The chosen study's :class:`lthcore.explore.pages.Pictures`, or None."""
         name = self.experiment.value
         if name and name not in self.views:
             count = sum(len(unit.levels) for unit in self.studies[name].units)
@@ -265,14 +269,14 @@ class Explorer(widgets.VBox):
             pair, colour = (kept.get("dense"), self.weights(unit, level)), plots.style(unit.arm)[1]
             self.moved.value = self.moved_page.png(*pair, colour) if all(pair) else self.nothing
         elif self.tabs.selected_index == 1:
-            p = {role: results.probabilities(one) for role, one in logits.items()}
+            p = {role: statistics.probabilities(one) for role, one in logits.items()}
             self.answers.value = self.answers_page.png(digit, label, p)
 
     def _digit(self, unit, kept):
         """The chosen test digit: (28, 28) pixels, label, and the logits that the networks give it, by role."""
         digits, labels = data.digits(unit.subset, unit.config.test_images, unit.config.dataset)
         logits = {role: w.logits for role, w in kept.items()}
-        at = results.digits_in_order(self.order.value, logits, labels)
+        at = statistics.digits_in_order(self.order.value, logits, labels)
         at = at[min(self.digit.value, len(at) - 1)]
         return digits[at], int(labels[at]), {role: one[at] for role, one in logits.items()}
 
@@ -390,7 +394,7 @@ class Explorer(widgets.VBox):
         unit, level = self.offered = self.chosen
         with _refused_in(self.link):
             form = self.file_form.value
-            content = travel.to_bytes(sweep.ticket(unit, level), form)
+            content = tickets.to_bytes(sweep.ticket(unit, level), form)
             name = f"{unit.key}-level-{level:02d}{f'-{form}' * (form != 'ticket')}.safetensors"
             encoded = base64.b64encode(content).decode()
             link = f'<a download="{name}" href="data:application/octet-stream;base64,{encoded}">{name}</a>'
@@ -401,7 +405,7 @@ class Explorer(widgets.VBox):
         for file in files.values() if isinstance(files, dict) else files:
             self.loaded.value = self.blank  # a file that is refused leaves no other's picture
             with _refused_in(self.facts):
-                ticket = travel.from_bytes(bytes(file["content"]))
+                ticket = tickets.from_bytes(bytes(file["content"]))
                 shown = {name: v for name, v in ticket.facts.items() if name not in ("identity", "sha256")}
                 self.facts.value = html.escape(", ".join(f"{name} {value}" for name, value in shown.items()))
                 shapes = {name: m.shape for name, m in ticket.mask.items()}

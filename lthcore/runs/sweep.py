@@ -25,8 +25,9 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 
 import numpy as np
 
-from . import gpu, limits, methods, store, travel
-from .config import Config
+from . import gpu, limits, store
+from .. import methods, tickets
+from ..config import Config
 from .files import die_with
 
 DENSITIES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.28, 0.29, 0.5, 1.0)  # at which steps are timed, for estimates
@@ -444,7 +445,7 @@ def _weights_before(unit, level, device):
 
 def _pruned(unit, played, device):
     """A level as it was trained, pruned as this unit prunes: chains may share it."""
-    from . import data, lottery
+    from .. import data, lottery
 
     with gpu.guarded(device):
         return lottery.pruned(unit, played, data.split(unit.config, unit.subset, unit.replicate, device))
@@ -454,7 +455,7 @@ def _chain_mask(unit, level):
     """The chain's mask at a level: dict of str to bool Tensor."""
     import torch
 
-    from . import lottery
+    from .. import lottery
 
     before = unit.needs(level)
     if before is None:
@@ -472,7 +473,7 @@ def mask_at(unit, level):
     ValueError
         If the level whose pruning gives it is not finished.
     """
-    from . import pruning
+    from .. import pruning
 
     mask, config = _chain_mask(unit, level), unit.config
     if unit.mask == "random":
@@ -488,7 +489,7 @@ def _play(tasks, device):
     """Train alike tasks under their masks: list of Played, and the facts of where that was done."""
     import torch
 
-    from . import data, lottery, train
+    from .. import data, lottery, train
 
     units, level = [unit for unit, _ in tasks], tasks[0][1]
     config, masks = units[0].config, [_chain_mask(*task) for task in tasks]
@@ -567,14 +568,14 @@ def keep_weights(unit, level, device="cpu"):
 
 
 def ticket(unit, level):
-    """A level's ticket, with facts: :class:`lthcore.travel.Ticket`.
+    """A level's ticket, with facts: :class:`lthcore.tickets.Ticket`.
 
     Raises
     ------
     ValueError
         If it has no such level, or its values at a rewind step past 0 have not been trained and kept.
     """
-    from . import data, lottery
+    from .. import data, lottery
 
     if level not in unit.levels:
         raise ValueError(f"level = {level!r}: must be one of {', '.join(map(str, unit.levels))}")
@@ -592,7 +593,7 @@ def ticket(unit, level):
     facts |= {"density": config.density(level), "rewind_step": config.rewind_step if level else 0}
     if found := store.find_level(unit, level):
         facts["test_accuracy"] = found.final_accuracy()
-    return travel.Ticket(facts, mask_at(unit, level), values)
+    return tickets.Ticket(facts, mask_at(unit, level), values)
 
 
 class Apart:
@@ -712,7 +713,7 @@ def _memory(workers):
 
 def _prepare_data(datasets):
     """Fetch before the fan-out, so that no two processes do."""
-    from . import data
+    from .. import data
 
     for dataset in datasets:
         data.fetch(dataset=dataset)
@@ -747,7 +748,7 @@ def _measure_all(kinds, device):
 
 def seconds_per_level(unit, level, device="cpu"):
     """Seconds for one level of this unit on one thread, or alone on a GPU, from measured steps and evaluations."""
-    from . import data, train
+    from .. import data, train
 
     config = unit.config.at(level)
     if (kind := (_kind(config), device)) not in TIMES:
@@ -767,7 +768,7 @@ def _measure(kind, device="cpu"):
     """
     import torch
 
-    from . import data, lottery, train
+    from .. import data, lottery, train
 
     config = Config(experiment="task1", **dict(kind))
     model, batch_size = config.model, config.batch_size

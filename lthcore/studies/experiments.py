@@ -12,8 +12,11 @@ from functools import cached_property, lru_cache, partial
 import numpy as np
 import pandas as pd
 
-from . import claims, gpu, notebooks, results, rules, store, sweep, takes
-from .config import EXPERIMENTS, WIDE, Config, Unit, configure
+from ..config import EXPERIMENTS, WIDE, Config, Unit, configure
+from ..explore import notebooks
+from ..results import rules, statistics
+from ..runs import gpu, store, sweep
+from . import claims, takes
 
 
 def _pre_midsem(config, r):
@@ -290,7 +293,7 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
     if not controls:
         settings["controls"] = 0
     if {"criterion", "rewind"} & set(overrides):
-        from . import lottery  # here, so that a figure needs no torch
+        from .. import lottery  # here, so that a figure needs no torch
 
         lottery.check(overrides)
     asked = Study(configure(experiment, preset, **settings))
@@ -304,7 +307,7 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
 
 @lru_cache
 def taken(experiment, preset="quick"):
-    """Names of the settings that an experiment takes: list of str. See :mod:`lthcore.takes`."""
+    """Names of the settings that an experiment takes: list of str. See :mod:`lthcore.studies.takes`."""
     return takes.taken(UNITS[experiment], experiment, preset)
 
 
@@ -346,7 +349,7 @@ def several(experiments, preset="quick", say=print, **parameters):
 def run(*studies, workers=0, say=print, scheduler="", shard=(1, 1)):
     """Train what is missing of these studies, or of a shard of them (which, of how many), in one queue.
 
-    See :func:`lthcore.sweep.run` and :func:`lthcore.sweep.shard`.
+    See :func:`lthcore.runs.sweep.run` and :func:`lthcore.runs.sweep.shard`.
     """
     store.clear_up(s.folder for s in studies)
     try:
@@ -397,7 +400,7 @@ def compare(ticket, preset="quick", replicates=3, say=print, **settings):
     Parameters
     ----------
     ticket : Ticket
-        As of :func:`lthcore.travel.read`; its model decides the recipe.
+        As of :func:`lthcore.tickets.read`; its model decides the recipe.
     preset : {"quick", "report", "smoke"}
     replicates : int
     say : callable
@@ -413,7 +416,7 @@ def compare(ticket, preset="quick", replicates=3, say=print, **settings):
     """
     import torch
 
-    from . import data, lottery, pruning
+    from .. import data, lottery, pruning
 
     config = configure(ticket.facts["model"], preset, **{**settings, "replicates": replicates, "rounds": 1})
     device = sweep.resolve(config.device, say)
@@ -437,7 +440,7 @@ def compare(ticket, preset="quick", replicates=3, say=print, **settings):
                 rows = pd.DataFrame(played.rows, columns=store.ROWS)
                 density = sum(int(m.sum()) for m in under.values()) / sum(m.numel() for m in under.values())
                 frames.append(_tidy(rows, unit, level, density))
-                accuracy = results.at_end(frames[-1]).item()
+                accuracy = statistics.at_end(frames[-1]).item()
                 say(
                     f"{unit.arm if level else 'dense'} r{r}: {100 * density:.3g} % kept, test accuracy {accuracy:.2f} %"
                 )
@@ -474,7 +477,7 @@ def every(wide=False, **parameters):
 @lru_cache(maxsize=4)
 def foretold(study):
     """What counting foretells of a study's chains before any training: tidy rows as of :func:`finished`, of masks."""
-    from . import lottery, pruning  # here, so that a figure needs no torch
+    from .. import lottery, pruning  # here, so that a figure needs no torch
 
     rows = []
     for unit in study.units:
@@ -491,11 +494,11 @@ TASK2 = "mlp layer 0.35 same"  # the report's Task 2, named as the chains of `_c
 def starvation(atlas, frame):
     """Where outputs die in each chain of the study `collapse`, and in Task 2's at the same preset.
 
-    Foretold and seen; see :func:`lthcore.results.starvation`.
+    Foretold and seen; see :func:`lthcore.results.statistics.starvation`.
     """
     task2, parts = study("task2", atlas.config.preset), [(frame, foretold(atlas))]
     parts.append([f[f["arm"] == "t1_on_s1"].assign(arm=TASK2) for f in (finished(task2), foretold(task2))])
-    return results.starvation(*(pd.concat([f for f in both if len(f)] or both) for both in zip(*parts, strict=True)))
+    return statistics.starvation(*(pd.concat([f for f in both if len(f)] or both) for both in zip(*parts, strict=True)))
 
 
 def smaller(study, arm="filters", images=1000, repeats=7):
@@ -511,7 +514,7 @@ def smaller(study, arm="filters", images=1000, repeats=7):
     """
     import torch
 
-    from . import data, lottery, pruning
+    from .. import data, lottery, pruning
 
     unit = next(u for u in study.units if u.arm == arm)
     config, threads = unit.config, torch.get_num_threads()
@@ -549,7 +552,7 @@ def progress(studies):
 
 
 def verdicts(*studies):
-    """Every claim about these studies, as far as their levels are finished; see :func:`lthcore.claims.judge`.
+    """Every claim about these studies, as far as their levels are finished; see :func:`lthcore.studies.claims.judge`.
 
     Holm's procedure is over the whole table of the report's claims: those about its other experiments are judged as
     well, of the same seed, though they are not in what is returned.

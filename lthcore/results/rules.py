@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit  # scipy.stats alone takes a second to import
 
-from .results import at_end, density_at, early_steps, interval
+from .statistics import at_end, density_at, early_steps, interval
 
 COMMIT = "0b8a7c2"  # in which the rules were written down
 LOOK = 5  # confirmatory replicates that decide; fixed beforehand, so that nobody stops when the verdict pleases
@@ -48,7 +48,7 @@ def last_fifth(frame, split="test"):
     Parameters
     ----------
     frame : DataFrame
-        Tidy rows as of :func:`lthcore.experiments.finished`.
+        Tidy rows as of :func:`lthcore.studies.experiments.finished`.
     split : {"test", "validation", "train"}
     """
     rows = _last_fifth_rows(frame, split)
@@ -437,7 +437,7 @@ def judge(frame, config, rules=None, exploratory=False):
     Parameters
     ----------
     frame : DataFrame
-        Tidy rows of one study, as of :func:`lthcore.experiments.finished`; may be incomplete.
+        Tidy rows of one study, as of :func:`lthcore.studies.experiments.finished`; may be incomplete.
     config : Config
         The study's settings: experiment, preset and seed.
     rules : tuple of Rule

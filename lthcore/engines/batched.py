@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch.func import functional_call, vmap
 
-from .models import build
+from ..models import build
 
 CHUNK = 500  # images evaluated at once: on a CPU their activations stay in the cache,
 EVALUATED = 1 << 30  # and on a GPU ten times as many, or as many of all replicates as take so many bytes

@@ -17,8 +17,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ..config import ARCHITECTURES, CLASSES
 from .compiled import FLAGS, compiled
-from .config import ARCHITECTURES, CLASSES
 
 ACTIVATIONS = {"identity": 0, "relu": 1, "tanh": 2}
 POOLS = {"none": 0, "avg": 1, "max": 2}

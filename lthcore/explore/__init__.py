@@ -1,0 +1,1 @@
+"""Widgets over finished results, and what the notebooks share."""

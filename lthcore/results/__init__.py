@@ -1,0 +1,1 @@
+"""From tidy tables to numbers, intervals and verdicts. No torch."""

@@ -1,0 +1,1 @@
+"""The experiments: which arms, on which data, with which settings, claims and figures."""
