@@ -8,7 +8,9 @@ The core, which knows no disk, no processes and no plots::
     methods      what is pruned and what survivors restart from, by name
     models       plain networks
     data         MNIST as tensors; halves, label sets, validation
-    config       settings, presets, units, identities
+    config       settings and presets
+    unit         what is trained, its identity, the seed of every draw
+    schedule     weights kept at each level; architectures by their shapes
 
 Around it, from the bottom up; a folder imports from those below it::
 

@@ -1,49 +1,15 @@
-"""Settings of an experiment, the presets, and the units of work they stand for.
+"""Settings of an experiment and the presets. Everything that decides a result is a field of :class:`Config`.
 
-Everything that decides a result is a field of :class:`Config`; everything that is trained is a
-level of a :class:`Unit`. Both are frozen, and a unit's identity is a hash of what its numbers
-depend on, nothing else. Standard library only.
+Standard library only.
 """
 
 import dataclasses
 import difflib
-import hashlib
-import json
-import math
 from dataclasses import dataclass, field
-from fractions import Fraction
-from functools import cached_property, lru_cache
-from itertools import pairwise
-from typing import NamedTuple
+from functools import cached_property
 
-from . import methods
-
-ALGORITHM = 1  # raise it when a change of code changes numbers: finished levels get new identities
-
-
-class Architecture(NamedTuple):
-    """What the study must know of a model without building it."""
-
-    weights: dict  # name of a prunable weight -> shape (out, in, ...), input to output
-    activation: str  # used where Config.activation is "default"
-
-
-def _conv(*channels):
-    """Conv-2, -4 or -6: pairs of 3x3 convolutions, a pool after each, then 256-256-10 (Frankle & Carbin 2019, 3)."""
-    shapes = {f"conv{i + 1}": (out, into, 3, 3) for i, (into, out) in enumerate(pairwise((3, *channels)))}
-    flat = channels[-1] * (32 >> len(channels) // 2) ** 2
-    return Architecture({**shapes, "fc1": (256, flat), "fc2": (256, 256), "head": (10, 256)}, "relu")
-
-
-ARCHITECTURES = {
-    "mlp": Architecture({"fc1": (300, 784), "fc2": (100, 300), "head": (10, 100)}, "relu"),
-    "lenet5": Architecture(
-        {"conv1": (6, 1, 5, 5), "conv2": (16, 6, 5, 5), "fc1": (120, 400), "fc2": (84, 120), "head": (10, 84)}, "tanh"
-    ),
-    "conv2": _conv(64, 64),
-    "conv4": _conv(64, 64, 128, 128),
-    "conv6": _conv(64, 64, 128, 128, 256, 256),
-}
+from . import methods, schedule
+from .schedule import ARCHITECTURES
 
 DATASETS = {
     "mnist": (60_000, 10_000),
@@ -267,7 +233,7 @@ class Config:
         A pool of n survivors keeps n - round(rate n) (Frankle & Carbin 2019, section 2); the rate is taken as the
         decimal fraction that it is written as, ties go to even.
         """
-        return _schedule(
+        return schedule.kept(
             self.model, self.prune_rate, self.rounds, self.scope, self.output_rate, self.conv_rate, self.spare,
             self.structure,
         )  # fmt: skip
@@ -296,62 +262,6 @@ class Config:
     def table(self):
         """Fields as rows (name, value): list of pairs."""
         return [(f.name, getattr(self, f.name)) for f in dataclasses.fields(self)]
-
-
-@lru_cache
-def _schedule(model, rate, rounds, scope, output_rate, conv_rate, spare, structure="weights"):
-    if structure == "filters":
-        return _filters(ARCHITECTURES[model].weights, Fraction(str(rate if conv_rate is None else conv_rate)), rounds)
-    pools = {name: math.prod(shape) for name, shape in ARCHITECTURES[model].weights.items()}
-    smallest, head = min(pools, key=pools.get), list(pools)[-1]
-    rates = {head: rate if output_rate is None else output_rate}
-    if conv_rate is not None:
-        rates |= {name: conv_rate for name in pools if name.startswith("conv")}
-    if scope == "global":
-        apart = {} if output_rate is None else {head: pools.pop(head)}
-        pools = {"*": sum(pools.values()), **apart}
-    exact = {name: Fraction(str(rates.get(name, rate))) for name in pools}  # 0.35 of 650 is a tie, in binary it is not
-    levels = [pools]
-    for _ in range(rounds):
-        levels.append({name: n - round(exact[name] * n) for name, n in levels[-1].items()})
-    return levels if spare == "none" else _spared(levels, smallest)
-
-
-def _filters(shapes, rate, rounds):
-    """Where whole filters go, at least one of a layer stays, and what reads them goes too: kept weights by layer."""
-    filters, levels = {name: shape[0] for name, shape in shapes.items() if len(shape) == 4}, []
-    for _ in range(rounds + 1):
-        levels.append({})
-        read = Fraction(1)  # share of the inputs that are left
-        for name, (out, *rest) in shapes.items():
-            levels[-1][name] = int(filters.get(name, out) * math.prod(rest) * read)
-            read = Fraction(filters.get(name, out), out)
-        filters = {name: max(1, n - round(rate * n)) for name, n in filters.items()}
-    return levels
-
-
-def _spared(levels, spared):
-    """The same totals with `spared` left whole: the others shrink in proportion."""
-    full, out = levels[0][spared], []
-    for counts in levels:
-        others = {name: n for name, n in counts.items() if name != spared}
-        left = sum(counts.values()) - full
-        shares = apportion(others, max(left, 0))
-        if not all(shares.values()):
-            break  # at this total nothing would be left of another layer
-        out.append({name: shares.get(name, full) for name in counts})
-    return out
-
-
-def apportion(counts, total):
-    """Split `total` in proportion to `counts` (dict, name -> int) by largest remainder: dict, name -> int."""
-    whole = sum(counts.values())
-    exact = {name: n * total / whole if whole else 0 for name, n in counts.items()}
-    shares = {name: int(x) for name, x in exact.items()}
-    by_remainder = sorted(exact, key=lambda name: (shares[name] - exact[name], name))
-    for name in by_remainder[: total - sum(shares.values())]:
-        shares[name] += 1
-    return shares
 
 
 def _check(f, value):
@@ -518,123 +428,3 @@ def configure(experiment, preset="quick", **overrides):
     if settings.get("levels") and "rounds" in overrides and "levels" not in overrides:
         settings["levels"] = ()  # other rounds than the preset's: every level of them
     return Config(experiment=experiment, preset=preset, **{**settings, **overrides})
-
-
-# What a level's numbers do not depend on: it says how much is run, where, or how it is judged. `levels` and
-# `rounds` enter through a unit's path, so that a longer chain goes on from a shorter one's finished levels.
-# Settings that came later than the first finished levels are part of an identity only where they are set.
-LATER = (
-    "dataset", "conv_rate", "dropout", "warmup", "often", "criterion", "rewind", "structure", "retrain_epochs",
-    "retrain_lr", "early_bird", "weight_decay",
-)  # fmt: skip
-NOT_IDENTITY = ("preset", "tolerance", "margin", "replicates", "controls", "device", "rounds", "levels")
-PRUNING = (  # nothing to the training of the dense network
-    "prune_rate", "scope", "output_rate", "conv_rate", "spare", "rewind_step", "criterion", "rewind", "structure",
-    "retrain_epochs", "retrain_lr",
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One arm of one replicate: the levels of a chain, or of arms that borrow a chain's masks.
-
-    Parameters
-    ----------
-    config : Config
-        How its networks are trained (and, for a chain, pruned).
-    arm : str
-        Name of its curve in the figures.
-    replicate : int
-        0, 1, ...
-    subset : str
-        The part of the data it trains on and is tested on; see :func:`lthcore.data.split`.
-    source : Unit or None
-        The chain whose masks it uses; ``None``: it is a chain and prunes for itself.
-    start : str
-        ``theta0``, or ``reinit``, ``reinit2``, ... for fresh values from the same initialiser; ``fresh_head``:
-        theta0, but the output layer's values are those of ``reinit``. What else a chain's ``config.rewind`` makes its
-        survivors start from is the chain's alone: who borrows its masks starts anew.
-    mask : str
-        ``ticket``: the source's mask; ``random``: as many weights per tensor, chosen at random.
-    beside : str
-        The network that is trained beside it and compared: ``order``, the same in another order of the batches,
-        ``dense``, the dense network in the same order, or none. Without training: ``deletion``, itself pruned at once
-        to many densities (of level 0), ``smaller``, itself with its removed filters taken out.
-    only : tuple of int
-        Levels trained, for a unit with a source; a chain trains ``config.trained_levels``.
-    """
-
-    config: Config
-    arm: str
-    replicate: int
-    subset: str = "full"
-    source: "Unit | None" = None
-    start: str = "theta0"
-    mask: str = "ticket"
-    beside: str = ""
-    only: tuple = ()
-
-    @cached_property
-    def levels(self):
-        """Levels of this unit: tuple of int, increasing."""
-        return self.only if self.source else self.config.trained_levels
-
-    def needs(self, level):
-        """The (unit, level) whose pruning gives this level's mask, or None for a dense level."""
-        chain = self.source or self
-        before = [k for k in chain.levels if k < level]
-        return (chain, before[-1]) if before else None
-
-    @property
-    def goes_on(self):
-        """Whether a level needs the final weights of the one before, which are kept for that: bool."""
-        return self.source is None and methods.find("rewind", self.config.rewind).needs_previous
-
-    @cached_property
-    def identity(self):
-        """What the unit's numbers depend on: dict of plain values."""
-        later = {f.name: f.default for f in dataclasses.fields(self.config) if f.name in LATER}
-        settings = {k: v for k, v in self.config.table() if k not in NOT_IDENTITY and (k not in later or v != later[k])}
-        path = list(self.config.levels) if self.config.levels else "every level"
-        source = self.source.key if self.source else None
-        return {
-            "algorithm": ALGORITHM, **settings, "path": path, "replicate": self.replicate,
-            "subset": self.subset, "source": source, "start": self.start, "mask": self.mask,
-            **({"beside": self.beside} if self.beside else {}),
-        }  # fmt: skip
-
-    @cached_property
-    def dense(self):
-        """What the training of a chain's dense network depends on: str, the same for chains that share it."""
-        less = ("path",) if self.beside else (*PRUNING, "path")  # what is measured beside it may depend on all of them
-        settings = {k: v for k, v in self.identity.items() if k not in less}
-        if "early_bird" in settings:  # at whatever threshold, it asks for the weights of every epoch
-            settings["early_bird"] = True
-        return json.dumps(settings, sort_keys=True)
-
-    @cached_property
-    def key(self):
-        """Readable slug and hash of the identity: the unit's name on disk."""
-        digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:12]
-        return f"{self.config.experiment}-{self.arm}-r{self.replicate}-{digest}"
-
-
-def draw_seed(seed, purpose, *keys):
-    """Seed of one random draw: a pure function of its named keys.
-
-    Parameters
-    ----------
-    seed : int
-        The study's seed.
-    purpose : str
-        ``theta0``, ``subset``, ``order``, ``reinit`` or ``ranking``; draws of two purposes never share a stream.
-    *keys
-        What the draw may depend on (replicate, model, level, ...), plain values.
-
-    Returns
-    -------
-    int
-        In [0, 2**63).
-    """
-    text = json.dumps([seed, purpose, *keys])
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

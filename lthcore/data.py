@@ -22,8 +22,10 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from .config import CLASSES, apportion, draw_seed
+from .config import CLASSES
 from .runs.files import data_folder, set_aside, write
+from .schedule import apportion
+from .unit import draw_seed
 
 MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels in [0, 1]
 NORMAL = {  # the same of every data set, by channel

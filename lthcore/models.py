@@ -1,6 +1,6 @@
 """The report's networks: plain modules, logits out, no softmax (the loss has it inside).
 
-Sizes come from :data:`lthcore.config.ARCHITECTURES`, whose names of prunable weights are those of
+Sizes come from :data:`lthcore.schedule.ARCHITECTURES`, whose names of prunable weights are those of
 the layers here.
 """
 
@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .config import ARCHITECTURES, draw_seed
+from .schedule import ARCHITECTURES
+from .unit import draw_seed
 
 ACTIVATIONS = {"relu": F.relu, "tanh": torch.tanh, "identity": lambda x: x}
 POOLS = {"avg": F.avg_pool2d, "max": F.max_pool2d}

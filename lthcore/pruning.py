@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from .config import ARCHITECTURES, draw_seed
 from .methods import CRITERIA as CRITERIA  # where new ones are added
 from .methods import find, function
 from .models import ACTIVATIONS, build
+from .schedule import ARCHITECTURES
+from .unit import draw_seed
 
 CURVATURE = 10_000  # training images over which second derivatives are averaged
 

@@ -42,9 +42,9 @@ from typing import NamedTuple
 import numpy as np
 from safetensors import deserialize
 
-from .config import ARCHITECTURES
 from .runs.files import write as write_file
 from .runs.store import DAMAGED, read_file, save_tensors
+from .schedule import ARCHITECTURES
 
 HEADER = 20_000  # bytes: a ticket's header is smaller
 MESSAGE = 500  # characters of an error, which may quote the file

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .config import draw_seed
 from .engines.batched import Lockstep
+from .unit import draw_seed
 
 
 class Trained(NamedTuple):

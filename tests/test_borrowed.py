@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as arrays
 
 from lthcore import data, lottery, pruning
 from lthcore import train as room
-from lthcore.config import Unit, configure
+from lthcore.config import configure
 from lthcore.data import Split, whole
 from lthcore.engines.batched import Lockstep
 from lthcore.models import initial
@@ -25,6 +25,7 @@ from lthcore.results import statistics
 from lthcore.runs import store, sweep
 from lthcore.studies import claims, experiments, plots
 from lthcore.train import steps_per_epoch, total_steps, train, train_together
+from lthcore.unit import Unit
 
 
 def few(first=0, images=200):

@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kill import COMMAND, OVERRIDES, ROOT, Place, numbers, wait_until
 
-from lthcore import cli, config, data
+from lthcore import cli, data, schedule
 from lthcore.runs import cluster, store, sweep
 from lthcore.studies import experiments
 
@@ -254,7 +254,7 @@ def test_a_bad_shard_is_refused_in_one_line(text, capsys, folders):
 
 
 def test_a_shard_draws_only_what_is_finished_and_else_says_what_to_do(capsys, folders, monkeypatch):
-    executed, masks = [], {name: np.ones(shape, bool) for name, shape in config.ARCHITECTURES["mlp"].weights.items()}
+    executed, masks = [], {name: np.ones(shape, bool) for name, shape in schedule.ARCHITECTURES["mlp"].weights.items()}
 
     def finish(units, *_):
         for unit, level in ((u, k) for u in units for k in u.levels):

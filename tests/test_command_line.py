@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from lthcore import cli
-from lthcore.config import ARCHITECTURES, EXPERIMENTS
+from lthcore.config import EXPERIMENTS
 from lthcore.runs import limits, store, sweep
+from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import experiments
 
 ROOT = Path(store.__file__).resolve().parents[2]

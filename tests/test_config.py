@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lthcore import config
-from lthcore.config import ARCHITECTURES, NOT_IDENTITY, Config, Unit, apportion, configure, draw_seed
+from lthcore.config import Config, configure
+from lthcore.schedule import ARCHITECTURES, apportion
+from lthcore.unit import NOT_IDENTITY, Unit, draw_seed
 
 EXPERIMENTS = ("mlp", "lenet5", "task1", "task2", "task3")
 FIELDS = [f.name for f in dataclasses.fields(Config)]
@@ -361,7 +363,7 @@ def test_what_matters_changes_the_key(name):
 
 def test_another_version_of_the_algorithm_is_another_key(monkeypatch):
     old = _unit().key
-    monkeypatch.setattr("lthcore.config.ALGORITHM", 2)
+    monkeypatch.setattr("lthcore.unit.ALGORITHM", 2)
     assert _unit().key != old
 
 

@@ -17,15 +17,17 @@ from hypothesis import strategies as st
 from torch.nn.utils import prune as oracle
 
 from lthcore import lottery, methods, pruning
-from lthcore.config import ARCHITECTURES, Unit, configure
+from lthcore.config import configure
 from lthcore.data import Split, whole
 from lthcore.lottery import find_ticket
 from lthcore.models import build, initial
 from lthcore.pruning import by_filter, costs, curvature, dense_mask, keep_top, without_filters
 from lthcore.results import statistics
 from lthcore.runs import store, sweep
+from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import claims, experiments, plots
 from lthcore.train import train
+from lthcore.unit import Unit
 
 KINDS = {"relu": F.relu, "tanh": torch.tanh}
 

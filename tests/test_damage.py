@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from test_sweep import TINY, InlinePool, fresh, queue, tasks_of, tiny_study  # noqa: F401
 
 from lthcore import cli, data
-from lthcore.config import ARCHITECTURES
 from lthcore.runs import store, sweep
+from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import experiments
 
 SHAPES = ARCHITECTURES["mlp"].weights

@@ -5,9 +5,10 @@ from collections import Counter
 
 import pytest
 
-from lthcore.config import Unit, configure
+from lthcore.config import configure
 from lthcore.runs import store
 from lthcore.studies import experiments
+from lthcore.unit import Unit
 
 COLUMNS = ["experiment", "model", "arm", "replicate", "level", "density", "step", "epoch", "split", "metric", "value"]
 NAMES = ("mlp", "lenet5", "task1", "task2", "task3")

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from lthcore import data, tickets
-from lthcore.config import Unit
 from lthcore.explore import explorer
 from lthcore.explore.explorer import Explorer
 from lthcore.results import statistics
 from lthcore.runs import store, sweep
 from lthcore.studies import experiments
+from lthcore.unit import Unit
 
 SMALL = {"rounds": 2, "max_steps": 12, "test_images": 150, "validation": 0.02}
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 from test_sweep import fresh, queue, tiny_study  # noqa: F401
 
-from lthcore.config import Unit, configure
+from lthcore.config import configure
 from lthcore.data import Split
 from lthcore.lottery import find_ticket, play
 from lthcore.pruning import dense_mask
 from lthcore.runs import limits, sweep
+from lthcore.unit import Unit
 
 LAYERS = {"mlp": ["fc1", "fc2", "head"], "lenet5": ["conv1", "conv2", "fc1", "fc2", "head"]}
 

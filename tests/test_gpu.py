@@ -17,13 +17,14 @@ import torch
 from test_sweep import FakePool, InlinePool, numbers, runs_in, tasks_of, tiny_study
 
 from lthcore import data, lottery
-from lthcore.config import Unit, configure
+from lthcore.config import configure
 from lthcore.data import Split
 from lthcore.engines.batched import Lockstep, activations
 from lthcore.models import build, initial
 from lthcore.pruning import dense_mask
 from lthcore.runs import gpu, store, sweep
 from lthcore.studies import experiments
+from lthcore.unit import Unit
 
 ROOT = Path(__file__).resolve().parents[1]
 STAND_IN = "cpu:0"

@@ -5,11 +5,13 @@ import torch
 from reference import Dense
 
 from lthcore import lottery, train
-from lthcore.config import ARCHITECTURES, Unit, configure
+from lthcore.config import configure
 from lthcore.data import Split
 from lthcore.engines.batched import Lockstep
 from lthcore.models import initial
+from lthcore.schedule import ARCHITECTURES
 from lthcore.train import train_together
+from lthcore.unit import Unit
 
 RULES = {
     "adam": {"optimizer": "adam"},

@@ -9,12 +9,13 @@ import torch
 
 from lthcore import lottery
 from lthcore import train as room
-from lthcore.config import Unit, configure
+from lthcore.config import configure
 from lthcore.data import Split, whole
 from lthcore.lottery import find_ticket, play, starting_values
 from lthcore.models import initial
 from lthcore.pruning import dense_mask
 from lthcore.train import train
+from lthcore.unit import Unit
 
 COLLAPSED = 20  # a level far past the head's collapse
 

@@ -13,11 +13,13 @@ import pytest
 import torch
 
 from lthcore import lottery, methods, pruning
-from lthcore.config import ARCHITECTURES, Unit, configure
+from lthcore.config import configure
 from lthcore.data import Split, whole
 from lthcore.models import build, initial
 from lthcore.runs import store, sweep
+from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import experiments
+from lthcore.unit import Unit
 
 ROOT = Path(__file__).resolve().parents[1]
 CONVOLUTIONS = [model for model, known in ARCHITECTURES.items() if any(len(s) == 4 for s in known.weights.values())]
@@ -70,7 +72,7 @@ def test_the_built_in_records_are_those_that_there_were():
 
 def test_settings_are_checked_and_levels_planned_without_torch():
     code = (
-        "import sys; from lthcore.config import Unit, configure; "
+        "import sys; from lthcore.config import configure; from lthcore.unit import Unit; "
         "u = Unit(configure('mlp', rewind='final', criterion='obd'), 'x', 0); "
         "print(u.goes_on, len(u.key) > 0, 'torch' in sys.modules)"
     )

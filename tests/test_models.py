@@ -9,9 +9,11 @@ import torch.nn.functional as F
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import stats
 
-from lthcore.config import ARCHITECTURES, Unit, configure
+from lthcore.config import configure
 from lthcore.lottery import starting_values
 from lthcore.models import build, initial
+from lthcore.schedule import ARCHITECTURES
+from lthcore.unit import Unit
 
 IMAGES = torch.from_numpy(np.random.default_rng(0).standard_normal((7, 1, 28, 28)).astype(np.float32))
 VARIANTS = [("mlp", "relu", "avg"), ("mlp", "tanh", "avg")]

@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lthcore.config import ARCHITECTURES
 from lthcore.explore import pages
 from lthcore.results import rules
 from lthcore.runs import store
+from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import experiments, plots
 
 NAMES = ("mlp", "lenet5", "task1", "task2", "task3")

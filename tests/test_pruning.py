@@ -13,9 +13,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn.utils import prune
 
-from lthcore.config import ARCHITECTURES, EXPERIMENTS, WIDE, apportion, configure
+from lthcore.config import EXPERIMENTS, WIDE, configure
 from lthcore.models import initial
 from lthcore.pruning import dense_mask, diagnose, keep_top, live_units, magnitude, on_path, random_mask
+from lthcore.schedule import ARCHITECTURES, apportion
 
 SETTINGS = settings(max_examples=80, deadline=None)
 SIZES = {model: {n: math.prod(s) for n, s in a.weights.items()} for model, a in ARCHITECTURES.items()}

@@ -16,8 +16,8 @@ from test_damage import folder, forge, repack, save
 from test_sweep import tiny_study
 
 from lthcore import data
-from lthcore.config import ARCHITECTURES
 from lthcore.runs import store
+from lthcore.schedule import ARCHITECTURES
 
 TASK = tiny_study().units[0], 0
 SHAPES = ARCHITECTURES["mlp"].weights

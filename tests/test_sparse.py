@@ -14,12 +14,13 @@ import torch.nn.functional as F
 from numba import njit
 from reference import Dense
 
-from lthcore.config import ARCHITECTURES, Config, configure
+from lthcore.config import Config, configure
 from lthcore.data import split
 from lthcore.engines import sparse
 from lthcore.engines.batched import Lockstep
 from lthcore.engines.sparse import Sparse, _tanh32
 from lthcore.models import build, initial
+from lthcore.schedule import ARCHITECTURES
 from lthcore.train import choose_engine
 
 ROOT = Path(__file__).resolve().parents[1]

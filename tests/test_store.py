@@ -21,10 +21,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lthcore.config import ARCHITECTURES, Architecture, Unit, configure
+from lthcore.config import configure
 from lthcore.runs import files, store
 from lthcore.runs.files import data_folder
+from lthcore.schedule import ARCHITECTURES, Architecture
 from lthcore.studies import experiments
+from lthcore.unit import Unit
 
 ROWS = [(0, 0.0, "test", "accuracy", 10.28), (30, 0.1 + 0.2, "test", "loss", 1 / 3)]
 
@@ -208,7 +210,7 @@ def test_levels_of_an_older_version_are_left_alone(monkeypatch):
     old = {p: p.read_bytes() for p in store.runs().rglob("*") if p.is_file()}
     was = unit()
     assert was.key and store.find_level(was, 0)
-    monkeypatch.setattr("lthcore.config.ALGORITHM", 2)
+    monkeypatch.setattr("lthcore.unit.ALGORITHM", 2)
     said = []
     store.set_aside_damaged([unit()], said.append)
     assert store.find_level(unit(), 0) is None and not said

@@ -19,10 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lthcore import data
-from lthcore.config import ARCHITECTURES, Unit, configure
+from lthcore.config import configure
 from lthcore.runs import files, gpu, store, sweep
 from lthcore.runs.files import LOCK
+from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import experiments
+from lthcore.unit import Unit
 
 TINY = {"rounds": 2, "max_steps": 12, "test_images": 200, "validation": 0.02}
 DENSE = {name: np.ones(shape, bool) for name, shape in ARCHITECTURES["mlp"].weights.items()}

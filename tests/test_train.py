@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from reference import Dense
 
 from lthcore import train as room
-from lthcore.config import ARCHITECTURES, configure
+from lthcore.config import configure
 from lthcore.data import Split
 from lthcore.models import build, initial
 from lthcore.pruning import dense_mask
+from lthcore.schedule import ARCHITECTURES
 from lthcore.train import evaluation_steps, steps_per_epoch, total_steps, train
 
 TRAIN, VALIDATION, TEST = 130, 40, 1_100  # seven batches of 20, the last of 10; three chunks of test images

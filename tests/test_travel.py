@@ -24,9 +24,9 @@ from torch import nn
 from torch.nn.utils import prune
 
 from lthcore import data, lottery, tickets
-from lthcore.config import ARCHITECTURES
 from lthcore.models import build
 from lthcore.runs import store, sweep
+from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import experiments
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")  # "is in beta state", says torch

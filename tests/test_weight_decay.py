@@ -10,12 +10,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lthcore import lottery
-from lthcore.config import ARCHITECTURES, Config, Unit, configure
+from lthcore.config import Config, configure
 from lthcore.engines.batched import Lockstep
 from lthcore.engines.sparse import Sparse
 from lthcore.models import build, initial
 from lthcore.runs import sweep
+from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import experiments
+from lthcore.unit import Unit
 
 RULES = {
     "adam": {"optimizer": "adam", "weight_decay": 1e-2},

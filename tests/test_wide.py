@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from lthcore import cli, data, lottery
-from lthcore.config import ARCHITECTURES, LATER, WIDE, Config, Unit, configure
+from lthcore.config import WIDE, Config, configure
 from lthcore.data import Split, whole
 from lthcore.engines.batched import Lockstep
 from lthcore.engines.sparse import Sparse
@@ -22,8 +22,10 @@ from lthcore.models import build, initial
 from lthcore.pruning import dense_mask, diagnose, random_mask
 from lthcore.results import statistics
 from lthcore.runs import store, sweep
+from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import claims, experiments
 from lthcore.train import choose_engine, train
+from lthcore.unit import LATER, Unit
 
 
 def few(train_images=240, test_images=100):

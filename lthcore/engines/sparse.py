@@ -17,7 +17,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..config import ARCHITECTURES, CLASSES
+from ..config import CLASSES
+from ..schedule import ARCHITECTURES
 from .compiled import FLAGS, compiled
 
 ACTIVATIONS = {"identity": 0, "relu": 1, "tanh": 2}

@@ -13,9 +13,9 @@ import seaborn as sns
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..config import ARCHITECTURES
 from ..results import statistics
 from ..runs import sweep
+from ..schedule import ARCHITECTURES
 from ..studies import experiments
 from ..studies.plots import ARMS, OKABE_ITO, UNITS, density_axis, step_axis, style
 

@@ -12,7 +12,8 @@ import math
 import warnings
 from typing import NamedTuple
 
-from ..config import ARCHITECTURES, DATASETS
+from ..config import DATASETS
+from ..schedule import ARCHITECTURES
 
 STEPS = 3  # whole batches that the self-check trains, and a short one after them
 SHOWN = 200  # test images whose logits it compares

@@ -32,7 +32,8 @@ from safetensors import numpy as safetensors
 from safetensors.numpy import load as load_tensors
 
 from .. import __version__
-from ..config import ARCHITECTURES, DATASETS, EXPERIMENTS
+from ..config import DATASETS, EXPERIMENTS
+from ..schedule import ARCHITECTURES
 from .files import LOCK, clear, data_folder, folder_named, folders, hold, remove, set_aside, write
 
 ROOT = Path(__file__).resolve().parents[2]  # the checkout

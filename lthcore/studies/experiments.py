@@ -12,10 +12,11 @@ from functools import cached_property, lru_cache, partial
 import numpy as np
 import pandas as pd
 
-from ..config import EXPERIMENTS, WIDE, Config, Unit, configure
+from ..config import EXPERIMENTS, WIDE, Config, configure
 from ..explore import notebooks
 from ..results import rules, statistics
 from ..runs import gpu, store, sweep
+from ..unit import Unit
 from . import claims, takes
 
 

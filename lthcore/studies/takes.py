@@ -7,7 +7,8 @@ Standard library only.
 import dataclasses
 from collections.abc import Callable, Iterable
 
-from ..config import Config, Unit, configure
+from ..config import Config, configure
+from ..unit import Unit
 
 Units = Callable[[Config, int], Iterable[Unit]]  # (config, replicate) -> the units of one replicate
 

@@ -1,0 +1,88 @@
+"""How many weights are kept at each level, by counting alone. Standard library only."""
+
+import math
+from fractions import Fraction
+from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
+
+
+class Architecture(NamedTuple):
+    """What the study must know of a model without building it."""
+
+    weights: dict  # name of a prunable weight -> shape (out, in, ...), input to output
+    activation: str  # used where Config.activation is "default"
+
+
+def _conv(*channels):
+    """Conv-2, -4 or -6: pairs of 3x3 convolutions, a pool after each, then 256-256-10 (Frankle & Carbin 2019, 3)."""
+    shapes = {f"conv{i + 1}": (out, into, 3, 3) for i, (into, out) in enumerate(pairwise((3, *channels)))}
+    flat = channels[-1] * (32 >> len(channels) // 2) ** 2
+    return Architecture({**shapes, "fc1": (256, flat), "fc2": (256, 256), "head": (10, 256)}, "relu")
+
+
+ARCHITECTURES = {
+    "mlp": Architecture({"fc1": (300, 784), "fc2": (100, 300), "head": (10, 100)}, "relu"),
+    "lenet5": Architecture(
+        {"conv1": (6, 1, 5, 5), "conv2": (16, 6, 5, 5), "fc1": (120, 400), "fc2": (84, 120), "head": (10, 84)}, "tanh"
+    ),
+    "conv2": _conv(64, 64),
+    "conv4": _conv(64, 64, 128, 128),
+    "conv6": _conv(64, 64, 128, 128, 256, 256),
+}
+
+
+@lru_cache
+def kept(model, rate, rounds, scope, output_rate, conv_rate, spare, structure="weights"):
+    if structure == "filters":
+        return _filters(ARCHITECTURES[model].weights, Fraction(str(rate if conv_rate is None else conv_rate)), rounds)
+    pools = {name: math.prod(shape) for name, shape in ARCHITECTURES[model].weights.items()}
+    smallest, head = min(pools, key=pools.get), list(pools)[-1]
+    rates = {head: rate if output_rate is None else output_rate}
+    if conv_rate is not None:
+        rates |= {name: conv_rate for name in pools if name.startswith("conv")}
+    if scope == "global":
+        apart = {} if output_rate is None else {head: pools.pop(head)}
+        pools = {"*": sum(pools.values()), **apart}
+    exact = {name: Fraction(str(rates.get(name, rate))) for name in pools}  # 0.35 of 650 is a tie, in binary it is not
+    levels = [pools]
+    for _ in range(rounds):
+        levels.append({name: n - round(exact[name] * n) for name, n in levels[-1].items()})
+    return levels if spare == "none" else _spared(levels, smallest)
+
+
+def _filters(shapes, rate, rounds):
+    """Where whole filters go, at least one of a layer stays, and what reads them goes too: kept weights by layer."""
+    filters, levels = {name: shape[0] for name, shape in shapes.items() if len(shape) == 4}, []
+    for _ in range(rounds + 1):
+        levels.append({})
+        read = Fraction(1)  # share of the inputs that are left
+        for name, (out, *rest) in shapes.items():
+            levels[-1][name] = int(filters.get(name, out) * math.prod(rest) * read)
+            read = Fraction(filters.get(name, out), out)
+        filters = {name: max(1, n - round(rate * n)) for name, n in filters.items()}
+    return levels
+
+
+def _spared(levels, spared):
+    """The same totals with `spared` left whole: the others shrink in proportion."""
+    full, out = levels[0][spared], []
+    for counts in levels:
+        others = {name: n for name, n in counts.items() if name != spared}
+        left = sum(counts.values()) - full
+        shares = apportion(others, max(left, 0))
+        if not all(shares.values()):
+            break  # at this total nothing would be left of another layer
+        out.append({name: shares.get(name, full) for name in counts})
+    return out
+
+
+def apportion(counts, total):
+    """Split `total` in proportion to `counts` (dict, name -> int) by largest remainder: dict, name -> int."""
+    whole = sum(counts.values())
+    exact = {name: n * total / whole if whole else 0 for name, n in counts.items()}
+    shares = {name: int(x) for name, x in exact.items()}
+    by_remainder = sorted(exact, key=lambda name: (shares[name] - exact[name], name))
+    for name in by_remainder[: total - sum(shares.values())]:
+        shares[name] += 1
+    return shares
