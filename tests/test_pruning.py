@@ -13,11 +13,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn.utils import prune
 
+from lthcore import studies
 from lthcore.config import configure
 from lthcore.models import initial
 from lthcore.pruning import dense_mask, diagnose, keep_top, live_units, magnitude, on_path, random_mask
 from lthcore.schedule import ARCHITECTURES, apportion
-from lthcore.studies import names
 
 SETTINGS = settings(max_examples=80, deadline=None)
 SIZES = {model: {n: math.prod(s) for n, s in a.weights.items()} for model, a in ARCHITECTURES.items()}
@@ -215,7 +215,7 @@ def recursion(n, rate, rounds):
     return out
 
 
-@pytest.mark.parametrize("experiment", names("report"))
+@pytest.mark.parametrize("experiment", studies.names("report"))
 def test_every_tensor_keeps_n_minus_round_p_n(experiment):
     config = configure(experiment, "report")
     assert len(config.schedule) == config.rounds + 1
