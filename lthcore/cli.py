@@ -377,7 +377,7 @@ def _ending_what_executes():
 
 def _closing_table(studies, jobs, seconds, folder, trained):
     from .runs import sweep
-    from .studies import experiments, plots
+    from .studies import experiments
 
     print(f"\n{'notebook':<24}{'seconds':>8}  verdicts")
     verdicts = experiments.verdicts(*studies)
@@ -387,7 +387,7 @@ def _closing_table(studies, jobs, seconds, folder, trained):
         print(f"{job.name:<24}{seconds[job.name]:>8.1f}  {words}")
     for job, words in zip(READERS, ("all verdicts", "look into what is finished"), strict=True):
         print(f"{job.name:<24}{seconds[job.name]:>8.1f}  {words}: {_short(folder)}/executed/{job.name}.html")
-    names = [name for study in studies for name in plots.FIGURES[study.config.experiment]]
+    names = [name for study in studies for name in study.experiment.figures]
     print(
         f"\ntraining {sweep.duration(trained)}; figures (png, svg, csv, json) in {_short(folder)}/: {', '.join(names)}"
     )

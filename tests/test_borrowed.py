@@ -23,7 +23,7 @@ from lthcore.models import initial
 from lthcore.pruning import dense_mask
 from lthcore.results import statistics
 from lthcore.runs import store, sweep
-from lthcore.studies import claims, early_bird, experiments, plots, transfer
+from lthcore.studies import claims, early_bird, experiments, transfer
 from lthcore.train import steps_per_epoch, total_steps, train, train_together
 from lthcore.unit import Unit
 
@@ -373,7 +373,7 @@ def test_the_claims_hold_where_it_comes_out_so_and_not_elsewhere(name, accuracie
     study, frame = outcome(name, accuracies, epoch)
     judged = claims.judge(frame, study.config)
     verdicts = judged[judged["verdict"] != ""].set_index("claim")["verdict"]
-    assert len(verdicts) == len([c for c in claims.CLAIMS if c.experiment == name])
+    assert len(verdicts) == len(study.experiment.claims)
     assert (verdicts == verdict).all(), verdicts
     saved = judged[judged["measured"].str.startswith("early: training saved")]["ours"]
     assert name == "transfer" or (saved == 100 * (1 - epoch / 20)).all()
@@ -391,7 +391,7 @@ def test_a_mask_that_was_never_drawn_early_is_no_early_mask():
 @pytest.mark.parametrize("name", STUDIES)
 def test_figures_are_drawn_of_as_much_as_there_is(name):
     study, frame = outcome(name, GOOD, 7.0)
-    for draw in plots.FIGURES[name].values():
+    for draw in study.experiment.figures.values():
         for part in (frame, frame[frame["level"] == 0], frame[:0]):
             figure, drawn = draw(study, part)
             plt.close(figure)
@@ -399,7 +399,7 @@ def test_figures_are_drawn_of_as_much_as_there_is(name):
 
 
 def test_the_matrix_that_is_drawn_is_the_table_beside_it():
-    figure, drawn = plots.fig10a(*outcome("early_bird", GOOD, 7.0))
+    figure, drawn = early_bird.fig10a(*outcome("early_bird", GOOD, 7.0))
     for i, level in enumerate(early_bird.LEVELS):
         picture = np.asarray(figure.axes[i].images[0].get_array())
         mine = drawn[drawn["level"] == level]

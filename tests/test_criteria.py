@@ -7,6 +7,7 @@ import re
 from itertools import pairwise
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,7 +26,7 @@ from lthcore.pruning import by_filter, costs, curvature, dense_mask, keep_top, w
 from lthcore.results import statistics
 from lthcore.runs import store, sweep
 from lthcore.schedule import ARCHITECTURES
-from lthcore.studies import claims, experiments, plots
+from lthcore.studies import claims, experiments
 from lthcore.train import train
 from lthcore.unit import Unit
 
@@ -417,13 +418,13 @@ def frame(module_folders):
 def test_every_figure_and_table_is_drawn_from_the_finished_levels(frame):
     study, rows = frame
     assert set(rows["arm"]) == {unit.arm for unit in study.units} and len(study.units) == 14
-    for name, function in plots.FIGURES["criteria"].items():
+    for name, function in study.experiment.figures.items():
         figure, drawn = function(study, rows)
         assert len(drawn) > 3, name
-        plots.plt.close(figure)
+        plt.close(figure)
     assert rows.loc[rows["metric"] == "smaller_apart", "value"].max() < 1e-4
     judged = claims.judge(rows, study.config)
-    assert set(judged["figure"]) == set(plots.FIGURES["criteria"])
+    assert set(judged["figure"]) == set(study.experiment.figures)
 
 
 def test_the_table_of_smaller_networks_counts_and_times_them(frame):

@@ -8,7 +8,7 @@ from helpers import FEW, HERE, SETTINGS, ask, look_at, values_of
 
 from lthcore import data
 from lthcore.config import EXPERIMENTS, PRESETS, configure
-from lthcore.studies import claims, experiments, takes
+from lthcore.studies import experiments, takes
 
 
 def keys(study):
@@ -115,9 +115,8 @@ def test_the_margin_is_taken_where_a_claim_reads_it(experiment):
     frame, seen = experiments.finished(study), set()
     if frame.empty:
         pytest.skip("no replicate is archived")
-    for claim in claims.CLAIMS:
-        if claim.experiment == experiment:
-            claim.measures(frame, Reads(study.config, seen))
+    for claim in study.experiment.claims:
+        claim.measures(frame, Reads(study.config, seen))
     assert ("margin" in seen) == study.experiment.by_margin
 
 

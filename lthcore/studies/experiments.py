@@ -14,6 +14,7 @@ from ..results import rules, statistics
 from ..runs import gpu, store, sweep
 from ..unit import Unit
 from . import REGISTRY, add, claims, names, takes
+from .collapse import TASK2
 from .common import controls as _controls
 from .record import Experiment
 
@@ -309,13 +310,10 @@ def foretold(study):
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-TASK2 = "mlp layer 0.35 same"  # the report's Task 2, named as the chains of `_collapse` are; it is none of them
-
-
 def starvation(atlas, frame):
     """Where outputs die in each chain of the study `collapse`, and in Task 2's at the same preset.
 
-    Foretold and seen; see :func:`lthcore.results.statistics.starvation`.
+    Foretold and seen; see :func:`lthcore.statistics.starvation`.
     """
     task2, parts = study("task2", atlas.config.preset), [(frame, foretold(atlas))]
     parts.append([f[f["arm"] == "t1_on_s1"].assign(arm=TASK2) for f in (finished(task2), foretold(task2))])

@@ -276,7 +276,7 @@ def draw(table, facts):
     import seaborn as sns
     from matplotlib.ticker import FuncFormatter
 
-    from lthcore.studies.plots import density_axis
+    from lthcore.results.figures import density_axis
 
     matplotlib.rcdefaults()  # not the user's settings
     sns.set_theme(style="whitegrid", palette="colorblind")
