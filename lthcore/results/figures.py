@@ -205,3 +205,10 @@ def at_levels(frame, arm, level, last):
     if level is None:
         return "not run"
     return f"solid: {words(level)}" + (f"; dashed: {words(last)}" if last != level else "")
+
+
+def accuracy_against_density(study, frame):
+    """The figure of a study that needs no other: test accuracy of every arm against density."""
+    sheet = Sheet(study, study.experiment.title or study.config.experiment)
+    sheet.full_and_near(frame, list(dict.fromkeys(frame["arm"])))
+    return sheet.done(where="lower left")

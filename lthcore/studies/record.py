@@ -98,9 +98,14 @@ class Experiment:
         for preset in self.presets:
             if preset not in config.PRESETS:
                 raise ValueError(f"preset = {preset!r}: must be one of {', '.join(map(repr, config.PRESETS))}")
+        for given in (self.settings, *self.presets.values()):
+            config.check(given)
+        for name in self.fixed:
+            if name not in self.settings:
+                raise ValueError(f"fixed = {name!r}: must be one of its settings")
         for claim in self.claims:
             if claim.figure not in self.figures:
-                raise ValueError(f"figure = {claim.figure!r}: must be one of {', '.join(map(repr, self.figures))}")
+                raise ValueError(f"figure = {claim.figure!r}: must be one of its figures")
 
     @property
     def recipe(self) -> Recipe:
