@@ -384,7 +384,7 @@ class Pictures:
             self.ends.xs(replicate, level="replicate"),
             self.densities,
             self.curves.get((dense.arm, replicate, 0)),
-            statistics.REPORTED.get(config.experiment, {}).get(arm),
+            self.study.experiment.reported.get(arm),
             dead_from,
         )
         return MaskSeen(ARCHITECTURES[config.model].weights, style(arm)[1]), standing, dead_from

@@ -72,6 +72,8 @@ class Experiment:
         File name -> function of ``(study, frame)`` that gives the figure and the table of what is drawn on it.
     claims : tuple of Claim
         What others have published on it; the course report's claims are rules in :mod:`lthcore.results.rules`.
+    reported : dict of str to float
+        Arm -> the accuracy that the course report gives for its ticket, in percent.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Experiment:
     styles: dict[str, Style] = field(default_factory=dict)
     figures: dict[str, Figure] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
+    reported: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self):
         if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", self.name, re.ASCII):

@@ -79,4 +79,5 @@ TASK3 = Experiment(
     arms=arms,
     styles=STYLES,
     figures={"fig5a_task3_accuracy_vs_density": fig5a, "fig5b_task3_loss_vs_step": fig5b},
+    reported={"sgd": 97.52, "adam": 97.17},
 )
