@@ -24,7 +24,7 @@ from lthcore.lottery import find_ticket
 from lthcore.models import build, initial
 from lthcore.pruning import by_filter, costs, curvature, dense_mask, keep_top, without_filters
 from lthcore.results import statistics
-from lthcore.runs import store, sweep
+from lthcore.runs import archive, formats, store, sweep
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import claims, experiments
 from lthcore.train import train
@@ -365,9 +365,9 @@ def test_a_complete_chain_in_the_archive_is_finished_and_gives_its_weights_again
     unit = chain_of_three()
     finish(unit, unit.levels)
     weights = store.find_weights(unit, 2)
-    store.write_archive([unit])
+    archive.write([unit])
     (store.runs() / unit.key).rename(folders / "gone")
-    store._read_pack.cache_clear()
+    formats.read_pack.cache_clear()
     assert missing(unit) == []
     with pytest.raises(ValueError, match="the values that it starts from are not kept yet: train the weights first"):
         sweep.ticket(unit, 2)
@@ -387,9 +387,9 @@ def test_a_longer_chain_in_another_place_needs_the_weights(folders):
     assert short.key == long.key
     finish(short, short.levels)
     assert missing(long) == [1, 2]  # level 1 was the last, and has no mask for the next one
-    store.write_archive([short])
+    archive.write([short])
     (store.runs() / short.key).rename(folders / "gone")
-    store._read_pack.cache_clear()
+    formats.read_pack.cache_clear()
     assert missing(short) == [] and missing(long) == [0, 1, 2]
 
 

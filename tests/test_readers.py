@@ -16,7 +16,7 @@ from test_damage import folder, forge, repack, save
 from test_sweep import tiny_study
 
 from lthcore import data
-from lthcore.runs import store
+from lthcore.runs import archive, formats, store
 from lthcore.schedule import ARCHITECTURES
 
 TASK = tiny_study().units[0], 0
@@ -113,7 +113,7 @@ def level(tmp_path_factory):
         values |= {f"{name}.bias": random.random(shape[0], np.float32) for name, shape in SHAPES.items()}
         weights = store.Weights(mask, values, values, np.zeros((200, 10), np.float32))
         store.save_weights(*TASK, weights, {"seconds": 1.0})
-        (pack,) = store.write_archive([TASK[0]])
+        (pack,) = archive.write([TASK[0]])
         found = store.find_level(*TASK)
         files = {path.name: path.read_bytes() for path in folder(TASK).iterdir()}
         return files | {"pack": pack.read_bytes()}, found
@@ -129,15 +129,15 @@ def place(level):
         def fresh(*names):
             for part in Path(root).iterdir():
                 shutil.rmtree(part)
-            store._read_pack.cache_clear()
-            where = store._pack_path(TASK[0]).parent if names == ("pack",) else folder(TASK)
+            formats.read_pack.cache_clear()
+            where = store.pack_path(TASK[0]).parent if names == ("pack",) else folder(TASK)
             where.mkdir(parents=True)
             for name in names:
                 (where / name.replace("pack", "r0.zip")).write_bytes(level[0][name])
             return where
 
         yield fresh
-    store._read_pack.cache_clear()
+    formats.read_pack.cache_clear()
 
 
 LEVEL = "facts.json", "rows.csv", "mask.safetensors"

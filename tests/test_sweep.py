@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from lthcore import data
 from lthcore.config import configure
-from lthcore.runs import files, gpu, store, sweep
+from lthcore.runs import archive, files, gpu, store, sweep
 from lthcore.runs.files import LOCK
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import experiments
@@ -119,7 +119,7 @@ def test_a_finished_study_trains_nothing_and_needs_no_torch(uninterrupted, tmp_p
         with pytest.MonkeyPatch.context() as patch:
             runs_in(folder, patch)
             patch.setenv("LTH_ARCHIVE", environment["LTH_ARCHIVE"])
-            store.write_archive(tiny_study().units)
+            archive.write(tiny_study().units)
         environment["LTH_RUNS"] = str(tmp_path / "nothing")
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
     code = (

@@ -25,7 +25,7 @@ from torch.nn.utils import prune
 
 from lthcore import data, lottery, tickets
 from lthcore.models import build
-from lthcore.runs import store, sweep
+from lthcore.runs import formats, store, sweep
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import experiments
 
@@ -122,7 +122,9 @@ def test_views_are_written_in_their_own_order():
     assert not turned["fc1.weight"].flags.c_contiguous
     for form in tickets.FORMS:
         assert tickets.to_bytes(ticket._replace(values=turned), form) == tickets.to_bytes(ticket, form)
-    assert np.array_equal(load(store.save_tensors({"a": np.arange(6).reshape(2, 3).T}))["a"], [[0, 3], [1, 4], [2, 5]])
+    assert np.array_equal(
+        load(formats.save_tensors({"a": np.arange(6).reshape(2, 3).T}))["a"], [[0, 3], [1, 4], [2, 5]]
+    )
 
 
 def test_a_form_that_there_is_not_is_named(tmp_path):

@@ -11,7 +11,7 @@ import pandas as pd
 from ..config import Config, configure
 from ..explore import notebooks
 from ..results import rules, statistics
-from ..runs import gpu, store, sweep
+from ..runs import archive, gpu, store, sweep
 from ..unit import Unit
 from . import REGISTRY, add, claims, names, takes
 from .collapse import TASK2
@@ -41,7 +41,7 @@ class Study:
         preset, changes = self.config.preset, self.config.changes
         if preset == "report" and changes.get("replicates", 0) >= configure(self.config.experiment, preset).replicates:
             del changes["replicates"]  # more replicates than the committed scale make it better
-        fewer = self.config.replicates < store.archived_replicates(self.config.experiment)
+        fewer = self.config.replicates < archive.replicates(self.config.experiment)
         if preset == "report" and fewer:
             changes["replicates"] = self.config.replicates  # never in the place of better figures
         if preset == "report" and not changes and self.experiment.group != "own":
@@ -179,7 +179,7 @@ def run(*studies, workers=0, say=print, scheduler="", shard=(1, 1)):
     finally:  # what is finished of the committed scale goes into the archive, whatever stopped the rest
         for s in studies:
             if s.folder == store.FIGURES:
-                store.write_archive(s.units)
+                archive.write(s.units)
 
 
 COLUMNS = ["experiment", "model", "arm", "replicate", "level", "density", *store.ROWS]
