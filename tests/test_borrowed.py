@@ -20,6 +20,7 @@ from lthcore.config import configure
 from lthcore.data import Split, whole
 from lthcore.engines.batched import Lockstep
 from lthcore.models import initial
+from lthcore.probes import early_bird
 from lthcore.pruning import dense_mask
 from lthcore.results import statistics
 from lthcore.runs import store, sweep
@@ -62,24 +63,24 @@ def share(one, other):
 def test_the_distance_by_chance_is_the_mean_over_all_pairs():
     for n, k in ((4, 1), (5, 2), (6, 6), (6, 0)):
         masks = [torch.tensor([i in kept for i in range(n)]) for kept in itertools.combinations(range(n), k)]
-        far = [pruning.mask_distance({"a": x}, {"a": y}) for x in masks for y in masks]
-        assert pruning.chance_distance({"a": masks[0]}) == pytest.approx(np.mean(far))
+        far = [early_bird.mask_distance({"a": x}, {"a": y}) for x in masks for y in masks]
+        assert early_bird.chance_distance({"a": masks[0]}) == pytest.approx(np.mean(far))
     ends = {"a": torch.tensor([True, False]), "b": torch.ones(6, dtype=torch.bool)}
-    assert pruning.mask_distance(ends, {"a": ~ends["a"], "b": ends["b"]}) == 2 / 8
-    assert pruning.chance_distance(ends) == 1 / 8
+    assert early_bird.mask_distance(ends, {"a": ~ends["a"], "b": ends["b"]}) == 2 / 8
+    assert early_bird.chance_distance(ends) == 1 / 8
 
 
 def test_two_random_masks_are_as_far_apart_as_chance_says():
     full = {name: torch.rand(m.shape) < 0.1 for name, m in dense_mask("mlp").items()}
     one, other = (pruning.random_mask(full, "mlp", 0, replicate) for replicate in (0, 1))
-    assert pruning.mask_distance(one, other) == pytest.approx(pruning.chance_distance(full), rel=0.02)
+    assert early_bird.mask_distance(one, other) == pytest.approx(early_bird.chance_distance(full), rel=0.02)
 
 
 def test_below_five_percent_no_two_masks_differ_by_a_tenth():
     d = statistics.loose_below(0.1)
     assert 2 * d * (1 - d) == pytest.approx(0.1) and d == pytest.approx(0.0528, abs=5e-5)
     apart = {"a": torch.arange(1000) < 49}, {"a": torch.arange(1000) >= 951}  # disjoint, the farthest two can be
-    assert pruning.mask_distance(*apart) < 0.1
+    assert early_bird.mask_distance(*apart) < 0.1
 
 
 @settings(max_examples=200, deadline=None)
@@ -94,7 +95,7 @@ def test_an_early_epoch_is_the_first_after_which_the_last_five_agree(data):
         return last[0] >= 1 and all(square[i, j] < 0.1 for i in last for j in last)
 
     expected = [epoch for epoch in range(1, epochs + 1) if agree(epoch)]
-    assert pruning.early_bird(square, 0.1) == (expected or [epochs])[0]
+    assert early_bird.early_bird(square, 0.1) == (expected or [epochs])[0]
 
 
 # ------------------------------------------------------------------------------------------------ the hook in train

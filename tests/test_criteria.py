@@ -21,7 +21,9 @@ from lthcore.config import configure
 from lthcore.data import Split, whole
 from lthcore.lottery import find_ticket
 from lthcore.models import build, initial
-from lthcore.pruning import by_filter, costs, curvature, dense_mask, keep_top, without_filters
+from lthcore.probes.curvature import curvature, saliencies
+from lthcore.probes.filters import costs, without_filters
+from lthcore.pruning import by_filter, dense_mask, keep_top
 from lthcore.results import statistics
 from lthcore.runs import store, sweep
 from lthcore.schedule import ARCHITECTURES
@@ -105,7 +107,7 @@ def test_saliencies_of_the_mlp_are_half_h_u_squared_by_double_backward():
     weights = {n: v.double() for n, v in train(initial("mlp", 0, "theta0", 0), dense_mask("mlp"), split, unit.config,
                                                level=0, replicate=0, subset="full").weights.items()}  # fmt: skip
     split = split._replace(train=(split.train[0].double(), split.train[1]))
-    scores = pruning.saliencies(weights, dense_mask("mlp"), unit, split)
+    scores = saliencies(weights, dense_mask("mlp"), unit, split)
     net = build("mlp").double()
     net.load_state_dict(weights)
     loss = F.cross_entropy(net(split.train[0]), split.train[1])
@@ -131,7 +133,7 @@ def test_a_deleted_network_has_the_loss_of_plain_torch():
     unit = Unit(tiny(criterion="obd", levels=(0,), rounds=0), "obd_deleted", 0, beside="deletion")
     (played,), split = find_ticket(unit, load), load()
     rows = {(row[2], row[3]): row[4] for row in played.rows}
-    scores = pruning.saliencies(played.weights, played.mask, unit, split)
+    scores = saliencies(played.weights, played.mask, unit, split)
     flat = np.concatenate([s.numpy().ravel() for s in scores.values()])
     for density in (1.0, 0.3, 0.05):
         least = np.sort(flat)[::-1][round(density * len(flat)) - 1]

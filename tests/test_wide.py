@@ -19,7 +19,8 @@ from lthcore.engines.batched import Lockstep
 from lthcore.engines.sparse import Sparse
 from lthcore.explore import pages
 from lthcore.models import build, initial
-from lthcore.pruning import dense_mask, diagnose, random_mask
+from lthcore.probes.collapse import diagnose, untrained
+from lthcore.pruning import dense_mask, random_mask
 from lthcore.results import statistics
 from lthcore.runs import store, sweep
 from lthcore.schedule import ARCHITECTURES
@@ -339,7 +340,7 @@ def test_every_re_initialisation_is_its_own():
 def test_masks_that_counting_foretells_are_nested_exact_and_theta0s():
     config = configure("mlp", "report")
     theta0, before = initial("mlp", 0, "theta0", 0), None
-    for level, mask in enumerate(lottery.untrained(Unit(config, "ticket", 0))):
+    for level, mask in enumerate(untrained(Unit(config, "ticket", 0))):
         assert {n: int(m.sum()) for n, m in mask.items()} == config.schedule[level]
         for n, m in mask.items():
             size = theta0[f"{n}.weight"].abs()

@@ -478,13 +478,13 @@ def every(wide=False, **parameters):
 @lru_cache(maxsize=4)
 def foretold(study):
     """What counting foretells of a study's chains before any training: tidy rows as of :func:`finished`, of masks."""
-    from .. import lottery, pruning  # here, so that a figure needs no torch
+    from ..probes import collapse  # here, so that a figure needs no torch
 
     rows = []
     for unit in study.units:
-        for level, mask in enumerate(lottery.untrained(unit)) if unit.source is None else ():
+        for level, mask in enumerate(collapse.untrained(unit)) if unit.source is None else ():
             keys = (unit.config.experiment, unit.config.model, unit.arm, unit.replicate, level)
-            facts = pruning.diagnose(unit.config.model, mask)
+            facts = collapse.diagnose(unit.config.model, mask)
             rows += [(*keys, facts["density"], 0, 0.0, "mask", name, value) for name, value in facts.items()]
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -515,7 +515,8 @@ def smaller(study, arm="filters", images=1000, repeats=7):
     """
     import torch
 
-    from .. import data, lottery, pruning
+    from .. import data, lottery
+    from ..probes import filters
 
     unit = next(u for u in study.units if u.arm == arm)
     config, threads = unit.config, torch.get_num_threads()
@@ -523,15 +524,15 @@ def smaller(study, arm="filters", images=1000, repeats=7):
     batch, nets, rows = data.whole(config.dataset)["test"][0][:images], {}, []
     for level in [k for k in unit.levels if not k or store.find_level(*unit.needs(k))]:
         mask = {name: torch.from_numpy(m) for name, m in sweep.mask_at(unit, level).items()}
-        nets[level] = pruning.without_filters(config, theta0, mask)
+        nets[level] = filters.without_filters(config, theta0, mask)
     torch.set_num_threads(1)
     turns = [{level: _seconds(net, batch) for level, net in nets.items()} for _ in range(repeats + 1)][1:]
     torch.set_num_threads(threads)
     for level, net in nets.items():
-        filters = " + ".join(str(len(w)) for w in net.parameters() if w.dim() == 4)
+        sizes = " + ".join(str(len(w)) for w in net.parameters() if w.dim() == 4)
         times = {"milliseconds": [1000 * t[level] for t in turns], "times_faster": [t[0] / t[level] for t in turns]}
         spread = {k: f"{np.median(v):.3g} [{min(v):.3g}, {max(v):.3g}]" for k, v in times.items()}
-        rows.append({"level": level, "filters": filters, **pruning.costs(net, batch.shape[1:]), **spread})
+        rows.append({"level": level, "filters": sizes, **filters.costs(net, batch.shape[1:]), **spread})
     return pd.DataFrame(rows).set_index("level")
 
 
