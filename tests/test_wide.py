@@ -22,7 +22,7 @@ from lthcore.models import build, initial
 from lthcore.probes.collapse import diagnose, untrained
 from lthcore.pruning import dense_mask, random_mask
 from lthcore.results import statistics
-from lthcore.runs import store, sweep
+from lthcore.runs import download, store, sweep
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import claims, experiments
 from lthcore.train import choose_engine, train
@@ -201,7 +201,7 @@ def test_a_rate_goes_on_rising_after_a_rewind():
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("LTH_DATA", str(tmp_path))
     for room in ("_mirrors", "_debian"):
-        monkeypatch.setattr(data, room, lambda root, name, **_: (_ for _ in ()).throw(OSError("nothing here")))
+        monkeypatch.setattr(download, room, lambda root, name, **_: (_ for _ in ()).throw(OSError("nothing here")))
     data.whole.cache_clear()
     yield tmp_path
     data.whole.cache_clear()
@@ -223,7 +223,7 @@ def test_cifar_is_read_in_its_own_form(folder, monkeypatch):
     records = [np.column_stack([random.integers(0, 10, 4), random.integers(0, 256, (4, 3072))]) for _ in range(6)]
     content = cifar([r.astype(np.uint8) for r in records])
     name = "cifar-10-binary.tar.gz"
-    monkeypatch.setitem(data.MORE, "cifar10", {name: hashlib.sha256(content).hexdigest()})
+    monkeypatch.setitem(download.MORE, "cifar10", {name: hashlib.sha256(content).hexdigest()})
     (folder / "cifar10").mkdir()
     (folder / "cifar10" / name).write_bytes(content)
     images, labels = data.whole("cifar10")["train"]
@@ -241,23 +241,23 @@ def test_an_altered_cifar_is_set_aside_and_its_name_said(folder):
     (folder / "cifar10").mkdir()
     (folder / "cifar10" / "cifar-10-binary.tar.gz").write_bytes(b"not it")
     with pytest.raises(RuntimeError, match=r"^[^\n]*put cifar-10-binary.tar.gz into [^\n]*$"):
-        data.fetch(dataset="cifar10", say=lambda _: None)
+        download.fetch(dataset="cifar10", say=lambda _: None)
     assert (folder / "cifar10" / "cifar-10-binary.tar.gz.bad-1").exists()
 
 
 def test_fashion_comes_from_files_by_hand_or_from_debian_and_never_in_mnists_place(folder, monkeypatch):
-    content = {name: f"{name} of Fashion-MNIST".encode() for name in data.SHA256}
+    content = {name: f"{name} of Fashion-MNIST".encode() for name in download.SHA256}
     sums = {name: hashlib.sha256(c).hexdigest() for name, c in content.items()}
-    monkeypatch.setitem(data.MORE, "fashion", sums)
+    monkeypatch.setitem(download.MORE, "fashion", sums)
     first, *rest = content
     (folder / "fashion").mkdir()
     (folder / "fashion" / f"{first}.gz").write_bytes(gzip.compress(content[first]))
-    monkeypatch.setattr(data, "_debian", lambda root, name: [("Debian", content[name])])
+    monkeypatch.setattr(download, "_debian", lambda root, name: [("Debian", content[name])])
     said = []
-    root = data.fetch(said.append, "fashion")
+    root = download.fetch(said.append, "fashion")
     assert root == folder / "fashion" and all((root / n).read_bytes() == c for n, c in content.items())
     assert [" from Debian" in line for line in said] == [False, True, True, True] and rest
-    assert not any((folder / name).exists() for name in data.SHA256)
+    assert not any((folder / name).exists() for name in download.SHA256)
 
 
 def test_a_tenth_is_stratified():

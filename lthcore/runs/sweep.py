@@ -25,9 +25,9 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 
 import numpy as np
 
-from . import gpu, limits, store
 from .. import methods, tickets
 from ..config import Config
+from . import gpu, limits, store
 from .files import die_with
 
 DENSITIES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.28, 0.29, 0.5, 1.0)  # at which steps are timed, for estimates
@@ -713,10 +713,10 @@ def _memory(workers):
 
 def _prepare_data(datasets):
     """Fetch before the fan-out, so that no two processes do."""
-    from .. import data
+    from . import download
 
     for dataset in datasets:
-        data.fetch(dataset=dataset)
+        download.fetch(dataset=dataset)
 
 
 TIMES = {}  # (kind of step, device) -> seconds of a step, and of evaluating an image, at each of DENSITIES

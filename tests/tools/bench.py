@@ -21,7 +21,7 @@ from lthcore import data, lottery, models, train
 from lthcore.cli import Parser
 from lthcore.config import configure
 from lthcore.engines.batched import Lockstep
-from lthcore.runs import store, sweep
+from lthcore.runs import download, store, sweep
 
 BATCH = 60
 DENSITIES = (1.0, 0.7, 0.5, 0.35, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
@@ -243,7 +243,7 @@ def measure(repeats, steps, images, densities, say):
                     table.add(model, f"{name} / ours", other / value, "times", density)
     with tempfile.TemporaryDirectory() as root, ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
         (Path(root) / "MNIST").mkdir()
-        (Path(root) / "MNIST" / "raw").symlink_to(data.fetch())
+        (Path(root) / "MNIST" / "raw").symlink_to(download.fetch())
         task = "mlp", 1.0, 3, images
         together(pool, cores, *task)  # loads and compiles
         for r in range(repeats):

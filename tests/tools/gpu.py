@@ -271,11 +271,11 @@ def loader(model, device, processes, root):
 @contextlib.contextmanager
 def torchvision_root():
     """A folder that torchvision's MNIST reads, with our files in it."""
-    from lthcore import data
+    from lthcore.runs import download
 
     with tempfile.TemporaryDirectory() as root:
         (Path(root) / "MNIST").mkdir()
-        (Path(root) / "MNIST" / "raw").symlink_to(data.fetch().absolute())
+        (Path(root) / "MNIST" / "raw").symlink_to(download.fetch().absolute())
         yield root
 
 
@@ -613,10 +613,9 @@ def main(argv=None):
     began = time.time()
     options.until = began + 60 * options.minutes
     try:
-        from lthcore import data
-        from lthcore.runs import gpu, store
+        from lthcore.runs import download, gpu, store
 
-        data.fetch()
+        download.fetch()
     except ImportError as error:
         refuse(f"a package is missing ({error}): pip install -r requirements.txt")
     except RuntimeError as error:
