@@ -142,6 +142,11 @@ def split(config, subset, replicate, device="cpu"):
     return Split(everything["train"], validation, test, train)
 
 
+def load(unit, device="cpu"):
+    """The same for a unit: what the loop is given the data by."""
+    return split(unit.config, unit.subset, unit.replicate, device)
+
+
 @lru_cache(maxsize=4)
 def digits(subset, most=0, dataset="mnist"):
     """The test images of `subset`, to look at, and their labels: arrays (N, 28, 28) uint8 and (N,).

@@ -1,197 +1,165 @@
 """Iterative magnitude pruning with rewinding: Frankle & Carbin 2019, section 1.
 
 1. Initialise a network f(x; theta0).           `starting_values`
-2. Train it.                                    `train`
-3. Prune the smallest final magnitudes.         `pruned`, by this criterion or another
+2. Train it.                                    `train_level`
+3. Prune the smallest final magnitudes.         `prune_level`, by this criterion or another
 4. Reset the survivors to their values in theta0 and go on with 2.
 
 What else survivors may start from stands in `methods.REWINDS`; to add a rule, write a function and add a line there.
 """
 
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from .methods import DRAW_EARLY, PROBES, SETTINGS, find, function
+import torch
+
+from .data import Split
+from .methods import DRAW_EARLY, PROBES, find, function
 from .methods import REWINDS as REWINDS  # where new ones are added
 from .models import initial
 from .pruning import by_criterion, dense_mask, random_mask
-from .train import train, train_together
+from .train import Training, train
+from .unit import Unit
+
+Tensors = dict[str, torch.Tensor]  # by parameter name (``fc1.weight``) or, for masks, by layer
 
 
-class Played(NamedTuple):
-    """One level: the mask it was trained under, what was seen, and the mask the next level starts from."""
+class TrainedLevel(NamedTuple):
+    """One level: the mask it was trained under, what was measured, and the mask the next level starts from."""
 
     level: int
-    mask: dict
-    next_mask: dict | None  # None after the last level, and for arms that do not prune for themselves
-    weights: dict
+    mask: Tensors
+    next_mask: Tensors | None  # None before pruning, after the last level, and for arms that do not prune
+    weights: Tensors
     rows: list  # (step, epoch, split, metric, value)
-    start: dict  # the values that the survivors started from
-    logits: object  # (N_test, 10) Tensor, at the last step
+    start: Tensors  # the values that the survivors started from
+    logits: torch.Tensor  # (N_test, 10), at the last step
     first: int = 0  # the step of the training that `start` belongs to
-    epochs: list = ()  # (step, weights) at the start and the end of every epoch, where an early mask is asked for
+    epochs: tuple = ()  # (step, weights) at the start and the end of every epoch, where an early mask is asked for
 
 
-def find_ticket(chain, load):
+def find_ticket(chain: Unit, load: Callable[[Unit], Split]) -> Iterator[TrainedLevel]:
     """The loop itself: train, prune, rewind, level after level.
+
+    The queue of a study calls the same two functions, level by level, and keeps what they give.
 
     Parameters
     ----------
     chain : Unit
         A unit without a source.
     load : callable
-        Subset name -> :class:`lthcore.data.Split`.
+        Unit -> what it trains and is tested on, as :func:`lthcore.data.load` does.
 
     Yields
     ------
-    Played
+    TrainedLevel
         The ticket at a level is (its `mask`, :func:`starting_values`).
     """
-    mask, before = dense_mask(chain.config.model), None
+    mask = dense_mask(chain.config.model)
+    previous = None
     for level in chain.levels:
-        played = play(chain, level, mask, load, before)
-        yield played
-        mask, before = played.next_mask, played.weights
+        (trained,) = train_level([chain], level, [mask], load, [previous])
+        done = prune_level(chain, trained, load(chain))
+        yield done
+        mask = done.next_mask
+        previous = done.weights
 
 
-def play(unit, level, mask, load, before=None, values=None):
-    """One level of any arm: rewind, train under `mask`, and, in a chain, prune.
-
-    Parameters
-    ----------
-    unit : Unit
-    level : int
-        One of ``unit.levels``.
-    mask : dict of str to bool Tensor
-        The chain's mask at this level.
-    load : callable
-        Subset name -> :class:`lthcore.data.Split`.
-    before : dict of str to Tensor, optional
-        Final weights and biases of the level before, for a chain that goes on from them.
-    values : dict of str to Tensor, optional
-        What the survivors start from, for a ticket that was found elsewhere; by default the unit's own.
-
-    Returns
-    -------
-    Played
-
-    Raises
-    ------
-    FloatingPointError
-        If a loss is not finite; names the level and the step.
-    ValueError
-        If there is no such criterion or rewind rule, or `before` is missing.
-    """
-    started = {"befores": [before], "values": values and [values]}
-    (played,) = play_together([unit], level, [mask], lambda subset, *_: load(subset), **started)
-    return pruned(unit, played, load(unit.subset))
-
-
-def play_together(units, level, masks, load, befores=None, values=None):
-    """The same for replicates of one arm, in lockstep.
+def train_level(
+    units: list[Unit],
+    level: int,
+    masks: list[Tensors],
+    load: Callable[[Unit], Split],
+    previous: list[Tensors | None] | None = None,
+    values: list[Tensors] | None = None,
+) -> list[TrainedLevel]:
+    """Train one level of an arm, of one replicate or several: rewind, train under the masks, measure.
 
     Parameters
     ----------
     units : list of Unit
         Equal but for their replicates.
     level : int
+        One of their levels.
     masks : list of dict of str to bool Tensor
+        The chains' masks at this level.
     load : callable
-        Subset name, replicate -> :class:`lthcore.data.Split`; for rewinding also with the chain's config.
-    befores : list of dict of str to Tensor, optional
-        Final weights and biases of the level before.
+        Unit -> :class:`lthcore.data.Split`; also asked for the chain of a unit, to train up to the rewind step.
+    previous : list of dict of str to Tensor, optional
+        Final weights and biases of the level before, for chains that go on from them.
     values : list of dict of str to Tensor, optional
-        What each starts from, at ``config.rewind_step``; by default :func:`starting_values`.
+        What each starts from, at ``config.rewind_step``, for a ticket that was found elsewhere; by default
+        :func:`starting_values`.
 
     Returns
     -------
-    list of Played
-        One per unit; the next mask is left to :func:`pruned`, since chains that prune otherwise may share a level.
+    list of TrainedLevel
+        One per unit; the next mask is left to :func:`prune_level`, since chains that prune otherwise may share a level.
+
+    Raises
+    ------
+    FloatingPointError
+        If a loss is not finite; names the level and the step.
+    ValueError
+        If there is no such criterion or rewind rule, or the weights of the level before are missing.
     """
-    config, subset = units[0].config.at(level), units[0].subset
+    config = units[0].config.at(level)
     if units[0].mask == "random":
         masks = [random_mask(m, config.model, config.seed, u.replicate) for u, m in zip(units, masks, strict=True)]
-    of_chain = (units[0].source or units[0]).config  # its data set may be another one
     if values:
         starts = [(v, config.rewind_step if level else 0) for v in values]
     else:
-        starts = [
-            starting_values(unit, level, lambda subset, r=unit.replicate: load(subset, r, of_chain), before)
-            for unit, before in zip(units, befores or [None] * len(units), strict=True)
-        ]
-    data, replicates = [load(subset, unit.replicate) for unit in units], [unit.replicate for unit in units]
-    keys = {"level": level, "replicates": replicates, "subset": subset, "first": starts[0][1]}
+        pairs = zip(units, previous or [None] * len(units), strict=True)
+        starts = [starting_values(unit, level, load, before) for unit, before in pairs]
+    data = [load(unit) for unit in units]
+    replicates = tuple(unit.replicate for unit in units)
+    training = Training(config, level, replicates, units[0].subset, first=starts[0][1])
     epochs = []
+    each_epoch = None
     if config.early_bird and units[0].source is None:
-        keys["each_epoch"] = lambda *of_epoch: epochs.append(of_epoch)
-    trained = train_together([values for values, _ in starts], masks, data, config, **keys)
+        each_epoch = lambda *of_epoch: epochs.append(of_epoch)  # noqa: E731
+    trained = train([v for v, _ in starts], masks, data, training, each_epoch)
     out = []
-    for unit, mask, d, t, (start, first) in zip(units, masks, data, trained, starts, strict=True):
-        mine = [(step, {name: v[len(out)].cpu() for name, v in each.items()}) for step, each in epochs]
-        played = Played(level, mask, None, t.weights, t.rows, start, t.logits, first, mine)
+    for r, (unit, t) in enumerate(zip(units, trained, strict=True)):
+        start, first = starts[r]
+        own = tuple((step, {name: v[r].cpu() for name, v in each.items()}) for step, each in epochs)
+        found = TrainedLevel(level, masks[r], None, t.weights, t.rows, start, t.logits, first, own)
         for probe in ("collapse", unit.beside) if unit.beside else ("collapse",):
-            played = played._replace(rows=played.rows + function(PROBES[probe])(unit, played, d))
-        out.append(played)
+            found = found._replace(rows=found.rows + function(PROBES[probe])(unit, found, data[r]))
+        out.append(found)
     return out
 
 
-def pruned(unit, played, data):
+def prune_level(unit: Unit, trained: TrainedLevel, data: Split) -> TrainedLevel:
     """A level as it was trained, with the mask that its chain's next level starts from.
 
     It is None after the last level, and for an arm that does not prune for itself. Where ``config.early_bird`` asks for
     the mask of an early epoch, the rows of :func:`lthcore.probes.early_bird.draw` are added.
     """
-    level = min((k for k in unit.levels if k > played.level), default=None)
+    level = min((k for k in unit.levels if k > trained.level), default=None)
     if unit.source or level is None:
-        return played
-    weights = weights_to_score(unit, played.start, played.weights)
-    counts, epochs = unit.config.schedule[level], played.epochs or [(None, weights)]
-    masks = [by_criterion(unit, weights, played.mask, counts, data) for _, weights in epochs]
-    if not played.epochs:
-        return played._replace(next_mask=masks[0])
-    drawn, rows = function(DRAW_EARLY)(unit, played, level, masks)
-    return played._replace(next_mask=masks[drawn], rows=played.rows + rows)
+        return trained
+    counts = unit.config.schedule[level]
+    if not trained.epochs:
+        weights = weights_to_score(unit, trained)
+        return trained._replace(next_mask=by_criterion(unit, weights, trained.mask, counts, data))
+    masks = [by_criterion(unit, weights, trained.mask, counts, data) for _, weights in trained.epochs]
+    drawn, rows = function(DRAW_EARLY)(unit, trained, level, masks)
+    return trained._replace(next_mask=masks[drawn], rows=trained.rows + rows)
 
 
-def weights_to_score(unit, start, final):
+def weights_to_score(unit: Unit, trained: TrainedLevel) -> Tensors:
     """Those of a level's weights that the unit's criterion is given."""
-    return start if find("criterion", unit.config.criterion).when == "start" else final
+    return trained.start if find("criterion", unit.config.criterion).when == "start" else trained.weights
 
 
-def reset(unit, level, before, load):
-    """The values at step `config.rewind_step` of the dense training (Frankle & Carbin 2019; Frankle et al. 2020).
-
-    For a step past 0 the chain's dense network is trained again so far: a pure function, so nothing need be kept.
-    """
-    chain, config = unit.source or unit, unit.config
-    theta0 = initial(config.model, config.seed, "theta0", unit.replicate)
-    k = config.rewind_step if level else 0
-    if k == 0:
-        return theta0, 0
-    keys = {"level": 0, "replicate": unit.replicate, "subset": chain.subset}
-    dense = train(theta0, dense_mask(config.model), load(chain.subset), chain.config, last=k, **keys)
-    return dense.weights, k
+# ----------------------------------------------------------------------------------------------------- rewind rules
 
 
-def final(unit, level, before, load):
-    """The final weights of the level before (Han et al. 2015): no reset.
-
-    With the full length and rate of training this is learning-rate rewinding (Renda et al. 2020), since our rate is
-    constant; with `retrain_epochs` and `retrain_lr` set lower, fine-tuning. The optimizer's moments start anew.
-    """
-    if before is None:
-        raise ValueError(f"rewind = 'final': level {level} goes on from the level before, whose weights are not there")
-    return before, 0
-
-
-def check(settings):
-    """Refuse, in one line, a criterion or a rewind rule that there is not; `settings` is a dict."""
-    for setting in SETTINGS:
-        if setting in settings:
-            find(setting, settings[setting])
-
-
-def starting_values(unit, level, load, before=None):
-    """The values that a level's survivors start from, and the step they belong to: (dict of Tensor, int)."""
+def starting_values(
+    unit: Unit, level: int, load: Callable[[Unit], Split] | None, before: Tensors | None = None
+) -> tuple[Tensors, int]:
+    """The values that a level's survivors start from, and the step they belong to."""
     config = unit.config
     if unit.start.startswith("reinit"):
         again = [unit.start] if unit.start != "reinit" else []
@@ -203,3 +171,29 @@ def starting_values(unit, level, load, before=None):
         fresh = initial(config.model, config.seed, "reinit", unit.replicate, level)
         values = values | {name: fresh[name] for name in list(fresh)[-2:]}  # the last layer's weight and bias
     return values, first
+
+
+def reset(unit: Unit, level: int, before: Tensors | None, load: Callable[[Unit], Split] | None) -> tuple[Tensors, int]:
+    """The values at step `config.rewind_step` of the dense training (Frankle & Carbin 2019; Frankle et al. 2020).
+
+    For a step past 0 the chain's dense network is trained again so far: a pure function, so nothing need be kept.
+    """
+    chain = unit.source or unit
+    theta0 = initial(unit.config.model, unit.config.seed, "theta0", unit.replicate)
+    k = unit.config.rewind_step if level else 0
+    if k == 0:
+        return theta0, 0
+    training = Training(chain.config, 0, (unit.replicate,), chain.subset, last=k)
+    (dense,) = train([theta0], [dense_mask(unit.config.model)], [load(chain)], training)
+    return dense.weights, k
+
+
+def final(unit: Unit, level: int, before: Tensors | None, load: Callable[[Unit], Split] | None) -> tuple[Tensors, int]:
+    """The final weights of the level before (Han et al. 2015): no reset.
+
+    With the full length and rate of training this is learning-rate rewinding (Renda et al. 2020), since our rate is
+    constant; with `retrain_epochs` and `retrain_lr` set lower, fine-tuning. The optimizer's moments start anew.
+    """
+    if before is None:
+        raise ValueError(f"rewind = 'final': level {level} goes on from the level before, whose weights are not there")
+    return before, 0

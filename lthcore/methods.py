@@ -43,8 +43,9 @@ class RewindRule(NamedTuple):
     Parameters
     ----------
     values : callable or str
-        Function of (unit, level, before, load), as of :func:`lthcore.lottery.play`, that gives the values of all
-        weights and biases and the step of the training they belong to. Or where it stands, as ``"module:name"``.
+        Function of (unit, level, before, load), as of :func:`lthcore.lottery.reset`, that gives the values of
+        all weights and biases and the step of the training they belong to; `load` gives the data of a unit. Or where it
+        stands, as ``"module:name"``.
     needs_previous : bool
         Whether it is given the final weights of the level before, `before`, which are then kept in the store; else
         `before` may be None.
@@ -104,6 +105,13 @@ def find(setting, name):
     if not (callable(record[0]) or isinstance(record[0], str)):
         raise ValueError(f"{setting} = {name!r}: must be registered with a function, not {record[0]!r}")
     return record
+
+
+def check(settings):
+    """Refuse, in one line, a criterion or a rewind rule that there is not; `settings` is a dict."""
+    for setting in SETTINGS:
+        if setting in settings:
+            find(setting, settings[setting])
 
 
 def function(given):

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from alone import find_ticket, play, starting_values, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.utils import prune as oracle
@@ -19,7 +20,6 @@ from torch.nn.utils import prune as oracle
 from lthcore import lottery, methods, pruning
 from lthcore.config import configure
 from lthcore.data import Split, whole
-from lthcore.lottery import find_ticket
 from lthcore.models import build, initial
 from lthcore.probes.curvature import curvature, saliencies
 from lthcore.probes.filters import costs, without_filters
@@ -28,7 +28,6 @@ from lthcore.results import statistics
 from lthcore.runs import store, sweep
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import claims, experiments, plots
-from lthcore.train import train
 from lthcore.unit import Unit
 
 KINDS = {"relu": F.relu, "tanh": torch.tanh}
@@ -280,11 +279,11 @@ def test_who_borrows_the_masks_of_such_a_chain_starts_anew():
     chain = Unit(tiny(rewind="final"), "lr_rewind", 0)
     for start in ("theta0", "reinit"):
         borrower = Unit(chain.config, "any", 0, source=chain, start=start, only=(1,))
-        values, step = lottery.starting_values(borrower, 1, load)
+        values, step = starting_values(borrower, 1, load)
         expected = initial("mlp", 0, "theta0", 0) if start == "theta0" else initial("mlp", 0, "reinit", 0, 1)
         assert same(values, expected) and step == 0 and not borrower.goes_on
     with pytest.raises(ValueError, match=r"^rewind = 'final': level 1 goes on from the level before[^\n]*$"):
-        lottery.play(chain, 1, dense_mask("mlp"), load)
+        play(chain, 1, dense_mask("mlp"), load)
 
 
 @pytest.mark.parametrize("value", ["nothing", "", 1, []])
@@ -355,8 +354,8 @@ def test_a_dense_network_that_criteria_share_is_trained_once_and_pruned_by_each(
     store.make()
     together, trained = [(unit, 0) for unit in chains], []
     assert len({unit.dense for unit in chains}) == 1 and deleted.dense != chains[0].dense
-    play = lottery.play_together
-    monkeypatch.setattr(lottery, "play_together", lambda units, *rest: trained.append(units) or play(units, *rest))
+    train_level = lottery.train_level
+    monkeypatch.setattr(lottery, "train_level", lambda units, *rest: trained.append(units) or train_level(units, *rest))
     sweep.run_levels(together)
     assert trained == [[chains[0]]] and [kept_files(unit) for unit in chains] == alone
 

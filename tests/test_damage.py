@@ -375,7 +375,7 @@ def test_a_level_that_another_run_finished_meanwhile_is_not_trained(finished, mo
     def refuse(*_):
         raise AssertionError("trained")
 
-    monkeypatch.setattr(lottery, "play_together", refuse)
+    monkeypatch.setattr(lottery, "train_level", refuse)
     assert sweep.run_levels([finished[3]]) == [(0.0, 3.5)]
     assert sweep.run_levels(finished[:2]) == [(0.0, 0.5), (0.0, 1.5)]
 

@@ -18,7 +18,7 @@ def measure(unit, trained, data):
     predicts the loss, ``deleted_foretold:0.5``: the rise of the loss that the scores of what is deleted add up to.
     """
     mask = trained.mask
-    scores = scored(unit, weights_to_score(unit, trained.start, trained.weights), mask, data)
+    scores = scored(unit, weights_to_score(unit, trained), mask, data)
     total, (step, epoch) = sum(m.numel() for m in mask.values()), max(row[:2] for row in trained.rows)
     predicts = find("criterion", unit.config.criterion).predicts_loss
     rows = []

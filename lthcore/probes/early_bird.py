@@ -49,7 +49,7 @@ def draw(unit, trained, level, masks):
     Parameters
     ----------
     unit : Unit
-    trained : lthcore.lottery.Played
+    trained : lthcore.lottery.TrainedLevel
         With the weights at the start and the end of every epoch.
     level : int
         The next one.

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from ..pruning import dense_mask
-from ..train import build_engine, train
+from ..train import Training, build_engine, train
 
 
 def to_other_order(unit, trained, data):
@@ -35,9 +35,9 @@ def to_dense(unit, trained, data):
 
 
 def _other(unit, trained, data, mask, order):
-    keys = {"level": trained.level, "replicate": unit.replicate, "subset": unit.subset}
     config = unit.config.at(trained.level)
-    return train(trained.start, mask, data, config, **keys, first=trained.first, order=order).weights
+    training = Training(config, trained.level, (unit.replicate,), unit.subset, trained.first, order=order)
+    return train([trained.start], [mask], [data], training)[0].weights
 
 
 def _distance(trained, other):

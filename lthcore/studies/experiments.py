@@ -12,6 +12,7 @@ from functools import cached_property, lru_cache, partial
 import numpy as np
 import pandas as pd
 
+from .. import methods
 from ..config import EXPERIMENTS, WIDE, Config, configure
 from ..explore import notebooks
 from ..results import rules, statistics
@@ -294,9 +295,7 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
     if not controls:
         settings["controls"] = 0
     if {"criterion", "rewind"} & set(overrides):
-        from .. import lottery  # here, so that a figure needs no torch
-
-        lottery.check(overrides)
+        methods.check(overrides)
     asked = Study(configure(experiment, preset, **settings))
     for name in (*overrides, *(["model"] if model else [])):
         if reason := takes.refusal(UNITS[experiment], experiment, preset, settings, name):
@@ -433,9 +432,10 @@ def compare(ticket, preset="quick", replicates=3, say=print, **settings):
                 under = mask if level else pruning.dense_mask(config.model)
                 given = values if level and unit is chain else None
 
-                def play(where, unit=unit, level=level, under=under, given=given, r=r):
-                    load = partial(data.split, config, replicate=r, device=where)
-                    return lottery.play(unit, level, under, load, values=given)
+                def play(where, unit=unit, level=level, under=under, given=given):
+                    load = partial(data.load, device=where)
+                    (trained,) = lottery.train_level([unit], level, [under], load, values=given and [given])
+                    return lottery.prune_level(unit, trained, load(unit))
 
                 played, device = gpu.or_on_the_cpu(play, device, say)
                 rows = pd.DataFrame(played.rows, columns=store.ROWS)

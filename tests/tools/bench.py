@@ -17,10 +17,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from lthcore import data, lottery, models, train
+from lthcore import data, lottery, models
 from lthcore.cli import Parser
 from lthcore.config import configure
 from lthcore.engines.batched import Lockstep
+from lthcore.engines.sparse import Sparse
 from lthcore.runs import download, store, sweep
 
 BATCH = 60
@@ -54,8 +55,7 @@ def order(steps, seed=0):
 def ours(model, density):
     """A function that takes `steps` steps of the study's own engine on one thread: seconds a step."""
     mask = random_mask(model, density)
-    kind = train.choose_engine(recipe(model), mask, "cpu")
-    engine = kind(models.initial(model, 0, "theta0", 0), mask, split(), recipe(model))
+    engine = Sparse(models.initial(model, 0, "theta0", 0), mask, split(), recipe(model))
     engine.advance(order(10))
 
     def steps(number, seed):
@@ -156,9 +156,7 @@ def our_epochs(model, density, epochs, images):
 @lru_cache
 def _engine(model, density):
     mask = random_mask(model, density)
-    engine = train.choose_engine(recipe(model), mask, "cpu")(
-        models.initial(model, 0, "theta0", 0), mask, split(), recipe(model)
-    )
+    engine = Sparse(models.initial(model, 0, "theta0", 0), mask, split(), recipe(model))
     engine.advance(order(10))
     engine.logits(split().test[0])
     return engine

@@ -335,8 +335,7 @@ def memory(journal, options, model):
         values = [models.initial(model, 0, "theta0", r) for r in range(n)]
         masks = [lottery.dense_mask(model) for _ in values]
         parts = [split(model, r, options.on) for r in range(n)]
-        keys = {"level": 0, "replicates": list(range(n)), "subset": "full"}
-        train.train_together(values, masks, parts, config, **keys)
+        train.train(values, masks, parts, train.Training(config, 0, tuple(range(n)), "full"))
         peaks[n] = torch.cuda.max_memory_allocated()
         journal.add(f"{NAMES[model]}: peak device memory", peaks[n] / 1e6, "MB", n)
     least, most = min(peaks), max(peaks)
