@@ -14,6 +14,7 @@ import pytest
 import scipy.sparse
 import torch
 import torch.nn.functional as F
+from alone import play
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
@@ -495,7 +496,7 @@ def test_a_mask_from_outside_is_given_to_any_unit(study):
     ticket, unit = tickets.from_bytes(tickets.to_bytes(made("mlp", ["random"], density=0.1), "csr")), study.units[0]
     mask, values = ({k: torch.from_numpy(v) for k, v in part.items()} for part in (ticket.mask, ticket.values))
     splits = {"full": data.split(unit.config, "full", 0)}
-    own, given = (lottery.play(unit, 1, mask, splits.get, values=start) for start in (None, values))
+    own, given = (play(unit, 1, mask, splits.get, values=start) for start in (None, values))
     theta0 = lottery.starting_values(unit, 1, None)[0]
     for played, start in ((own, theta0), (given, values)):
         assert all(torch.equal(played.start[k], v) for k, v in start.items())
