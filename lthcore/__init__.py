@@ -25,6 +25,8 @@ Around it, from the bottom up; a folder imports from those below it::
 
 import importlib
 
+from . import studies as studies  # which registers the experiments' settings with the core
+
 __version__ = "0.1.0"
 
 _MOVED = {  # names that users may have typed before the package had folders

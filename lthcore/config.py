@@ -28,9 +28,36 @@ def _number(default, low, high, text, *, open_low=False, open_high=False):
     return field(metadata={**bounds, "text": text}, default=default)
 
 
-WIDE = (  # beyond the report
-    "paper", "fashion_conv2", "conv2", "conv4", "conv6", "rewind", "collapse", "criteria", "transfer", "early_bird",
-)  # fmt: skip
+PRESETS = {  # how much of an experiment is run, where its recipe says nothing else
+    "quick": {"replicates": 3, "controls": 4, "epochs": 1},
+    "report": {"replicates": 3, "controls": 1},
+    "smoke": {"replicates": 1, "controls": 1, "epochs": 1, "max_steps": 30, "test_images": 1000},
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the settings know of an experiment; its record is a :class:`lthcore.studies.record.Experiment`.
+
+    Parameters
+    ----------
+    settings : dict
+        Fields of :class:`Config` that differ from their defaults.
+    presets : dict of str to dict
+        What differs from `settings` and ``PRESETS`` in a preset.
+    fixed : tuple of str
+        Settings that nobody may change.
+    smallest : float
+        Share of the training images in the smallest subset that an arm trains on, in (0, 1].
+    """
+
+    settings: dict
+    presets: dict = field(default_factory=dict)
+    fixed: tuple = ()
+    smallest: float = 1.0
+
+
+EXPERIMENTS: dict[str, Recipe] = {}  # by name; :mod:`lthcore.studies` registers them
 
 
 @dataclass(frozen=True)
@@ -42,7 +69,7 @@ class Config:
     Parameters
     ----------
     experiment, preset : str
-        Which experiment (``EXPERIMENTS``) and how much of its schedule (``PRESETS``).
+        Which experiment (a name in ``EXPERIMENTS``) and how much of its schedule (``PRESETS``).
     model, activation, pool : str
         A name in ``ARCHITECTURES``; ``default`` activation is ReLU, for LeNet-5 tanh; `pool` is what follows a
         convolution.
@@ -102,8 +129,8 @@ class Config:
         of an experiment, those with another optimizer included. A pruned weight stays 0.
     """
 
-    experiment: str = _choice("mlp", "lenet5", "task1", "task2", "task3", *WIDE)
-    preset: str = _choice("quick", "report", "smoke")
+    experiment: str = "mlp"
+    preset: str = _choice(*PRESETS)
     model: str = _choice(*ARCHITECTURES)
     activation: str = _choice("default", "relu", "tanh")
     pool: str = _choice("avg", "max")
@@ -144,9 +171,11 @@ class Config:
     def __post_init__(self):
         for f in dataclasses.fields(self):
             _check(f, getattr(self, f.name))
-        named = self.experiment.removeprefix("fashion_")  # experiments that are named for their model
-        if named in ARCHITECTURES and self.model != named:
-            raise ValueError(f"model = {self.model!r}: must be {named!r} in the experiment {self.experiment!r}")
+        recipe = EXPERIMENTS[self.experiment]
+        for name in recipe.fixed:
+            value, own = getattr(self, name), recipe.settings[name]
+            if value != own:
+                raise ValueError(f"{name} = {value!r}: must be {own!r} in the experiment {self.experiment!r}")
         last = -1
         for level in self.levels:
             if type(level) is not int or not last < level <= self.rounds:
@@ -193,6 +222,16 @@ class Config:
                 "before the training"
             )
 
+    def __getstate__(self):
+        return self.__dict__, EXPERIMENTS[self.experiment]
+
+    def __setstate__(self, state):
+        """In another process, which may not know a user's own experiment: take its recipe over as well."""
+        values, recipe = state
+        self.__dict__.update(values)
+        if EXPERIMENTS.get(self.experiment) != recipe:
+            EXPERIMENTS[self.experiment] = recipe
+
     @property
     def convolutions(self):
         """Names of the model's convolutions: list of str."""
@@ -201,9 +240,7 @@ class Config:
     @property
     def _available(self):
         """Training images of the smallest subset, within one of what the split leaves: int."""
-        train = DATASETS[self.dataset][0]
-        smallest = {"task1": train // 2, "task2": 29_404} | dict.fromkeys(("fashion_conv2", "transfer"), train // 10)
-        smallest = smallest.get(self.experiment, train)
+        smallest = round(DATASETS[self.dataset][0] * EXPERIMENTS[self.experiment].smallest)
         return int(smallest * (1 - self.validation))
 
     @property
@@ -270,7 +307,7 @@ def _check(f, value):
     def refuse(allowed):
         raise ValueError(f"{f.name} = {value!r}: must be {allowed}")
 
-    allowed = f.metadata.get("allowed")
+    allowed = tuple(EXPERIMENTS) if f.name == "experiment" else f.metadata.get("allowed")
     if allowed and value not in allowed:
         refuse("one of " + ", ".join(map(repr, allowed)))
     if "text" in f.metadata:
@@ -292,75 +329,6 @@ def _check(f, value):
         methods.find(f.name, value)
 
 
-# The report's Tables 1 and 2, a column each; 'validation' and all other fields keep their defaults.
-EXPERIMENTS = {
-    "mlp": {"model": "mlp", "batch_size": 60, "epochs": 75, "prune_rate": 0.3, "rounds": 20},
-    "lenet5": {"model": "lenet5", "batch_size": 60, "epochs": 50, "prune_rate": 0.2, "rounds": 20},
-    "task1": {"model": "mlp", "batch_size": 50, "epochs": 50, "prune_rate": 0.5, "rounds": 5},
-    "task2": {"model": "mlp", "batch_size": 50, "epochs": 50, "prune_rate": 0.35, "rounds": 15},
-    "task3": {"model": "mlp", "batch_size": 50, "epochs": 50, "prune_rate": 0.5, "rounds": 10},
-}
-# Frankle & Carbin 2019: 50,000 steps of batch 60, 20 % a round and half of that in the output layer (Figure 2), ...
-_PAPER = {"model": "mlp", "batch_size": 60, "epochs": 55, "prune_rate": 0.2, "output_rate": 0.1, "rounds": 20}
-_CONV = {"dataset": "cifar10", "pool": "max", "batch_size": 60, "prune_rate": 0.2, "output_rate": 0.1, "rounds": 20}
-EXPERIMENTS |= {
-    "paper": {**_PAPER, "max_steps": 50_000, "often": 55},
-    # ... Conv-2, -4, -6 for 20,000, 25,000 and 30,000 steps, 10 % (Conv-6: 15 %) of the convolutions a round.
-    "conv2": {**_CONV, "model": "conv2", "lr": 2e-4, "epochs": 27, "max_steps": 20_000, "often": 27, "conv_rate": 0.1},
-    "conv4": {**_CONV, "model": "conv4", "lr": 3e-4, "epochs": 34, "max_steps": 25_000, "often": 34, "conv_rate": 0.1},
-    "conv6": {**_CONV, "model": "conv6", "lr": 3e-4, "epochs": 40, "max_steps": 30_000, "often": 40, "conv_rate": 0.15},
-    # what a CPU can show of them in minutes: one density, on a tenth of Fashion-MNIST
-    "fashion_conv2": {
-        **_CONV,
-        "dataset": "fashion",
-        "model": "conv2",
-        "lr": 2e-4,
-        "epochs": 5,
-        "conv_rate": 0.1,
-        "rounds": 7,
-        "levels": (0, 7),
-    },
-    "rewind": {**_PAPER, "epochs": 11, "max_steps": 10_000, "rounds": 16},
-    # our own: every scope, rate and output rate, so that prune_rate, rounds and scope stand for none of them
-    "collapse": {"model": "mlp", "batch_size": 60, "epochs": 3, "prune_rate": 0.3, "rounds": 20},
-    # what others do where the report resets magnitude tickets, at a length that a CPU has in an hour
-    "criteria": {**_PAPER, "epochs": 9, "prune_rate": 0.5, "output_rate": 0.25, "rounds": 6, "often": 0},
-}
-# Morcos et al. 2019 and You et al. 2020 on the MLP; the head is spared, so that no output dies and any task can have it
-_SPARED = {"model": "mlp", "batch_size": 60, "prune_rate": 0.5, "output_rate": 0}
-EXPERIMENTS |= {
-    "transfer": {**_SPARED, "epochs": 15, "rounds": 7},
-    "early_bird": {**_SPARED, "epochs": 40, "rounds": 6},
-}
-
-
-def _preset(experiment, preset):
-    """How much of the schedule `preset` runs: fields that replace the columns' own."""
-    few = 1 if experiment == "fashion_conv2" else 3
-    if preset == "report":
-        many = 10 if experiment in ("mlp", "task1", "task2", "task3") else few  # as many as are archived
-        return {"replicates": many, "controls": {"mlp": 2, "lenet5": 4}.get(experiment, 1)}
-    if preset == "quick":
-        epochs = 2 if experiment in ("task2", "paper", "rewind") else 1
-        less = {  # so that what goes beyond the report takes minutes as well
-            "criteria": {"levels": (0, 2, 5)},
-            "transfer": {"levels": (0, 3, 5, 7)},
-            "early_bird": {"replicates": 1, "controls": 1, "epochs": 6},  # of which the last five must agree
-            "fashion_conv2": {"test_images": 2000},
-            "rewind": {"replicates": 1},
-            "collapse": {"replicates": 1},
-        }
-        return {"replicates": few, "controls": 4, "epochs": epochs} | less.get(experiment, {})
-    deep = max(EXPERIMENTS[experiment]["rounds"], 15)  # past the head's collapse, in one shot
-    scale = {"epochs": 1, "max_steps": 30, "test_images": 1000, "replicates": 1, "controls": 1}
-    if experiment == "transfer":
-        return {**scale, "levels": (0, 5, 7)}  # where its claims are
-    if "conv" in experiment:  # a step takes a third of a second
-        return {**scale, "max_steps": 3, "test_images": 100, "rounds": deep, "levels": (0, deep)}
-    return {**scale, "rounds": deep, "levels": (0, 1, 2, deep)}
-
-
-PRESETS = ("quick", "report", "smoke")
 SETTINGS = {f.name: f for f in dataclasses.fields(Config) if f.name not in ("experiment", "preset")}
 
 
@@ -395,7 +363,7 @@ def configure(experiment, preset="quick", **overrides):
     Parameters
     ----------
     experiment : str
-        One of ``EXPERIMENTS``.
+        A name in ``EXPERIMENTS``.
     preset : {"quick", "report", "smoke"}
     **overrides
         Fields of :class:`Config` by name. ``None`` is refused except where it is the default.
@@ -417,14 +385,15 @@ def configure(experiment, preset="quick", **overrides):
     Traceback (most recent call last):
     ValueError: prune_rate = 1.2: must be a number in (0, 1)
     """
-    for name, value, allowed in (("experiment", experiment, tuple(EXPERIMENTS)), ("preset", preset, PRESETS)):
+    for name, value, allowed in (("experiment", experiment, tuple(EXPERIMENTS)), ("preset", preset, tuple(PRESETS))):
         if value not in allowed:
             near = meant(value, allowed)
             raise ValueError(f"{name} = {value!r}: must be one of {', '.join(map(repr, allowed))}{near}")
     check(overrides)
     if isinstance(overrides.get("levels"), list):
         overrides["levels"] = tuple(overrides["levels"])
-    settings = {**EXPERIMENTS[experiment], **_preset(experiment, preset)}
+    recipe = EXPERIMENTS[experiment]
+    settings = {**recipe.settings, **PRESETS[preset], **recipe.presets.get(preset, {})}
     if settings.get("levels") and "rounds" in overrides and "levels" not in overrides:
         settings["levels"] = ()  # other rounds than the preset's: every level of them
     return Config(experiment=experiment, preset=preset, **{**settings, **overrides})

@@ -23,7 +23,7 @@ from lthcore.models import initial
 from lthcore.pruning import dense_mask
 from lthcore.results import statistics
 from lthcore.runs import store, sweep
-from lthcore.studies import claims, experiments, plots
+from lthcore.studies import claims, early_bird, experiments, plots, transfer
 from lthcore.train import steps_per_epoch, total_steps, train, train_together
 from lthcore.unit import Unit
 
@@ -225,7 +225,7 @@ def test_a_dense_network_that_chains_share_has_what_each_saw_of_it(folders):
             store.save_level(unit, level, [(5, 0.1, "test", "accuracy", 90.0), *own], None, {"seconds": 1})
     frame = experiments.finished(study)
     early = frame[(frame["arm"] == "early") & (frame["level"] == 0)]
-    assert early["metric"].tolist() == ["accuracy", *(f"drawn_epoch_{k}" for k in experiments.EARLY_LEVELS)]
+    assert early["metric"].tolist() == ["accuracy", *(f"drawn_epoch_{k}" for k in early_bird.LEVELS)]
     assert not frame.duplicated(["arm", "level", "metric"]).any()
 
 
@@ -268,7 +268,7 @@ def test_chains_on_less_data_take_as_many_steps():
             images = data.sizes(unit.config, unit.subset)[0]
             taken[unit.subset] = total_steps(unit.config, images)
             assert steps_per_epoch(unit.config, images) * unit.config.epochs == taken[unit.subset]
-    assert set(taken) == {"full", *experiments.SAME_STEPS}
+    assert set(taken) == {"full", *transfer.SAME_STEPS}
     assert all(abs(steps / taken["full"] - 1) < 0.06 for steps in taken.values())
 
 
@@ -400,7 +400,7 @@ def test_figures_are_drawn_of_as_much_as_there_is(name):
 
 def test_the_matrix_that_is_drawn_is_the_table_beside_it():
     figure, drawn = plots.fig10a(*outcome("early_bird", GOOD, 7.0))
-    for i, level in enumerate(experiments.EARLY_LEVELS):
+    for i, level in enumerate(early_bird.LEVELS):
         picture = np.asarray(figure.axes[i].images[0].get_array())
         mine = drawn[drawn["level"] == level]
         assert picture.shape == (21, 21) and (picture == picture.T).all()

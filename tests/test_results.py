@@ -10,9 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lthcore.config import EXPERIMENTS, WIDE, configure
+from lthcore.config import EXPERIMENTS, configure
 from lthcore.results import rules, statistics
-from lthcore.studies import claims
+from lthcore.studies import claims, names
 
 COLUMNS = ["experiment", "model", "arm", "replicate", "level", "density", "step", "epoch", "split", "metric", "value"]
 VERDICTS = ("holds", "does not hold", "unresolved")
@@ -283,9 +283,9 @@ def test_a_measure_has_one_verdict_and_a_wider_bound_never_unmakes_it(values):
 def everything(experiment, n=3):
     """A complete study in which nothing happens."""
     values, c = [DENSE] * n, configure(experiment, "report")
-    from lthcore.studies.experiments import UNITS
+    from lthcore.studies import REGISTRY
 
-    return tidy(experiment, {u.arm: dict.fromkeys(u.levels, values) for u in UNITS[experiment](c, 0)})
+    return tidy(experiment, {u.arm: dict.fromkeys(u.levels, values) for u in REGISTRY[experiment].arms(c, 0)})
 
 
 ALL = ("mlp", "lenet5", "task1", "task2", "task3")
@@ -354,7 +354,8 @@ def test_every_claim_of_the_report_is_judged_once_and_in_its_words():
     tables = [claims.judge(empty, configure(name, "report")) for name in EXPERIMENTS]
     of_report = [claim for table in tables for claim in table.loc[table["rule"] != "", "claim"].unique()]
     assert sorted(of_report) == sorted(rule.id for rule in rules.REPORT)
-    assert not {c.id for c in claims.CLAIMS} & set(of_report) and {c.experiment for c in claims.CLAIMS} <= set(WIDE)
+    beyond = set(names("extended", "gpu"))
+    assert not {c.id for c in claims.CLAIMS} & set(of_report) and {c.experiment for c in claims.CLAIMS} <= beyond
     assert set(claims.WORDS) == set(of_report)
     for rule in rules.REPORT:
         assert claims.WORDS[rule.id] in rule.quotation

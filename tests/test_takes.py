@@ -23,7 +23,7 @@ def test_what_is_accepted_changes_units_and_what_is_refused_is_one_line(experime
             found = ask(experiment, preset, settings)
             if isinstance(found, str):
                 assert "\n" not in found and name in found and repr(settings[name]) in found, found
-            elif name not in takes.NOT_JUDGED_BY:
+            elif name not in takes.JUDGING:
                 assert keys(found) != own, settings
                 assert settings.items() <= found.config.changes.items()  # and it is shown
 
@@ -118,7 +118,7 @@ def test_the_margin_is_taken_where_a_claim_reads_it(experiment):
     for claim in claims.CLAIMS:
         if claim.experiment == experiment:
             claim.measures(frame, Reads(study.config, seen))
-    assert ("margin" in seen) == (experiment not in takes.NOT_JUDGED_BY["margin"])
+    assert ("margin" in seen) == study.experiment.by_margin
 
 
 # --------------------------------------------------------------------------------------------------- several at once

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from lthcore import cli, data, lottery
-from lthcore.config import WIDE, Config, configure
+from lthcore.config import Config, configure
 from lthcore.data import Split, whole
 from lthcore.engines.batched import Lockstep
 from lthcore.engines.sparse import Sparse
@@ -23,9 +23,11 @@ from lthcore.pruning import dense_mask, diagnose, random_mask
 from lthcore.results import statistics
 from lthcore.runs import store, sweep
 from lthcore.schedule import ARCHITECTURES
-from lthcore.studies import claims, experiments
+from lthcore.studies import claims, experiments, names
 from lthcore.train import choose_engine, train
 from lthcore.unit import LATER, Unit
+
+BEYOND = names("extended", "gpu")  # the report
 
 
 def few(train_images=240, test_images=100):
@@ -56,7 +58,7 @@ def test_a_later_setting_is_part_of_an_identity_only_where_it_is_set():
     assert beside.identity["beside"] == "order" and "beside" not in plain.identity
 
 
-@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.parametrize("name", BEYOND)
 @pytest.mark.parametrize("preset", ["smoke", "quick", "report"])
 def test_every_wide_study_has_units_of_its_own(name, preset):
     units = experiments.study(name, preset).units
@@ -457,7 +459,7 @@ def test_wide_notebooks_are_run_on_request_alone(capsys):
     assert asked("quick", "--only", "conv2") == ["conv2"]
     assert asked("quick", "--only", "06_lottery_ticket_paper") == ["paper", "fashion_conv2"]
     assert [s.config.experiment for s in experiments.every(preset="report")] == report
-    assert {s.config.experiment for s in experiments.every(True, preset="report")} == {*report, *WIDE}
+    assert {s.config.experiment for s in experiments.every(True, preset="report")} == {*report, *BEYOND}
 
 
 def test_a_config_of_every_field_is_still_hashable():

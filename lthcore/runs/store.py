@@ -102,7 +102,6 @@ def _writing(folder, variable):
 
 
 # What the study writes, and where: whole names, as regular expressions. Nothing else is ever cleared away.
-UNIT = rf"(?:{'|'.join(EXPERIMENTS)})-.+-r\d+-[0-9a-f]{{12}}"  # a unit's folder in the store
 LEVEL = r"level-\d{2,}"
 OF_A_LEVEL = (r"rows\.csv", r"mask\.safetensors", r"facts\.json", r"weights\.safetensors", r"weights\.json")
 MARK = re.compile(r"\.[0-9a-f]{16}\.aside", re.ASCII)  # by which the workers of a cluster know the store
@@ -125,7 +124,8 @@ def clear_up(figures):
         Folders to which figures go.
     """
     remove(runs(), MARK.fullmatch)
-    for unit in folders(runs(), UNIT):
+    names = "|".join(map(re.escape, EXPERIMENTS))
+    for unit in folders(runs(), rf"(?:{names})-.+-r\d+-[0-9a-f]{{12}}"):
         for level in folders(unit, LEVEL):
             clear(level, *OF_A_LEVEL)
             if (level / LOCK).is_file():

@@ -26,6 +26,7 @@ from ..results.statistics import (
     paired,
     ticket_level,
 )
+from . import REGISTRY
 
 REPORT_REPLICATES = 3  # a verdict needs at least so many, and the preset `report`
 
@@ -464,13 +465,14 @@ WORDS = {
     "task2-cause": "not able to learn the features",
     **dict.fromkeys(("task3", "task3-sgd", "task3-momentum"), "optimizer-independent"),
 }
-PLACES = {
-    "mlp": {"figure": "fig1a_mlp_accuracy_vs_density", "notebook": "01_pre_midsem"},
-    "lenet5": {"figure": "fig2a_lenet5_accuracy_vs_density", "notebook": "01_pre_midsem"},
-    "task1": {"figure": "fig3_task1", "notebook": "02_task1_data_halves"},
-    "task2": {"figure": "fig4a_task2_accuracy", "notebook": "03_task2_label_sets"},
-    "task3": {"figure": "fig5a_task3_accuracy_vs_density", "notebook": "04_task3_optimizers"},
+PLACES = {  # what shows the report's claims
+    "mlp": "fig1a_mlp_accuracy_vs_density",
+    "lenet5": "fig2a_lenet5_accuracy_vs_density",
+    "task1": "fig3_task1",
+    "task2": "fig4a_task2_accuracy",
+    "task3": "fig5a_task3_accuracy_vs_density",
 }
+PLACES = {name: {"figure": figure, "notebook": REGISTRY[name].notebook} for name, figure in PLACES.items()}
 
 GROUPS = ("exploratory", "pooled", "later")  # of replicates that decide nothing and are shown beside those that do
 COLUMNS = [

@@ -1,208 +1,21 @@
-"""The report's experiments: which arms, on which data, with which recipe.
-
-An arm is one curve of a figure. To add one, add a line to the experiment's function below; its
-colour and label stand in `plots.ARMS`.
-"""
+"""A study at one scale: asked for, run, and read as one tidy table."""
 
 import dataclasses
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 
 import numpy as np
 import pandas as pd
 
-from ..config import EXPERIMENTS, WIDE, Config, configure
+from ..config import Config, configure
 from ..explore import notebooks
 from ..results import rules, statistics
 from ..runs import gpu, store, sweep
 from ..unit import Unit
-from . import claims, takes
-
-
-def _pre_midsem(config, r):
-    ticket = Unit(config, "ticket", r)
-    yield ticket
-    yield from _controls(config, ticket)
-    if config.scope == "layer" and config.output_rate is None and config.structure == "weights":
-        yield Unit(replace(config, spare="smallest"), "ticket_spared", r)
-
-
-def _halves_or_labels(config, r, s1, s2, suffix=""):
-    t1 = Unit(config, f"t1_on_s1{suffix}", r, s1)
-    yield t1
-    yield Unit(config, f"t2_on_s2{suffix}", r, s2)
-    yield Unit(config, f"t1_on_s2{suffix}", r, s2, source=t1, only=config.trained_levels[1:])
-    yield from _controls(config, t1, s2, suffix)
-
-
-def _task1(config, r):
-    yield from _halves_or_labels(config, r, "half1", "half2")
-
-
-def _task2(config, r):
-    yield from _halves_or_labels(config, r, "labels0-4", "labels5-9")
-    if config.output_rate is None:
-        spared = replace(config, output_rate=0)
-        yield from _halves_or_labels(spared, r, "labels0-4", "labels5-9", "_spared")
-
-
-def _task3(config, r):
-    adam = replace(config, optimizer="adam", momentum=0.0)
-    trainers = {
-        "adam": adam,
-        "sgd": replace(adam, optimizer="sgd"),
-        "momentum": replace(adam, optimizer="sgd", momentum=0.9),
-    }
-    chains = {name: Unit(c, name, r) for name, c in trainers.items()}
-    yield from chains.values()
-    for mask, trainer in (("sgd", "adam"), ("adam", "sgd"), ("momentum", "adam"), ("adam", "momentum")):
-        yield Unit(
-            trainers[trainer], f"{mask}_mask_by_{trainer}", r, source=chains[mask], only=config.trained_levels[1:]
-        )
-
-
-def _controls(config, chain, subset="full", suffix=""):
-    """The ticket's mask with fresh values, and theta0 under as many weights chosen at random."""
-    common = {"replicate": chain.replicate, "subset": subset, "source": chain, "only": config.control_levels}
-    if common["only"]:
-        yield Unit(config, f"random_reinit{suffix}", start="reinit", **common)
-        yield Unit(config, f"random_mask{suffix}", mask="random", **common)
-
-
-# arm -> momentum and rate. Frankle & Carbin's G.3 has 0.4 and 0.1 among the best; with our pixels, of variance 1, the
-# dense network then ends at 97.5 and 10.6 % on the validation images. These are the best by that accuracy of 0.05, 0.1,
-# 0.2, 0.4 (98.4 %) and of 0.01, 0.03, 0.05, 0.1 (98.3 %), mean of 2 replicates, 50,000 steps.
-SGD = {"sgd": (0.0, 0.2), "momentum": (0.9, 0.03)}
-
-
-def _by_sgd(config, arm):
-    momentum, lr = SGD[arm]
-    return replace(config, optimizer="sgd", momentum=momentum, lr=lr)
-
-
-def _paper(config, r, subset="full"):
-    """Frankle & Carbin 2019: three re-initialisations at levels 7 and 15, one-shot pruning, other optimizers."""
-    ticket = Unit(config, "ticket", r, subset)
-    yield ticket
-    yield from _controls(config, ticket, subset)
-    if config.experiment != "paper":
-        return
-    for again in (2, 3):
-        if only := tuple(k for k in (7, 15) if k in config.control_levels):
-            yield Unit(config, f"random_reinit_{again}", r, source=ticket, start=f"reinit{again}", only=only)
-    for level in (7, 11, 15):
-        if level <= config.rounds:
-            yield Unit(replace(config, levels=(0, level)), "one_shot", r)
-    for name in SGD:
-        yield Unit(_by_sgd(config, name), name, r)
-
-
-def _fashion_conv2(config, r):
-    yield from _paper(config, r, "tenth")
-
-
-REWIND_STEPS = (0, 100, 1000)
-
-
-def _rewind(config, r):
-    """Late resetting to step k, and at three densities a copy in another order and the dense network beside it."""
-    for k in sorted({min(k, config.steps - 1) for k in REWIND_STEPS}):
-        chain = Unit(replace(config, rewind_step=k), f"rewind_{k}", r)
-        yield chain
-        only = tuple(level for level in (5, 10, 15) if level in chain.levels) or chain.levels[-1:]
-        for beside in ("order", "dense"):
-            for mask in ("ticket", "random"):
-                yield Unit(chain.config, f"{beside}_{mask}_{k}", r, source=chain, mask=mask, beside=beside, only=only)
-
-
-COLLAPSE = {"mlp": ((0.2, 28), (0.3, 17), (0.5, 9)), "lenet5": ((0.2, 20),)}  # model -> (rate, rounds)
-
-
-def _collapse(config, r):
-    """Chains of every scope, rate and output rate."""
-    for model, rates in COLLAPSE.items():
-        for rate, rounds in rates:
-            for scope in ("layer", "global"):
-                for head, output_rate in (("same", None), ("half", rate / 2), ("spared", 0)):
-                    levels = config.levels and (*(k for k in config.levels if k < rounds), rounds)
-                    grid = {"model": model, "prune_rate": rate, "rounds": rounds, "levels": levels}
-                    of_arm = replace(config, **grid, scope=scope, output_rate=output_rate)
-                    yield Unit(of_arm, f"{model} {scope} {rate} {head}", r)
-
-
-FILTERS = {"model": "lenet5", "structure": "filters", "prune_rate": 0.25, "output_rate": None, "scope": "layer"}
-
-
-def _criteria(config, r):
-    """What survivors start from; by what weights are deleted, at once and retrained; whole filters of LeNet-5."""
-    on = replace(config, rewind="final")
-    tuned = {"rewind": "final", "retrain_epochs": max(1, config.epochs // 3), "retrain_lr": config.lr / 10}
-    yield Unit(config, "reset", r)
-    yield (kept := Unit(on, "lr_rewind", r))
-    yield Unit(replace(config, **tuned), "finetune", r)
-    for name in ("magnitude", "obd", "random"):
-        every = replace(on, criterion=name, scope="global", output_rate=None)
-        yield Unit(every, f"{name}_retrained", r)
-        yield Unit(replace(every, rewind="reset", levels=(0,)), f"{name}_deleted", r, beside="deletion")
-    whole = replace(config, **FILTERS)
-    yield (filters := Unit(replace(whole, **tuned), "filters", r, beside="smaller"))
-    yield Unit(replace(whole, **tuned, criterion="random"), "filters_random", r)
-    yield Unit(whole, "filters_reset", r)
-    if config.control_levels:  # at full length and rate, as if nothing had been learned
-        yield Unit(config, "random_reinit", r, source=kept, start="reinit", only=config.control_levels)
-        yield Unit(whole, "filters_reinit", r, source=filters, start="reinit", only=config.control_levels)
-
-
-# subset -> times as many epochs as on all of MNIST: as many steps, within 6 %
-SAME_STEPS = {"half1": 2, "labels0-4": 2, "labels5-9": 2, "fifth": 5, "labels0-1": 5, "tenth": 10}
-
-
-def _transfer(config, r):
-    """Morcos et al. 2019: masks borrowed across data sets, optimizers, labels, and from smaller data."""
-    only = tuple(k for k in config.trained_levels if k >= 3)
-    chains = {"mnist": config, "fashion": replace(config, dataset="fashion"), "momentum": _by_sgd(config, "momentum")}
-    chains = {name: Unit(c, name, r) for name, c in chains.items()}
-    for subset, times in SAME_STEPS.items():
-        chains[subset] = Unit(replace(config, epochs=times * config.epochs), subset, r, subset)
-    yield from chains.values()
-
-    def borrowed(on, arm, **how):
-        return Unit(chains[on].config, arm, r, chains[on].subset, only=only, **how)
-
-    pairs = (("fashion", "mnist"), ("mnist", "fashion"), ("momentum", "mnist"), ("mnist", "momentum"))
-    smaller = ((subset, "mnist") for subset in SAME_STEPS if subset != "labels5-9")
-    for mask, on in (*pairs, *smaller, ("labels0-4", "labels5-9")):
-        yield borrowed(on, f"{mask}_on_{on}", source=chains[mask])
-    for mask in ("labels0-4", "labels5-9"):
-        yield borrowed("labels5-9", f"{mask}_fresh_head", source=chains[mask], start="fresh_head")
-    for on in ("mnist", "fashion", "momentum", "labels5-9") if config.controls else ():
-        yield borrowed(on, f"random_reinit_on_{on}", source=chains[on], start="reinit")
-        yield borrowed(on, f"random_mask_on_{on}", source=chains[on], mask="random")
-
-
-EARLY_LEVELS = (1, 2, 4, 6)  # of which each is reached in one shot
-
-
-def _early_bird(config, r):
-    """You et al. 2020 on weights: the mask of an early epoch beside that of the whole training and a random one."""
-    for level in [k for k in EARLY_LEVELS if k <= config.rounds]:
-        one_shot, d = replace(config, levels=(0, level)), config.density(level)
-        whole = Unit(one_shot, "whole", r)
-        yield whole
-        yield Unit(replace(one_shot, early_bird=0.1), "early", r)
-        if level > 1:  # as large a share of what two random masks differ in as 0.1 is at half the weights
-            yield Unit(replace(one_shot, early_bird=round(0.4 * d * (1 - d), 4)), "early_strict", r)
-        if config.controls:
-            yield Unit(one_shot, "random_mask", r, source=whole, mask="random", only=(level,))
-
-
-UNITS = {
-    "mlp": _pre_midsem, "lenet5": _pre_midsem, "task1": _task1, "task2": _task2, "task3": _task3,
-    "paper": _paper, "fashion_conv2": _fashion_conv2, "conv2": _paper, "conv4": _paper, "conv6": _paper,
-    "rewind": _rewind, "collapse": _collapse, "criteria": _criteria,
-    "transfer": _transfer, "early_bird": _early_bird,
-}  # fmt: skip
+from . import REGISTRY, add, claims, names, takes
+from .common import controls as _controls
+from .record import Experiment
 
 
 @dataclass(frozen=True)
@@ -211,10 +24,15 @@ class Study:
 
     config: Config
 
+    @property
+    def experiment(self):
+        """The record of its experiment: :class:`lthcore.studies.record.Experiment`."""
+        return REGISTRY[self.config.experiment]
+
     @cached_property
     def units(self):
         """All units, replicate after replicate: list of Unit."""
-        return [unit for r in range(self.config.replicates) for unit in UNITS[self.config.experiment](self.config, r)]
+        return [unit for r in range(self.config.replicates) for unit in self.experiment.arms(self.config, r)]
 
     @property
     def folder(self):
@@ -225,13 +43,13 @@ class Study:
         fewer = self.config.replicates < store.archived_replicates(self.config.experiment)
         if preset == "report" and fewer:
             changes["replicates"] = self.config.replicates  # never in the place of better figures
-        if preset == "report" and not changes:
+        if preset == "report" and not changes and self.experiment.group != "own":
             return store.FIGURES
         return store.FIGURES / store.file_name("_".join([preset, *(f"{k}-{v}" for k, v in changes.items())]))
 
     def table(self):
         """The settings as a frame, with what the report's tables fix in front: columns setting, value."""
-        first = list(EXPERIMENTS[self.config.experiment])
+        first = list(self.experiment.settings)
         rows = sorted(
             self.config.table(), key=lambda row: (row[0] not in ("experiment", "preset"), row[0] not in first)
         )
@@ -245,9 +63,9 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
 
     Parameters
     ----------
-    experiment : str
-        ``pre_midsem`` (``mlp`` or ``lenet5`` by `model`), ``task1``, ``task2``, ``task3``, or one of
-        :data:`lthcore.config.WIDE`.
+    experiment : str or Experiment
+        A name in :data:`lthcore.studies.REGISTRY`, ``pre_midsem`` (``mlp`` or ``lenet5`` by `model`), or the record of
+        a study of one's own, which is registered.
     preset : {"quick", "report", "smoke"}
     replicates : int
         0 for the preset's own number.
@@ -272,6 +90,8 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
     """
     notebooks.watch()
     overrides = {} if overrides is None else overrides
+    if isinstance(experiment, Experiment):
+        experiment = add(experiment).name
     kinds = ("experiment", experiment, str), ("controls", controls, bool), ("overrides", overrides, dict)
     for name, value, kind in (*kinds, ("model", model, str)):
         if not isinstance(value, kind):
@@ -299,17 +119,16 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
         lottery.check(overrides)
     asked = Study(configure(experiment, preset, **settings))
     for name in (*overrides, *(["model"] if model else [])):
-        if reason := takes.refusal(UNITS[experiment], experiment, preset, settings, name):
+        if reason := takes.refusal(REGISTRY[experiment], preset, settings, name):
             allowed = ", ".join(taken(experiment, preset))
             raise ValueError(f"{name} = {settings[name]!r}: {reason} in {experiment!r}, which takes {allowed}")
     _ = asked.units  # so that a value that makes no sense in one of the arms is refused here
     return asked
 
 
-@lru_cache
 def taken(experiment, preset="quick"):
     """Names of the settings that an experiment takes: list of str. See :mod:`lthcore.studies.takes`."""
-    return takes.taken(UNITS[experiment], experiment, preset)
+    return takes.taken(REGISTRY[experiment], preset)
 
 
 def several(experiments, preset="quick", say=print, **parameters):
@@ -466,13 +285,14 @@ def rivals(study, unit, level):
 
 
 def every(wide=False, **parameters):
-    """The studies of the report's experiments, and of the `wide` ones, with the parameters of :func:`study`.
+    """The studies of the report's experiments, and if `wide` of the package's others too.
 
-    An experiment that does not take the settings comes at its committed scale. If none takes them they are refused.
+    The parameters are those of :func:`study`. An experiment that does not take the settings comes at its committed
+    scale. If none takes them they are refused.
     """
-    names = [name for name in EXPERIMENTS if wide or name not in WIDE]
-    found = several(names, say=lambda _: None, **parameters)
-    return [found.get(name) or study(name, "report") for name in names]
+    asked = names("report", "extended", "gpu") if wide else names("report")
+    found = several(asked, say=lambda _: None, **parameters)
+    return [found.get(name) or study(name, "report") for name in asked]
 
 
 @lru_cache(maxsize=4)

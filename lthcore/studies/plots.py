@@ -22,73 +22,15 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ..results import statistics
 from ..runs import store
-from . import claims, experiments
+from . import REGISTRY, claims, early_bird, experiments
 
 OKABE_ITO = {  # Okabe & Ito's colours, told apart with every kind of colour vision
     "black": "#000000", "orange": "#E69F00", "sky": "#56B4E9", "green": "#009E73",
     "yellow": "#C9B800", "blue": "#0072B2", "red": "#D55E00", "purple": "#CC79A7",
 }  # fmt: skip
 
-# arm -> (label, colour, marker); a new arm is one line here
-ARMS = {
-    "ticket": ("ticket (theta0)", "blue", "o"),
-    "random_reinit": ("re-initialised", "orange", "s"),
-    "random_mask": ("random mask", "green", "^"),
-    "ticket_spared": ("ticket, smallest layer spared", "purple", "D"),
-    "t1_on_s1": ("T1 on S1", "blue", "o"),
-    "t2_on_s2": ("T2 on S2", "black", "v"),
-    "t1_on_s2": ("T1 on S2", "red", "D"),
-    "adam": ("Adam, own mask", "blue", "o"),
-    "sgd": ("SGD, own mask", "red", "s"),
-    "momentum": ("SGD momentum 0.9, own mask", "purple", "D"),
-    "sgd_mask_by_adam": ("Adam, SGD's mask", "sky", "^"),
-    "adam_mask_by_sgd": ("SGD, Adam's mask", "orange", "v"),
-    "momentum_mask_by_adam": ("Adam, momentum's mask", "green", "<"),
-    "adam_mask_by_momentum": ("SGD momentum 0.9, Adam's mask", "yellow", ">"),
-    "random_reinit_2": ("re-initialised again", "orange", "s"),
-    "random_reinit_3": ("re-initialised once more", "orange", "s"),
-    "one_shot": ("one-shot ticket", "purple", "D"),
-    "rewind_0": ("rewound to step 0", "blue", "o"),
-    "rewind_100": ("rewound to step 100", "orange", "s"),
-    "rewind_1000": ("rewound to step 1,000", "green", "^"),
-    "reset": ("reset to theta0", "blue", "o"),
-    "lr_rewind": ("no reset, full rate and length", "red", "D"),
-    "finetune": ("no reset, fine-tuned", "purple", "v"),
-    "obd_deleted": ("OBD", "red", "D"),
-    "magnitude_deleted": ("magnitude", "blue", "o"),
-    "random_deleted": ("random", "green", "^"),
-    "obd_retrained": ("OBD", "red", "D"),
-    "magnitude_retrained": ("magnitude", "blue", "o"),
-    "random_retrained": ("random", "green", "^"),
-    "filters": ("L1 filters, fine-tuned", "purple", "v"),
-    "filters_random": ("random filters, fine-tuned", "green", "^"),
-    "filters_reset": ("L1 filters, reset to theta0", "blue", "o"),
-    "filters_reinit": ("L1 filters, re-initialised", "orange", "s"),
-}
-# the tickets of 09: a panel's title says what they are trained on; and of 10
-ARMS |= dict.fromkeys(("mnist", "fashion", "labels5-9"), ("own ticket", "blue", "o"))
-ARMS |= {
-    f"{how}_on_{on}": ARMS[how]
-    for how in ("random_reinit", "random_mask")
-    for on in ("mnist", "fashion", "momentum", "labels5-9")
-}
-ARMS |= {
-    "fashion_on_mnist": ("Fashion-MNIST's ticket", "red", "D"),
-    "mnist_on_fashion": ("MNIST's ticket", "red", "D"),
-    "momentum_on_mnist": ("momentum's ticket", "red", "D"),
-    "mnist_on_momentum": ("Adam's ticket", "red", "D"),
-    "labels0-4_on_labels5-9": ("ticket of labels 0-4, theta0's head", "purple", "v"),
-    "labels0-4_fresh_head": ("ticket of labels 0-4, fresh head", "red", "D"),
-    "labels5-9_fresh_head": ("own ticket, fresh head", "sky", "s"),
-    "half1_on_mnist": ("found on a half of the images", "sky", "s"),
-    "fifth_on_mnist": ("found on a fifth", "yellow", "v"),
-    "tenth_on_mnist": ("found on a tenth", "red", "D"),
-    "labels0-4_on_mnist": ("found on the labels 0-4, as many as a half", "purple", "<"),
-    "labels0-1_on_mnist": ("found on the labels 0 and 1, as many as a fifth", "orange", ">"),
-    "whole": ("mask of the last epoch", "blue", "o"),
-    "early": ("mask of the early epoch, 0.1", "red", "D"),
-    "early_strict": ("mask of the early epoch, a fifth of chance", "purple", "v"),
-}
+# arm -> (label, colour, marker), of all studies
+ARMS = {arm: look for record in REGISTRY.values() for arm, look in record.styles.items()}
 LOOK = {"axes.titlesize": 11, "legend.fontsize": 8.5, "svg.hashsalt": "lth"}
 UNITS = {"accuracy": "test accuracy (%)", "loss": "test loss (nats)"}
 DENSITY_TICKS = (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 1e-4, 1e-5)
@@ -560,7 +502,7 @@ def fig9c(study, frame):
 
 def fig10a(study, frame):
     """The distance of the masks between epochs, as shares of the weights and of what chance gives."""
-    levels = [k for k in experiments.EARLY_LEVELS if k <= study.config.rounds]
+    levels = [k for k in early_bird.LEVELS if k <= study.config.rounds]
     title = (
         "Figure 10a. In how many weights the masks of two epochs differ; line: early mask (none: not before the last)"
     )
@@ -598,7 +540,7 @@ def fig10b(study, frame):
     sheet = _Sheet(study, title, rows=2)
     sheet.full_and_near(frame, arms)
     when, far = sheet.axes[2:]
-    levels = [k for k in experiments.EARLY_LEVELS if k <= study.config.rounds]
+    levels = [k for k in early_bird.LEVELS if k <= study.config.rounds]
     density = {k: study.config.density(k) for k in levels}
     for arm in [arm for arm in arms if arm.startswith("early")]:
         label, colour, marker = style(arm)

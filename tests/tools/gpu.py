@@ -384,14 +384,13 @@ def same_work(task):
 def report(journal, options):
     """A dense level of each kind by the clock, the projection, and the report itself until the time is up."""
     from lthcore.runs import store, sweep
-    from lthcore.studies import experiments
+    from lthcore.studies import experiments, names
 
     store.make()
     count = carried(journal, options)
     studies = [
         experiments.study(name, options.preset, replicates=count, device="cpu" if options.on == "cpu:0" else options.on)
-        for name in experiments.EXPERIMENTS
-        if name in ("mlp", "lenet5", "task1", "task2", "task3")
+        for name in names("report")
     ]
     journal.write(replicates=count)
     units = [unit for study in studies for unit in study.units]

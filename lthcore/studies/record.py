@@ -1,0 +1,74 @@
+"""The record of a study: everything that is particular to it. Standard library only.
+
+A study is one :class:`Experiment`. Those of this package stand in a file each; a user's own may stand anywhere.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from .. import config
+from ..config import Config, Recipe
+from ..unit import Unit
+
+GROUPS = ("report", "extended", "gpu", "own")  # `gpu`: also beyond the report, and run only where it is named
+Style = tuple[str, str, str]  # label, colour, marker
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """A study: what it trains, how it is drawn, and what is claimed of it.
+
+    Parameters
+    ----------
+    name : str
+        Lower case letters, digits and underscores. It is part of the identity of every level.
+    arms : callable
+        ``(config, replicate)`` -> the units of one replicate.
+    settings : dict
+        Fields of :class:`lthcore.config.Config` that differ from their defaults.
+    presets : dict of str to dict
+        What differs in a preset from `settings` and :data:`lthcore.config.PRESETS`.
+    fixed : tuple of str
+        Settings that nobody may change.
+    smallest : float
+        Share of the training images in the smallest subset that an arm trains on.
+    by_margin : bool
+        Whether a claim depends on the setting `margin`.
+    title : str
+        In a few words, for tables.
+    group : {"own", "report", "extended", "gpu"}
+        ``report``: of the course report; ``extended`` and ``gpu``: beyond it; ``own``: a user's.
+    notebook, parameters, copy : str, dict, str
+        The notebook that shows it, the parameters that make it one of several, and the name of its executed copy.
+    styles : dict of str to (str, str, str)
+        Arm -> label, colour (a name in :data:`lthcore.results.figures.OKABE_ITO`) and marker.
+    """
+
+    name: str
+    arms: Callable[[Config, int], Iterable[Unit]]
+    settings: dict = field(default_factory=dict)
+    presets: dict = field(default_factory=dict)
+    fixed: tuple = ()
+    smallest: float = 1.0
+    by_margin: bool = False
+    title: str = ""
+    group: str = "own"
+    notebook: str = ""
+    parameters: dict = field(default_factory=dict)
+    copy: str = ""
+    styles: dict[str, Style] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", self.name, re.ASCII):
+            raise ValueError(f"name = {self.name!r}: must be lower case letters, digits and underscores")
+        if self.group not in GROUPS:
+            raise ValueError(f"group = {self.group!r}: must be one of {', '.join(map(repr, GROUPS))}")
+        for preset in self.presets:
+            if preset not in config.PRESETS:
+                raise ValueError(f"preset = {preset!r}: must be one of {', '.join(map(repr, config.PRESETS))}")
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the core knows of it."""
+        return Recipe(self.settings, self.presets, self.fixed, self.smallest)
