@@ -136,12 +136,16 @@ def report_rows():
         yield rows.iloc[0], claims.decisive(rows)
 
 
+QUANTITIES = {"steps": "steps: ", "training minus test": "training - test: "}  # all others are test accuracy
+
+
 def measured(row):
     """What a row compares, in words."""
     if row["measured"].startswith("networks"):
         return "any has an active output 5-9"
     what, _, quantity = row["measured"].partition(" (")
-    return f"{'steps: ' if quantity.startswith('steps') else ''}{what}"
+    short = next((short for begin, short in QUANTITIES.items() if quantity.startswith(begin)), "")
+    return short + what
 
 
 def claims_table():
