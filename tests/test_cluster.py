@@ -1,4 +1,4 @@
-"""Past one machine: a Dask cluster and shards, on loopback, by the commands that the README gives."""
+"""Past one machine: a Dask cluster and shards, on loopback, by the commands that CLUSTER.md gives."""
 
 import os
 import re
@@ -28,7 +28,7 @@ from lthcore.studies import experiments
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and bash")
 SCALE = shlex.join([*COMMAND[3:6], *COMMAND[8:], "--replicates", "2"])  # in the place of the page's
-PAGE = re.search(r"## From a laptop to a cluster\n(.*?)\n## ", (ROOT / "README.md").read_text(), re.S)[1]
+PAGE = (ROOT / "lthcore/runs/CLUSTER.md").read_text()
 HELD = 0.3  # seconds for which a worker holds each phase open
 
 

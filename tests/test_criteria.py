@@ -483,8 +483,8 @@ def test_claims_hold_where_the_published_findings_come_out_and_not_elsewhere():
     assert judged[judged["measured"].str.startswith("multiply-adds")]["ours"].tolist() == [pytest.approx(40)]
 
 
-def test_the_readmes_example_of_a_criterion_and_a_rule_runs(monkeypatch):
-    text = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+def test_the_documents_example_of_a_criterion_and_a_rule_runs(monkeypatch):
+    text = (Path(__file__).resolve().parents[1] / "lthcore/README.md").read_text()
     (example,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "CRITERIA" in block]
     monkeypatch.setitem(methods.CRITERIA, "grown", None)  # which is undone at the end
     monkeypatch.setitem(methods.REWINDS, "signs", None)

@@ -775,7 +775,7 @@ def test_a_file_with_another_header(replace, form, inside):
 
 
 def lines(name):
-    """The Python lines of the README's section, or of the notebook's cell, of that title."""
+    """The Python lines of the document's section, or of the notebook's cell, of that title."""
     text = (store.ROOT / name).read_text()
     if name.endswith(".ipynb"):
         text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
@@ -784,7 +784,7 @@ def lines(name):
     return block
 
 
-@pytest.mark.parametrize("name", ["README.md", "notebooks/05_explorer.ipynb"])
+@pytest.mark.parametrize("name", ["notebooks/README.md", "notebooks/05_explorer.ipynb"])
 def test_the_lines_that_we_show_run(name, tmp_path, monkeypatch, capsys):
     """As they stand, from the committed archive, on the smallest scale."""
     monkeypatch.chdir(tmp_path)
