@@ -27,11 +27,14 @@ class Criterion(NamedTuple):
         Function of a :class:`lthcore.config.Config`: "" where it can score such a network, else what it needs.
     when : {"trained", "start"}
         Whether it is given the weights at the end of the level or those that the level started from.
+    predicts_loss : bool
+        Whether the scores of what is pruned add up to the rise of the loss that it expects.
     """
 
     scores: Callable | str
     supports: Callable = _any
     when: Literal["trained", "start"] = "trained"
+    predicts_loss: bool = False
 
 
 class RewindRule(NamedTuple):
@@ -40,8 +43,9 @@ class RewindRule(NamedTuple):
     Parameters
     ----------
     values : callable or str
-        Function of (unit, level, before, load), as of :func:`lthcore.lottery.play`, that gives the values of all
-        weights and biases and the step of the training they belong to. Or where it stands, as ``"module:name"``.
+        Function of (unit, level, before, load), as of :func:`lthcore.lottery.reset`, that gives the values of
+        all weights and biases and the step of the training they belong to; `load` gives the data of a unit. Or where it
+        stands, as ``"module:name"``.
     needs_previous : bool
         Whether it is given the final weights of the level before, `before`, which are then kept in the store; else
         `before` may be None.
@@ -63,12 +67,22 @@ def _fully_connected(config):
 CRITERIA = {
     "magnitude": Criterion("lthcore.pruning:magnitudes"),
     "random": Criterion("lthcore.pruning:random_scores"),
-    "obd": Criterion("lthcore.pruning:saliencies", _fully_connected),
+    "obd": Criterion("lthcore.probes.curvature:saliencies", _fully_connected, predicts_loss=True),
 }
 REWINDS = {
     "reset": RewindRule("lthcore.lottery:reset", needs_previous=False, takes_step=True),
     "final": RewindRule("lthcore.lottery:final"),
 }
+# What is measured on a trained network: functions of (unit, trained level, data) that give rows. The first is measured
+# on every one, the others where a unit asks for them.
+PROBES = {
+    "collapse": "lthcore.probes.collapse:measure",
+    "order": "lthcore.probes.path:to_other_order",
+    "dense": "lthcore.probes.path:to_dense",
+    "deletion": "lthcore.probes.deletion:measure",
+    "smaller": "lthcore.probes.filters:measure",
+}
+DRAW_EARLY = "lthcore.probes.early_bird:draw"
 SETTINGS = {"criterion": (CRITERIA, Criterion), "rewind": (REWINDS, RewindRule)}
 BUILT_IN = {setting: dict(records) for setting, (records, _) in SETTINGS.items()}
 
@@ -91,6 +105,13 @@ def find(setting, name):
     if not (callable(record[0]) or isinstance(record[0], str)):
         raise ValueError(f"{setting} = {name!r}: must be registered with a function, not {record[0]!r}")
     return record
+
+
+def check(settings):
+    """Refuse, in one line, a criterion or a rewind rule that there is not; `settings` is a dict."""
+    for setting in SETTINGS:
+        if setting in settings:
+            find(setting, settings[setting])
 
 
 def function(given):

@@ -1,4 +1,4 @@
-"""How many weights are kept at each level, by counting alone. Standard library only."""
+"""How many weights are kept at each level and when a level is evaluated, by counting alone. Standard library only."""
 
 import math
 from fractions import Fraction
@@ -86,3 +86,27 @@ def apportion(counts, total):
     for name in by_remainder[: total - sum(shares.values())]:
         shares[name] += 1
     return shares
+
+
+def steps_per_epoch(config, images):
+    """Optimizer steps in one pass over `images` training images; a last, short batch is trained on."""
+    return math.ceil(images / config.batch_size)
+
+
+def total_steps(config, images):
+    """Optimizer steps of one level."""
+    steps = config.epochs * steps_per_epoch(config, images)
+    return min(steps, config.max_steps) if config.max_steps else steps
+
+
+def evaluation_steps(config, images):
+    """Steps at which a level is evaluated: (validation, test), two sets of int.
+
+    Validation every 100 steps during the first `config.often` epochs, then once an epoch; test at steps 0, 10,
+    30, 100, 300, then once an epoch; both at the last step.
+    """
+    total, epoch = total_steps(config, images), steps_per_epoch(config, images)
+    ends = set(range(epoch, total + 1, epoch)) | {total}
+    often = config.often * epoch
+    validation = set(range(0, min(total, often) + 1, 100)) | {s for s in ends if s > often} | {total}
+    return validation, {s for s in (0, 10, 30, 100, 300) if s <= total} | ends

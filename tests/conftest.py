@@ -1,14 +1,34 @@
 """What all tests share."""
 
 import contextlib
+import os
 
 import pytest
 import torch
 from helpers import train
 
-from lthcore.runs import store
+from lthcore.runs import formats, store
 
 torch.set_num_threads(1)  # as in the study itself: these networks gain nothing from a second thread
+
+
+# Groups of tests that take longest, longest first: begun last, one of them would leave a process waiting for the other
+FIRST = ("test_documentation", "test_browser", "test_kill", "test_cluster", "test_takes", "test_gpu", "test_colab")
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # pytest-xdist begins with what is collected first
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items):
+    """A file's tests stay together in one process, but for those that need nothing of each other's."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    for n, item in enumerate(items):
+        group = f"{item.path.stem}-{n}" if item.get_closest_marker("apart") else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
 
 
 @contextlib.contextmanager
@@ -17,9 +37,9 @@ def _folders_in(folder):
         patch.setenv("LTH_RUNS", str(folder / "runs"))
         patch.setenv("LTH_ARCHIVE", str(folder / "archive"))
         patch.setattr(store, "FIGURES", folder / "figures")
-        store._read_pack.cache_clear()
+        formats.read_pack.cache_clear()
         yield folder
-    store._read_pack.cache_clear()
+    formats.read_pack.cache_clear()
 
 
 @pytest.fixture

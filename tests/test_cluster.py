@@ -22,8 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kill import COMMAND, OVERRIDES, ROOT, Place, numbers, wait_until
 
-from lthcore import cli, data, schedule
-from lthcore.runs import cluster, store, sweep
+from lthcore import cli, schedule
+from lthcore.runs import cluster, download, store, sweep
 from lthcore.studies import experiments
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and bash")
@@ -72,7 +72,7 @@ def free_port():
 def running(lines, folder, **environment):
     """Processes that the page's lines start, in this checkout, with none of the study's folders but the data's."""
     plain = {k: v for k, v in os.environ.items() if k not in cluster.FOLDERS}
-    plain |= {"LTH_DATA": str(data.folder()), "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
+    plain |= {"LTH_DATA": str(download.folder()), "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
     out = []
     try:
         for line in lines:
@@ -361,7 +361,7 @@ def test_a_worker_takes_the_drivers_folders_where_it_has_none(folders, monkeypat
     (store.runs() / ".mark").touch()
     monkeypatch.setattr("distributed.get_worker", lambda: type("", (), {"address": "tcp://here"}))
     monkeypatch.setattr(cluster, "OWN", ["LTH_ARCHIVE"])
-    monkeypatch.setenv("LTH_DATA", str(data.folder()))
+    monkeypatch.setenv("LTH_DATA", str(download.folder()))
     driver = tuple((name, os.environ[name]) for name in cluster.FOLDERS)
     monkeypatch.setenv("LTH_RUNS", "/left/by/another/driver")
     monkeypatch.setenv("LTH_ARCHIVE", "/its/own")

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from lthcore import data
 from lthcore.config import configure
-from lthcore.runs import files, gpu, store, sweep
+from lthcore.runs import archive, files, gpu, store, sweep
 from lthcore.runs.files import LOCK
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import experiments
@@ -95,7 +95,7 @@ def test_the_loop_in_one_process_finds_the_same(uninterrupted, monkeypatch):
     torch.set_num_threads(1)
     try:
         for chain in [u for u in tiny_study().units if u.source is None]:
-            for played in lottery.find_ticket(chain, lambda subset, c=chain: data.split(c.config, subset, c.replicate)):
+            for played in lottery.find_ticket(chain, data.load):
                 found = store.find_level(chain, played.level)
                 assert [tuple(row) for row in found.rows().itertuples(index=False)] == played.rows
                 if played.next_mask:
@@ -119,7 +119,7 @@ def test_a_finished_study_trains_nothing_and_needs_no_torch(uninterrupted, tmp_p
         with pytest.MonkeyPatch.context() as patch:
             runs_in(folder, patch)
             patch.setenv("LTH_ARCHIVE", environment["LTH_ARCHIVE"])
-            store.write_archive(tiny_study().units)
+            archive.write(tiny_study().units)
         environment["LTH_RUNS"] = str(tmp_path / "nothing")
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
     code = (

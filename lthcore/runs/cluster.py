@@ -50,7 +50,7 @@ class Workers:
     _processes = None  # none is a child of this one
 
     def __init__(self, address, say=print):
-        from .. import data
+        from . import download
 
         try:
             from distributed import Client
@@ -78,7 +78,7 @@ class Workers:
             raise RuntimeError(f"the Dask scheduler at {address} has {what}: {self.start}")
         self.executor = self.client.get_executor(pure=False)  # a level that another run holds is asked for again
         self.mark = store.runs() / f".{secrets.token_hex(8)}.aside"  # whoever sees it sees this store
-        folders = (str(folder().absolute()) for folder in (store.runs, store.archive, data.folder))
+        folders = (str(folder().absolute()) for folder in (store.runs, store.archive, download.folder))
         self.terms = CODE, self.mark.name, tuple(zip(FOLDERS, folders, strict=True))
         self.mark.touch()
 

@@ -20,14 +20,15 @@ import warnings
 from bisect import insort
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from heapq import heappop, heappush
 from multiprocessing.context import SpawnContext, SpawnProcess
 
 import numpy as np
 
-from . import gpu, limits, store
 from .. import methods, tickets
 from ..config import Config
+from . import gpu, limits, store
 from .files import die_with
 
 DENSITIES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.28, 0.29, 0.5, 1.0)  # at which steps are timed, for estimates
@@ -448,7 +449,7 @@ def _pruned(unit, played, device):
     from .. import data, lottery
 
     with gpu.guarded(device):
-        return lottery.pruned(unit, played, data.split(unit.config, unit.subset, unit.replicate, device))
+        return lottery.prune_level(unit, played, data.load(unit, device))
 
 
 def _chain_mask(unit, level):
@@ -494,17 +495,11 @@ def _play(tasks, device):
     units, level = [unit for unit, _ in tasks], tasks[0][1]
     config, masks = units[0].config, [_chain_mask(*task) for task in tasks]
     befores = [_weights_before(*task, device) for task in tasks]
-    engine = train.choose_engine(config, masks[0], device).__name__
+    engine = train.choose_engine(config, device).name
     facts = {"device": device, "engine": engine, "torch": torch.__version__, "code": store.code_version()}
     with gpu.guarded(device):
         try:
-            played = lottery.play_together(
-                units,
-                level,
-                masks,
-                lambda subset, replicate, of=config: data.split(of, subset, replicate, device),
-                befores,
-            )
+            played = lottery.train_level(units, level, masks, partial(data.load, device=device), befores)
         except FloatingPointError as error:
             raise FloatingPointError(f"{', '.join(unit.key for unit in units)}: {error}") from None
         if device == "cuda":
@@ -586,8 +581,7 @@ def ticket(unit, level):
         where = "that it starts from" if unit.goes_on else f"at step {config.rewind_step}"
         raise ValueError(f"the values {where} are not kept yet: train the weights first")
     else:
-        chain = unit.source or unit
-        start, _ = lottery.starting_values(unit, level, lambda part: data.split(chain.config, part, unit.replicate))
+        start, _ = lottery.starting_values(unit, level, data.load)
         values = {name: v.numpy() for name, v in start.items()}
     facts = {"unit": unit.key, "arm": unit.arm, "model": config.model, "level": level, "identity": unit.identity}
     facts |= {"density": config.density(level), "rewind_step": config.rewind_step if level else 0}
@@ -713,10 +707,10 @@ def _memory(workers):
 
 def _prepare_data(datasets):
     """Fetch before the fan-out, so that no two processes do."""
-    from .. import data
+    from . import download
 
     for dataset in datasets:
-        data.fetch(dataset=dataset)
+        download.fetch(dataset=dataset)
 
 
 TIMES = {}  # (kind of step, device) -> seconds of a step, and of evaluating an image, at each of DENSITIES
@@ -772,7 +766,7 @@ def _measure(kind, device="cpu"):
 
     config = Config(experiment="task1", **dict(kind))
     model, batch_size = config.model, config.batch_size
-    dense = train.choose_engine(config, None, device) is train.Lockstep  # then a mask makes nothing cheaper
+    dense = not train.choose_engine(config, device).skips_pruned
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     random = torch.Generator().manual_seed(0)
