@@ -136,14 +136,13 @@ def test_every_defined_metric_is_in_the_archive():
 def constant(name):
     """A number of the package's, by the name that it is given in one of its modules: float."""
     sources = "\n".join(path.read_text() for path in (ROOT / "lthcore").rglob("*.py"))
-    (value,) = set(re.findall(rf"^{name} = ([\d.e]+)", sources, re.M))
+    (value,) = set(re.findall(rf"^ *{name} = ([\d.e]+)", sources, re.M))
     return float(value)
 
 
 def test_numbers_in_prose_are_the_codes():
-    first, notebooks, cluster = (
-        (ROOT / name).read_text() for name in ("README.md", "notebooks/README.md", "lthcore/runs/CLUSTER.md")
-    )
+    names = ("README.md", "figures/README.md", "notebooks/README.md", "lthcore/runs/CLUSTER.md")
+    first, results, notebooks, cluster = ((ROOT / name).read_text() for name in names)
     assert f"committed ({rules.COMMIT})" in first and rules.LOOK == 5 and "the five *confirmatory*" in first
     assert f"preset `quick`, {configure('mlp', 'quick').replicates} replicates" in first
     assert f"more than {configure('mlp', 'report').tolerance} pp below dense" in first
@@ -152,6 +151,7 @@ def test_numbers_in_prose_are_the_codes():
     assert "one replicate of 07, 10 and 11 is trained, otherwise three" in notebooks
     assert set(quick.values()) == {1, 3}
     assert f"needs {constant('MEMORY') / 1e9:g} GB" in cluster
+    assert f"more than {100 * constant('WIDE'):.0f}% of the MLP's first layer" in results
     assert f"waited for, {constant('LATE'):.0f} s at most" in cluster
 
 
