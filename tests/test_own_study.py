@@ -1,4 +1,4 @@
-"""A study of a user's own, as lthcore/README.md shows it: run in processes, tabled, drawn, judged, and changed."""
+"""A study of a user's own, as the documentation shows it: run in worker processes, tabled, drawn, judged, changed."""
 
 import pickle
 import re
@@ -21,14 +21,15 @@ from lthcore.unit import Unit
 NAME = "stepwise"
 SHOWN = next(
     block
-    for block in re.findall(r"```python\n(.*?)```", (store.ROOT / "lthcore/README.md").read_text(), re.S)
+    for path in (store.ROOT / "README.md", store.ROOT / "lthcore" / "README.md")
+    for block in re.findall(r"```python\n(.*?)```", path.read_text(), re.S)
     if "Experiment(" in block
 )
 
 
 @pytest.fixture(scope="module")
 def shown(module_folders):
-    """What the document's lines leave behind, run as they stand."""
+    """What the documentation's lines leave behind, run as they stand."""
     plt.switch_backend("agg")
     names = {}
     with pytest.MonkeyPatch.context() as patch:
