@@ -1,4 +1,4 @@
-"""A study of a user's own, as the documentation shows it: run in worker processes, tabled, drawn, judged, changed."""
+"""A study of a user's own, as lthcore/README.md shows it: run in processes, tabled, drawn, judged, and changed."""
 
 import pickle
 import re

@@ -235,9 +235,9 @@ def test_cifar_is_read_in_its_own_form(folder, monkeypatch):
     assert np.allclose(images[14, 0], (red / 255 - 0.4914) / 0.2470, atol=1e-5)
     assert np.allclose(images[14, 2], (blue / 255 - 0.4465) / 0.2616, atol=1e-5)
     assert data.whole("cifar10")["test"][1].tolist() == records[5][:, 0].tolist()
-    looks, named = data.digits("full", dataset="cifar10")
+    looks, named = download.digits("full", dataset="cifar10")
     assert looks.shape == (4, 32, 32) and named.tolist() == records[5][:, 0].tolist()
-    data.digits.cache_clear()
+    download.digits.cache_clear()
 
 
 def test_an_altered_cifar_is_set_aside_and_its_name_said(folder):

@@ -280,10 +280,10 @@ class Sample(NamedTuple):
     bounds: int  # replicates whose number is only a bound
 
 
-def _sample(measure, ratio, readings, reached, replicates):
-    """The Sample of a measure over these replicates."""
+def _compared(measure, ratio, readings, reached):
+    """What a measure compares, over all replicates: frame with a column per network, ``value``, and ``bound``."""
     networks = [at for at in (measure.first, measure.second, measure.base) if at is not None]
-    columns = [_of(readings, at, replicates) for at in networks]
+    columns = [_of(readings, at) for at in networks]
     if ratio:
         columns = [np.log(column.where(column > 0)) for column in columns]  # a step 0 has no ratio
     table = pd.concat(columns, axis=1, keys=range(len(columns))).dropna()
@@ -294,20 +294,27 @@ def _sample(measure, ratio, readings, reached, replicates):
         values = table[0] - table[1]
     else:
         values = table[0]
-    paired = len(columns) == 2 and len(table) > 1
-    bounds = 0
+    bound = False
     if reached is not None:
-        sure = [_of(reached, at, replicates).reindex(values.index) for at in networks]
-        bounds = int((~pd.concat(sure, axis=1).astype(bool).all(axis=1)).sum()) if len(values) else 0
-    return Sample(values.astype(float), float(table.var(ddof=1).sum()) if paired else math.nan, bounds)
+        sure = [_of(reached, at).reindex(values.index) for at in networks]
+        bound = ~pd.concat(sure, axis=1).astype(bool).all(axis=1)
+    return table.assign(value=values.astype(float), bound=bound)
 
 
-def _of(series, at, replicates):
+def _sample(compared, replicates):
+    """The Sample of these replicates."""
+    table = compared[compared.index.isin(replicates)]
+    networks = table.drop(columns=["value", "bound"])
+    paired = networks.shape[1] == 2 and len(table) > 1
+    unpaired = float(networks.var(ddof=1).sum()) if paired else math.nan
+    return Sample(table["value"], unpaired, int(table["bound"].sum()))
+
+
+def _of(series, at):
     try:
-        values = series.loc[at]
+        return series.loc[at]
     except KeyError:
         return pd.Series(dtype=float)
-    return values[values.index.isin(replicates)]
 
 
 def constant(values):
@@ -472,7 +479,8 @@ def judge(frame, config, rules=None, exploratory=False):
     """
     rules = REPORT if rules is None else rules
     mine = [rule for rule in rules if rule.experiment == config.experiment]
-    readings = {}  # each quantity is taken from the frame once
+    # each quantity is taken from the frame once
+    readings = {"densities": frame[["arm", "level", "density"]].drop_duplicates(["arm", "level"])}
     rows = [row for rule in mine for row in _Judged(rule, frame, config, exploratory, readings).rows()]
     return pd.DataFrame(rows, columns=COLUMNS)
 
@@ -520,7 +528,7 @@ class _Judged:
     def __init__(self, rule, frame, config, exploratory, readings):
         self.rule, self.frame, self.config, self.exploring = rule, frame, config, exploratory
         self.readings = readings
-        there = sorted({int(r) for r in frame["replicate"]})
+        there = sorted(int(r) for r in frame["replicate"].unique())
         self.explored = [r for r in there if config.seed == rule.seed and r in rule.exploratory]
         self.later = [r for r in there if r not in self.explored]
         self.looked_at = self.explored if exploratory else self.later[:LOOK]
@@ -583,7 +591,7 @@ class _Judged:
             "role": role,
             "measured": f"{measure.what}, level {measure.first[1]}",
             "quantity": kind.words,
-            "density": density_at(self.frame, *measure.first),
+            "density": density_at(self.readings["densities"], *measure.first),
             "side": measure.side if tested else "",
             "replicates": ", ".join(map(str, values.index)),
             "alone": tested.verdict if tested and enough else "",
@@ -606,8 +614,9 @@ class _Judged:
         if quantity not in self.readings:
             reached = kind.reached(self.frame) if kind.reached else None
             self.readings[quantity] = kind.values(self.frame), reached
-        values, reached = self.readings[quantity]
-        return _sample(measure, kind.ratio, values, reached, replicates)
+        if (measure, quantity) not in self.readings:
+            self.readings[measure, quantity] = _compared(measure, kind.ratio, *self.readings[quantity])
+        return _sample(self.readings[measure, quantity], replicates)
 
     def _where(self, levels):
         """The first level whose mean is on the claim's side, in words."""

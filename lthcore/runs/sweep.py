@@ -26,9 +26,9 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 
 import numpy as np
 
-from .. import methods, tickets
+from .. import tickets
 from ..config import Config
-from . import gpu, limits, store
+from . import download, gpu, limits, sending, store
 from .files import die_with
 
 DENSITIES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.28, 0.29, 0.5, 1.0)  # at which steps are timed, for estimates
@@ -308,7 +308,7 @@ def _pool(workers, scheduler="", say=print, device="cpu"):
         from .cluster import Workers
 
         return Workers(scheduler, say)
-    options = {"initializer": _start_worker, "initargs": (os.getpid(), methods.added(), device)}
+    options = {"initializer": _start_worker, "initargs": (os.getpid(), sending.added(), device)}
     return ProcessPoolExecutor(workers, mp_context=_Context(), **options)
 
 
@@ -316,7 +316,7 @@ class _Process(SpawnProcess):
     """A process that does not run the program of its parent a second time, as spawned ones do.
 
     So a script needs no ``if __name__ == "__main__":``, and one that is no file (``python -``) can be at work too.
-    What our processes are asked to do stands in modules, and what a user has added is sent (:func:`methods.added`).
+    What our processes are asked to do stands in modules, and what a user has added is sent (:func:`sending.added`).
     """
 
     starting = threading.Lock()
@@ -350,7 +350,7 @@ def _start_worker(parent, added, device=""):
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with(parent)
-    methods.add(added)
+    sending.add(added)
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         warnings.filterwarnings("ignore", "CUDA initialization")  # an old driver: the driving process has said it
@@ -608,7 +608,7 @@ class Apart:
         context = _Context()
         receiver, sender = context.Pipe(duplex=False)
         self.stopped = False
-        those = sender, os.getpid(), methods.added(), function, arguments
+        those = sender, os.getpid(), sending.added(), function, arguments
         self.process = context.Process(target=_apart, args=those)
         self.process.start()
         sender.close()  # so that the thread sees the end when the process has let go of its own
@@ -707,7 +707,6 @@ def _memory(workers):
 
 def _prepare_data(datasets):
     """Fetch before the fan-out, so that no two processes do."""
-    from . import download
 
     for dataset in datasets:
         download.fetch(dataset=dataset)
@@ -742,14 +741,14 @@ def _measure_all(kinds, device):
 
 def seconds_per_level(unit, level, device="cpu"):
     """Seconds for one level of this unit on one thread, or alone on a GPU, from measured steps and evaluations."""
-    from .. import data, train
+    from .. import train
 
     config = unit.config.at(level)
     if (kind := (_kind(config), device)) not in TIMES:
         (TIMES[kind],) = _measure_all([kind[0]], device)
     densities = [config.density(level), *{"order": [config.density(level)], "dense": [1.0]}.get(unit.beside, [])]
     step, image = (sum(np.interp(densities, DENSITIES, times)) for times in TIMES[kind])
-    n_train, n_validation, n_test = data.sizes(config, unit.subset)
+    n_train, n_validation, n_test = download.sizes(config, unit.subset)
     validation, test = train.evaluation_steps(config, n_train)
     evaluated = n_validation * len(validation) + n_test * (len(test) + 1)
     return float(OVERHEAD + step * train.total_steps(config, n_train) + image * evaluated)
