@@ -487,7 +487,7 @@ def _final_accuracy(played):
 
 
 def _play(tasks, device):
-    """Train alike tasks under their masks: list of Played, and the facts of where that was done."""
+    """Train alike tasks under their masks: list of TrainedLevel, and the facts of where that was done."""
     import torch
 
     from .. import data, lottery, train
