@@ -201,7 +201,7 @@ def _processes(more):
     """Options by which pytest runs in a process a core, unless the user has said otherwise or wants to look inside."""
     own = ("-n", "--numprocesses", "--dist", "--pdb", "-s", "--capture=no", "--co", "--collect-only", "-p")
     count = limits.processors()
-    return [] if count == 1 or any(word.startswith(own) for word in more) else ["-n", str(count), "--dist", "loadfile"]
+    return [] if count == 1 or any(word.startswith(own) for word in more) else ["-n", str(count), "--dist", "loadgroup"]
 
 
 def _environment(**more):
@@ -377,7 +377,7 @@ def _ending_what_executes():
 
 def _closing_table(studies, jobs, seconds, folder, trained):
     from .runs import sweep
-    from .studies import experiments, plots
+    from .studies import experiments
 
     print(f"\n{'notebook':<24}{'seconds':>8}  verdicts")
     verdicts = experiments.verdicts(*studies)
@@ -387,7 +387,7 @@ def _closing_table(studies, jobs, seconds, folder, trained):
         print(f"{job.name:<24}{seconds[job.name]:>8.1f}  {words}")
     for job, words in zip(READERS, ("all verdicts", "look into what is finished"), strict=True):
         print(f"{job.name:<24}{seconds[job.name]:>8.1f}  {words}: {_short(folder)}/executed/{job.name}.html")
-    names = [name for study in studies for name in plots.FIGURES[study.config.experiment]]
+    names = [name for study in studies for name in study.experiment.figures]
     print(
         f"\ntraining {sweep.duration(trained)}; figures (png, svg, csv, json) in {_short(folder)}/: {', '.join(names)}"
     )

@@ -5,18 +5,29 @@ Standard library only.
 
 import dataclasses
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, NamedTuple
 
 from . import methods, schedule
 from .schedule import ARCHITECTURES
 
+
+class Dataset(NamedTuple):
+    """What the settings know of a data set."""
+
+    train: int  # images
+    test: int
+    shape: tuple = (1, 28, 28)  # of an image: channels, rows, columns
+
+
 DATASETS = {
-    "mnist": (60_000, 10_000),
-    "fashion": (60_000, 10_000),
-    "cifar10": (50_000, 10_000),
-}  # training, test images
-MNIST_TRAIN, MNIST_TEST, CLASSES = *DATASETS["mnist"], 10
+    "mnist": Dataset(60_000, 10_000),
+    "fashion": Dataset(60_000, 10_000),
+    "cifar10": Dataset(50_000, 10_000, (3, 32, 32)),
+}
+MNIST_TRAIN, MNIST_TEST, CLASSES = 60_000, 10_000, 10
 
 
 def _choice(*allowed):
@@ -195,8 +206,12 @@ class Config:
             raise ValueError(
                 f"rewind_step = {self.rewind_step}: must be a whole number in 0..{self.steps - 1}, within the training"
             )
-        if self.dataset == "cifar10" and not self.model.startswith("conv"):
-            raise ValueError(f"dataset = 'cifar10': needs model = 'conv2', 'conv4' or 'conv6', not {self.model!r}")
+        shape = DATASETS[self.dataset].shape
+        if shape not in ARCHITECTURES[self.model].reads:
+            *some, last = (repr(name) for name, a in ARCHITECTURES.items() if shape in a.reads)
+            raise ValueError(
+                f"dataset = {self.dataset!r}: needs model = {', '.join(some)} or {last}, not {self.model!r}"
+            )
         if self.spare != "none" and (self.scope != "layer" or self.output_rate is not None):
             raise ValueError(f"spare = {self.spare!r}: needs scope = 'layer' and no output_rate")
         for name, value in (("pool", "avg"), ("conv_rate", None), ("structure", "weights")):
@@ -233,70 +248,68 @@ class Config:
             EXPERIMENTS[self.experiment] = recipe
 
     @property
-    def convolutions(self):
+    def convolutions(self) -> list[str]:
         """Names of the model's convolutions: list of str."""
         return [name for name, shape in ARCHITECTURES[self.model].weights.items() if len(shape) == 4]
 
     @property
     def _available(self):
         """Training images of the smallest subset, within one of what the split leaves: int."""
-        smallest = round(DATASETS[self.dataset][0] * EXPERIMENTS[self.experiment].smallest)
+        smallest = round(DATASETS[self.dataset].train * EXPERIMENTS[self.experiment].smallest)
         return int(smallest * (1 - self.validation))
 
     @property
-    def steps(self):
+    def steps(self) -> int:
         """Optimizer steps of a level on the smallest subset, short batches not counted: int."""
         steps = self.epochs * (self._available // self.batch_size)
         return min(steps, self.max_steps or steps)
 
     @property
-    def trained_levels(self):
+    def trained_levels(self) -> tuple[int, ...]:
         """Levels of a chain: tuple of int, increasing, cut where `spare` leaves the other layers nothing."""
         levels = self.levels or range(self.rounds + 1)
         return tuple(k for k in levels if k < len(self.schedule))
 
     @property
-    def control_levels(self):
+    def control_levels(self) -> tuple[int, ...]:
         """Levels at which controls are trained: tuple of int."""
         if self.levels:  # a shortened chain is small enough to have them everywhere
             return self.trained_levels[1:] if self.controls else ()
         return tuple(k for k in self.trained_levels if self.controls and k >= 1 and (k - 1) % self.controls == 0)
 
     @cached_property
-    def schedule(self):
+    def schedule(self) -> list[dict[str, int]]:
         """Kept weights at each level 0..rounds, by counting alone: list of dict, pool -> int.
 
         A pool is a weight tensor, or ``"*"`` for all tensors that a global rate ranks together.
         A pool of n survivors keeps n - round(rate n) (Frankle & Carbin 2019, section 2); the rate is taken as the
         decimal fraction that it is written as, ties go to even.
         """
-        return schedule.kept(
-            self.model, self.prune_rate, self.rounds, self.scope, self.output_rate, self.conv_rate, self.spare,
-            self.structure,
-        )  # fmt: skip
+        rates = schedule.Rates(self.prune_rate, self.output_rate, self.conv_rate)
+        return schedule.kept(self.model, rates, self.rounds, self.scope, self.spare, self.structure)
 
-    def at(self, level):
+    def at(self, level: int) -> "Config":
         """The settings that a level is trained with: after the dense network, those of retraining."""
         if not level or (self.retrain_epochs, self.retrain_lr) == (None, None):
             return self
         epochs, lr = self.retrain_epochs or self.epochs, self.retrain_lr or self.lr
         return dataclasses.replace(self, epochs=epochs, lr=lr, retrain_epochs=None, retrain_lr=None)
 
-    def rates(self, first, count):
+    def rates(self, first: int, count: int) -> list[float]:
         """Learning rates of `count` steps after the first `first`: list of float, rising in proportion to the step."""
         return [self.lr * min(1, (first + i) / self.warmup) if self.warmup else self.lr for i in range(1, count + 1)]
 
-    def density(self, level):
+    def density(self, level: int) -> float:
         """Kept / total prunable weights at `level`, in [0, 1]."""
         return sum(self.schedule[level].values()) / sum(self.schedule[0].values())
 
     @property
-    def changes(self):
+    def changes(self) -> dict:
         """Settings that differ from the preset's own, `device` apart: dict, name -> value."""
         own = configure(self.experiment, self.preset)
         return {name: v for name, v in self.table() if name != "device" and v != getattr(own, name)}
 
-    def table(self):
+    def table(self) -> list[tuple]:
         """Fields as rows (name, value): list of pairs."""
         return [(f.name, getattr(self, f.name)) for f in dataclasses.fields(self)]
 
@@ -304,7 +317,7 @@ class Config:
 def _check(f, value):
     """Raise ValueError, in one line, where `value` is not one that field `f` allows."""
 
-    def refuse(allowed):
+    def refuse(allowed: str) -> None:
         raise ValueError(f"{f.name} = {value!r}: must be {allowed}")
 
     allowed = tuple(EXPERIMENTS) if f.name == "experiment" else f.metadata.get("allowed")
@@ -332,13 +345,13 @@ def _check(f, value):
 SETTINGS = {f.name: f for f in dataclasses.fields(Config) if f.name not in ("experiment", "preset")}
 
 
-def meant(name, names):
+def meant(name: str, names: Iterable[str]) -> str:
     """``; did you mean 'lr'?`` where a name is nearly one of these, else nothing: str."""
     near = difflib.get_close_matches(str(name)[:100].lower().replace("-", "_"), names, 1, 0.7)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def check(overrides):
+def check(overrides: dict) -> None:
     """Refuse, in one line, what is no setting, and values that are allowed in no experiment.
 
     Parameters
@@ -357,7 +370,7 @@ def check(overrides):
         _check(SETTINGS[name], tuple(value) if name == "levels" and isinstance(value, list) else value)
 
 
-def configure(experiment, preset="quick", **overrides):
+def configure(experiment: str, preset: str = "quick", **overrides: Any) -> Config:
     """The settings of one experiment.
 
     Parameters

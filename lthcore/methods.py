@@ -1,8 +1,7 @@
 """The criteria and the rewind rules that there are, and what each needs: plain facts, which load no torch.
 
 A record says where its function stands, so that settings are checked and levels are planned without torch.
-:mod:`lthcore.pruning` and :mod:`lthcore.lottery` hold the functions and call them. Standard library only, but for what
-is sent to other processes.
+:mod:`lthcore.pruning` and :mod:`lthcore.lottery` hold the functions and call them. Standard library only.
 """
 
 import importlib
@@ -27,11 +26,14 @@ class Criterion(NamedTuple):
         Function of a :class:`lthcore.config.Config`: "" where it can score such a network, else what it needs.
     when : {"trained", "start"}
         Whether it is given the weights at the end of the level or those that the level started from.
+    predicts_loss : bool
+        Whether the scores of what is pruned add up to the rise of the loss that it expects.
     """
 
     scores: Callable | str
     supports: Callable = _any
     when: Literal["trained", "start"] = "trained"
+    predicts_loss: bool = False
 
 
 class RewindRule(NamedTuple):
@@ -40,8 +42,9 @@ class RewindRule(NamedTuple):
     Parameters
     ----------
     values : callable or str
-        Function of (unit, level, before, load), as of :func:`lthcore.lottery.play`, that gives the values of all
-        weights and biases and the step of the training they belong to. Or where it stands, as ``"module:name"``.
+        Function of (unit, level, before, load), as of :func:`lthcore.lottery.reset`, that gives the values of
+        all weights and biases and the step of the training they belong to; `load` gives the data of a unit. Or where it
+        stands, as ``"module:name"``.
     needs_previous : bool
         Whether it is given the final weights of the level before, `before`, which are then kept in the store; else
         `before` may be None.
@@ -63,17 +66,27 @@ def _fully_connected(config):
 CRITERIA = {
     "magnitude": Criterion("lthcore.pruning:magnitudes"),
     "random": Criterion("lthcore.pruning:random_scores"),
-    "obd": Criterion("lthcore.pruning:saliencies", _fully_connected),
+    "obd": Criterion("lthcore.probes.curvature:saliencies", _fully_connected, predicts_loss=True),
 }
 REWINDS = {
     "reset": RewindRule("lthcore.lottery:reset", needs_previous=False, takes_step=True),
     "final": RewindRule("lthcore.lottery:final"),
 }
+# What is measured on a trained network: functions of (unit, trained level, data) that give rows. The first is measured
+# on every one, the others where a unit asks for them.
+PROBES = {
+    "collapse": "lthcore.probes.collapse:measure",
+    "order": "lthcore.probes.path:to_other_order",
+    "dense": "lthcore.probes.path:to_dense",
+    "deletion": "lthcore.probes.deletion:measure",
+    "smaller": "lthcore.probes.filters:measure",
+}
+DRAW_EARLY = "lthcore.probes.early_bird:draw"
 SETTINGS = {"criterion": (CRITERIA, Criterion), "rewind": (REWINDS, RewindRule)}
 BUILT_IN = {setting: dict(records) for setting, (records, _) in SETTINGS.items()}
 
 
-def find(setting, name):
+def find(setting: str, name: str) -> Criterion | RewindRule:
     """The record of that name; a plain function in its place is one with the defaults.
 
     Raises
@@ -93,39 +106,13 @@ def find(setting, name):
     return record
 
 
-def function(given):
+def check(settings: dict) -> None:
+    """Refuse, in one line, a criterion or a rewind rule that there is not."""
+    for setting in SETTINGS:
+        if setting in settings:
+            find(setting, settings[setting])
+
+
+def function(given: Callable | str) -> Callable:
     """The function itself, where a record only says where it stands."""
     return pkgutil.resolve_name(given) if isinstance(given, str) else given
-
-
-def added():
-    """What has been added here to the built-in records, for other processes: dict, (setting, name) -> bytes.
-
-    Functions of a notebook or a script are sent as they are, those of a module by its name.
-
-    Raises
-    ------
-    ValueError
-        If one cannot be sent; one line that names it.
-    """
-    out = {}
-    for setting, (records, _) in SETTINGS.items():
-        for name, record in records.items():
-            if record is BUILT_IN[setting].get(name):
-                continue
-            import cloudpickle
-
-            try:
-                out[setting, name] = cloudpickle.dumps(record)
-            except Exception as error:  # whatever a user's function holds on to
-                words = " ".join(f"{type(error).__name__}: {error}".split())
-                raise ValueError(f"{setting} = {name!r}: cannot be sent to other processes ({words})") from None
-    return out
-
-
-def add(sent):
-    """In another process: take over what :func:`added` has given."""
-    for (setting, name), record in sent.items():
-        import cloudpickle
-
-        SETTINGS[setting][0][name] = cloudpickle.loads(record)

@@ -38,7 +38,7 @@ class _Network(nn.Module):
             pad = self.padding(layer) if kernel else 0
             setattr(self, layer, nn.Conv2d(into, out, kernel, padding=pad) if kernel else nn.Linear(into, out))
 
-    def classify(self, x):
+    def classify(self, x: torch.Tensor) -> torch.Tensor:
         """Features (B, ...) -> logits (B, 10)."""
         x = self._drop(self.activation(self.fc1(x.flatten(1))))
         return self.head(self._drop(self.activation(self.fc2(x))))
@@ -50,7 +50,7 @@ class _Network(nn.Module):
 class MLP(_Network):
     """LeNet-300-100: 784-300-100-10, 266,610 parameters, 266,200 prunable (Frankle & Carbin 2019, section 2)."""
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Images (B, 1, 28, 28) -> logits (B, 10)."""
         return self.classify(x)
 
@@ -58,10 +58,10 @@ class MLP(_Network):
 class LeNet5(_Network):
     """The usual modern form of LeCun et al. 1998: 61,706 parameters, full C3 connectivity, plain pooling."""
 
-    def padding(self, layer):
+    def padding(self, layer: str) -> int:
         return 2 if layer == "conv1" else 0
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Images (B, 1, 28, 28) -> logits (B, 10)."""
         x = self.pool(self.activation(self.conv1(x)), 2)  # (B, 6, 14, 14)
         x = self.pool(self.activation(self.conv2(x)), 2)  # (B, 16, 5, 5)
@@ -74,10 +74,10 @@ class ConvNet(_Network):
     The paper prints 1.7 million for Conv-6, which its layers, as it gives them, do not add up to.
     """
 
-    def padding(self, layer):
+    def padding(self, layer: str) -> int:
         return 1
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Images (B, 3, 32, 32), or (B, 1, 28, 28), whose border and channel are repeated -> logits (B, 10)."""
         if x.shape[1] == 1:
             x = F.pad(x, (2, 2, 2, 2), mode="replicate").expand(-1, 3, -1, -1)
@@ -91,15 +91,17 @@ class ConvNet(_Network):
 MODELS = {"mlp": MLP, "lenet5": LeNet5, "conv2": ConvNet, "conv4": ConvNet, "conv6": ConvNet}
 
 
-def build(model, activation="default", pool="avg", device="cpu", dropout=0.0):
-    """A network of that name, its values not yet drawn: nn.Module."""
+def build(
+    model: str, activation: str = "default", pool: str = "avg", device: str = "cpu", dropout: float = 0.0
+) -> nn.Module:
+    """A network of that name, its values not yet drawn."""
     if activation == "default":
         activation = ARCHITECTURES[model].activation
     with torch.device(device):
         return MODELS[model](model, activation, pool, dropout)
 
 
-def initial(model, seed, purpose, *keys):
+def initial(model: str, seed: int, purpose: str, *keys: int | str) -> dict[str, torch.Tensor]:
     """Fresh values: Glorot-normal weights, zero biases.
 
     Parameters

@@ -1,10 +1,13 @@
-"""How many weights are kept at each level, by counting alone. Standard library only."""
+"""How many weights are kept at each level and when a level is evaluated, by counting alone. Standard library only."""
 
 import math
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from .config import Config
 
 
 class Architecture(NamedTuple):
@@ -12,13 +15,15 @@ class Architecture(NamedTuple):
 
     weights: dict  # name of a prunable weight -> shape (out, in, ...), input to output
     activation: str  # used where Config.activation is "default"
+    reads: tuple = ((1, 28, 28),)  # shapes of images: channels, rows, columns
 
 
 def _conv(*channels):
     """Conv-2, -4 or -6: pairs of 3x3 convolutions, a pool after each, then 256-256-10 (Frankle & Carbin 2019, 3)."""
     shapes = {f"conv{i + 1}": (out, into, 3, 3) for i, (into, out) in enumerate(pairwise((3, *channels)))}
     flat = channels[-1] * (32 >> len(channels) // 2) ** 2
-    return Architecture({**shapes, "fc1": (256, flat), "fc2": (256, 256), "head": (10, 256)}, "relu")
+    weights = {**shapes, "fc1": (256, flat), "fc2": (256, 256), "head": (10, 256)}
+    return Architecture(weights, "relu", reads=((3, 32, 32), (1, 28, 28)))
 
 
 ARCHITECTURES = {
@@ -32,19 +37,38 @@ ARCHITECTURES = {
 }
 
 
+class Rates(NamedTuple):
+    """Fractions of the survivors that one pruning takes; where a special one is None, the first holds."""
+
+    every: float
+    output: float | None = None  # of the output layer
+    convolutions: float | None = None
+
+
 @lru_cache
-def kept(model, rate, rounds, scope, output_rate, conv_rate, spare, structure="weights"):
+def kept(
+    model: str, rates: Rates, rounds: int, scope: str = "layer", spare: str = "none", structure: str = "weights"
+) -> list[dict[str, int]]:
+    """Kept weights at each level 0..rounds; parameters as of :class:`lthcore.config.Config`.
+
+    Returns
+    -------
+    list of dict
+        A level's counts by pool: a weight tensor, or ``"*"`` for all tensors that a global rate ranks together.
+    """
+    shapes = ARCHITECTURES[model].weights
+    rate, output_rate, conv_rate = rates
     if structure == "filters":
-        return _filters(ARCHITECTURES[model].weights, Fraction(str(rate if conv_rate is None else conv_rate)), rounds)
-    pools = {name: math.prod(shape) for name, shape in ARCHITECTURES[model].weights.items()}
+        return _filters(shapes, Fraction(str(rate if conv_rate is None else conv_rate)), rounds)
+    pools = {name: math.prod(shape) for name, shape in shapes.items()}
     smallest, head = min(pools, key=pools.get), list(pools)[-1]
-    rates = {head: rate if output_rate is None else output_rate}
+    special = {head: rate if output_rate is None else output_rate}
     if conv_rate is not None:
-        rates |= {name: conv_rate for name in pools if name.startswith("conv")}
+        special |= {name: conv_rate for name, shape in shapes.items() if len(shape) == 4}
     if scope == "global":
         apart = {} if output_rate is None else {head: pools.pop(head)}
         pools = {"*": sum(pools.values()), **apart}
-    exact = {name: Fraction(str(rates.get(name, rate))) for name in pools}  # 0.35 of 650 is a tie, in binary it is not
+    exact = {name: Fraction(str(special.get(name, rate))) for name in pools}  # 0.35 of 650 is a tie
     levels = [pools]
     for _ in range(rounds):
         levels.append({name: n - round(exact[name] * n) for name, n in levels[-1].items()})
@@ -77,7 +101,7 @@ def _spared(levels, spared):
     return out
 
 
-def apportion(counts, total):
+def apportion(counts: dict, total: int) -> dict:
     """Split `total` in proportion to `counts` (dict, name -> int) by largest remainder: dict, name -> int."""
     whole = sum(counts.values())
     exact = {name: n * total / whole if whole else 0 for name, n in counts.items()}
@@ -86,3 +110,27 @@ def apportion(counts, total):
     for name in by_remainder[: total - sum(shares.values())]:
         shares[name] += 1
     return shares
+
+
+def steps_per_epoch(config: "Config", images: int) -> int:
+    """Optimizer steps in one pass over `images` training images; a last, short batch is trained on."""
+    return math.ceil(images / config.batch_size)
+
+
+def total_steps(config: "Config", images: int) -> int:
+    """Optimizer steps of one level."""
+    steps = config.epochs * steps_per_epoch(config, images)
+    return min(steps, config.max_steps) if config.max_steps else steps
+
+
+def evaluation_steps(config: "Config", images: int) -> tuple[set[int], set[int]]:
+    """Steps at which a level is evaluated: (validation, test), two sets of int.
+
+    Validation every 100 steps during the first `config.often` epochs, then once an epoch; test at steps 0, 10,
+    30, 100, 300, then once an epoch; both at the last step.
+    """
+    total, epoch = total_steps(config, images), steps_per_epoch(config, images)
+    ends = set(range(epoch, total + 1, epoch)) | {total}
+    often = config.often * epoch
+    validation = set(range(0, min(total, often) + 1, 100)) | {s for s in ends if s > often} | {total}
+    return validation, {s for s in (0, 10, 30, 100, 300) if s <= total} | ends

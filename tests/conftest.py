@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import contextlib
+import os
 
 import pytest
 import torch
@@ -9,6 +10,25 @@ from helpers import train
 from lthcore.runs import formats, store
 
 torch.set_num_threads(1)  # as in the study itself: these networks gain nothing from a second thread
+
+
+# Groups of tests that take longest, longest first: begun last, one of them would leave a process waiting for the other
+FIRST = ("test_documentation", "test_browser", "test_kill", "test_cluster", "test_takes", "test_gpu", "test_colab")
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # pytest-xdist begins with what is collected first
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items):
+    """A file's tests stay together in one process, but for those that need nothing of each other's."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    for n, item in enumerate(items):
+        group = f"{item.path.stem}-{n}" if item.get_closest_marker("apart") else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
 
 
 @contextlib.contextmanager

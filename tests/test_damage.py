@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_sweep import TINY, InlinePool, fresh, queue, tasks_of, tiny_study  # noqa: F401
 
-from lthcore import cli, data
-from lthcore.runs import archive, files, formats, processes, store, sweep
+from lthcore import cli
+from lthcore.runs import archive, download, files, formats, processes, store, sweep
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import experiments
 
@@ -255,10 +255,10 @@ def test_no_bit_of_a_pack_can_turn_unnoticed(packed):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("place", range(4))
 def test_a_damaged_data_file_is_set_aside_and_fetched_again(tmp_path, monkeypatch, place, kind):
-    contents = {name: f"the bytes of {name} ".encode() * 50 for name in data.SHA256}
+    contents = {name: f"the bytes of {name} ".encode() * 50 for name in download.SHA256}
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    monkeypatch.setattr(data, "SHA256", sums)
-    monkeypatch.setattr(data, "_mirrors", lambda root, name: [("a mirror", contents[name])])
+    monkeypatch.setattr(download, "SHA256", sums)
+    monkeypatch.setattr(download, "_mirrors", lambda root, name: [("a mirror", contents[name])])
     monkeypatch.setenv("LTH_DATA", str(tmp_path))
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
@@ -266,7 +266,7 @@ def test_a_damaged_data_file_is_set_aside_and_fetched_again(tmp_path, monkeypatc
     damaged = KINDS[kind](contents[name], contents[other])
     (tmp_path / name).write_bytes(damaged)
     said = []
-    data.fetch(said.append)
+    download.fetch(said.append)
     assert (tmp_path / f"{name}.bad-1").read_bytes() == damaged and f"{name}.bad-1" in said[0] and len(said) == 2
     assert all((tmp_path / n).read_bytes() == content for n, content in contents.items())
 
@@ -375,7 +375,7 @@ def test_a_level_that_another_run_finished_meanwhile_is_not_trained(finished, mo
     def refuse(*_):
         raise AssertionError("trained")
 
-    monkeypatch.setattr(lottery, "play_together", refuse)
+    monkeypatch.setattr(lottery, "train_level", refuse)
     assert sweep.run_levels([finished[3]]) == [(0.0, 3.5)]
     assert sweep.run_levels(finished[:2]) == [(0.0, 0.5), (0.0, 1.5)]
 

@@ -4,6 +4,7 @@ What takes more than a minute is scaled down by its preset alone. What needs a s
 stand-in: `sbatch` runs what it is given, one shard after the other.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -18,9 +19,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lthcore import data
 from lthcore.cli import JOBS
-from lthcore.runs import store
+from lthcore.runs import download, store
 
 ROOT = store.ROOT
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")]
@@ -74,10 +74,9 @@ def one_of(line, kinds):
     return any(kind in line for kind in kinds)
 
 
-PLAIN = [line for line in shell_lines() if not one_of(line, (*CLUSTER, *SLURM[:2])) and line not in SERVERS]
+PLAIN = [line for line in shell_lines() if not one_of(line, (*CLUSTER, *SLURM)) and line not in SERVERS]
 HERE = list(dict.fromkeys(SCALED.get(line, line) for line in PLAIN))
-# those that others only redraw come first, so that every level is trained once
-HERE.sort(key=lambda line: "--wide" not in line)
+ALL, AGAIN = "./run_all.sh smoke --wide", "./run_all.sh smoke"  # what the first leaves, the second only redraws
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +88,14 @@ def copy(tmp_path_factory):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    data.fetch()
+    download.fetch()
+    code = "lthcore/engines/__pycache__/machine-code"  # compiled once for all tests: the sources have the same times
+    with contextlib.suppress(OSError):
+        (ROOT / code).mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / code).parent.mkdir(exist_ok=True)
+        (folder / code).symlink_to(ROOT / code)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("LTH_") and k != "PYTHONPATH"}
-    environment |= {"VIRTUAL_ENV": sys.prefix, "LTH_DATA": str(data.folder())}
+    environment |= {"VIRTUAL_ENV": sys.prefix, "LTH_DATA": str(download.folder())}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     return folder, environment
 
@@ -116,12 +120,23 @@ def test_every_line_is_run_somewhere():
 
 
 @pytest.fixture(scope="module")
-def smoke(copy):
+def fashion():
     try:
-        data.fetch(dataset="fashion")
+        download.fetch(dataset="fashion")
     except RuntimeError as error:  # no mirror in reach, no package of Debian's
         pytest.skip(f"without Fashion-MNIST: {error}")
-    return shell("./run_all.sh smoke --wide", copy)
+
+
+@pytest.fixture(scope="module")
+def smoke(copy, fashion):
+    return shell(ALL, copy)
+
+
+@pytest.fixture(scope="module")
+def again(smoke, copy):
+    """The line that redraws what is there, and the figures before it."""
+    figures = {p: p.read_bytes() for p in sorted((copy[0] / "figures/smoke").glob("fig*.*"))}
+    return shell(AGAIN, copy), figures
 
 
 def test_every_notebook_is_run(smoke, copy):
@@ -148,13 +163,11 @@ def test_in_every_network_answers_stay_within_what_lives(smoke, copy):
     assert not any(values)
 
 
-def test_again_it_trains_nothing_and_gives_the_same_figures(smoke, copy):
-    folder = copy[0] / "figures/smoke"
-    files = {p: p.read_bytes() for p in sorted(folder.glob("fig*.*"))}
+def test_again_it_trains_nothing_and_gives_the_same_figures(again):
+    done, files = again
     assert len(files) >= (9 + 7) * 4
-    again = shell("./run_all.sh smoke --only task2 --only mlp", copy)
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert "nothing to train" in again.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "nothing to train" in done.stdout
     assert {p: p.read_bytes() for p in files} == files
 
 
@@ -179,8 +192,8 @@ def test_a_notebook_runs_from_its_own_folder_as_in_jupyterlab(smoke, copy):
 
 
 @pytest.mark.parametrize("line", HERE)
-def test_a_line_runs_to_its_end(smoke, copy, line):
-    done = shell(line, copy)
+def test_a_line_runs_to_its_end(smoke, again, copy, line):
+    done = {ALL: smoke, AGAIN: again[0]}.get(line) or shell(line, copy)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     if "--set" in line:  # what was set stands in the tables, and the scorecard has been made
         folder = copy[0] / "figures/smoke_prune_rate-0.2_scope-global"
@@ -211,8 +224,9 @@ WHOLE = {
 }
 
 
+@pytest.mark.apart
 @pytest.mark.parametrize("options", WHOLE)
-def test_what_is_accepted_ends_well_and_is_shown(smoke, copy, options):
+def test_what_is_accepted_ends_well_and_is_shown(copy, fashion, options):
     before = set((copy[0] / "figures").iterdir())
     done = shell(f"./run_all.sh smoke {options}", copy)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -244,6 +258,7 @@ def test_what_is_refused_is_refused_before_anything_is_trained(copy, options, sa
     assert sorted((copy[0] / "runs").glob("*")) == before
 
 
+@pytest.mark.apart
 @pytest.mark.parametrize("line", SERVERS)
 def test_a_server_answers_and_ends(copy, line):
     folder, environment = copy
@@ -269,10 +284,11 @@ def test_a_server_answers_and_ends(copy, line):
         assert server.wait(60) is not None
 
 
-def test_the_lines_for_slurm(smoke, copy, tmp_path):
+@pytest.mark.apart
+def test_the_lines_for_slurm(copy, tmp_path):
     """The whole block as it stands, with folders that there are, at preset smoke, and `sbatch` a stand-in."""
     (block,) = [b for b in blocks("bash") if "sbatch" in b]
-    block = block.replace("/shared/lth/data", str(data.folder())).replace("/shared/lth", str(tmp_path))
+    block = block.replace("/shared/lth/data", str(download.folder())).replace("/shared/lth", str(tmp_path))
     scale = "smoke --only mlp --replicates 2"
     block = block.replace("report --replicates 30", scale).replace("--array=1-8", "--array=1-2").replace("ID/8", "ID/2")
     sbatch = tmp_path / "bin/sbatch"

@@ -5,11 +5,11 @@ import resource
 
 import pytest
 import torch
+from alone import find_ticket, play
 from test_sweep import fresh, queue, tiny_study  # noqa: F401
 
 from lthcore.config import configure
 from lthcore.data import Split
-from lthcore.lottery import find_ticket, play
 from lthcore.pruning import dense_mask
 from lthcore.runs import limits, processes, sweep
 from lthcore.unit import Unit

@@ -1,4 +1,4 @@
-"""Whatever is asked for is a valid run or one clear line: 2,400 random studies and command lines."""
+"""Whatever is asked for is a valid run or one clear line: 600 random studies and command lines."""
 
 import contextlib
 import io
@@ -14,7 +14,7 @@ from lthcore.studies.experiments import Study
 SOME = st.sampled_from(["mlp", "lenet5", "pre_midsem", "task1", "task2", "task3"])
 
 
-@settings(max_examples=1200, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(
     experiment=SOME | VALUES,
     preset=st.sampled_from(["quick", "report", "smoke"]) | VALUES,
@@ -60,7 +60,7 @@ OPTION = st.one_of(
 )
 
 
-@settings(max_examples=1200, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(command=st.sampled_from(["smoke", "quick", "test", "lab"]), options=st.lists(OPTION, max_size=3))
 def test_whatever_is_typed_is_a_dry_run_or_one_line(command, options):
     out, err = io.StringIO(), io.StringIO()

@@ -347,7 +347,7 @@ class Inline(InlinePool):
 @fault
 def test_levels_after_a_fault_are_those_of_the_cpu(store_here, monkeypatch, error):
     """Trained for real; the second level finds the device broken."""
-    study, said, play, calls = tiny_study(), [], lottery.play_together, []
+    study, said, play, calls = tiny_study(), [], lottery.train_level, []
 
     def broken(units, level, masks, load, *more):
         calls.append(level)
@@ -356,7 +356,7 @@ def test_levels_after_a_fault_are_those_of_the_cpu(store_here, monkeypatch, erro
         return play(units, level, masks, load, *more)
 
     monkeypatch.setattr(processes, "ProcessPoolExecutor", Inline)
-    monkeypatch.setattr(lottery, "play_together", broken)
+    monkeypatch.setattr(lottery, "train_level", broken)
     sweep.run(study.units, STAND_IN, say=said.append)
     assert all(store.find_level(unit, level) for unit, level in tasks_of(study.units))
     devices = [store.find_level(unit, level).facts["facts"]["device"] for unit, level in tasks_of(study.units)]
@@ -374,7 +374,7 @@ def test_what_the_study_refuses_is_no_fault_of_the_gpu(store_here, monkeypatch, 
         raise error
 
     monkeypatch.setattr(processes, "ProcessPoolExecutor", Inline)
-    monkeypatch.setattr(lottery, "play_together", refuse)
+    monkeypatch.setattr(lottery, "train_level", refuse)
     with pytest.raises(type(error)):
         sweep.run(tiny_study().units, STAND_IN, say=lambda line: None)
 
@@ -384,7 +384,7 @@ def test_an_error_on_the_cpu_is_raised(store_here, monkeypatch):
         raise FAULTS["cudnn"]
 
     monkeypatch.setattr(processes, "ProcessPoolExecutor", Inline)
-    monkeypatch.setattr(lottery, "play_together", fail)
+    monkeypatch.setattr(lottery, "train_level", fail)
     with pytest.raises(RuntimeError, match="CUDNN") as caught:
         sweep.run(tiny_study().units, "cpu", say=lambda line: None)
     assert not isinstance(caught.value, gpu.Lost)
@@ -439,17 +439,17 @@ def test_weights_are_trained_again_on_the_cpu_where_the_gpu_fails(store_here, mo
 
 
 def test_a_ticket_is_compared_on_the_cpu_where_the_gpu_fails(monkeypatch):
-    said, play, calls = [], lottery.play, []
+    said, play, calls = [], lottery.train_level, []
 
-    def broken(unit, level, mask, load, **more):
+    def broken(units, level, masks, load, **more):
         device = load.keywords["device"]
         calls.append(device)
         if len(calls) == 2:
             raise FAULTS["illegal access"]
-        return play(unit, level, mask, load, **more)
+        return play(units, level, masks, load, **more)
 
     monkeypatch.setattr(processes, "resolve", lambda device, say: STAND_IN)
-    monkeypatch.setattr(lottery, "play", broken)
+    monkeypatch.setattr(lottery, "train_level", broken)
     values = {name: v.numpy() for name, v in initial("mlp", 0, "theta0", 0).items()}
     ticket = SimpleNamespace(
         facts={"model": "mlp"}, mask={n: m.numpy() for n, m in dense_mask("mlp").items()}, values=values
@@ -521,7 +521,7 @@ def test_what_an_error_held_is_let_go_before_less_is_tried():
 def test_replicates_without_room_are_trained_in_halves_for_real(store_here, monkeypatch):
     study = experiments.study("task1", "smoke", replicates=4, overrides={"max_steps": 5, "test_images": 100})
     tasks = [(u, 0) for u in study.units if u.arm == "t1_on_s1"]
-    play, together = lottery.play_together, []
+    play, together = lottery.train_level, []
 
     def small_device(units, *more):
         if len(units) > 2:
@@ -530,7 +530,7 @@ def test_replicates_without_room_are_trained_in_halves_for_real(store_here, monk
         return play(units, *more)
 
     store.make()
-    monkeypatch.setattr(lottery, "play_together", small_device)
+    monkeypatch.setattr(lottery, "train_level", small_device)
     assert len(sweep.run_levels(tasks, STAND_IN)) == 4 and together == [2, 2]
     assert [store.find_level(*task).facts["facts"]["at_once"] for task in tasks] == [2] * 4
 
@@ -733,12 +733,12 @@ def test_the_tool_measures_every_part_on_a_stand_in(tool, tmp_path, monkeypatch)
     (tmp_path / "tests" / "tools" / "gpu.py").write_text(text)  # a copy of the checkout with no figures and no git
     for name in ("lthcore", "data"):
         (tmp_path / name).symlink_to(ROOT / name)
-    command = [sys.executable, "tests/tools/gpu.py", "--device", "cpu", "--minutes", "4", "--preset", "smoke"]
+    command = [sys.executable, "tests/tools/gpu.py", "--device", "cpu", "--minutes", "2", "--preset", "smoke"]
     command += ["--steps", "2", "--repeats", "2", "--replicates", "2", "--out", str(tmp_path / "out")]
     began = time.time()
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert time.time() - began < 4 * 60 + 30
+    assert time.time() - began < 2 * 60 + 30
     found = json.loads((tmp_path / "out" / "gpu.json").read_text())
     assert set(found["parts"]) == {"check", "steps", "graph", "report"} and found["failed"] == []
     assert all(words.startswith(("done", "stopped")) for words in found["parts"].values())

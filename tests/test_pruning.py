@@ -16,7 +16,8 @@ from torch.nn.utils import prune
 from lthcore import studies
 from lthcore.config import configure
 from lthcore.models import initial
-from lthcore.pruning import dense_mask, diagnose, keep_top, live_units, magnitude, on_path, random_mask
+from lthcore.probes.collapse import diagnose, live_units, on_path
+from lthcore.pruning import dense_mask, keep_top, magnitude, random_mask
 from lthcore.schedule import ARCHITECTURES, apportion
 
 SETTINGS = settings(max_examples=80, deadline=None)

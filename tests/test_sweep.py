@@ -95,7 +95,7 @@ def test_the_loop_in_one_process_finds_the_same(uninterrupted, monkeypatch):
     torch.set_num_threads(1)
     try:
         for chain in [u for u in tiny_study().units if u.source is None]:
-            for played in lottery.find_ticket(chain, lambda subset, c=chain: data.split(c.config, subset, c.replicate)):
+            for played in lottery.find_ticket(chain, data.load):
                 found = store.find_level(chain, played.level)
                 assert [tuple(row) for row in found.rows().itertuples(index=False)] == played.rows
                 if played.next_mask:

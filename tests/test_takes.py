@@ -6,9 +6,9 @@ import matplotlib.pyplot as plt
 import pytest
 from helpers import FEW, HERE, SETTINGS, ask, look_at, values_of
 
-from lthcore import data
 from lthcore.config import EXPERIMENTS, PRESETS, configure
-from lthcore.studies import claims, experiments, takes
+from lthcore.runs import download
+from lthcore.studies import experiments, takes
 
 
 def keys(study):
@@ -115,9 +115,8 @@ def test_the_margin_is_taken_where_a_claim_reads_it(experiment):
     frame, seen = experiments.finished(study), set()
     if frame.empty:
         pytest.skip("no replicate is archived")
-    for claim in claims.CLAIMS:
-        if claim.experiment == experiment:
-            claim.measures(frame, Reads(study.config, seen))
+    for claim in study.experiment.claims:
+        claim.measures(frame, Reads(study.config, seen))
     assert ("margin" in seen) == study.experiment.by_margin
 
 
@@ -165,7 +164,7 @@ TRAINED = [name for name in HERE if name not in ("collapse", "criteria", "transf
 def test_every_setting_is_refused_or_works_to_the_end(store_of_all, finish, experiment, monkeypatch):
     """Trained for a few steps, read, judged, drawn, and looked at in the explorer; with what was set shown on it."""
     if configure(experiment).dataset == "fashion":
-        data.fetch(dataset="fashion", say=lambda _: None)
+        download.fetch(dataset="fashion", say=lambda _: None)
     works = []
     for name in SETTINGS:
         for settings in values_of(experiment, "smoke", name):

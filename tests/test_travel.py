@@ -14,6 +14,7 @@ import pytest
 import scipy.sparse
 import torch
 import torch.nn.functional as F
+from alone import play
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
@@ -495,7 +496,7 @@ def test_a_mask_from_outside_is_given_to_any_unit(study):
     ticket, unit = tickets.from_bytes(tickets.to_bytes(made("mlp", ["random"], density=0.1), "csr")), study.units[0]
     mask, values = ({k: torch.from_numpy(v) for k, v in part.items()} for part in (ticket.mask, ticket.values))
     splits = {"full": data.split(unit.config, "full", 0)}
-    own, given = (lottery.play(unit, 1, mask, splits.get, values=start) for start in (None, values))
+    own, given = (play(unit, 1, mask, splits.get, values=start) for start in (None, values))
     theta0 = lottery.starting_values(unit, 1, None)[0]
     for played, start in ((own, theta0), (given, values)):
         assert all(torch.equal(played.start[k], v) for k, v in start.items())
@@ -774,7 +775,7 @@ def test_a_file_with_another_header(replace, form, inside):
 
 
 def lines(name):
-    """The Python lines of the README's section, or of the notebook's cell, of that title."""
+    """The Python lines of the document's section, or of the notebook's cell, of that title."""
     text = (store.ROOT / name).read_text()
     if name.endswith(".ipynb"):
         text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
@@ -783,7 +784,7 @@ def lines(name):
     return block
 
 
-@pytest.mark.parametrize("name", ["README.md", "notebooks/05_explorer.ipynb"])
+@pytest.mark.parametrize("name", ["notebooks/README.md", "notebooks/05_explorer.ipynb"])
 def test_the_lines_that_we_show_run(name, tmp_path, monkeypatch, capsys):
     """As they stand, from the committed archive, on the smallest scale."""
     monkeypatch.chdir(tmp_path)

@@ -24,7 +24,7 @@ from .compiled import FLAGS, compiled
 ACTIVATIONS = {"identity": 0, "relu": 1, "tanh": 2}
 POOLS = {"none": 0, "avg": 1, "max": 2}
 OPTIMIZERS = {"adam": 0, "sgd": 1, "adamw": 2}
-GROUP = {"mlp": 64, "lenet5": 32}  # images worked on at once: long runs, but activations that stay in the cache
+FLAT, MAPS = 64, 32  # images worked on at once, without and with feature maps: long runs that stay in the cache
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # Adam's, as in torch
 
 # Places in arrays are unsigned: numba would test a signed one for "counted from the end" and not vectorise.
@@ -610,7 +610,7 @@ class Sparse:
         self.first = first
         # floats, whatever was typed: for other types all would be compiled once more
         self.rule = OPTIMIZERS[config.optimizer], float(config.momentum), float(config.weight_decay)
-        self.group = int(_lanes(min(GROUP[config.model], config.batch_size)))
+        self.group = int(_lanes(min(MAPS if config.convolutions else FLAT, config.batch_size)))
         self.dense = {name: value.detach().numpy().copy() for name, value in values.items()}
         self.mask = {name: m.numpy() for name, m in mask.items()}
         self._build()
@@ -629,7 +629,7 @@ class Sparse:
             alive = kept.any(0).reshape(shapes[names[i - 1]][0] if i else 1, -1).any(1)
         first = self.mask[names[0]]
         self.width = 0  # of a wide first layer's rows
-        if config.model == "mlp" and first.mean() > self.WIDE:
+        if not config.convolutions and first.mean() > self.WIDE:
             self.width, taps[names[0]] = -(-len(first) // LANES) * LANES, taps[names[0]][:0]
             live[names[0]] = np.arange(len(first))
         self.places = {}  # parameter name -> its place in self.parameters, its flat indices in the dense tensor
@@ -653,7 +653,7 @@ class Sparse:
         self.parameters = _zeros(4 * (-(-at // 16) * 16), dtype).reshape(4, -1)
         corner = self.images[0, 0]
         self.background = corner if np.isfinite(corner) else self.images.dtype.type(0)
-        if config.model == "mlp":  # a row of x per pixel that a weight sees, and one for all the others
+        if not config.convolutions:  # a row of x per pixel that a weight sees, and one for all the others
             seen, self.row = np.unique(taps[names[0]] % 784), np.full(784, -1)
             self.row[seen] = np.arange(len(seen))
             self.row, self.blank = (

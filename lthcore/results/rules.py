@@ -7,10 +7,26 @@ second look. Intervals are over replicates; the sampling of the test images is n
 
     measures     what is measured, what a claim compares, what a rule is
     declared     the table of the report's claims
-    verdicts     how a rule is judged
+    judging      how a rule is judged
 """
 
 from .declared import BEYOND_95, CLIFF, COMMIT, NAMED, REPORT, B, L
+from .judging import (
+    COLUMNS,
+    HOLDS,
+    NOT_AFTER_HOLM,
+    REFUTED,
+    UNRESOLVED,
+    Outcome,
+    adjusted,
+    another,
+    combine,
+    constant,
+    decide,
+    holm,
+    judge,
+    needed,
+)  # fmt: skip
 from .measures import (
     COUNTS,
     FEWEST,
@@ -26,22 +42,6 @@ from .measures import (
     gap,
     last_fifth,
     steps_to,
-)  # fmt: skip
-from .verdicts import (
-    COLUMNS,
-    HOLDS,
-    NOT_AFTER_HOLM,
-    REFUTED,
-    UNRESOLVED,
-    Outcome,
-    adjusted,
-    another,
-    combine,
-    constant,
-    decide,
-    holm,
-    judge,
-    needed,
 )  # fmt: skip
 
 __all__ = [

@@ -6,7 +6,7 @@ from concurrent.futures.process import BrokenProcessPool
 import numpy as np
 
 from ..config import Config
-from . import gpu
+from . import download, gpu
 
 DENSITIES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.28, 0.29, 0.5, 1.0)  # at which steps are timed, for estimates
 OVERHEAD = 0.2  # seconds that a level takes besides steps and evaluations: masks, rows, files
@@ -39,14 +39,14 @@ def _measure_all(kinds, device):
 
 def seconds_per_level(unit, level, device="cpu"):
     """Seconds for one level of this unit on one thread, or alone on a GPU, from measured steps and evaluations."""
-    from .. import data, train
+    from .. import train
 
     config = unit.config.at(level)
     if (kind := (_kind(config), device)) not in TIMES:
         (TIMES[kind],) = _measure_all([kind[0]], device)
     densities = [config.density(level), *{"order": [config.density(level)], "dense": [1.0]}.get(unit.beside, [])]
     step, image = (sum(np.interp(densities, DENSITIES, times)) for times in TIMES[kind])
-    n_train, n_validation, n_test = data.sizes(config, unit.subset)
+    n_train, n_validation, n_test = download.sizes(config, unit.subset)
     validation, test = train.evaluation_steps(config, n_train)
     evaluated = n_validation * len(validation) + n_test * (len(test) + 1)
     return float(OVERHEAD + step * train.total_steps(config, n_train) + image * evaluated)
@@ -63,7 +63,7 @@ def _measure(kind, device="cpu"):
 
     config = Config(experiment="task1", **dict(kind))
     model, batch_size = config.model, config.batch_size
-    dense = train.choose_engine(config, None, device) is train.Lockstep  # then a mask makes nothing cheaper
+    dense = not train.choose_engine(config, device).skips_pruned  # then a mask makes nothing cheaper
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     random = torch.Generator().manual_seed(0)

@@ -11,8 +11,7 @@ import warnings
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.context import SpawnContext, SpawnProcess
 
-from .. import methods
-from . import gpu, limits
+from . import gpu, limits, sending
 from .files import die_with
 
 MEMORY = 1.3e9  # bytes that a process takes: torch, MNIST, the subsets it has seen; measured: 1.26, the driver 1.52
@@ -24,7 +23,7 @@ def pool(workers, scheduler="", say=print, device="cpu"):
         from .cluster import Workers
 
         return Workers(scheduler, say)
-    options = {"initializer": start_worker, "initargs": (os.getpid(), methods.added(), device)}
+    options = {"initializer": start_worker, "initargs": (os.getpid(), sending.added(), device)}
     return ProcessPoolExecutor(workers, mp_context=Context(), **options)
 
 
@@ -32,7 +31,7 @@ class _Process(SpawnProcess):
     """A process that does not run the program of its parent a second time, as spawned ones do.
 
     So a script needs no ``if __name__ == "__main__":``, and one that is no file (``python -``) can be at work too.
-    What our processes are asked to do stands in modules, and what a user has added is sent (:func:`methods.added`).
+    What our processes are asked to do stands in modules, and what a user has added is sent (:func:`sending.added`).
     """
 
     starting = threading.Lock()
@@ -66,7 +65,7 @@ def start_worker(parent, added, device=""):
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with(parent)
-    methods.add(added)
+    sending.add(added)
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         warnings.filterwarnings("ignore", "CUDA initialization")  # an old driver: the driving process has said it
@@ -93,7 +92,7 @@ class Apart:
         context = Context()
         receiver, sender = context.Pipe(duplex=False)
         self.stopped = False
-        those = sender, os.getpid(), methods.added(), function, arguments
+        those = sender, os.getpid(), sending.added(), function, arguments
         self.process = context.Process(target=_apart, args=those)
         self.process.start()
         sender.close()  # so that the thread sees the end when the process has let go of its own

@@ -12,7 +12,7 @@ from bisect import insort
 from concurrent.futures import FIRST_COMPLETED, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 
-from . import estimate, gpu, processes, store, worker
+from . import download, estimate, gpu, processes, store, worker
 from .plan import Plan, training
 
 RETRIES = 2  # times a level is tried again after its worker process died
@@ -194,10 +194,8 @@ def _alike(ready, task, device, free=None):
 
 def _prepare_data(datasets):
     """Fetch before the fan-out, so that no two processes do."""
-    from .. import data
-
     for dataset in datasets:
-        data.fetch(dataset=dataset)
+        download.fetch(dataset=dataset)
 
 
 def weights(tasks, device="auto", workers=0, say=print):

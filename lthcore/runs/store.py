@@ -104,8 +104,8 @@ def clear_up(figures):
     """Remove what the killed left of this study's own files, where it writes them.
 
     These are copies aside that are an hour old, in the store, the archive, the data's folder and the folders of
-    figures, partial copies of executed notebooks as old, and locks that nobody holds: see
-    :func:`lthcore.runs.files.clear`.
+    figures, partial copies of executed notebooks as old, and locks that nobody holds.
+    See :func:`lthcore.runs.files.clear`.
 
     Parameters
     ----------

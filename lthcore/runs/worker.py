@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from functools import partial
 
 from .. import tickets
 from . import gpu, plan, store
@@ -100,7 +101,7 @@ def _pruned(unit, played, device):
     from .. import data, lottery
 
     with gpu.guarded(device):
-        return lottery.pruned(unit, played, data.split(unit.config, unit.subset, unit.replicate, device))
+        return lottery.prune_level(unit, played, data.load(unit, device))
 
 
 def _chain_mask(unit, level):
@@ -146,17 +147,11 @@ def _play(tasks, device):
     units, level = [unit for unit, _ in tasks], tasks[0][1]
     config, masks = units[0].config, [_chain_mask(*task) for task in tasks]
     befores = [_weights_before(*task, device) for task in tasks]
-    engine = train.choose_engine(config, masks[0], device).__name__
+    engine = train.choose_engine(config, device).name
     facts = {"device": device, "engine": engine, "torch": torch.__version__, "code": store.code_version()}
     with gpu.guarded(device):
         try:
-            played = lottery.play_together(
-                units,
-                level,
-                masks,
-                lambda subset, replicate, of=config: data.split(of, subset, replicate, device),
-                befores,
-            )
+            played = lottery.train_level(units, level, masks, partial(data.load, device=device), befores)
         except FloatingPointError as error:
             raise FloatingPointError(f"{', '.join(unit.key for unit in units)}: {error}") from None
         if device == "cuda":
@@ -202,8 +197,7 @@ def ticket(unit, level):
         where = "that it starts from" if unit.goes_on else f"at step {config.rewind_step}"
         raise ValueError(f"the values {where} are not kept yet: train the weights first")
     else:
-        chain = unit.source or unit
-        start, _ = lottery.starting_values(unit, level, lambda part: data.split(chain.config, part, unit.replicate))
+        start, _ = lottery.starting_values(unit, level, data.load)
         values = {name: v.numpy() for name, v in start.items()}
     facts = {"unit": unit.key, "arm": unit.arm, "model": config.model, "level": level, "identity": unit.identity}
     facts |= {"density": config.density(level), "rewind_step": config.rewind_step if level else 0}

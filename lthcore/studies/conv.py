@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from ..config import Config
+from ..results.later import figures, statistics, verdicts
 from ..unit import Unit
 from .common import STYLES, ticket_and_controls
-from .record import Experiment
+from .record import Claim, Experiment
 
 SETTINGS = {"dataset": "cifar10", "pool": "max", "batch_size": 60, "prune_rate": 0.2, "output_rate": 0.1, "rounds": 20}
 SMOKE = {"max_steps": 3, "test_images": 100}  # a step takes a third of a second
@@ -16,10 +17,32 @@ def on_a_tenth(config: Config, replicate: int) -> Iterator[Unit]:
     yield from ticket_and_controls(config, replicate, "tenth")
 
 
+def fig6c(study, frame):
+    """A convolutional network at its last level, and dense, against the training step."""
+    arms = ("ticket", "random_reinit", "random_mask")
+    last = max(statistics.levels(frame, "ticket"), default=None)
+    title = f"Figure 6c. {study.config.model}: {figures.at_levels(frame, 'ticket', last, 0)}"
+    sheet = figures.Sheet(study, title)
+    for axis, metric in zip(sheet.axes, ("accuracy", "loss"), strict=True):
+        sheet.against_step(axis, frame, arms, last, metric, metric, dashed=0)
+    return sheet.done()
+
+
+def _better(frame, config):
+    level = statistics.best_level(frame, "ticket")
+    return [
+        verdicts.difference(
+            frame, f"ticket - dense, level {level} (best on validation)", ("ticket", level), ("ticket", 0), above=0
+        )
+    ]
+
+
 def _of(name, lr, epochs, max_steps, conv_rate):
+    title = f"Conv-{name[4:]}"
+    figure = f"fig6c_{name}"
     return Experiment(
         name=name,
-        title=f"Frankle & Carbin 2019: Conv-{name[4:]} on CIFAR-10",
+        title=f"Frankle & Carbin 2019: {title} on CIFAR-10",
         group="gpu",
         notebook="06_lottery_ticket_paper",
         parameters={"experiment": name},
@@ -32,6 +55,8 @@ def _of(name, lr, epochs, max_steps, conv_rate):
         fixed=("model",),
         arms=ticket_and_controls,
         styles=STYLES,
+        figures={figure: fig6c},
+        claims=(Claim(name, f"{title}'s best ticket is better than dense (CIFAR-10)", "better", figure, _better),),
     )  # fmt: skip
 
 
@@ -59,5 +84,6 @@ FASHION_CONV2 = Experiment(
     smallest=0.1,
     arms=on_a_tenth,
     styles=STYLES,
+    figures={"fig6c_fashion_conv2": fig6c},
 )  # fmt: skip
 CONVS = (CONV2, CONV4, CONV6, FASHION_CONV2)

@@ -7,6 +7,7 @@ from functools import cached_property, lru_cache, partial
 import numpy as np
 import pandas as pd
 
+from .. import methods
 from ..config import Config, configure
 from ..explore import notebooks
 from ..results import rules, statistics
@@ -14,6 +15,7 @@ from ..results.loading import COLUMNS, load
 from ..runs import archive, gpu, store, sweep
 from ..unit import Unit
 from . import REGISTRY, add, claims, names, takes
+from .collapse import TASK2
 from .common import controls as _controls
 from .record import Experiment
 
@@ -114,9 +116,7 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
     if not controls:
         settings["controls"] = 0
     if {"criterion", "rewind"} & set(overrides):
-        from .. import lottery  # here, so that a figure needs no torch
-
-        lottery.check(overrides)
+        methods.check(overrides)
     asked = Study(configure(experiment, preset, **settings))
     for name in (*overrides, *(["model"] if model else [])):
         if reason := takes.refusal(REGISTRY[experiment], preset, settings, name):
@@ -232,9 +232,10 @@ def compare(ticket, preset="quick", replicates=3, say=print, **settings):
                 under = mask if level else pruning.dense_mask(config.model)
                 given = values if level and unit is chain else None
 
-                def play(where, unit=unit, level=level, under=under, given=given, r=r):
-                    load = partial(data.split, config, replicate=r, device=where)
-                    return lottery.play(unit, level, under, load, values=given)
+                def play(where, unit=unit, level=level, under=under, given=given):
+                    load = partial(data.load, device=where)
+                    (trained,) = lottery.train_level([unit], level, [under], load, values=given and [given])
+                    return lottery.prune_level(unit, trained, load(unit))
 
                 played, device = gpu.or_on_the_cpu(play, device, say)
                 rows = pd.DataFrame(played.rows, columns=store.ROWS)
@@ -278,24 +279,21 @@ def every(wide=False, **parameters):
 @lru_cache(maxsize=4)
 def foretold(study):
     """What counting foretells of a study's chains before any training: tidy rows as of :func:`finished`, of masks."""
-    from .. import lottery, pruning  # here, so that a figure needs no torch
+    from ..probes import collapse  # here, so that a figure needs no torch
 
     rows = []
     for unit in study.units:
-        for level, mask in enumerate(lottery.untrained(unit)) if unit.source is None else ():
+        for level, mask in enumerate(collapse.untrained(unit)) if unit.source is None else ():
             keys = (unit.config.experiment, unit.config.model, unit.arm, unit.replicate, level)
-            facts = pruning.diagnose(unit.config.model, mask)
+            facts = collapse.diagnose(unit.config.model, mask)
             rows += [(*keys, facts["density"], 0, 0.0, "mask", name, value) for name, value in facts.items()]
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-TASK2 = "mlp layer 0.35 same"  # the report's Task 2, named as the chains of `_collapse` are; it is none of them
 
 
 def starvation(atlas, frame):
     """Where outputs die in each chain of the study `collapse`, and in Task 2's at the same preset.
 
-    Foretold and seen; see :func:`lthcore.results.statistics.starvation`.
+    Foretold and seen; see :func:`lthcore.statistics.starvation`.
     """
     task2, parts = study("task2", atlas.config.preset), [(frame, foretold(atlas))]
     parts.append([f[f["arm"] == "t1_on_s1"].assign(arm=TASK2) for f in (finished(task2), foretold(task2))])
@@ -315,7 +313,8 @@ def smaller(study, arm="filters", images=1000, repeats=7):
     """
     import torch
 
-    from .. import data, lottery, pruning
+    from .. import data, lottery
+    from ..probes import filters
 
     unit = next(u for u in study.units if u.arm == arm)
     config, threads = unit.config, torch.get_num_threads()
@@ -323,15 +322,15 @@ def smaller(study, arm="filters", images=1000, repeats=7):
     batch, nets, rows = data.whole(config.dataset)["test"][0][:images], {}, []
     for level in [k for k in unit.levels if not k or store.find_level(*unit.needs(k))]:
         mask = {name: torch.from_numpy(m) for name, m in sweep.mask_at(unit, level).items()}
-        nets[level] = pruning.without_filters(config, theta0, mask)
+        nets[level] = filters.without_filters(config, theta0, mask)
     torch.set_num_threads(1)
     turns = [{level: _seconds(net, batch) for level, net in nets.items()} for _ in range(repeats + 1)][1:]
     torch.set_num_threads(threads)
     for level, net in nets.items():
-        filters = " + ".join(str(len(w)) for w in net.parameters() if w.dim() == 4)
+        sizes = " + ".join(str(len(w)) for w in net.parameters() if w.dim() == 4)
         times = {"milliseconds": [1000 * t[level] for t in turns], "times_faster": [t[0] / t[level] for t in turns]}
         spread = {k: f"{np.median(v):.3g} [{min(v):.3g}, {max(v):.3g}]" for k, v in times.items()}
-        rows.append({"level": level, "filters": filters, **pruning.costs(net, batch.shape[1:]), **spread})
+        rows.append({"level": level, "filters": sizes, **filters.costs(net, batch.shape[1:]), **spread})
     return pd.DataFrame(rows).set_index("level")
 
 

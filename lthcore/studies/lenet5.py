@@ -1,7 +1,18 @@
 """How far LeNet-5 can be pruned: the report's Figures 2a and 2b."""
 
-from .mlp import STYLES, arms
+from .mlp import STYLES, accuracy_vs_density, accuracy_vs_step, arms
 from .record import Experiment
+
+
+def fig2a(study, frame):
+    """LeNet-5: test accuracy against density."""
+    return accuracy_vs_density(study, frame, 2, "LeNet-5", ((0.15, "85 % pruned"), (0.05, "95 % pruned")))
+
+
+def fig2b(study, frame):
+    """LeNet-5: test accuracy against training step, a curve per density."""
+    return accuracy_vs_step(study, frame, 2, "LeNet-5")
+
 
 LENET5 = Experiment(
     name="lenet5",
@@ -15,4 +26,5 @@ LENET5 = Experiment(
     fixed=("model",),
     arms=arms,
     styles=STYLES,
+    figures={"fig2a_lenet5_accuracy_vs_density": fig2a, "fig2b_lenet5_accuracy_vs_step": fig2b},
 )

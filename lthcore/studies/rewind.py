@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ..config import Config
+from ..results.later import figures, statistics, verdicts
 from ..unit import Unit
 from .common import PROTOCOL
-from .record import Experiment
+from .record import Claim, Experiment
 
 STEPS = (0, 100, 1000)
 
@@ -29,6 +30,88 @@ STYLES = {
     "rewind_1000": ("rewound to step 1,000", "green", "^"),
 }
 
+
+def fig7a(study, frame):
+    """Late resetting: accuracy against density, rewound to step k."""
+    arms = [a for a in dict.fromkeys(frame["arm"]) if a.startswith("rewind_")]
+    sheet = figures.Sheet(study, "Figure 7a. Late resetting: test accuracy against remaining weights")
+    sheet.full_and_near(frame, arms)
+    return sheet.done()
+
+
+def fig7b(study, frame):
+    """Stability: the straight way between two copies, and how far the final weights are apart."""
+    import pandas as pd
+
+    distance = statistics.at_end(frame, "distance", "mask")
+    there = sorted(distance.index.get_level_values("level").unique())
+    level = min(there, key=lambda k: abs(k - 10), default=None)
+    kept = 100 * statistics.density_at(frame, "rewind_0", level)
+    title = f"Figure 7b. Stability of tickets (solid) and random masks (dashed); the way at {kept:.3g} % kept"
+    sheet = figures.Sheet(study, title, columns=3)
+    ends = frame[frame["level"] == level]
+    for arm in [a for a in dict.fromkeys(ends["arm"]) if a.startswith("order_")]:
+        mask, k = arm.split("_")[1:]
+        _, colour, marker = sheet.style(f"rewind_{k}")
+        look = {"marker": marker, "ls": "-" if mask == "ticket" else "--", "markersize": 4.5}
+        way = [(t / 10, statistics.at_end(ends[ends["arm"] == arm], f"path_accuracy:{t / 10}")) for t in range(11)]
+        rows = [(t, len(v), v.mean(), v.min(), v.max()) for t, v in way]
+        table = pd.DataFrame(rows, columns=["way", "n", "mean", "low", "high"]).assign(arm=arm)
+        sheet.line(sheet.axes[0], table, "way", None, colour, "way", **look)
+    sheet.axes[0].set(
+        xlabel="share of the way from one copy to the other", ylabel=figures.UNITS["accuracy"], title="the way"
+    )
+    for axis, beside, words in zip(
+        sheet.axes[1:], ("order", "dense"), ("from its copy in another order", "from the dense network"), strict=True
+    ):
+        for arm in [a for a in dict.fromkeys(frame["arm"]) if a.startswith(beside)]:
+            mask, k = arm.split("_")[1:]
+            _, colour, marker = sheet.style(f"rewind_{k}")
+            table = figures.spread(distance[[arm]], frame).sort_values("density")
+            look = {"marker": marker, "ls": "-" if mask == "ticket" else "--", "markersize": 4.5}
+            label = f"from step {k}" if (beside, mask) == ("dense", "ticket") else None
+            sheet.line(axis, table, "density", label, colour, beside, **look)
+        figures.density_axis(axis)
+        axis.set(ylabel="distance of final weights", title=words, ylim=(0, None))
+    return sheet.done(legend_on=2, where="lower left")
+
+
+def _rewinding(frame, config):
+    level, arms = 10, sorted({a for a in frame["arm"] if a.startswith("rewind_")}, key=lambda a: int(a[7:]))
+    same = {"above": -config.margin, "below": config.margin}
+    return [
+        verdicts.difference(
+            frame, f"rewound to step {arm[7:]} - to step 0, level {level}", (arm, level), (arms[0], level), **same
+        )
+        for arm in arms[1:]
+    ]
+
+
+def _stability(frame, config):
+    level, rise = 10, statistics.barriers(frame)
+    out = []
+    for arm, judged in (("order_ticket_0", True), ("order_random_0", False)):
+        what = f"{'ticket' if judged else 'random mask'}: rise of the error on the way, level {level}"
+        out.append(
+            verdicts.Measure(
+                what,
+                level,
+                statistics.density_at(frame, arm, level),
+                statistics.paired(rise, arm, level),
+                below=2,
+                judged=judged,
+            )
+        )
+    return out
+
+
+CLAIMS = (
+    Claim("rewind", "late resetting changes nothing on MNIST (10.8 % kept)", "stable at step 0", "fig7a_rewinding",
+          _rewinding),
+    Claim("stability", "the ticket's copies in two orders are joined by a straight way of low error", "< 2 points",
+          "fig7b_stability", _stability),
+)  # fmt: skip
+
 REWIND = Experiment(
     name="rewind",
     title="Late resetting and stability",
@@ -39,4 +122,6 @@ REWIND = Experiment(
     by_margin=True,
     arms=arms,
     styles=STYLES,
+    figures={"fig7a_rewinding": fig7a, "fig7b_stability": fig7b},
+    claims=CLAIMS,
 )

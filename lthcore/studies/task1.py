@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ..config import Config
+from ..results.later import figures
 from ..unit import Unit
 from .common import STYLES, controls
 from .record import Experiment
@@ -29,6 +30,22 @@ STYLES = {
     "t1_on_s2": ("T1 on S2", "red", "D"),
 }
 
+ARMS = ("t1_on_s1", "t2_on_s2", "random_reinit", "random_mask", "t1_on_s2")
+
+
+def fig3(study, frame):
+    """Task 1: test accuracy and loss against training step, and final accuracy against density."""
+    level, last = figures.ticket_and_last(study, frame, "t1_on_s1")
+    levels = figures.at_levels(frame, "t1_on_s1", level, last)
+    sheet = figures.Sheet(study, "Figure 3. Task 1, S1 and S2 = halves of the training images", rows=2)
+    *by_step, full, near = sheet.axes
+    for axis, metric in zip(by_step, figures.UNITS, strict=True):
+        sheet.against_step(axis, frame, ARMS, level, metric, f"{metric} while a level trains\n{levels}", dashed=last)
+    sheet.against_density(full, frame, ARMS, title="accuracy at the last step of every level")
+    sheet.against_density(near, frame, ARMS, title="the same, near the dense network", zoom=figures.zoom(frame, ARMS))
+    return sheet.done(legend_on=2, where="lower left")
+
+
 TASK1 = Experiment(
     name="task1",
     title="Task 1: halves of the training images",
@@ -39,4 +56,6 @@ TASK1 = Experiment(
     smallest=0.5,
     arms=arms,
     styles=STYLES,
+    figures={"fig3_task1": fig3},
+    reported={"t1_on_s1": 95.74, "t1_on_s2": 96.14},
 )

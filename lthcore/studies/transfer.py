@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 from ..config import Config
+from ..results.later import figures, verdicts
 from ..unit import Unit
 from .common import SPARED, STYLES, by_sgd
-from .record import Experiment
+from .record import Claim, Experiment
 
 # subset -> times as many epochs as on all of MNIST: as many steps, within 6 %
 SAME_STEPS = {"half1": 2, "labels0-4": 2, "labels5-9": 2, "fifth": 5, "labels0-1": 5, "tenth": 10}
@@ -54,6 +56,119 @@ STYLES = {
     "labels0-1_on_mnist": ("found on the labels 0 and 1, as many as a fifth", "orange", ">"),
 }
 
+
+def _panels_and_near(study, frame, title, panels):
+    """Accuracy against density, a column per panel (title, arms), and below it the part near the dense network."""
+    sheet = figures.Sheet(study, f"{title} (epochs a level: {study.config.epochs})", rows=2, columns=len(panels))
+    for column, (words, arms) in enumerate(panels):
+        full, near = sheet.axes[column :: len(panels)]
+        arms = [arm for arm in arms if arm in set(frame["arm"])]
+        sheet.against_density(full, frame, arms, title=words)
+        sheet.against_density(
+            near, frame, arms, title=f"{words}, near the dense network", zoom=figures.zoom(frame, arms)
+        )
+    return sheet.done(legend_on=range(len(panels)), where="lower left")
+
+
+def _controls_on(on):
+    return f"random_mask_on_{on}", f"random_reinit_on_{on}"
+
+
+def fig9a(study, frame):
+    """Tickets across data sets."""
+    panels = (
+        ("trained on MNIST", (*_controls_on("mnist"), "mnist", "fashion_on_mnist")),
+        ("trained on Fashion-MNIST", (*_controls_on("fashion"), "fashion", "mnist_on_fashion")),
+    )
+    return _panels_and_near(study, frame, "Figure 9a. Tickets across data sets", panels)
+
+
+def fig9b(study, frame):
+    """Tickets across optimizers and labels."""
+    labels = ("labels5-9", "labels5-9_fresh_head", "labels0-4_on_labels5-9", "labels0-4_fresh_head")
+    panels = (
+        ("trained by Adam", (*_controls_on("mnist"), "mnist", "momentum_on_mnist")),
+        ("trained by SGD with momentum 0.9", (*_controls_on("momentum"), "momentum", "mnist_on_momentum")),
+        ("trained on the labels 5-9", (*_controls_on("labels5-9"), *labels)),
+    )
+    return _panels_and_near(study, frame, "Figure 9b. Tickets across optimizers and labels", panels)
+
+
+def fig9c(study, frame):
+    """Tickets found on fewer images and fewer classes, trained on all of MNIST."""
+    panels = (
+        ("found on fewer images", ("random_mask_on_mnist", "mnist", "half1_on_mnist", "fifth_on_mnist",
+                                   "tenth_on_mnist")),
+        ("as many images, fewer classes", ("half1_on_mnist", "labels0-4_on_mnist", "fifth_on_mnist",
+                                           "labels0-1_on_mnist")),
+    )  # fmt: skip
+    return _panels_and_near(study, frame, "Figure 9c. Tickets of smaller data, trained on all of MNIST", panels)
+
+
+_TRANSFER = 5  # 3.5 % kept: where the claims on borrowed tickets are judged
+
+
+_SHOWN = 7  # 1.2 % kept: shown beside that
+
+
+def _borrowed(frame, config, *, pairs, **bounds):
+    """One arm less another, at the level of judgement and, unjudged, at the last one."""
+    return [
+        verdicts.difference(frame, f"{words}, level {k}", (one, k), (other, k), judged=k == _TRANSFER, **bounds)
+        for k in (_TRANSFER, _SHOWN)
+        for words, one, other in pairs
+    ]
+
+
+def _as_good(frame, config, *, pairs):
+    return _borrowed(frame, config, pairs=pairs, above=-config.margin)
+
+
+_DATA_PAIRS = (("on MNIST", "fashion_on_mnist", "mnist"), ("on Fashion-MNIST", "mnist_on_fashion", "fashion"))
+
+
+_OWN = [(f"{on}: borrowed - own", one, own) for on, one, own in _DATA_PAIRS]
+
+
+_RANDOM = [(f"{on}: borrowed - random mask", one, f"random_mask_on_{own}") for on, one, own in _DATA_PAIRS]
+
+
+_OTHER_RULE = (
+    ("by Adam: momentum's - own", "momentum_on_mnist", "mnist"),
+    ("by momentum: Adam's - own", "mnist_on_momentum", "momentum"),
+)
+
+
+_FRESH = (("labels 0-4's - own, both with a fresh head", "labels0-4_fresh_head", "labels5-9_fresh_head"),)
+
+
+_SIZE = (("found on all images - on a tenth", "mnist", "tenth_on_mnist"),)
+
+
+_CLASSES = (
+    ("30,000 images: of 10 classes - of 5", "half1_on_mnist", "labels0-4_on_mnist"),
+    ("12,000 images: of 10 classes - of 2", "fifth_on_mnist", "labels0-1_on_mnist"),
+)
+
+
+_ACROSS_DATA = "fig9a_transfer_data"
+_ACROSS_TASKS = "fig9b_transfer_tasks"
+_ACROSS_SIZES = "fig9c_transfer_size"
+CLAIMS = (
+    Claim("transfer-data", "a ticket of the other data set is as good as the own one (3.5 % kept)", "often close",
+          _ACROSS_DATA, partial(_as_good, pairs=_OWN)),
+    Claim("transfer-random", "a ticket of the other data set is better than a random one (3.5 % kept)", "better",
+          _ACROSS_DATA, partial(_borrowed, pairs=_RANDOM, above=0)),
+    Claim("transfer-optimizer", "a ticket of the other optimizer is as good as the own one (3.5 % kept)",
+          "high performance", _ACROSS_TASKS, partial(_as_good, pairs=_OTHER_RULE)),
+    Claim("transfer-labels", "with a fresh head a ticket of the labels 0-4 is as good on 5-9 (3.5 % kept)", "nothing",
+          _ACROSS_TASKS, partial(_as_good, pairs=_FRESH)),
+    Claim("transfer-size", "a ticket found on more images is better (3.5 % kept)", "consistently transferred better",
+          _ACROSS_SIZES, partial(_borrowed, pairs=_SIZE, above=0)),
+    Claim("transfer-classes", "on as many images, more classes give a better ticket (3.5 % kept)", "better",
+          _ACROSS_SIZES, partial(_borrowed, pairs=_CLASSES, above=0)),
+)  # fmt: skip
+
 TRANSFER = Experiment(
     name="transfer",
     title="Tickets across tasks",
@@ -65,4 +180,6 @@ TRANSFER = Experiment(
     by_margin=True,
     arms=arms,
     styles=STYLES,
+    figures={_ACROSS_DATA: fig9a, _ACROSS_TASKS: fig9b, _ACROSS_SIZES: fig9c},
+    claims=CLAIMS,
 )
