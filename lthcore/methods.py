@@ -146,7 +146,7 @@ def find(setting: str, name: str) -> Criterion | RewindRule:
     if not isinstance(record, kind) and setting in SETTINGS:
         record = kind(record)
     if not isinstance(record, kind):
-        raise ValueError(f"{setting} = {name!r}: must be registered as a {kind.__name__}, not {record!r}")
+        raise ValueError(f"{setting} = {name!r}: must be registered as {kind.__name__}(...), not {record!r}")
     given = getattr(record, FUNCTION[setting])
     if not (callable(given) or isinstance(given, str)):
         raise ValueError(f"{setting} = {name!r}: must be registered with a function, not {given!r}")
