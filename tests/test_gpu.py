@@ -446,7 +446,7 @@ def test_a_ticket_is_compared_on_the_cpu_where_the_gpu_fails(monkeypatch):
             raise FAULTS["illegal access"]
         return play(units, level, masks, load, **more)
 
-    monkeypatch.setattr(processes, "resolve", lambda device, say: STAND_IN)
+    monkeypatch.setattr(sweep, "resolve", lambda device, say: STAND_IN)
     monkeypatch.setattr(lottery, "train_level", broken)
     values = {name: v.numpy() for name, v in initial("mlp", 0, "theta0", 0).items()}
     ticket = SimpleNamespace(
