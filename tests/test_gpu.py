@@ -316,9 +316,7 @@ def test_a_gpu_on_which_processes_die_leaves_the_rest_to_the_cpu(queue):
 def test_without_memory_for_all_replicates_some_are_trained_at_once(queue, monkeypatch):
     units = experiments.study("task2", "smoke", replicates=8).units
     shared, each = gpu.bytes_of(units[0].config)
-    monkeypatch.setattr(
-        "lthcore.runs.queue.check", staticmethod(lambda *_: SEEN._replace(free=(shared + 3.5 * each) / gpu.SHARE))
-    )
+    monkeypatch.setattr(queue, "check", staticmethod(lambda *_: SEEN._replace(free=(shared + 3.5 * each) / gpu.SHARE)))
     sweep.run(units, STAND_IN, say=lambda line: None)
     assert queue.finished == tasks_of(units)
     assert {len({unit.replicate for unit, _ in group}) for group in queue.groups} == {3, 2}
@@ -448,7 +446,7 @@ def test_a_ticket_is_compared_on_the_cpu_where_the_gpu_fails(monkeypatch):
             raise FAULTS["illegal access"]
         return play(units, level, masks, load, **more)
 
-    monkeypatch.setattr(processes, "resolve", lambda device, say: STAND_IN)
+    monkeypatch.setattr(sweep, "resolve", lambda device, say: STAND_IN)
     monkeypatch.setattr(lottery, "train_level", broken)
     values = {name: v.numpy() for name, v in initial("mlp", 0, "theta0", 0).items()}
     ticket = SimpleNamespace(
