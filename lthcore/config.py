@@ -8,26 +8,15 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 from . import methods, schedule
+from .methods import DATASETS
 from .schedule import ARCHITECTURES
+from .schedule import CLASSES as CLASSES
 
-
-class Dataset(NamedTuple):
-    """What the settings know of a data set."""
-
-    train: int  # images
-    test: int
-    shape: tuple = (1, 28, 28)  # of an image: channels, rows, columns
-
-
-DATASETS = {
-    "mnist": Dataset(60_000, 10_000),
-    "fashion": Dataset(60_000, 10_000),
-    "cifar10": Dataset(50_000, 10_000, (3, 32, 32)),
-}
-MNIST_TRAIN, MNIST_TEST, CLASSES = 60_000, 10_000, 10
+MNIST_TRAIN = DATASETS["mnist"].train
+MNIST_TEST = DATASETS["mnist"].test
 
 
 def _choice(*allowed):
@@ -82,8 +71,8 @@ class Config:
     experiment, preset : str
         Which experiment (a name in ``EXPERIMENTS``) and how much of its schedule (``PRESETS``).
     model, activation, pool : str
-        A name in ``ARCHITECTURES``; ``default`` activation is ReLU, for LeNet-5 tanh; `pool` is what follows a
-        convolution.
+        A name in :data:`lthcore.schedule.ARCHITECTURES`, where new ones are added; ``default`` activation is ReLU, for
+        LeNet-5 tanh; `pool` is what follows a convolution.
     optimizer, lr, momentum, batch_size, epochs : str, float, float, int, int
         How one level is trained: by ``adam``, ``sgd`` or ``adamw``; `lr` per step, `momentum` only for ``sgd``.
     prune_rate : float
@@ -115,7 +104,8 @@ class Config:
     max_steps, test_images : int
         Upper bounds on the steps of a level and on the test images, for ``smoke``; 0 is no bound.
     dataset : str
-        ``mnist``, ``fashion`` (Fashion-MNIST) or ``cifar10``, which only the models ``conv2`` to ``conv6`` can read.
+        A name in :data:`lthcore.methods.DATASETS`, where new ones are added: ``mnist``, ``fashion`` (Fashion-MNIST) or
+        ``cifar10``, which only the models ``conv2`` to ``conv6`` can read.
     conv_rate : float or None
         Pruning rate of the convolutions; ``None`` is `prune_rate`.
     dropout : float
@@ -142,7 +132,7 @@ class Config:
 
     experiment: str = "mlp"
     preset: str = _choice(*PRESETS)
-    model: str = _choice(*ARCHITECTURES)
+    model: str = "mlp"
     activation: str = _choice("default", "relu", "tanh")
     pool: str = _choice("avg", "max")
     optimizer: str = _choice("adam", "sgd", "adamw")
@@ -166,7 +156,7 @@ class Config:
     device: str = _choice("auto", "cpu", "cuda")
     max_steps: int = _number(0, 0, 10**9, "a whole number in 0..1000000000")
     test_images: int = _number(0, 0, MNIST_TEST, "a whole number in 0..10000")
-    dataset: str = _choice(*DATASETS)
+    dataset: str = "mnist"
     conv_rate: float | None = _number(None, 0, 1, "None or a number in [0, 1)", open_high=True)
     dropout: float = _number(0.0, 0, 1, "a number in [0, 1)", open_high=True)
     warmup: int = _number(0, 0, 1_000_000, "a whole number in 0..1000000")
@@ -207,11 +197,10 @@ class Config:
                 f"rewind_step = {self.rewind_step}: must be a whole number in 0..{self.steps - 1}, within the training"
             )
         shape = DATASETS[self.dataset].shape
-        if shape not in ARCHITECTURES[self.model].reads:
-            *some, last = (repr(name) for name, a in ARCHITECTURES.items() if shape in a.reads)
-            raise ValueError(
-                f"dataset = {self.dataset!r}: needs model = {', '.join(some)} or {last}, not {self.model!r}"
-            )
+        if shape not in ARCHITECTURES[self.model].images:
+            able = [repr(name) for name, known in ARCHITECTURES.items() if shape in known.images]
+            names = " or ".join(filter(None, (", ".join(able[:-1]), *able[-1:]))) or "one that reads its images"
+            raise ValueError(f"dataset = {self.dataset!r}: needs model = {names}, not {self.model!r}")
         if self.spare != "none" and (self.scope != "layer" or self.output_rate is not None):
             raise ValueError(f"spare = {self.spare!r}: needs scope = 'layer' and no output_rate")
         for name, value in (("pool", "avg"), ("conv_rate", None), ("structure", "weights")):
@@ -338,7 +327,7 @@ def _check(f, value):
             refuse(m["text"])
     if f.name == "levels" and not isinstance(value, tuple):
         refuse("a list of whole numbers")
-    if f.name in methods.SETTINGS:
+    if f.name in methods.RECORDS:
         methods.find(f.name, value)
 
 

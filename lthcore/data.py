@@ -1,45 +1,21 @@
 """Data sets as whole tensors on the device, and the parts of them that the experiments train on.
 
-To add a data set, write a function that gives its bytes and add a line to `SOURCES`, and its name and sizes to
-`config.DATASETS`. The files of those here are fetched and checked by :mod:`lthcore.runs.download`.
+To add a data set, write a function that gives its bytes and add a line to `methods.DATASETS`. The files of those there
+are fetched and checked by :mod:`lthcore.runs.download`.
 """
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from .config import CLASSES, Config
-from .methods import function
-from .schedule import apportion
+from .config import Config
+from .methods import BUILT_IN, DATASETS, function
+from .schedule import CLASSES, apportion
 from .unit import Unit, draw_seed
 
-
-class Source(NamedTuple):
-    """Where a data set comes from, and what makes its pixels 0 on average with a deviation of 1.
-
-    Parameters
-    ----------
-    read : callable or str
-        Function of (parts, labels_only) that gives the bytes of those parts, or more: dict, ``train`` and ``test`` ->
-        arrays of uint8, images (N, channels, rows, columns) and labels (N,). Or where it stands, ``"module:name"``.
-    mean, std : tuple of float
-        Of the training pixels in [0, 1], by channel.
-    """
-
-    read: Callable | str
-    mean: tuple
-    std: tuple
-
-
-MEAN, STD = 0.1307, 0.3081
-SOURCES = {
-    "mnist": Source("lthcore.runs.download:read_mnist", (MEAN,), (STD,)),
-    "fashion": Source("lthcore.runs.download:read_fashion", (0.2860,), (0.3530,)),
-    "cifar10": Source("lthcore.runs.download:read_cifar10", (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
-}
+MEAN, STD = DATASETS["mnist"].mean[0], DATASETS["mnist"].std[0]
 
 
 class Split(NamedTuple):
@@ -65,14 +41,31 @@ class Split(NamedTuple):
 
 
 def read(dataset: str, parts: tuple = ("train", "test"), labels_only: bool = False) -> dict[str, tuple]:
-    """The bytes of a data set, as its :class:`Source` gives them."""
-    return function(SOURCES[dataset].read)(parts, labels_only)
+    """The bytes of a data set, as its record gives them; refused in one line where they are not what it says."""
+    there = function(DATASETS[dataset].read)(parts, labels_only)
+    for part in parts if dataset not in BUILT_IN["dataset"] else ():  # whose files are checked
+        _check(dataset, part, *there[part], labels_only)
+    return there
+
+
+def _check(dataset, part, images, labels, labels_only):
+    known = DATASETS[dataset]
+    count = getattr(known, part)
+    arrays = [("labels", labels, (count,))]
+    if not labels_only:
+        arrays.append(("images", images, (count, *known.shape)))
+    for name, array, shape in arrays:
+        if array.shape != shape or array.dtype != np.uint8:
+            found = f"{array.shape} {array.dtype}"
+            raise ValueError(f"dataset = {dataset!r}: its {part} {name} are {found}, must be {shape} uint8")
+    if labels.max() >= CLASSES:
+        raise ValueError(f"dataset = {dataset!r}: its {part} labels must be in 0..{CLASSES - 1}")
 
 
 @lru_cache(maxsize=2)
 def whole(dataset: str = "mnist", device: str = "cpu") -> dict[str, tuple]:
     """All of a data set: dict, ``train`` and ``test`` -> (images, labels) as in :class:`Split`."""
-    mean, std = (torch.tensor(x).view(-1, 1, 1).to(device) for x in SOURCES[dataset][1:])
+    mean, std = (torch.tensor(x).view(-1, 1, 1).to(device) for x in (DATASETS[dataset].mean, DATASETS[dataset].std))
 
     def normalised(pixels: np.ndarray, labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         pixels, labels = (torch.from_numpy(x.copy()).to(device) for x in (pixels, labels))

@@ -96,6 +96,19 @@ def test_every_package_has_its_reason():
     assert not [name for name in needed if f"`{name}`" not in text]
 
 
+def test_what_is_named_is_there():
+    """Files by their paths, and what the package's modules hold, wherever they stand between backticks."""
+    folders = {path.parent.name: path for path in ROOT.glob("lthcore/*/__init__.py")}
+    modules = folders | {path.stem: path for path in (ROOT / "lthcore").rglob("*.py")}
+    for path in DOCUMENTS:
+        for words in re.findall(r"`([^`\n]+)`", prose(path)):
+            if re.fullmatch(r"[\w/]+\.(py|md|csv|sh)", words):
+                assert any((place / words).exists() for place in (ROOT, ROOT / "lthcore", path.parent)), words
+            name = re.match(r"(?:lthcore\.|results\.|studies\.|runs\.)*(\w+)\.([A-Za-z_]\w*)", words)
+            if name and name[1] in modules and name[2] not in ("py", "csv"):
+                assert re.search(rf"\b{name[2]}\b", modules[name[1]].read_text()), words
+
+
 # ----------------------------------------------------------------------------------------------------------- metrics
 
 

@@ -1,4 +1,4 @@
-"""A study of a user's own, as the documentation shows it: run in worker processes, tabled, drawn, judged, changed."""
+"""A study of a user's own, as lthcore/README.md shows it: run in processes, tabled, drawn, judged, and changed."""
 
 import pickle
 import re
@@ -119,7 +119,7 @@ def test_another_process_learns_of_it_from_its_settings(shown):
 
 def test_a_changed_record_replaces_the_one_before(forgotten):
     for rounds in (2, 3):
-        record = Experiment("own", one_arm, settings={"model": "mlp", "rounds": rounds})
+        record = Experiment("own", one_arm, settings={"model": "mlp", "rounds": rounds}, group="extended")
         assert len(experiments.study(record, "report").units[0].levels) == rounds + 1
         assert "rounds" in experiments.taken("own")
     smaller = replace(record, smallest=0.1)

@@ -23,7 +23,7 @@ from lthcore.models import build, initial
 from lthcore.probes.collapse import diagnose, untrained
 from lthcore.pruning import dense_mask, random_mask
 from lthcore.results import statistics
-from lthcore.runs import download, store, sweep
+from lthcore.runs import download, queue, store
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import claims, experiments, names
 from lthcore.train import choose_engine
@@ -155,7 +155,7 @@ def test_with_dropout_a_replicate_is_trained_by_itself():
     """Lockstep would give one replicate's draws to whoever happens to be trained with it."""
     for dropout, together in ((0.0, 3), (0.5, 1)):
         ready = [(Unit(tiny(dropout=dropout), "ticket", r), 0) for r in range(3)]
-        assert len(sweep._alike(ready, ready.pop(), "cuda")) == together
+        assert len(queue._alike(ready, ready.pop(), "cuda")) == together
 
 
 # ----------------------------------------------------------------------------------------------------- warm-up

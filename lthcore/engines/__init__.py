@@ -7,7 +7,9 @@ imported where they are used, so that numba is loaded only by what it trains.
 import torch
 
 from ..config import Config
-from ..models import MLP, MODELS, LeNet5
+from ..methods import BUILT_IN, DATASETS, function
+from ..models import MLP
+from ..schedule import ARCHITECTURES
 from ..train import ENGINES, Engine
 
 
@@ -40,7 +42,10 @@ class OneByOne:
 
 
 def _sparse_supports(config: Config, device: str) -> bool:
-    return device == "cpu" and not config.dropout and MODELS[config.model] in (MLP, LeNet5)
+    """Fully connected networks of any number of layers and sizes, and LeNet-5 as it is, on images of 28 x 28."""
+    known = ARCHITECTURES[config.model]
+    compiled = function(known.module) is MLP or known == BUILT_IN["model"]["lenet5"]
+    return device == "cpu" and not config.dropout and compiled and DATASETS[config.dataset].shape == (1, 28, 28)
 
 
 def _sparse(values, masks, data, config, first=0):

@@ -41,7 +41,7 @@ class Pixels(NamedTuple):
 
 
 class Wide(NamedTuple):
-    """The first layer of the MLP while many of its weights survive: by whole rows.
+    """The first layer of a fully connected network while many of its weights survive: by whole rows.
 
     With x = background + d, where d is zero at most pixels, a unit's sum is background x (sum of its weights)
     + a few rows of the transposed weights (pixel, unit), rows padded to whole vectors. The gradient likewise.
@@ -670,7 +670,7 @@ class Sparse:
             size = (size if name == "conv1" else size - 4) if kernel > 1 else 1
             pool = POOLS[config.pool] if kernel > 1 else 0
             rule = architecture.activation if config.activation == "default" else config.activation
-            activation = ACTIVATIONS["identity" if name == "head" else rule]
+            activation = ACTIVATIONS["identity" if name == names[-1] else rule]
             unit, channel, row, column = np.unravel_index(taps[name], (out, into, kernel, kernel))
             wide = size + kernel - 1
             offset = (channel * wide + row) * wide + column if layers or kernel > 1 else self.row[channel]

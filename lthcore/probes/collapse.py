@@ -4,6 +4,7 @@ import torch
 
 from ..models import build, initial
 from ..pruning import dense_mask, magnitude
+from ..schedule import ARCHITECTURES
 
 
 def on_path(model, mask):
@@ -23,7 +24,7 @@ def on_path(model, mask):
         for name, parameter in net.named_parameters():
             layer, kind = name.split(".")
             parameter.copy_(mask[layer]) if kind == "weight" else parameter.zero_()
-    net(torch.ones(1, 1, 28, 28, dtype=torch.float64)).sum().backward()
+    net(torch.ones(1, *ARCHITECTURES[model].images[0], dtype=torch.float64)).sum().backward()
     return {name: m & (net.get_submodule(name).weight.grad > 0) for name, m in mask.items()}
 
 

@@ -118,7 +118,7 @@ class Sheet:
         arms = set(drawn.get("arm", ()))
         units = [unit for unit in self.study.units if unit.arm in arms] or self.study.units
         models = " and ".join(dict.fromkeys(unit.config.model for unit in units))
-        data = " and ".join(dict.fromkeys(DATA[unit.config.dataset] for unit in units))
+        data = " and ".join(dict.fromkeys(DATA.get(unit.config.dataset, unit.config.dataset) for unit in units))
         changes = [f"{k} = {v}" for k, v in config.changes.items() if k not in ("replicates", "model", "dataset")]
         stamp = " · ".join([data, models, f"preset {config.preset}", *changes, f"n = {n}", shown])
         width = int(13 * self.figure.get_figwidth())  # characters that fit: what was set may be much

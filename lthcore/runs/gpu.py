@@ -301,9 +301,9 @@ def bytes_of(config):
     from ..engines.batched import EVALUATED, activations
     from ..models import build
 
-    n_train, n_test, shape = DATASETS[config.dataset]
-    pixels = math.prod(shape)
-    floats = activations(build(config.model, config.activation, config.pool, "meta"), shape)
+    known = DATASETS[config.dataset]
+    pixels, n_train, n_test = math.prod(known.shape), known.train, known.test
+    floats = activations(build(config.model, config.activation, config.pool, "meta"), known.shape)
     layers = ARCHITECTURES[config.model].weights.values()
     weights = sum(math.prod(shape) + shape[0] for shape in layers)
     held_out = round(config.validation * n_train)

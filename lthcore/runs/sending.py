@@ -1,6 +1,6 @@
-"""What a user has added to the built-in criteria and rewind rules, for the other processes of a run."""
+"""What a user has added to the built-in criteria, rewind rules, models and data sets, for other processes."""
 
-from ..methods import BUILT_IN, SETTINGS
+from ..methods import BUILT_IN, RECORDS
 
 
 def added():
@@ -14,7 +14,7 @@ def added():
         If one cannot be sent; one line that names it.
     """
     out = {}
-    for setting, (records, _) in SETTINGS.items():
+    for setting, (records, _) in RECORDS.items():
         for name, record in records.items():
             if record is BUILT_IN[setting].get(name):
                 continue
@@ -33,4 +33,4 @@ def add(sent):
     for (setting, name), record in sent.items():
         import cloudpickle
 
-        SETTINGS[setting][0][name] = cloudpickle.loads(record)
+        RECORDS[setting][0][name] = cloudpickle.loads(record)

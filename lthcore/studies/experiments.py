@@ -13,6 +13,7 @@ from ..explore import notebooks
 from ..results import rules, statistics
 from ..results.loading import COLUMNS, load
 from ..runs import archive, gpu, store, sweep
+from ..schedule import ARCHITECTURES
 from ..unit import Unit
 from . import REGISTRY, add, claims, names, takes
 from .collapse import TASK2
@@ -76,7 +77,7 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
     seed : int
     device : {"auto", "cpu", "cuda"}
     model : str
-        ``mlp`` or ``lenet5``; empty for the report's own.
+        ``mlp``, ``lenet5`` or one that was added; empty for the report's own.
     overrides : dict
         Any other setting by its name in :class:`lthcore.config.Config`.
 
@@ -105,8 +106,9 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
         if not isinstance(name, str) or name == "experiment":
             raise ValueError(f"overrides: {name!r} is no setting")
     settings |= overrides
-    if model not in ("", "mlp", "lenet5"):  # Conv-2 to -6 have experiments of their own
-        raise ValueError(f"model = {model!r}: must be one of 'mlp', 'lenet5'")
+    known = [name for name in ARCHITECTURES if not name.startswith("conv") or name not in methods.BUILT_IN["model"]]
+    if model and model not in known:  # Conv-2 to -6 have experiments of their own
+        raise ValueError(f"model = {model!r}: must be one of {', '.join(map(repr, known))}")
     if experiment == "pre_midsem":
         experiment = model or "mlp"
     if replicates != 0 or type(replicates) is not int:

@@ -7,6 +7,7 @@ Standard library only.
 import dataclasses
 from functools import lru_cache
 
+from .. import methods
 from ..config import Config, configure
 from .record import Experiment
 
@@ -95,6 +96,8 @@ def _allowed(experiment, preset, name):
     own = getattr(configure(experiment, preset), name)
     field = next(f for f in dataclasses.fields(Config) if f.name == name)
     values = field.metadata.get("allowed") or OTHERS.get(name)
+    if values is None and name in methods.RECORDS:
+        values = tuple(methods.RECORDS[name][0])
     if values is None:
         values = (0.25, 0.5, 0.1, 0.01) if "float" in str(field.type) else (1, 2, 3, 25)
     found = []

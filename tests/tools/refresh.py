@@ -24,7 +24,7 @@ from lthcore import config  # noqa: E402
 from lthcore.explore.notebooks import KERNEL, LANGUAGE  # noqa: E402
 from lthcore.results import rules, statistics  # noqa: E402
 from lthcore.runs import sweep  # noqa: E402
-from lthcore.studies import claims, experiments  # noqa: E402
+from lthcore.studies import REGISTRY, claims, experiments  # noqa: E402
 
 FIGURES = ROOT / "figures"
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
@@ -330,8 +330,7 @@ def heads_text():
     """What the output layer holds at the tasks' last levels: by counting alone."""
     kept = {name: config.configure(name, "report").schedule[-1]["head"] for name in ("task1", "task2", "task3")}
     words = ", ".join(f"{n} in Task {name[-1]}" for name, n in kept.items())
-    reported = statistics.REPORTED
-    given = [reported["task2"]["t1_on_s1"], *reported["task3"].values()]
+    given = [REGISTRY["task2"].reported["t1_on_s1"], *REGISTRY["task3"].reported.values()]
     return filled(
         f"At the last level the output layer of the MLP keeps only a few weights: {words}.",
         "A network can predict at most one class more than it has active outputs, so the accuracies that the report",
