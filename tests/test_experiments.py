@@ -347,7 +347,7 @@ def test_saving_a_figure_reads_nothing(looks):
     keep(s.units[0], 0, 90)
     results = experiments.load(s)
     looks.clear()
-    figure, drawn = plots.FIGURES["task1"]["fig3_task1"](s, results.frame)
+    figure, drawn = s.experiment.figures["fig3_task1"](s, results.frame)
     plots.save_figure(results, "fig3_task1", figure, drawn)
     plt.close(figure)
     assert not looks
