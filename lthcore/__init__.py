@@ -4,7 +4,7 @@ The core, which knows no disk, no processes and no plots::
 
     lottery      the train-prune-rewind loop
     train        train one network, or replicates together, under masks
-    pruning      masks, criteria, controls, collapse diagnosis
+    pruning      masks, criteria, controls
     methods      what is pruned and what survivors restart from, by name
     models       plain networks
     data         MNIST as tensors; halves, label sets, validation
@@ -15,6 +15,7 @@ The core, which knows no disk, no processes and no plots::
 Around it, from the bottom up; a folder imports from those below it::
 
     engines      what trains: sparse and compiled on a CPU, replicates together on a GPU
+    probes       what is measured on a trained network: collapse, linear path, deletion, filters, curvature
     tickets      a ticket as a file, in four forms, and back
     runs         the store, the archive, the queue, processes, clusters, the GPU's check
     results      tables, intervals, rules and verdicts
@@ -24,6 +25,8 @@ Around it, from the bottom up; a folder imports from those below it::
 """
 
 import importlib
+
+from . import studies as studies  # which registers the experiments' settings with the core
 
 __version__ = "0.1.0"
 

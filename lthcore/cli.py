@@ -22,6 +22,7 @@ from . import config
 from .explore import notebooks
 from .runs import limits
 from .runs.files import FOLDERS, write
+from .studies import REGISTRY
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
@@ -44,23 +45,9 @@ class Job:
         return self.when == "always" and not self.parameters
 
 
-JOBS = [
-    Job("01_pre_midsem_mlp", "01_pre_midsem", "mlp", {"model": "mlp"}),
-    Job("01_pre_midsem_lenet5", "01_pre_midsem", "lenet5", {"model": "lenet5"}),
-    Job("02_task1_data_halves", "02_task1_data_halves", "task1"),
-    Job("03_task2_label_sets", "03_task2_label_sets", "task2"),
-    Job("04_task3_optimizers", "04_task3_optimizers", "task3"),
-    Job("06_lottery_ticket_paper", "06_lottery_ticket_paper", "paper", {"experiment": "paper"}, "wide"),
-    *(
-        Job(f"06_{name}", "06_lottery_ticket_paper", name, {"experiment": name}, when)
-        for name, when in (("fashion_conv2", "wide"), ("conv2", "named"), ("conv4", "named"), ("conv6", "named"))
-    ),
-    Job("07_rewinding_and_stability", "07_rewinding_and_stability", "rewind", {}, "wide"),
-    Job("08_pruning_criteria", "08_pruning_criteria", "criteria", {}, "wide"),
-    Job("09_transfer", "09_transfer", "transfer", {}, "wide"),
-    Job("10_early_bird", "10_early_bird", "early_bird", {}, "wide"),
-    Job("11_collapse", "11_collapse", "collapse", {}, "wide"),
-]
+WHEN = {"report": "always", "extended": "wide", "gpu": "named"}
+RECORDS = sorted((e for e in REGISTRY.values() if e.group in WHEN), key=lambda e: e.notebook)
+JOBS = [Job(e.copy or e.notebook, e.notebook, e.name, e.parameters, WHEN[e.group]) for e in RECORDS]
 SCORECARD = Job("00_scorecard", "00_scorecard", None)
 READERS = [SCORECARD, Job("05_explorer", "05_explorer", None)]  # executed when everything is there
 EXECUTING, ENDED = set(), threading.Event()  # processes; whether the user has had enough of them
@@ -390,7 +377,7 @@ def _ending_what_executes():
 
 def _closing_table(studies, jobs, seconds, folder, trained):
     from .runs import sweep
-    from .studies import experiments, plots
+    from .studies import experiments
 
     print(f"\n{'notebook':<24}{'seconds':>8}  verdicts")
     verdicts = experiments.verdicts(*studies)
@@ -400,7 +387,7 @@ def _closing_table(studies, jobs, seconds, folder, trained):
         print(f"{job.name:<24}{seconds[job.name]:>8.1f}  {words}")
     for job, words in zip(READERS, ("all verdicts", "look into what is finished"), strict=True):
         print(f"{job.name:<24}{seconds[job.name]:>8.1f}  {words}: {_short(folder)}/executed/{job.name}.html")
-    names = [name for study in studies for name in plots.FIGURES[study.config.experiment]]
+    names = [name for study in studies for name in study.experiment.figures]
     print(
         f"\ntraining {sweep.duration(trained)}; figures (png, svg, csv, json) in {_short(folder)}/: {', '.join(names)}"
     )

@@ -5,18 +5,18 @@ Standard library only.
 
 import dataclasses
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from . import methods, schedule
+from .methods import DATASETS
 from .schedule import ARCHITECTURES
+from .schedule import CLASSES as CLASSES
 
-DATASETS = {
-    "mnist": (60_000, 10_000),
-    "fashion": (60_000, 10_000),
-    "cifar10": (50_000, 10_000),
-}  # training, test images
-MNIST_TRAIN, MNIST_TEST, CLASSES = *DATASETS["mnist"], 10
+MNIST_TRAIN = DATASETS["mnist"].train
+MNIST_TEST = DATASETS["mnist"].test
 
 
 def _choice(*allowed):
@@ -28,9 +28,36 @@ def _number(default, low, high, text, *, open_low=False, open_high=False):
     return field(metadata={**bounds, "text": text}, default=default)
 
 
-WIDE = (  # beyond the report
-    "paper", "fashion_conv2", "conv2", "conv4", "conv6", "rewind", "collapse", "criteria", "transfer", "early_bird",
-)  # fmt: skip
+PRESETS = {  # how much of an experiment is run, where its recipe says nothing else
+    "quick": {"replicates": 3, "controls": 4, "epochs": 1},
+    "report": {"replicates": 3, "controls": 1},
+    "smoke": {"replicates": 1, "controls": 1, "epochs": 1, "max_steps": 30, "test_images": 1000},
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the settings know of an experiment; its record is a :class:`lthcore.studies.record.Experiment`.
+
+    Parameters
+    ----------
+    settings : dict
+        Fields of :class:`Config` that differ from their defaults.
+    presets : dict of str to dict
+        What differs from `settings` and ``PRESETS`` in a preset.
+    fixed : tuple of str
+        Settings that nobody may change.
+    smallest : float
+        Share of the training images in the smallest subset that an arm trains on, in (0, 1].
+    """
+
+    settings: dict
+    presets: dict = field(default_factory=dict)
+    fixed: tuple = ()
+    smallest: float = 1.0
+
+
+EXPERIMENTS: dict[str, Recipe] = {}  # by name; :mod:`lthcore.studies` registers them
 
 
 @dataclass(frozen=True)
@@ -42,10 +69,10 @@ class Config:
     Parameters
     ----------
     experiment, preset : str
-        Which experiment (``EXPERIMENTS``) and how much of its schedule (``PRESETS``).
+        Which experiment (a name in ``EXPERIMENTS``) and how much of its schedule (``PRESETS``).
     model, activation, pool : str
-        A name in ``ARCHITECTURES``; ``default`` activation is ReLU, for LeNet-5 tanh; `pool` is what follows a
-        convolution.
+        A name in :data:`lthcore.schedule.ARCHITECTURES`, where new ones are added; ``default`` activation is ReLU, for
+        LeNet-5 tanh; `pool` is what follows a convolution.
     optimizer, lr, momentum, batch_size, epochs : str, float, float, int, int
         How one level is trained: by ``adam``, ``sgd`` or ``adamw``; `lr` per step, `momentum` only for ``sgd``.
     prune_rate : float
@@ -77,7 +104,8 @@ class Config:
     max_steps, test_images : int
         Upper bounds on the steps of a level and on the test images, for ``smoke``; 0 is no bound.
     dataset : str
-        ``mnist``, ``fashion`` (Fashion-MNIST) or ``cifar10``, which only the models ``conv2`` to ``conv6`` can read.
+        A name in :data:`lthcore.methods.DATASETS`, where new ones are added: ``mnist``, ``fashion`` (Fashion-MNIST) or
+        ``cifar10``, which only the models ``conv2`` to ``conv6`` can read.
     conv_rate : float or None
         Pruning rate of the convolutions; ``None`` is `prune_rate`.
     dropout : float
@@ -102,9 +130,9 @@ class Config:
         of an experiment, those with another optimizer included. A pruned weight stays 0.
     """
 
-    experiment: str = _choice("mlp", "lenet5", "task1", "task2", "task3", *WIDE)
-    preset: str = _choice("quick", "report", "smoke")
-    model: str = _choice(*ARCHITECTURES)
+    experiment: str = "mlp"
+    preset: str = _choice(*PRESETS)
+    model: str = "mlp"
     activation: str = _choice("default", "relu", "tanh")
     pool: str = _choice("avg", "max")
     optimizer: str = _choice("adam", "sgd", "adamw")
@@ -128,7 +156,7 @@ class Config:
     device: str = _choice("auto", "cpu", "cuda")
     max_steps: int = _number(0, 0, 10**9, "a whole number in 0..1000000000")
     test_images: int = _number(0, 0, MNIST_TEST, "a whole number in 0..10000")
-    dataset: str = _choice(*DATASETS)
+    dataset: str = "mnist"
     conv_rate: float | None = _number(None, 0, 1, "None or a number in [0, 1)", open_high=True)
     dropout: float = _number(0.0, 0, 1, "a number in [0, 1)", open_high=True)
     warmup: int = _number(0, 0, 1_000_000, "a whole number in 0..1000000")
@@ -144,9 +172,11 @@ class Config:
     def __post_init__(self):
         for f in dataclasses.fields(self):
             _check(f, getattr(self, f.name))
-        named = self.experiment.removeprefix("fashion_")  # experiments that are named for their model
-        if named in ARCHITECTURES and self.model != named:
-            raise ValueError(f"model = {self.model!r}: must be {named!r} in the experiment {self.experiment!r}")
+        recipe = EXPERIMENTS[self.experiment]
+        for name in recipe.fixed:
+            value, own = getattr(self, name), recipe.settings[name]
+            if value != own:
+                raise ValueError(f"{name} = {value!r}: must be {own!r} in the experiment {self.experiment!r}")
         last = -1
         for level in self.levels:
             if type(level) is not int or not last < level <= self.rounds:
@@ -166,8 +196,11 @@ class Config:
             raise ValueError(
                 f"rewind_step = {self.rewind_step}: must be a whole number in 0..{self.steps - 1}, within the training"
             )
-        if self.dataset == "cifar10" and not self.model.startswith("conv"):
-            raise ValueError(f"dataset = 'cifar10': needs model = 'conv2', 'conv4' or 'conv6', not {self.model!r}")
+        shape = DATASETS[self.dataset].shape
+        if shape not in ARCHITECTURES[self.model].images:
+            able = [repr(name) for name, known in ARCHITECTURES.items() if shape in known.images]
+            names = " or ".join(filter(None, (", ".join(able[:-1]), *able[-1:]))) or "one that reads its images"
+            raise ValueError(f"dataset = {self.dataset!r}: needs model = {names}, not {self.model!r}")
         if self.spare != "none" and (self.scope != "layer" or self.output_rate is not None):
             raise ValueError(f"spare = {self.spare!r}: needs scope = 'layer' and no output_rate")
         for name, value in (("pool", "avg"), ("conv_rate", None), ("structure", "weights")):
@@ -193,73 +226,79 @@ class Config:
                 "before the training"
             )
 
+    def __getstate__(self):
+        return self.__dict__, EXPERIMENTS[self.experiment]
+
+    def __setstate__(self, state):
+        """In another process, which may not know a user's own experiment: take its recipe over as well."""
+        values, recipe = state
+        self.__dict__.update(values)
+        if EXPERIMENTS.get(self.experiment) != recipe:
+            EXPERIMENTS[self.experiment] = recipe
+
     @property
-    def convolutions(self):
+    def convolutions(self) -> list[str]:
         """Names of the model's convolutions: list of str."""
         return [name for name, shape in ARCHITECTURES[self.model].weights.items() if len(shape) == 4]
 
     @property
     def _available(self):
         """Training images of the smallest subset, within one of what the split leaves: int."""
-        train = DATASETS[self.dataset][0]
-        smallest = {"task1": train // 2, "task2": 29_404} | dict.fromkeys(("fashion_conv2", "transfer"), train // 10)
-        smallest = smallest.get(self.experiment, train)
+        smallest = round(DATASETS[self.dataset].train * EXPERIMENTS[self.experiment].smallest)
         return int(smallest * (1 - self.validation))
 
     @property
-    def steps(self):
+    def steps(self) -> int:
         """Optimizer steps of a level on the smallest subset, short batches not counted: int."""
         steps = self.epochs * (self._available // self.batch_size)
         return min(steps, self.max_steps or steps)
 
     @property
-    def trained_levels(self):
+    def trained_levels(self) -> tuple[int, ...]:
         """Levels of a chain: tuple of int, increasing, cut where `spare` leaves the other layers nothing."""
         levels = self.levels or range(self.rounds + 1)
         return tuple(k for k in levels if k < len(self.schedule))
 
     @property
-    def control_levels(self):
+    def control_levels(self) -> tuple[int, ...]:
         """Levels at which controls are trained: tuple of int."""
         if self.levels:  # a shortened chain is small enough to have them everywhere
             return self.trained_levels[1:] if self.controls else ()
         return tuple(k for k in self.trained_levels if self.controls and k >= 1 and (k - 1) % self.controls == 0)
 
     @cached_property
-    def schedule(self):
+    def schedule(self) -> list[dict[str, int]]:
         """Kept weights at each level 0..rounds, by counting alone: list of dict, pool -> int.
 
         A pool is a weight tensor, or ``"*"`` for all tensors that a global rate ranks together.
         A pool of n survivors keeps n - round(rate n) (Frankle & Carbin 2019, section 2); the rate is taken as the
         decimal fraction that it is written as, ties go to even.
         """
-        return schedule.kept(
-            self.model, self.prune_rate, self.rounds, self.scope, self.output_rate, self.conv_rate, self.spare,
-            self.structure,
-        )  # fmt: skip
+        rates = schedule.Rates(self.prune_rate, self.output_rate, self.conv_rate)
+        return schedule.kept(self.model, rates, self.rounds, self.scope, self.spare, self.structure)
 
-    def at(self, level):
+    def at(self, level: int) -> "Config":
         """The settings that a level is trained with: after the dense network, those of retraining."""
         if not level or (self.retrain_epochs, self.retrain_lr) == (None, None):
             return self
         epochs, lr = self.retrain_epochs or self.epochs, self.retrain_lr or self.lr
         return dataclasses.replace(self, epochs=epochs, lr=lr, retrain_epochs=None, retrain_lr=None)
 
-    def rates(self, first, count):
+    def rates(self, first: int, count: int) -> list[float]:
         """Learning rates of `count` steps after the first `first`: list of float, rising in proportion to the step."""
         return [self.lr * min(1, (first + i) / self.warmup) if self.warmup else self.lr for i in range(1, count + 1)]
 
-    def density(self, level):
+    def density(self, level: int) -> float:
         """Kept / total prunable weights at `level`, in [0, 1]."""
         return sum(self.schedule[level].values()) / sum(self.schedule[0].values())
 
     @property
-    def changes(self):
+    def changes(self) -> dict:
         """Settings that differ from the preset's own, `device` apart: dict, name -> value."""
         own = configure(self.experiment, self.preset)
         return {name: v for name, v in self.table() if name != "device" and v != getattr(own, name)}
 
-    def table(self):
+    def table(self) -> list[tuple]:
         """Fields as rows (name, value): list of pairs."""
         return [(f.name, getattr(self, f.name)) for f in dataclasses.fields(self)]
 
@@ -267,10 +306,10 @@ class Config:
 def _check(f, value):
     """Raise ValueError, in one line, where `value` is not one that field `f` allows."""
 
-    def refuse(allowed):
+    def refuse(allowed: str) -> None:
         raise ValueError(f"{f.name} = {value!r}: must be {allowed}")
 
-    allowed = f.metadata.get("allowed")
+    allowed = tuple(EXPERIMENTS) if f.name == "experiment" else f.metadata.get("allowed")
     if allowed and value not in allowed:
         refuse("one of " + ", ".join(map(repr, allowed)))
     if "text" in f.metadata:
@@ -288,89 +327,20 @@ def _check(f, value):
             refuse(m["text"])
     if f.name == "levels" and not isinstance(value, tuple):
         refuse("a list of whole numbers")
-    if f.name in methods.SETTINGS:
+    if f.name in methods.RECORDS:
         methods.find(f.name, value)
 
 
-# The report's Tables 1 and 2, a column each; 'validation' and all other fields keep their defaults.
-EXPERIMENTS = {
-    "mlp": {"model": "mlp", "batch_size": 60, "epochs": 75, "prune_rate": 0.3, "rounds": 20},
-    "lenet5": {"model": "lenet5", "batch_size": 60, "epochs": 50, "prune_rate": 0.2, "rounds": 20},
-    "task1": {"model": "mlp", "batch_size": 50, "epochs": 50, "prune_rate": 0.5, "rounds": 5},
-    "task2": {"model": "mlp", "batch_size": 50, "epochs": 50, "prune_rate": 0.35, "rounds": 15},
-    "task3": {"model": "mlp", "batch_size": 50, "epochs": 50, "prune_rate": 0.5, "rounds": 10},
-}
-# Frankle & Carbin 2019: 50,000 steps of batch 60, 20 % a round and half of that in the output layer (Figure 2), ...
-_PAPER = {"model": "mlp", "batch_size": 60, "epochs": 55, "prune_rate": 0.2, "output_rate": 0.1, "rounds": 20}
-_CONV = {"dataset": "cifar10", "pool": "max", "batch_size": 60, "prune_rate": 0.2, "output_rate": 0.1, "rounds": 20}
-EXPERIMENTS |= {
-    "paper": {**_PAPER, "max_steps": 50_000, "often": 55},
-    # ... Conv-2, -4, -6 for 20,000, 25,000 and 30,000 steps, 10 % (Conv-6: 15 %) of the convolutions a round.
-    "conv2": {**_CONV, "model": "conv2", "lr": 2e-4, "epochs": 27, "max_steps": 20_000, "often": 27, "conv_rate": 0.1},
-    "conv4": {**_CONV, "model": "conv4", "lr": 3e-4, "epochs": 34, "max_steps": 25_000, "often": 34, "conv_rate": 0.1},
-    "conv6": {**_CONV, "model": "conv6", "lr": 3e-4, "epochs": 40, "max_steps": 30_000, "often": 40, "conv_rate": 0.15},
-    # what a CPU can show of them in minutes: one density, on a tenth of Fashion-MNIST
-    "fashion_conv2": {
-        **_CONV,
-        "dataset": "fashion",
-        "model": "conv2",
-        "lr": 2e-4,
-        "epochs": 5,
-        "conv_rate": 0.1,
-        "rounds": 7,
-        "levels": (0, 7),
-    },
-    "rewind": {**_PAPER, "epochs": 11, "max_steps": 10_000, "rounds": 16},
-    # our own: every scope, rate and output rate, so that prune_rate, rounds and scope stand for none of them
-    "collapse": {"model": "mlp", "batch_size": 60, "epochs": 3, "prune_rate": 0.3, "rounds": 20},
-    # what others do where the report resets magnitude tickets, at a length that a CPU has in an hour
-    "criteria": {**_PAPER, "epochs": 9, "prune_rate": 0.5, "output_rate": 0.25, "rounds": 6, "often": 0},
-}
-# Morcos et al. 2019 and You et al. 2020 on the MLP; the head is spared, so that no output dies and any task can have it
-_SPARED = {"model": "mlp", "batch_size": 60, "prune_rate": 0.5, "output_rate": 0}
-EXPERIMENTS |= {
-    "transfer": {**_SPARED, "epochs": 15, "rounds": 7},
-    "early_bird": {**_SPARED, "epochs": 40, "rounds": 6},
-}
-
-
-def _preset(experiment, preset):
-    """How much of the schedule `preset` runs: fields that replace the columns' own."""
-    few = 1 if experiment == "fashion_conv2" else 3
-    if preset == "report":
-        many = 10 if experiment in ("mlp", "task1", "task2", "task3") else few  # as many as are archived
-        return {"replicates": many, "controls": {"mlp": 2, "lenet5": 4}.get(experiment, 1)}
-    if preset == "quick":
-        epochs = 2 if experiment in ("task2", "paper", "rewind") else 1
-        less = {  # so that what goes beyond the report takes minutes as well
-            "criteria": {"levels": (0, 2, 5)},
-            "transfer": {"levels": (0, 3, 5, 7)},
-            "early_bird": {"replicates": 1, "controls": 1, "epochs": 6},  # of which the last five must agree
-            "fashion_conv2": {"test_images": 2000},
-            "rewind": {"replicates": 1},
-            "collapse": {"replicates": 1},
-        }
-        return {"replicates": few, "controls": 4, "epochs": epochs} | less.get(experiment, {})
-    deep = max(EXPERIMENTS[experiment]["rounds"], 15)  # past the head's collapse, in one shot
-    scale = {"epochs": 1, "max_steps": 30, "test_images": 1000, "replicates": 1, "controls": 1}
-    if experiment == "transfer":
-        return {**scale, "levels": (0, 5, 7)}  # where its claims are
-    if "conv" in experiment:  # a step takes a third of a second
-        return {**scale, "max_steps": 3, "test_images": 100, "rounds": deep, "levels": (0, deep)}
-    return {**scale, "rounds": deep, "levels": (0, 1, 2, deep)}
-
-
-PRESETS = ("quick", "report", "smoke")
 SETTINGS = {f.name: f for f in dataclasses.fields(Config) if f.name not in ("experiment", "preset")}
 
 
-def meant(name, names):
+def meant(name: str, names: Iterable[str]) -> str:
     """``; did you mean 'lr'?`` where a name is nearly one of these, else nothing: str."""
     near = difflib.get_close_matches(str(name)[:100].lower().replace("-", "_"), names, 1, 0.7)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def check(overrides):
+def check(overrides: dict) -> None:
     """Refuse, in one line, what is no setting, and values that are allowed in no experiment.
 
     Parameters
@@ -389,13 +359,13 @@ def check(overrides):
         _check(SETTINGS[name], tuple(value) if name == "levels" and isinstance(value, list) else value)
 
 
-def configure(experiment, preset="quick", **overrides):
+def configure(experiment: str, preset: str = "quick", **overrides: Any) -> Config:
     """The settings of one experiment.
 
     Parameters
     ----------
     experiment : str
-        One of ``EXPERIMENTS``.
+        A name in ``EXPERIMENTS``.
     preset : {"quick", "report", "smoke"}
     **overrides
         Fields of :class:`Config` by name. ``None`` is refused except where it is the default.
@@ -417,14 +387,15 @@ def configure(experiment, preset="quick", **overrides):
     Traceback (most recent call last):
     ValueError: prune_rate = 1.2: must be a number in (0, 1)
     """
-    for name, value, allowed in (("experiment", experiment, tuple(EXPERIMENTS)), ("preset", preset, PRESETS)):
+    for name, value, allowed in (("experiment", experiment, tuple(EXPERIMENTS)), ("preset", preset, tuple(PRESETS))):
         if value not in allowed:
             near = meant(value, allowed)
             raise ValueError(f"{name} = {value!r}: must be one of {', '.join(map(repr, allowed))}{near}")
     check(overrides)
     if isinstance(overrides.get("levels"), list):
         overrides["levels"] = tuple(overrides["levels"])
-    settings = {**EXPERIMENTS[experiment], **_preset(experiment, preset)}
+    recipe = EXPERIMENTS[experiment]
+    settings = {**recipe.settings, **PRESETS[preset], **recipe.presets.get(preset, {})}
     if settings.get("levels") and "rounds" in overrides and "levels" not in overrides:
         settings["levels"] = ()  # other rounds than the preset's: every level of them
     return Config(experiment=experiment, preset=preset, **{**settings, **overrides})

@@ -1,14 +1,15 @@
-"""The criteria and the rewind rules that there are, and what each needs: plain facts, which load no torch.
+"""The criteria, rewind rules and data sets that there are, and what each needs: plain facts, which load no torch.
 
 A record says where its function stands, so that settings are checked and levels are planned without torch.
-:mod:`lthcore.pruning` and :mod:`lthcore.lottery` hold the functions and call them. Standard library only, but for what
-is sent to other processes.
+:mod:`lthcore.pruning` and :mod:`lthcore.lottery` hold the functions and call them. Standard library only.
 """
 
 import importlib
 import pkgutil
 from collections.abc import Callable
 from typing import Literal, NamedTuple
+
+from .schedule import ARCHITECTURES, Architecture
 
 
 def _any(config):
@@ -27,11 +28,14 @@ class Criterion(NamedTuple):
         Function of a :class:`lthcore.config.Config`: "" where it can score such a network, else what it needs.
     when : {"trained", "start"}
         Whether it is given the weights at the end of the level or those that the level started from.
+    predicts_loss : bool
+        Whether the scores of what is pruned add up to the rise of the loss that it expects.
     """
 
     scores: Callable | str
     supports: Callable = _any
     when: Literal["trained", "start"] = "trained"
+    predicts_loss: bool = False
 
 
 class RewindRule(NamedTuple):
@@ -40,8 +44,9 @@ class RewindRule(NamedTuple):
     Parameters
     ----------
     values : callable or str
-        Function of (unit, level, before, load), as of :func:`lthcore.lottery.play`, that gives the values of all
-        weights and biases and the step of the training they belong to. Or where it stands, as ``"module:name"``.
+        Function of (unit, level, before, load), as of :func:`lthcore.lottery.reset`, that gives the values of
+        all weights and biases and the step of the training they belong to; `load` gives the data of a unit. Or where it
+        stands, as ``"module:name"``.
     needs_previous : bool
         Whether it is given the final weights of the level before, `before`, which are then kept in the store; else
         `before` may be None.
@@ -54,6 +59,37 @@ class RewindRule(NamedTuple):
     takes_step: bool = False
 
 
+class DataSet(NamedTuple):
+    """Where a data set comes from, its sizes, and what makes its pixels 0 on average with a deviation of 1.
+
+    Parameters
+    ----------
+    read : callable or str
+        Function of (parts, labels_only) that gives the bytes of those parts, or more: dict, ``train`` and ``test`` ->
+        arrays of uint8, images (N, channels, rows, columns) and labels (N,). Or where it stands, ``"module:name"``.
+    train, test : int
+        Numbers of images.
+    mean, std : tuple of float
+        Of the training pixels in [0, 1], by channel.
+    shape : (int, int, int)
+        Channels, rows and columns of an image; which models can read it stands in ``ARCHITECTURES``.
+    """
+
+    read: Callable | str
+    train: int
+    test: int
+    mean: tuple
+    std: tuple
+    shape: tuple = (1, 28, 28)
+
+    @property
+    def fault(self) -> str:
+        """What makes no sense in it, in words; empty where nothing does."""
+        if len(self.shape) != 3 or not len(self.mean) == len(self.std) == self.shape[0]:
+            return "must be registered with a mean and a std for each of its channels"
+        return ""
+
+
 def _fully_connected(config):
     if not config.convolutions:
         return ""
@@ -63,17 +99,37 @@ def _fully_connected(config):
 CRITERIA = {
     "magnitude": Criterion("lthcore.pruning:magnitudes"),
     "random": Criterion("lthcore.pruning:random_scores"),
-    "obd": Criterion("lthcore.pruning:saliencies", _fully_connected),
+    "obd": Criterion("lthcore.probes.curvature:saliencies", _fully_connected, predicts_loss=True),
 }
 REWINDS = {
     "reset": RewindRule("lthcore.lottery:reset", needs_previous=False, takes_step=True),
     "final": RewindRule("lthcore.lottery:final"),
 }
+DATASETS = {
+    "mnist": DataSet("lthcore.runs.download:read_mnist", 60_000, 10_000, (0.1307,), (0.3081,)),
+    "fashion": DataSet("lthcore.runs.download:read_fashion", 60_000, 10_000, (0.2860,), (0.3530,)),
+    "cifar10": DataSet(
+        "lthcore.runs.download:read_cifar10", 50_000, 10_000, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616),
+        (3, 32, 32),
+    ),
+}  # fmt: skip
+# What is measured on a trained network: functions of (unit, trained level, data) that give rows. The first is measured
+# on every one, the others where a unit asks for them.
+PROBES = {
+    "collapse": "lthcore.probes.collapse:measure",
+    "order": "lthcore.probes.path:to_other_order",
+    "dense": "lthcore.probes.path:to_dense",
+    "deletion": "lthcore.probes.deletion:measure",
+    "smaller": "lthcore.probes.filters:measure",
+}
+DRAW_EARLY = "lthcore.probes.early_bird:draw"
 SETTINGS = {"criterion": (CRITERIA, Criterion), "rewind": (REWINDS, RewindRule)}
-BUILT_IN = {setting: dict(records) for setting, (records, _) in SETTINGS.items()}
+RECORDS = {**SETTINGS, "model": (ARCHITECTURES, Architecture), "dataset": (DATASETS, DataSet)}  # all that can be added
+FUNCTION = {"criterion": "scores", "rewind": "values", "model": "module", "dataset": "read"}  # the field with it
+BUILT_IN = {setting: dict(records) for setting, (records, _) in RECORDS.items()}
 
 
-def find(setting, name):
+def find(setting: str, name: str) -> Criterion | RewindRule:
     """The record of that name; a plain function in its place is one with the defaults.
 
     Raises
@@ -81,51 +137,31 @@ def find(setting, name):
     ValueError
         If there is none; one line with the names that there are.
     """
-    records, kind = SETTINGS[setting]
-    if isinstance(name, str) and name not in records:
+    records, kind = RECORDS[setting]
+    if isinstance(name, str) and name not in records and setting in SETTINGS:
         importlib.import_module("lthcore.lottery")  # it, or lthcore.pruning, may add to them
     if not isinstance(name, str) or name not in records:
         raise ValueError(f"{setting} = {name!r}: must be one of {', '.join(map(repr, records))}")
     record = records[name]
-    record = record if isinstance(record, kind) else kind(record)
-    if not (callable(record[0]) or isinstance(record[0], str)):
-        raise ValueError(f"{setting} = {name!r}: must be registered with a function, not {record[0]!r}")
+    if not isinstance(record, kind) and setting in SETTINGS:
+        record = kind(record)
+    if not isinstance(record, kind):
+        raise ValueError(f"{setting} = {name!r}: must be registered as a {kind.__name__}, not {record!r}")
+    given = getattr(record, FUNCTION[setting])
+    if not (callable(given) or isinstance(given, str)):
+        raise ValueError(f"{setting} = {name!r}: must be registered with a function, not {given!r}")
+    if record is not BUILT_IN[setting].get(name) and (fault := getattr(record, "fault", "")):
+        raise ValueError(f"{setting} = {name!r}: {fault}")
     return record
 
 
-def function(given):
+def check(settings: dict) -> None:
+    """Refuse, in one line, a criterion or a rewind rule that there is not."""
+    for setting in SETTINGS:
+        if setting in settings:
+            find(setting, settings[setting])
+
+
+def function(given: Callable | str) -> Callable:
     """The function itself, where a record only says where it stands."""
     return pkgutil.resolve_name(given) if isinstance(given, str) else given
-
-
-def added():
-    """What has been added here to the built-in records, for other processes: dict, (setting, name) -> bytes.
-
-    Functions of a notebook or a script are sent as they are, those of a module by its name.
-
-    Raises
-    ------
-    ValueError
-        If one cannot be sent; one line that names it.
-    """
-    out = {}
-    for setting, (records, _) in SETTINGS.items():
-        for name, record in records.items():
-            if record is BUILT_IN[setting].get(name):
-                continue
-            import cloudpickle
-
-            try:
-                out[setting, name] = cloudpickle.dumps(record)
-            except Exception as error:  # whatever a user's function holds on to
-                words = " ".join(f"{type(error).__name__}: {error}".split())
-                raise ValueError(f"{setting} = {name!r}: cannot be sent to other processes ({words})") from None
-    return out
-
-
-def add(sent):
-    """In another process: take over what :func:`added` has given."""
-    for (setting, name), record in sent.items():
-        import cloudpickle
-
-        SETTINGS[setting][0][name] = cloudpickle.loads(record)

@@ -1,7 +1,7 @@
 """The report's networks: plain modules, logits out, no softmax (the loss has it inside).
 
 Sizes come from :data:`lthcore.schedule.ARCHITECTURES`, whose names of prunable weights are those of
-the layers here.
+the layers here; to add a model, add a line there.
 """
 
 import math
@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from .methods import function
 from .schedule import ARCHITECTURES
 from .unit import draw_seed
 
@@ -18,8 +19,10 @@ ACTIVATIONS = {"relu": F.relu, "tanh": torch.tanh, "identity": lambda x: x}
 POOLS = {"avg": F.avg_pool2d, "max": F.max_pool2d}
 
 
-class _Network(nn.Module):
+class Network(nn.Module):
     """The layers of an architecture by name, and the fully connected end that all of them share.
+
+    To add a convolutional model, extend it by a ``forward``.
 
     Parameters
     ----------
@@ -38,46 +41,56 @@ class _Network(nn.Module):
             pad = self.padding(layer) if kernel else 0
             setattr(self, layer, nn.Conv2d(into, out, kernel, padding=pad) if kernel else nn.Linear(into, out))
 
-    def classify(self, x):
-        """Features (B, ...) -> logits (B, 10)."""
-        x = self._drop(self.activation(self.fc1(x.flatten(1))))
-        return self.head(self._drop(self.activation(self.fc2(x))))
+    def padding(self, layer: str) -> int:
+        """Width of the border of zeros around a convolution's input."""
+        return 0
+
+    def classify(self, x: torch.Tensor) -> torch.Tensor:
+        """Features (B, ...) through the fully connected layers, one after the other -> logits (B, 10)."""
+        *hidden, last = [layer for layer in self.children() if isinstance(layer, nn.Linear)]
+        x = x.flatten(1)
+        for layer in hidden:
+            x = self._drop(self.activation(layer(x)))
+        return last(x)
 
     def _drop(self, x):
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
 
-class MLP(_Network):
-    """LeNet-300-100: 784-300-100-10, 266,610 parameters, 266,200 prunable (Frankle & Carbin 2019, section 2)."""
+class MLP(Network):
+    """One fully connected layer after the other.
 
-    def forward(self, x):
+    LeNet-300-100 is 784-300-100-10, 266,610 parameters, 266,200 prunable (Frankle & Carbin 2019, section 2).
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Images (B, 1, 28, 28) -> logits (B, 10)."""
         return self.classify(x)
 
 
-class LeNet5(_Network):
+class LeNet5(Network):
     """The usual modern form of LeCun et al. 1998: 61,706 parameters, full C3 connectivity, plain pooling."""
 
-    def padding(self, layer):
+    def padding(self, layer: str) -> int:
         return 2 if layer == "conv1" else 0
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Images (B, 1, 28, 28) -> logits (B, 10)."""
         x = self.pool(self.activation(self.conv1(x)), 2)  # (B, 6, 14, 14)
         x = self.pool(self.activation(self.conv2(x)), 2)  # (B, 16, 5, 5)
         return self.classify(x)
 
 
-class ConvNet(_Network):
+class ConvNet(Network):
     """Conv-2, -4, -6, a small VGG (Frankle & Carbin 2019, Figure 2): 4.3, 2.4 and 2.3 million parameters.
 
     The paper prints 1.7 million for Conv-6, which its layers, as it gives them, do not add up to.
     """
 
-    def padding(self, layer):
+    def padding(self, layer: str) -> int:
         return 1
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Images (B, 3, 32, 32), or (B, 1, 28, 28), whose border and channel are repeated -> logits (B, 10)."""
         if x.shape[1] == 1:
             x = F.pad(x, (2, 2, 2, 2), mode="replicate").expand(-1, 3, -1, -1)
@@ -88,18 +101,17 @@ class ConvNet(_Network):
         return self.classify(x)
 
 
-MODELS = {"mlp": MLP, "lenet5": LeNet5, "conv2": ConvNet, "conv4": ConvNet, "conv6": ConvNet}
-
-
-def build(model, activation="default", pool="avg", device="cpu", dropout=0.0):
-    """A network of that name, its values not yet drawn: nn.Module."""
+def build(
+    model: str, activation: str = "default", pool: str = "avg", device: str = "cpu", dropout: float = 0.0
+) -> nn.Module:
+    """A network of that name, its values not yet drawn."""
     if activation == "default":
         activation = ARCHITECTURES[model].activation
     with torch.device(device):
-        return MODELS[model](model, activation, pool, dropout)
+        return function(ARCHITECTURES[model].module)(model, activation, pool, dropout)
 
 
-def initial(model, seed, purpose, *keys):
+def initial(model: str, seed: int, purpose: str, *keys: int | str) -> dict[str, torch.Tensor]:
     """Fresh values: Glorot-normal weights, zero biases.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Masks: which weights are kept, by which criterion, and what is left alive behind them.
+"""Masks: which weights are kept, and by which criterion.
 
 A mask is a dict, layer name -> boolean tensor of the weight's shape, True = kept. Biases are never
 masked. How many weights are kept at a level is counted beforehand (`Config.schedule`); here it is
@@ -9,23 +9,22 @@ import math
 
 import numpy as np
 import torch
-from torch import nn
 
+from .data import Split
 from .methods import CRITERIA as CRITERIA  # where new ones are added
 from .methods import find, function
-from .models import ACTIVATIONS, build
 from .schedule import ARCHITECTURES
-from .unit import draw_seed
+from .unit import Unit, draw_seed
 
-CURVATURE = 10_000  # training images over which second derivatives are averaged
+Tensors = dict[str, torch.Tensor]  # by layer, or by parameter name (``fc1.weight``)
 
 
-def dense_mask(model):
+def dense_mask(model: str) -> Tensors:
     """The mask of level 0: everything kept."""
     return {name: torch.ones(shape, dtype=torch.bool) for name, shape in ARCHITECTURES[model].weights.items()}
 
 
-def keep_top(scores, mask, counts):
+def keep_top(scores: Tensors, mask: Tensors, counts: dict[str, int]) -> Tensors:
     """Keep the survivors with the largest scores, exactly as many as counted.
 
     Parameters
@@ -68,7 +67,7 @@ def keep_top(scores, mask, counts):
     return {name: out[name] for name in mask}
 
 
-def magnitude(weights, mask, counts):
+def magnitude(weights: Tensors, mask: Tensors, counts: dict[str, int]) -> Tensors:
     """Prune the smallest final magnitudes (Frankle & Carbin 2019, section 1).
 
     Parameters are those of :func:`keep_top`, with the trained `weights` by parameter name
@@ -80,29 +79,17 @@ def magnitude(weights, mask, counts):
 # ------------------------------------------------------------------------------------------------------- criteria
 
 
-def magnitudes(weights, mask, unit=None, data=None):
+def magnitudes(weights: Tensors, mask: Tensors, unit: Unit | None = None, data: Split | None = None) -> Tensors:
     """Final magnitudes (Han et al. 2015, section 3; Frankle & Carbin 2019, section 1)."""
     return {name: weights[f"{name}.weight"].abs() for name in mask}
 
 
-def random_scores(weights, mask, unit, data):
+def random_scores(weights: Tensors, mask: Tensors, unit: Unit, data: Split) -> Tensors:
     """One random ranking per replicate, as of :func:`random_mask`: what every criterion must be better than."""
     return _ranking(mask, unit.config.model, unit.config.seed, unit.replicate)
 
 
-def saliencies(weights, mask, unit, data):
-    """What Optimal Brain Damage expects the loss to rise by: h u^2 / 2 of a weight u (LeCun et al. 1990, section 2).
-
-    The second derivatives h, of :func:`curvature`, are averaged over the first ``CURVATURE`` images trained on.
-    """
-    activation = unit.config.activation
-    if activation == "default":
-        activation = ARCHITECTURES[unit.config.model].activation
-    second = curvature(weights, list(mask), data.first(CURVATURE)[0].cpu(), activation)
-    return {name: second[name] * weights[f"{name}.weight"] ** 2 / 2 for name in mask}
-
-
-def scored(unit, weights, mask, data):
+def scored(unit: Unit, weights: Tensors, mask: Tensors, data: Split) -> Tensors:
     """Scores of every weight by the unit's criterion, the larger the better; parameters as of :func:`by_criterion`."""
     name = unit.config.criterion
     scores = function(find("criterion", name).scores)(weights, mask, unit, data)
@@ -114,7 +101,7 @@ def scored(unit, weights, mask, data):
     return scores
 
 
-def by_criterion(unit, weights, mask, counts, data):
+def by_criterion(unit: Unit, weights: Tensors, mask: Tensors, counts: dict[str, int], data: Split) -> Tensors:
     """The next mask, by the criterion and structure of the unit's config.
 
     Parameters
@@ -142,54 +129,7 @@ def by_criterion(unit, weights, mask, counts, data):
     return keep_top(scores, mask, counts)
 
 
-def curvature(weights, layers, images, activation):
-    """Second derivatives of the mean cross-entropy by each weight of a network of fully connected layers.
-
-    Written for one image as L(z) of a layer's inputs to its activations, d2L/dw_ij^2 = x_j^2 H_ii, with the whole
-    matrix H = d2L/dz2, not its diagonal alone, carried back through weights and activations (LeCun et al. 1990 drop
-    what is off the diagonal). At the logits it is diag(p) - p p' = S S' with ten columns S, so S is what is carried.
-    The activation's own second derivative is left out (their Levenberg-Marquardt form): for ReLU it is zero and the
-    result exact; for tanh it is the Gauss-Newton diagonal, which is never negative.
-
-    Parameters
-    ----------
-    weights : dict of str to Tensor
-        Weights (out, in) and biases (out,) by parameter name, of any real dtype.
-    layers : list of str
-        From the input to the logits.
-    images : (N, ...) Tensor
-    activation : {"relu", "tanh", "identity"}
-
-    Returns
-    -------
-    dict of str to Tensor
-        By layer, of the weights' shapes; labels do not enter.
-
-    Raises
-    ------
-    ValueError
-        If a layer is a convolution.
-    """
-    if any(weights[f"{name}.weight"].dim() > 2 for name in layers):
-        raise ValueError("criterion = 'obd': needs a network of fully connected layers, model = 'mlp'")
-    out = {name: torch.zeros_like(weights[f"{name}.weight"]) for name in layers}
-    for part in images.flatten(1).split(1000):
-        x, inputs, slopes = part, [], []
-        for name in layers:
-            inputs.append(x)
-            z = nn.functional.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
-            x = ACTIVATIONS[activation](z)
-            slopes.append(1 - x**2 if activation == "tanh" else (z > 0).to(z) if activation == "relu" else z * 0 + 1)
-        p = z.softmax(1)
-        s = torch.diag_embed(p.sqrt()) - p.sqrt()[:, :, None] * p[:, None]  # (N, 10, units): S', of each image
-        for i, name in reversed(list(enumerate(layers))):
-            out[name] += (s**2).sum(1).T @ inputs[i] ** 2 / len(images)
-            if i:
-                s = (s @ weights[f"{name}.weight"]) * slopes[i - 1][:, None]
-    return out
-
-
-def by_filter(scores, mask, counts):
+def by_filter(scores: Tensors, mask: Tensors, counts: dict[str, int]) -> Tensors:
     """Scores of whole filters, for pruning filter by filter (Li et al. 2017).
 
     A filter's score is the sum of its survivors' (of magnitudes: its L1 norm), and each of its weights has it. What
@@ -218,64 +158,10 @@ def by_filter(scores, mask, counts):
     return out
 
 
-def without_filters(config, weights, mask):
-    """The smaller network that is left when every filter without a surviving weight is taken out for real.
-
-    Its tensors are smaller: the filter's own, the kernels of the next convolution that read it, and the columns behind
-    the last. A removed filter still has its bias, and a constant activation, which nothing may read.
-
-    Parameters
-    ----------
-    config : Config
-    weights : dict of str to Tensor
-    mask : dict of str to bool Tensor
-
-    Returns
-    -------
-    torch.nn.Module
-        With the outputs of the masked network.
-
-    Raises
-    ------
-    ValueError
-        If a surviving weight reads a removed filter.
-    """
-    net, left = build(config.model, config.activation, config.pool), None
-    for name, m in mask.items():
-        keep = m.flatten(1).any(1) if m.dim() == 4 else torch.ones(len(m), dtype=torch.bool)
-        weight, bias = (weights[f"{name}.weight"] * m)[keep], weights[f"{name}.bias"][keep]
-        if left is not None:
-            if m.reshape(len(m), len(left), -1)[:, ~left].any():
-                raise ValueError(f"{name} reads a filter that is removed: the mask is not one of whole filters")
-            weight = weight.reshape(len(weight), len(left), -1)[:, left].reshape(len(weight), -1, *m.shape[2:])
-        if m.dim() == 4:
-            layer = nn.Conv2d(weight.shape[1], len(weight), m.shape[2:], padding=net.get_submodule(name).padding)
-        else:
-            layer = nn.Linear(weight.shape[1], len(weight))
-        layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
-        setattr(net, name, layer)
-        left = keep if m.dim() == 4 else None
-    return net.requires_grad_(False)
+# -------------------------------------------------------------------------------------------- controls
 
 
-def costs(net, shape):
-    """What a network costs: dict with ``parameters``, and ``multiply_adds`` for one image of `shape` (C, H, W)."""
-    products = []
-
-    def count(layer, _, out):  # every weight once for each place of its output
-        products.append(layer.weight.numel() * out[0].numel() // len(layer.weight))
-
-    hooks = [layer.register_forward_hook(count) for layer in net.children()]
-    net(torch.zeros(1, *shape))
-    for hook in hooks:
-        hook.remove()
-    return {"parameters": sum(p.numel() for p in net.parameters()), "multiply_adds": sum(products)}
-
-
-# -------------------------------------------------------------------------------------------- controls, diagnosis
-
-
-def random_mask(mask, model, seed, replicate):
+def random_mask(mask: Tensors, model: str, seed: int, replicate: int) -> Tensors:
     """As many weights per tensor as `mask` keeps, chosen by one random ranking per replicate.
 
     The ranking depends on (seed, model, replicate) alone, so the random masks of a chain's levels are nested.
@@ -291,88 +177,3 @@ def _ranking(mask, model, seed, replicate):
     """Every weight's place in a random order of its tensor, in [0, 1)."""
     random = np.random.default_rng(draw_seed(seed, "ranking", model, replicate))
     return {name: torch.from_numpy(random.permutation(m.numel()) / m.numel()).view_as(m) for name, m in mask.items()}
-
-
-def mask_distance(one, other):
-    """Share of the weights that one of two masks keeps and the other does not (You et al. 2020), in [0, 1]."""
-    return sum(int((m ^ other[name]).sum()) for name, m in one.items()) / sum(m.numel() for m in one.values())
-
-
-def chance_distance(mask):
-    """The expected :func:`mask_distance` of two random masks with as many weights per tensor as `mask`.
-
-    Of n weights two random masks of density d differ in 2 d (1 - d) n.
-    """
-    kept = [(int(m.sum()), m.numel()) for m in mask.values()]
-    return sum(2 * k * (n - k) / n for k, n in kept) / sum(n for _, n in kept)
-
-
-def early_bird(distances, threshold, last=5):
-    """The first epoch at which no two of the last five masks differ by as much as `threshold`.
-
-    You et al. 2020 keep the masks of the last five epochs and stop when the greatest distance among them is below 0.1.
-
-    Parameters
-    ----------
-    distances : (E + 1, E + 1) array of float
-        Between the masks after each epoch; row 0 is the mask before the first step, which is not waited for.
-    threshold : float
-    last : int
-        How many masks must agree.
-
-    Returns
-    -------
-    int
-        In 1..E; E where they never agree.
-    """
-    epochs = range(1, len(distances))
-    agree = (e for e in epochs[last - 1 :] if distances[e - last + 1 : e + 1, e - last + 1 : e + 1].max() < threshold)
-    return next(agree, epochs[-1])
-
-
-def on_path(model, mask):
-    """Kept weights that lie on a path from an input pixel to an output.
-
-    The network is run on an image of ones with its mask for weights, no biases, nothing non-linear and
-    average pooling: an activation then counts paths, and (weight x gradient of the summed outputs) is
-    positive exactly on live paths. Exact for convolutions and their borders as well.
-
-    Returns
-    -------
-    dict of str to bool Tensor
-        A subset of `mask`.
-    """
-    net = build(model, activation="identity", pool="avg").double()
-    with torch.no_grad():
-        for name, parameter in net.named_parameters():
-            layer, kind = name.split(".")
-            parameter.copy_(mask[layer]) if kind == "weight" else parameter.zero_()
-    net(torch.ones(1, 1, 28, 28, dtype=torch.float64)).sum().backward()
-    return {name: m & (net.get_submodule(name).weight.grad > 0) for name, m in mask.items()}
-
-
-def diagnose(model, mask):
-    """What is left alive: the collapse diagnosis.
-
-    Returns
-    -------
-    dict of str to float
-        ``kept:<layer>`` and ``on_path:<layer>`` (weights), ``live_units:<layer>`` (units, filters or
-        outputs on a live path), ``live_outputs``, ``density`` and ``effective_density`` in [0, 1].
-    """
-    live = on_path(model, mask)
-    facts = {}
-    for name in mask:
-        facts[f"kept:{name}"] = int(mask[name].sum())
-        facts[f"on_path:{name}"] = int(live[name].sum())
-        facts[f"live_units:{name}"] = len(live_units(live, name))
-    total = sum(m.numel() for m in mask.values())
-    facts["live_outputs"] = facts[f"live_units:{name}"]  # the last layer's
-    facts["density"] = sum(int(m.sum()) for m in mask.values()) / total
-    facts["effective_density"] = sum(int(m.sum()) for m in live.values()) / total
-    return facts
-
-
-def live_units(live, layer):
-    """Indices of the layer's units on a live path, from the masks of :func:`on_path`: list of int."""
-    return live[layer].flatten(1).any(1).nonzero().flatten().tolist()

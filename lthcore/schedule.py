@@ -1,50 +1,118 @@
-"""How many weights are kept at each level, by counting alone. Standard library only."""
+"""How many weights are kept at each level and when a level is evaluated, by counting alone. Standard library only."""
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from .config import Config
 
 
 class Architecture(NamedTuple):
-    """What the study must know of a model without building it."""
+    """What the study must know of a model without building it.
 
-    weights: dict  # name of a prunable weight -> shape (out, in, ...), input to output
-    activation: str  # used where Config.activation is "default"
+    Parameters
+    ----------
+    weights : dict of str to tuple of int
+        Name of a layer -> shape of its weight, (out, in) or, of a convolution, (out, in, rows, columns); from the input
+        to the ten outputs. All of them are pruned; biases are not.
+    activation : str
+        Used where ``Config.activation`` is ``default``.
+    module : callable or str
+        Function of (name, activation, pool, dropout), such as a class that extends :class:`lthcore.models.Network`,
+        that gives the module, whose layers have the names above. Or where it stands, as ``"module:name"``. By default
+        one fully connected layer after the other.
+    images : tuple of (int, int, int)
+        Shapes (channels, rows, columns) of the images that it can read.
+    """
+
+    weights: dict
+    activation: str = "relu"
+    module: Callable | str = "lthcore.models:MLP"
+    images: tuple = ((1, 28, 28),)
+
+    @property
+    def fault(self) -> str:
+        """What makes no sense in it, in words; empty where nothing does."""
+        if not isinstance(self.weights, dict) or not self.weights:
+            return "must be registered with the shapes of its weights, by layer"
+        shapes = [tuple(shape) for shape in self.weights.values()]
+        if {len(shape) for shape in shapes} - {2, 4}:
+            return "its weights must have shapes (out, in) or (out, in, rows, columns)"
+        if shapes[-1][0] != CLASSES:
+            return f"its last layer has {shapes[-1][0]} outputs, must be {CLASSES}"
+        if any(len(shape) == 4 for shape in shapes):
+            return ""  # what is between them only the module knows
+        given = [math.prod(image) for image in self.images]
+        for name, (out, into) in self.weights.items():
+            if set(given) != {into}:
+                return f"its layer {name} takes {into} numbers and is given {given[0]}"
+            given = [out]
+        return ""
+
+
+CLASSES = 10
 
 
 def _conv(*channels):
     """Conv-2, -4 or -6: pairs of 3x3 convolutions, a pool after each, then 256-256-10 (Frankle & Carbin 2019, 3)."""
     shapes = {f"conv{i + 1}": (out, into, 3, 3) for i, (into, out) in enumerate(pairwise((3, *channels)))}
     flat = channels[-1] * (32 >> len(channels) // 2) ** 2
-    return Architecture({**shapes, "fc1": (256, flat), "fc2": (256, 256), "head": (10, 256)}, "relu")
+    weights = {**shapes, "fc1": (256, flat), "fc2": (256, 256), "head": (10, 256)}
+    return Architecture(weights, "relu", "lthcore.models:ConvNet", ((1, 28, 28), (3, 32, 32)))
 
 
 ARCHITECTURES = {
     "mlp": Architecture({"fc1": (300, 784), "fc2": (100, 300), "head": (10, 100)}, "relu"),
     "lenet5": Architecture(
-        {"conv1": (6, 1, 5, 5), "conv2": (16, 6, 5, 5), "fc1": (120, 400), "fc2": (84, 120), "head": (10, 84)}, "tanh"
+        {"conv1": (6, 1, 5, 5), "conv2": (16, 6, 5, 5), "fc1": (120, 400), "fc2": (84, 120), "head": (10, 84)}, "tanh",
+        "lthcore.models:LeNet5",
     ),
     "conv2": _conv(64, 64),
     "conv4": _conv(64, 64, 128, 128),
     "conv6": _conv(64, 64, 128, 128, 256, 256),
-}
+}  # fmt: skip
+
+
+class Rates(NamedTuple):
+    """Fractions of the survivors that one pruning takes; where a special one is None, the first holds."""
+
+    every: float
+    output: float | None = None  # of the output layer
+    convolutions: float | None = None
+
+
+def kept(
+    model: str, rates: Rates, rounds: int, scope: str = "layer", spare: str = "none", structure: str = "weights"
+) -> list[dict[str, int]]:
+    """Kept weights at each level 0..rounds; parameters as of :class:`lthcore.config.Config`.
+
+    Returns
+    -------
+    list of dict
+        A level's counts by pool: a weight tensor, or ``"*"`` for all tensors that a global rate ranks together.
+    """
+    shapes = tuple(ARCHITECTURES[model].weights.items())  # not the name alone, which may be registered again
+    return _kept(shapes, rates, rounds, scope, spare, structure)
 
 
 @lru_cache
-def kept(model, rate, rounds, scope, output_rate, conv_rate, spare, structure="weights"):
+def _kept(shapes, rates, rounds, scope, spare, structure):
+    rate, output_rate, conv_rate = rates
     if structure == "filters":
-        return _filters(ARCHITECTURES[model].weights, Fraction(str(rate if conv_rate is None else conv_rate)), rounds)
-    pools = {name: math.prod(shape) for name, shape in ARCHITECTURES[model].weights.items()}
+        return _filters(dict(shapes), Fraction(str(rate if conv_rate is None else conv_rate)), rounds)
+    pools = {name: math.prod(shape) for name, shape in shapes}
     smallest, head = min(pools, key=pools.get), list(pools)[-1]
-    rates = {head: rate if output_rate is None else output_rate}
+    special = {head: rate if output_rate is None else output_rate}
     if conv_rate is not None:
-        rates |= {name: conv_rate for name in pools if name.startswith("conv")}
+        special |= {name: conv_rate for name, shape in shapes if len(shape) == 4}
     if scope == "global":
         apart = {} if output_rate is None else {head: pools.pop(head)}
         pools = {"*": sum(pools.values()), **apart}
-    exact = {name: Fraction(str(rates.get(name, rate))) for name in pools}  # 0.35 of 650 is a tie, in binary it is not
+    exact = {name: Fraction(str(special.get(name, rate))) for name in pools}  # 0.35 of 650 is a tie
     levels = [pools]
     for _ in range(rounds):
         levels.append({name: n - round(exact[name] * n) for name, n in levels[-1].items()})
@@ -77,7 +145,7 @@ def _spared(levels, spared):
     return out
 
 
-def apportion(counts, total):
+def apportion(counts: dict, total: int) -> dict:
     """Split `total` in proportion to `counts` (dict, name -> int) by largest remainder: dict, name -> int."""
     whole = sum(counts.values())
     exact = {name: n * total / whole if whole else 0 for name, n in counts.items()}
@@ -86,3 +154,27 @@ def apportion(counts, total):
     for name in by_remainder[: total - sum(shares.values())]:
         shares[name] += 1
     return shares
+
+
+def steps_per_epoch(config: "Config", images: int) -> int:
+    """Optimizer steps in one pass over `images` training images; a last, short batch is trained on."""
+    return math.ceil(images / config.batch_size)
+
+
+def total_steps(config: "Config", images: int) -> int:
+    """Optimizer steps of one level."""
+    steps = config.epochs * steps_per_epoch(config, images)
+    return min(steps, config.max_steps) if config.max_steps else steps
+
+
+def evaluation_steps(config: "Config", images: int) -> tuple[set[int], set[int]]:
+    """Steps at which a level is evaluated: (validation, test), two sets of int.
+
+    Validation every 100 steps during the first `config.often` epochs, then once an epoch; test at steps 0, 10,
+    30, 100, 300, then once an epoch; both at the last step.
+    """
+    total, epoch = total_steps(config, images), steps_per_epoch(config, images)
+    ends = set(range(epoch, total + 1, epoch)) | {total}
+    often = config.often * epoch
+    validation = set(range(0, min(total, often) + 1, 100)) | {s for s in ends if s > often} | {total}
+    return validation, {s for s in (0, 10, 30, 100, 300) if s <= total} | ends

@@ -1,87 +1,98 @@
-"""Train networks under masks: the loop over batches and evaluations, for one replicate or several in lockstep."""
+"""Train networks under masks: the loop over batches and evaluations, for replicates together."""
 
-import math
-from typing import NamedTuple
+import contextlib
+import importlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .engines.batched import Lockstep
+from .config import Config
+from .data import Split
+from .pruning import Tensors
+from .schedule import evaluation_steps, steps_per_epoch, total_steps
 from .unit import draw_seed
+
+
+class Training(NamedTuple):
+    """Which training it is: its settings, and what the order of its batches depends on."""
+
+    config: Config  # as of this level
+    level: int
+    replicates: tuple
+    subset: str
+    first: int = 0  # from this step (late rewinding)
+    last: int | None = None  # to this one; None: to the end
+    order: int = 0  # 0 for the order of the batches that all arms share, 1, 2, ... for others
 
 
 class Trained(NamedTuple):
     """What training gives: final weights, the curve, and the final logits on the test images."""
 
-    weights: dict  # parameter name -> float32 Tensor on the CPU, at the last step
+    weights: Tensors  # float32, on the CPU, at the last step
     rows: list  # (step, epoch, split, metric, value)
     logits: torch.Tensor  # (N_test, 10) at the last step, on the CPU
 
 
-def steps_per_epoch(config, images):
-    """Optimizer steps in one pass over `images` training images; a last, short batch is trained on."""
-    return math.ceil(images / config.batch_size)
-
-
-def total_steps(config, images):
-    """Optimizer steps of one level."""
-    steps = config.epochs * steps_per_epoch(config, images)
-    return min(steps, config.max_steps) if config.max_steps else steps
-
-
-def evaluation_steps(config, images):
-    """Steps at which a level is evaluated: (validation, test), two sets of int.
-
-    Validation every 100 steps during the first `config.often` epochs, then once an epoch; test at steps 0, 10,
-    30, 100, 300, then once an epoch; both at the last step.
-    """
-    total, epoch = total_steps(config, images), steps_per_epoch(config, images)
-    ends = set(range(epoch, total + 1, epoch)) | {total}
-    often = config.often * epoch
-    validation = set(range(0, min(total, often) + 1, 100)) | {s for s in ends if s > often} | {total}
-    return validation, {s for s in (0, 10, 30, 100, 300) if s <= total} | ends
-
-
-def train(values, mask, data, config, *, level, replicate, subset, first=0, last=None, order=0):
-    """Train `values` under `mask`; what is pruned is exactly zero before and after every step.
+class Engine(NamedTuple):
+    """What trains networks of some kind on some devices.
 
     Parameters
     ----------
-    values : dict of str to Tensor
-        Starting weights and biases by parameter name.
-    mask : dict of str to bool Tensor
+    name : str
+        As it is kept with every level.
+    supports : callable
+        Function of (config, type of the device): whether it can train such networks there.
+    build : callable
+        Function of (values, masks, data, config, first), lists of the replicates', that gives an object with
+        ``advance(order)``, a step per batch of (R, n) places of training images -> losses (steps, R);
+        ``logits(images)``, (R, N, ...) -> (R, N, 10); ``values()``, copies by parameter name, with a leading axis R;
+        and ``restore(values)``, which puts such values in their place.
+    skips_pruned : bool
+        Whether a step costs less when fewer weights are left.
+    """
+
+    name: str
+    supports: Callable
+    build: Callable
+    skips_pruned: bool = False
+
+
+ENGINES: list[Engine] = []  # the first that supports a training has it
+
+
+def choose_engine(config: Config, device: str | torch.device) -> Engine:
+    """What trains by these settings on this device; decided by nothing else."""
+    importlib.import_module("lthcore.engines")  # adds ours to ENGINES; by name, so that the core imports no engine
+    kind = torch.device(device).type
+    return next(engine for engine in ENGINES if engine.supports(config, kind))
+
+
+def build_engine(values: list[Tensors], masks: list[Tensors], data: list[Split], config: Config, first: int = 0) -> Any:
+    """What trains these replicates, as an :class:`Engine` builds it; parameters as for :func:`train`."""
+    return choose_engine(config, data[0].train[1].device).build(values, masks, data, config, first=first)
+
+
+def train(
+    values: list[Tensors],
+    masks: list[Tensors],
+    data: list[Split],
+    training: Training,
+    each_epoch: Callable | None = None,
+) -> list[Trained]:
+    """Train replicates of one arm under their masks; what is pruned is exactly zero before and after every step.
+
+    Parameters
+    ----------
+    values : list of dict of str to Tensor
+        Each replicate's starting weights and biases by parameter name.
+    masks : list of dict of str to bool Tensor
         By layer name; True = kept.
-    data : lthcore.data.Split
-        On the device to train on.
-    config : Config
-    level, replicate, subset
-        Keys, with the seed and the epoch, of the order of the batches; the same for all arms at a level.
-    first, last : int
-        Train from step `first` (late rewinding) to step `last`; by default from 0 to the end.
-    order : int
-        0 for the order of the batches that all arms share, 1, 2, ... for others.
-
-    Returns
-    -------
-    Trained
-
-    Raises
-    ------
-    FloatingPointError
-        If a loss is not finite; names the level and the step.
-    """
-    keys = {"level": level, "replicates": [replicate], "subset": subset}
-    return train_together([values], [mask], [data], config, **keys, first=first, last=last, order=order)[0]
-
-
-def train_together(
-    values, masks, data, config, *, level, replicates, subset, first=0, last=None, order=0, each_epoch=None
-):
-    """Train replicates of one arm in lockstep: as :func:`train`, with a list in place of each of the first three.
-
-    Parameters
-    ----------
+    data : list of lthcore.data.Split
+        On the device to train on; all with the same `train`.
+    training : Training
     each_epoch : callable or None
         Called with the step and the values, (R, ...) tensors by parameter name, at steps `first` and `last` and at the
         end of every epoch between.
@@ -90,88 +101,61 @@ def train_together(
     -------
     list of Trained
         One per replicate.
+
+    Raises
+    ------
+    FloatingPointError
+        If a loss is not finite; names the level and the step.
     """
+    config, first, last = training.config, training.first, training.last
+    images = data[0].trained_on
+    epoch_steps = steps_per_epoch(config, images)
+    last = total_steps(config, images) if last is None else last
+    at_validation, at_test = evaluation_steps(config, images)
+    between = {s for s in at_validation | at_test | set(range(0, last, epoch_steps)) if first < s < last}
+    stops = sorted({first, last} | between)
+    with _undisturbed(training):
+        engine = build_engine(values, masks, data, config, first)
+        watch = _Watch(engine, data, epoch_steps, training.level)
+        for step, stop in zip(stops, [*stops[1:], last], strict=True):
+            if step == first or step % epoch_steps == 0:
+                watch.check()  # once an epoch: on a GPU it waits for what has been launched
+                order = _orders(data, training, step // epoch_steps)
+            if each_epoch and (step in (first, last) or step % epoch_steps == 0):
+                each_epoch(step, engine.values())
+            watch.look(step, step in at_validation or step == last, step in at_test or step == last)
+            if step == last:
+                break
+            at = step % epoch_steps
+            losses = engine.advance(order[:, at * config.batch_size : (at + stop - step) * config.batch_size])
+            watch.unchecked.append((step, "training loss", losses))
+        return watch.finish()
+
+
+@contextlib.contextmanager
+def _undisturbed(training: Training) -> Iterator[None]:
+    """Numbers that underflow are zero, and what dropout draws depends on the training alone; both only meanwhile."""
     torch.set_flush_denormal(True)  # moments that fade away must not slow the rest down
     try:
+        config = training.config
         with torch.random.fork_rng(enabled=config.dropout > 0):
             if config.dropout:
-                torch.manual_seed(draw_seed(config.seed, "dropout", *replicates, subset, level, order))
-            return _train(values, masks, data, config, level, replicates, subset, first, last, order, each_epoch)
+                keys = *training.replicates, training.subset, training.level, training.order
+                torch.manual_seed(draw_seed(config.seed, "dropout", *keys))
+            yield
     finally:
         torch.set_flush_denormal(False)  # it holds for the whole process, which is not ours alone
 
 
-def _train(values, masks, data, config, level, replicates, subset, first, last, copy, each_epoch):
-    images = data[0].trained_on
-    epoch_steps, total = steps_per_epoch(config, images), total_steps(config, images)
-    last = total if last is None else last
-    at_validation, at_test = evaluation_steps(config, images)
-    stops = sorted(
-        {first, last} | {s for s in at_validation | at_test | set(range(0, last, epoch_steps)) if first < s < last}
-    )
-    engine = build_engine(values, masks, data, config, first)
-    watch = _Watch(engine, data, epoch_steps, level)
-    for step, stop in zip(stops, [*stops[1:], last], strict=True):
-        if step == first or step % epoch_steps == 0:
-            watch.check()  # once an epoch: on a GPU it waits for what has been launched
-            order = _orders(
-                data, config.seed, replicates, subset, level, step // epoch_steps, *([copy] if copy else [])
-            )
-        if each_epoch and (step in (first, last) or step % epoch_steps == 0):
-            each_epoch(step, engine.values())
-        watch.look(step, step in at_validation or step == last, step in at_test or step == last)
-        if step == last:
-            break
-        at = step % epoch_steps
-        losses = engine.advance(order[:, at * config.batch_size : (at + stop - step) * config.batch_size])
-        watch.unchecked.append((step, "training loss", losses))
-    return watch.finish()
-
-
-def build_engine(values, masks, data, config, first=0):
-    """What trains these replicates, with a leading axis for them; parameters as for :func:`train_together`."""
-    kind = choose_engine(config, masks[0], data[0].train[1].device)
-    if kind is Lockstep or len(values) > 1:
-        return Lockstep(values, masks, data, config, first=first)
-    return _Alone(kind(values[0], masks[0], data[0], config, first))
-
-
-def _orders(data, seed, replicates, subset, *keys):
+def _orders(data, training, epoch):
     """Places of the training images in the order in which this epoch goes through them: (R, n) int64."""
     out = []
-    for d, replicate in zip(data, replicates, strict=True):
-        random = np.random.default_rng(draw_seed(seed, "order", replicate, subset, *keys))
+    for d, replicate in zip(data, training.replicates, strict=True):
+        keys = replicate, training.subset, training.level, epoch, *([training.order] if training.order else [])
+        random = np.random.default_rng(draw_seed(training.config.seed, "order", *keys))
         order = torch.from_numpy(random.permutation(d.trained_on)).to(d.train[1].device)
         out.append(order if d.chosen is None else d.chosen[order])
     return torch.stack(out)
-
-
-def choose_engine(config, mask, device):
-    """The class that trains under this mask on this device: decided by nothing else."""
-    if torch.device(device).type != "cpu" or config.dropout or config.model.startswith("conv"):
-        return Lockstep
-    from .engines.sparse import Sparse  # here, so that numba is imported only where it is used
-
-    return Sparse
-
-
-class _Alone:
-    """One engine, with the leading axis of replicates that `Lockstep` has."""
-
-    def __init__(self, engine):
-        self.engine = engine
-
-    def advance(self, order):
-        return self.engine.advance(order[0])[:, None]
-
-    def logits(self, images):
-        return self.engine.logits(images[0])[None]
-
-    def values(self):
-        return {name: v[None] for name, v in self.engine.values().items()}
-
-    def restore(self, values):
-        self.engine.restore({name: v[0] for name, v in values.items()})
 
 
 def _together(tensors):
@@ -193,7 +177,7 @@ class _Watch:
         }
         self.seen, self.unchecked, self.best = [], [], None
 
-    def look(self, step, validation, test):
+    def look(self, step: int, validation: bool, test: bool) -> None:
         if validation and "validation" in self.parts:
             self._remember(step, self._note(step, "validation"))
         if test:
@@ -220,7 +204,7 @@ class _Watch:
         for name, new in (now | self.engine.values()).items():
             self.best[name] = torch.where(better.view(-1, *[1] * (new.dim() - 1)), new, self.best[name])
 
-    def check(self):
+    def check(self) -> None:
         """Refuse, in the order of the steps, a loss that is not finite."""
         for first, what, losses in self.unchecked:
             if len(bad := (~losses.isfinite()).nonzero()):
@@ -228,7 +212,7 @@ class _Watch:
                 raise FloatingPointError(f"level {self.level}, step {step}: the {what} is {loss}")
         self.unchecked = []
 
-    def finish(self):
+    def finish(self) -> list[Trained]:
         self.check()
         logits, weights = self.logits.cpu(), {name: v.cpu() for name, v in self.engine.values().items()}
         if self.best:

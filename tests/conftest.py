@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers import train
 
-from lthcore.runs import store
+from lthcore.runs import formats, store
 
 torch.set_num_threads(1)  # as in the study itself: these networks gain nothing from a second thread
 
@@ -38,9 +38,9 @@ def _folders_in(folder):
         patch.setenv("LTH_ARCHIVE", str(folder / "archive"))
         patch.setattr(store, "FIGURES", folder / "figures")
         patch.setattr(os, "fsync", lambda file: None)  # no power fails here, and a level waits for it six times
-        store._read_pack.cache_clear()
+        formats.read_pack.cache_clear()
         yield folder
-    store._read_pack.cache_clear()
+    formats.read_pack.cache_clear()
 
 
 @pytest.fixture

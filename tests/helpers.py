@@ -49,7 +49,7 @@ def look_at(study, settings):
     assert not statistics.overview(frame).empty
     verdicts = claims.show(claims.judge(frame, study.config))
     assert set(verdicts["verdict"]) <= {"", "not run", "not judged (smoke)"}
-    for draw in plots.FIGURES[study.config.experiment].values():
+    for draw in study.experiment.figures.values():
         figure, drawn = draw(study, frame)
         stamp = figure._supxlabel.get_text()
         blind = study.config.validation == 0  # then nobody knows where the validation loss was least

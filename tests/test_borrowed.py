@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from alone import find_ticket, play, train, train_together
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -18,13 +19,14 @@ from lthcore import data, lottery, pruning
 from lthcore import train as room
 from lthcore.config import configure
 from lthcore.data import Split, whole
-from lthcore.engines.batched import Lockstep
+from lthcore.engines import BATCHED
 from lthcore.models import initial
+from lthcore.probes import early_bird as probe
 from lthcore.pruning import dense_mask
 from lthcore.results import statistics
-from lthcore.runs import store, sweep
-from lthcore.studies import claims, experiments, plots
-from lthcore.train import steps_per_epoch, total_steps, train, train_together
+from lthcore.runs import download, store, sweep
+from lthcore.studies import claims, early_bird, experiments, transfer
+from lthcore.train import steps_per_epoch, total_steps
 from lthcore.unit import Unit
 
 
@@ -62,24 +64,24 @@ def share(one, other):
 def test_the_distance_by_chance_is_the_mean_over_all_pairs():
     for n, k in ((4, 1), (5, 2), (6, 6), (6, 0)):
         masks = [torch.tensor([i in kept for i in range(n)]) for kept in itertools.combinations(range(n), k)]
-        far = [pruning.mask_distance({"a": x}, {"a": y}) for x in masks for y in masks]
-        assert pruning.chance_distance({"a": masks[0]}) == pytest.approx(np.mean(far))
+        far = [probe.mask_distance({"a": x}, {"a": y}) for x in masks for y in masks]
+        assert probe.chance_distance({"a": masks[0]}) == pytest.approx(np.mean(far))
     ends = {"a": torch.tensor([True, False]), "b": torch.ones(6, dtype=torch.bool)}
-    assert pruning.mask_distance(ends, {"a": ~ends["a"], "b": ends["b"]}) == 2 / 8
-    assert pruning.chance_distance(ends) == 1 / 8
+    assert probe.mask_distance(ends, {"a": ~ends["a"], "b": ends["b"]}) == 2 / 8
+    assert probe.chance_distance(ends) == 1 / 8
 
 
 def test_two_random_masks_are_as_far_apart_as_chance_says():
     full = {name: torch.rand(m.shape) < 0.1 for name, m in dense_mask("mlp").items()}
     one, other = (pruning.random_mask(full, "mlp", 0, replicate) for replicate in (0, 1))
-    assert pruning.mask_distance(one, other) == pytest.approx(pruning.chance_distance(full), rel=0.02)
+    assert probe.mask_distance(one, other) == pytest.approx(probe.chance_distance(full), rel=0.02)
 
 
 def test_below_five_percent_no_two_masks_differ_by_a_tenth():
     d = statistics.loose_below(0.1)
     assert 2 * d * (1 - d) == pytest.approx(0.1) and d == pytest.approx(0.0528, abs=5e-5)
     apart = {"a": torch.arange(1000) < 49}, {"a": torch.arange(1000) >= 951}  # disjoint, the farthest two can be
-    assert pruning.mask_distance(*apart) < 0.1
+    assert probe.mask_distance(*apart) < 0.1
 
 
 @settings(max_examples=200, deadline=None)
@@ -94,7 +96,7 @@ def test_an_early_epoch_is_the_first_after_which_the_last_five_agree(data):
         return last[0] >= 1 and all(square[i, j] < 0.1 for i in last for j in last)
 
     expected = [epoch for epoch in range(1, epochs + 1) if agree(epoch)]
-    assert pruning.early_bird(square, 0.1) == (expected or [epochs])[0]
+    assert probe.early_bird(square, 0.1) == (expected or [epochs])[0]
 
 
 # ------------------------------------------------------------------------------------------------ the hook in train
@@ -104,7 +106,7 @@ def test_an_early_epoch_is_the_first_after_which_the_last_five_agree(data):
 def test_the_values_of_each_epoch_are_those_of_a_training_that_ends_there(engine, monkeypatch):
     config, values, mask = recipe(epochs=3), initial("mlp", 0, "theta0", 0), dense_mask("mlp")
     if engine == "lockstep":
-        monkeypatch.setattr(room, "choose_engine", lambda *_: Lockstep)
+        monkeypatch.setattr(room, "choose_engine", lambda *_: BATCHED)
     seen = {}
     keys = {"level": 0, "replicates": [0], "subset": "full"}
     handed, plain = (
@@ -139,7 +141,7 @@ def epochs():
 
 def level_0(threshold, level=2):
     config = recipe(levels=(0, level), early_bird=threshold)
-    return config, lottery.play(Unit(config, "early", 0), 0, dense_mask("mlp"), lambda _: few())
+    return config, play(Unit(config, "early", 0), 0, dense_mask("mlp"), lambda _: few())
 
 
 def test_an_early_mask_is_that_of_a_training_that_ended_early(epochs):
@@ -175,24 +177,24 @@ def test_without_a_threshold_or_where_it_is_never_met_the_mask_is_the_last_one()
 
 def test_masks_are_drawn_early_at_every_level_that_prunes_and_at_no_other():
     config = recipe(levels=(0, 2, 4), early_bird=0.9, epochs=6)
-    for played in lottery.find_ticket(Unit(config, "early", 0), lambda _: few()):
+    for played in find_ticket(Unit(config, "early", 0), lambda _: few()):
         drawn = [row[4] for row in played.rows if row[3].startswith("drawn_epoch")]
         assert drawn == ([5.0] if played.next_mask else [])
         for name, m in (played.next_mask or {}).items():
             assert int(m.sum()) == config.schedule[{0: 2, 2: 4}[played.level]][name]
             assert not (m & ~played.mask[name]).any()
     borrower = Unit(config, "x", 0, source=Unit(config, "early", 0), only=(2,))
-    rows = lottery.play(borrower, 2, dense_mask("mlp"), lambda _: few()).rows
+    rows = play(borrower, 2, dense_mask("mlp"), lambda _: few()).rows
     assert not [row for row in rows if "distance" in row[3]]
 
 
 def test_replicates_in_lockstep_have_early_masks_of_their_own(monkeypatch):
-    monkeypatch.setattr(room, "choose_engine", lambda *_: Lockstep)
+    monkeypatch.setattr(room, "choose_engine", lambda *_: BATCHED)
     units = [Unit(recipe(levels=(0, 2), early_bird=0.9, epochs=5), "early", r) for r in range(2)]
-    played = lottery.play_together(units, 0, [dense_mask("mlp")] * 2, lambda subset, r: few(300 * r))
-    played = [lottery.pruned(*pair, few()) for pair in zip(units, played, strict=True)]
+    played = lottery.train_level(units, 0, [dense_mask("mlp")] * 2, lambda unit: few(300 * unit.replicate))
+    played = [lottery.prune_level(*pair, few()) for pair in zip(units, played, strict=True)]
     for r, p in enumerate(played):
-        alone = lottery.play(units[r], 0, dense_mask("mlp"), lambda _, r=r: few(300 * r))
+        alone = play(units[r], 0, dense_mask("mlp"), lambda _, r=r: few(300 * r))
         for name, m in p.next_mask.items():  # weights that rounding may swap at the threshold: none to speak of
             assert (m != alone.next_mask[name]).float().mean() < 1e-3
     assert not torch.equal(played[0].next_mask["fc1"], played[1].next_mask["fc1"])
@@ -205,12 +207,12 @@ def test_early_masks_of_every_density_share_their_dense_network(folders, monkeyp
     early = [u for u in chains if u.config.early_bird]
     assert len({u.dense for u in chains}) == 2 and len({u.dense for u in early}) == 1 and len(early) == 7
     store.make()
-    trainings, trained = [], lottery.train_together
-    monkeypatch.setattr(lottery, "train_together", lambda *a, **k: trainings.append(k["level"]) or trained(*a, **k))
+    trainings, train_level = [], lottery.train_level
+    monkeypatch.setattr(lottery, "train_level", lambda *a: trainings.append(a[1]) or train_level(*a))
     sweep.run_levels([(unit, 0) for unit in early])
     assert trainings == [0]
     for unit in early:
-        alone, found = lottery.play(unit, 0, dense_mask("mlp"), lambda _: few()), store.find_level(unit, 0)
+        alone, found = play(unit, 0, dense_mask("mlp"), lambda _: few()), store.find_level(unit, 0)
         assert list(found.rows().itertuples(index=False, name=None)) == alone.rows
         assert all((m == alone.next_mask[name].numpy()).all() for name, m in found.next_mask("mlp").items())
     words, same = sweep.keep_weights(early[2], 0)
@@ -225,7 +227,7 @@ def test_a_dense_network_that_chains_share_has_what_each_saw_of_it(folders):
             store.save_level(unit, level, [(5, 0.1, "test", "accuracy", 90.0), *own], None, {"seconds": 1})
     frame = experiments.finished(study)
     early = frame[(frame["arm"] == "early") & (frame["level"] == 0)]
-    assert early["metric"].tolist() == ["accuracy", *(f"drawn_epoch_{k}" for k in experiments.EARLY_LEVELS)]
+    assert early["metric"].tolist() == ["accuracy", *(f"drawn_epoch_{k}" for k in early_bird.LEVELS)]
     assert not frame.duplicated(["arm", "level", "metric"]).any()
 
 
@@ -265,10 +267,10 @@ def test_chains_on_less_data_take_as_many_steps():
     taken = {}
     for unit in experiments.study("transfer", "report", replicates=1).units:
         if unit.source is None and unit.config.dataset == "mnist":
-            images = data.sizes(unit.config, unit.subset)[0]
+            images = download.sizes(unit.config, unit.subset)[0]
             taken[unit.subset] = total_steps(unit.config, images)
             assert steps_per_epoch(unit.config, images) * unit.config.epochs == taken[unit.subset]
-    assert set(taken) == {"full", *experiments.SAME_STEPS}
+    assert set(taken) == {"full", *transfer.SAME_STEPS}
     assert all(abs(steps / taken["full"] - 1) < 0.06 for steps in taken.values())
 
 
@@ -308,11 +310,11 @@ def test_a_mask_of_another_data_set_brings_its_own_early_values(start):
     unit = Unit(config, "fashion_on_mnist", 0, source=fashion, start=start, only=(5,))
     asked = []
 
-    def load(subset, replicate, config=config):
-        asked.append(config.dataset)
-        return few(1000 if config.dataset == "fashion" else 0)
+    def load(unit):
+        asked.append(unit.config.dataset)
+        return few(1000 if unit.config.dataset == "fashion" else 0)
 
-    (played,) = lottery.play_together([unit], 5, [dense_mask("mlp")], load)
+    (played,) = lottery.train_level([unit], 5, [dense_mask("mlp")], load)
     theirs = train(initial("mlp", 0, "theta0", 0), dense_mask("mlp"), few(1000), fashion.config, **KEYS, last=3).weights
     assert set(asked) == {"mnist", "fashion"}
     for name, value in theirs.items():
@@ -373,7 +375,7 @@ def test_the_claims_hold_where_it_comes_out_so_and_not_elsewhere(name, accuracie
     study, frame = outcome(name, accuracies, epoch)
     judged = claims.judge(frame, study.config)
     verdicts = judged[judged["verdict"] != ""].set_index("claim")["verdict"]
-    assert len(verdicts) == len([c for c in claims.CLAIMS if c.experiment == name])
+    assert len(verdicts) == len(study.experiment.claims)
     assert (verdicts == verdict).all(), verdicts
     saved = judged[judged["measured"].str.startswith("early: training saved")]["ours"]
     assert name == "transfer" or (saved == 100 * (1 - epoch / 20)).all()
@@ -391,7 +393,7 @@ def test_a_mask_that_was_never_drawn_early_is_no_early_mask():
 @pytest.mark.parametrize("name", STUDIES)
 def test_figures_are_drawn_of_as_much_as_there_is(name):
     study, frame = outcome(name, GOOD, 7.0)
-    for draw in plots.FIGURES[name].values():
+    for draw in study.experiment.figures.values():
         for part in (frame, frame[frame["level"] == 0], frame[:0]):
             figure, drawn = draw(study, part)
             plt.close(figure)
@@ -399,8 +401,8 @@ def test_figures_are_drawn_of_as_much_as_there_is(name):
 
 
 def test_the_matrix_that_is_drawn_is_the_table_beside_it():
-    figure, drawn = plots.fig10a(*outcome("early_bird", GOOD, 7.0))
-    for i, level in enumerate(experiments.EARLY_LEVELS):
+    figure, drawn = early_bird.fig10a(*outcome("early_bird", GOOD, 7.0))
+    for i, level in enumerate(early_bird.LEVELS):
         picture = np.asarray(figure.axes[i].images[0].get_array())
         mine = drawn[drawn["level"] == level]
         assert picture.shape == (21, 21) and (picture == picture.T).all()

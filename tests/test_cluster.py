@@ -1,4 +1,4 @@
-"""Past one machine: a Dask cluster and shards, on loopback, by the commands that the README gives."""
+"""Past one machine: a Dask cluster and shards, on loopback, by the commands that CLUSTER.md gives."""
 
 import os
 import re
@@ -22,13 +22,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kill import COMMAND, OVERRIDES, ROOT, Place, numbers, wait_until
 
-from lthcore import cli, data, schedule
-from lthcore.runs import cluster, store, sweep
+from lthcore import cli, schedule
+from lthcore.runs import cluster, download, estimate, store, sweep, worker
 from lthcore.studies import experiments
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and bash")
 SCALE = shlex.join([*COMMAND[3:6], *COMMAND[8:], "--replicates", "2"])  # in the place of the page's
-PAGE = re.search(r"## From a laptop to a cluster\n(.*?)\n## ", (ROOT / "README.md").read_text(), re.S)[1]
+PAGE = (ROOT / "lthcore/runs/CLUSTER.md").read_text()
 HELD = 0.3  # seconds for which a worker holds each phase open
 
 
@@ -50,7 +50,7 @@ def alone(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LTH_RUNS", str(folder / "runs"))
         patch.setenv("LTH_ARCHIVE", str(folder / "archive"))
-        patch.setattr(sweep, "_time_steps", lambda *_: None)
+        patch.setattr(estimate, "time_steps", lambda *_: None)
         patch.setattr(sweep.Plan, "cost", lambda self, task: 1.0)
         experiments.run(tiny(), workers=1, say=lambda line: None)
     return numbers(folder / "runs")
@@ -72,7 +72,7 @@ def free_port():
 def running(lines, folder, **environment):
     """Processes that the page's lines start, in this checkout, with none of the study's folders but the data's."""
     plain = {k: v for k, v in os.environ.items() if k not in cluster.FOLDERS}
-    plain |= {"LTH_DATA": str(data.folder()), "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
+    plain |= {"LTH_DATA": str(download.folder()), "TMPDIR": str(folder), "PYTHONPATH": str(ROOT)}
     out = []
     try:
         for line in lines:
@@ -361,7 +361,7 @@ def test_a_worker_takes_the_drivers_folders_where_it_has_none(folders, monkeypat
     (store.runs() / ".mark").touch()
     monkeypatch.setattr("distributed.get_worker", lambda: type("", (), {"address": "tcp://here"}))
     monkeypatch.setattr(cluster, "OWN", ["LTH_ARCHIVE"])
-    monkeypatch.setenv("LTH_DATA", str(data.folder()))
+    monkeypatch.setenv("LTH_DATA", str(download.folder()))
     driver = tuple((name, os.environ[name]) for name in cluster.FOLDERS)
     monkeypatch.setenv("LTH_RUNS", "/left/by/another/driver")
     monkeypatch.setenv("LTH_ARCHIVE", "/its/own")
@@ -401,7 +401,7 @@ def test_a_scheduler_that_goes_away_ends_the_run_in_one_line(folders, monkeypatc
 def test_a_mask_that_a_network_folder_shows_late_is_waited_for(folders, monkeypatch):
     store.make()
     ticket, other = (u for u in tiny().units if u.arm == "ticket")
-    monkeypatch.setattr(sweep, "PAUSE", 0.01)
+    monkeypatch.setattr(worker, "PAUSE", 0.01)
     sweep.run_levels([(ticket, 0)])
     looks, find = [], store.find_level
 
@@ -412,6 +412,6 @@ def test_a_mask_that_a_network_folder_shows_late_is_waited_for(folders, monkeypa
     monkeypatch.setattr(store, "find_level", late)
     ((seconds, _),) = sweep.run_levels([(ticket, 1)])
     assert seconds and looks.count(0) >= 4
-    monkeypatch.setattr(sweep, "LATE", 0)
+    monkeypatch.setattr(worker, "LATE", 0)
     with pytest.raises(ValueError, match="whose pruning gives the mask, is not finished"):
         sweep.run_levels([(other, 1)])

@@ -18,7 +18,7 @@ import nbformat
 import pytest
 from tools import refresh
 
-from lthcore import data
+from lthcore.runs import download
 
 ROOT = Path(__file__).resolve().parents[1]
 COLAB = {"pandas": "2.2.3", "numpy": "2.1.3", "ipywidgets": "7.7.1"}
@@ -71,7 +71,7 @@ def colab(tmp_path_factory):
     run(python, "-m", "pip", "install", "--quiet", *known, "ipykernel", "nbclient", "matplotlib", "seaborn", "scipy")
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV", "MPLBACKEND")}
     environment |= {"PATH": f"{python.parent}{os.pathsep}{environment['PATH']}", "LTH_RUNS": str(home / "runs")}
-    environment |= {"LTH_DATA": str(data.fetch()), "LTH_ARCHIVE": str(home / "none")}
+    environment |= {"LTH_DATA": str(download.fetch()), "LTH_ARCHIVE": str(home / "none")}
     steps = []
     shell = SimpleNamespace(system=steps.append)
     with pytest.MonkeyPatch.context() as patch:

@@ -7,11 +7,13 @@ import re
 from itertools import pairwise
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from alone import find_ticket, play, starting_values, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.utils import prune as oracle
@@ -19,14 +21,14 @@ from torch.nn.utils import prune as oracle
 from lthcore import lottery, methods, pruning
 from lthcore.config import configure
 from lthcore.data import Split, whole
-from lthcore.lottery import find_ticket
 from lthcore.models import build, initial
-from lthcore.pruning import by_filter, costs, curvature, dense_mask, keep_top, without_filters
+from lthcore.probes.curvature import curvature, saliencies
+from lthcore.probes.filters import costs, without_filters
+from lthcore.pruning import by_filter, dense_mask, keep_top
 from lthcore.results import statistics
-from lthcore.runs import store, sweep
+from lthcore.runs import archive, estimate, formats, store, sweep
 from lthcore.schedule import ARCHITECTURES
-from lthcore.studies import claims, experiments, plots
-from lthcore.train import train
+from lthcore.studies import claims, experiments
 from lthcore.unit import Unit
 
 KINDS = {"relu": F.relu, "tanh": torch.tanh}
@@ -105,7 +107,7 @@ def test_saliencies_of_the_mlp_are_half_h_u_squared_by_double_backward():
     weights = {n: v.double() for n, v in train(initial("mlp", 0, "theta0", 0), dense_mask("mlp"), split, unit.config,
                                                level=0, replicate=0, subset="full").weights.items()}  # fmt: skip
     split = split._replace(train=(split.train[0].double(), split.train[1]))
-    scores = pruning.saliencies(weights, dense_mask("mlp"), unit, split)
+    scores = saliencies(weights, dense_mask("mlp"), unit, split)
     net = build("mlp").double()
     net.load_state_dict(weights)
     loss = F.cross_entropy(net(split.train[0]), split.train[1])
@@ -131,7 +133,7 @@ def test_a_deleted_network_has_the_loss_of_plain_torch():
     unit = Unit(tiny(criterion="obd", levels=(0,), rounds=0), "obd_deleted", 0, beside="deletion")
     (played,), split = find_ticket(unit, load), load()
     rows = {(row[2], row[3]): row[4] for row in played.rows}
-    scores = pruning.saliencies(played.weights, played.mask, unit, split)
+    scores = saliencies(played.weights, played.mask, unit, split)
     flat = np.concatenate([s.numpy().ravel() for s in scores.values()])
     for density in (1.0, 0.3, 0.05):
         least = np.sort(flat)[::-1][round(density * len(flat)) - 1]
@@ -278,11 +280,11 @@ def test_who_borrows_the_masks_of_such_a_chain_starts_anew():
     chain = Unit(tiny(rewind="final"), "lr_rewind", 0)
     for start in ("theta0", "reinit"):
         borrower = Unit(chain.config, "any", 0, source=chain, start=start, only=(1,))
-        values, step = lottery.starting_values(borrower, 1, load)
+        values, step = starting_values(borrower, 1, load)
         expected = initial("mlp", 0, "theta0", 0) if start == "theta0" else initial("mlp", 0, "reinit", 0, 1)
         assert same(values, expected) and step == 0 and not borrower.goes_on
     with pytest.raises(ValueError, match=r"^rewind = 'final': level 1 goes on from the level before[^\n]*$"):
-        lottery.play(chain, 1, dense_mask("mlp"), load)
+        play(chain, 1, dense_mask("mlp"), load)
 
 
 @pytest.mark.parametrize("value", ["nothing", "", 1, []])
@@ -353,8 +355,8 @@ def test_a_dense_network_that_criteria_share_is_trained_once_and_pruned_by_each(
     store.make()
     together, trained = [(unit, 0) for unit in chains], []
     assert len({unit.dense for unit in chains}) == 1 and deleted.dense != chains[0].dense
-    play = lottery.play_together
-    monkeypatch.setattr(lottery, "play_together", lambda units, *rest: trained.append(units) or play(units, *rest))
+    train_level = lottery.train_level
+    monkeypatch.setattr(lottery, "train_level", lambda units, *rest: trained.append(units) or train_level(units, *rest))
     sweep.run_levels(together)
     assert trained == [[chains[0]]] and [kept_files(unit) for unit in chains] == alone
 
@@ -364,9 +366,9 @@ def test_a_complete_chain_in_the_archive_is_finished_and_gives_its_weights_again
     unit = chain_of_three()
     finish(unit, unit.levels)
     weights = store.find_weights(unit, 2)
-    store.write_archive([unit])
+    archive.write([unit])
     (store.runs() / unit.key).rename(folders / "gone")
-    store._read_pack.cache_clear()
+    formats.read_pack.cache_clear()
     assert missing(unit) == []
     with pytest.raises(ValueError, match="the values that it starts from are not kept yet: train the weights first"):
         sweep.ticket(unit, 2)
@@ -386,17 +388,19 @@ def test_a_longer_chain_in_another_place_needs_the_weights(folders):
     assert short.key == long.key
     finish(short, short.levels)
     assert missing(long) == [1, 2]  # level 1 was the last, and has no mask for the next one
-    store.write_archive([short])
+    archive.write([short])
     (store.runs() / short.key).rename(folders / "gone")
-    store._read_pack.cache_clear()
+    formats.read_pack.cache_clear()
     assert missing(short) == [] and missing(long) == [0, 1, 2]
 
 
 def test_estimates_know_that_retraining_is_shorter(monkeypatch):
-    monkeypatch.setattr(sweep, "TIMES", {})  # what other tests have measured is not what is measured here
-    monkeypatch.setattr(sweep, "_measure", lambda *_: ([0.001] * len(sweep.DENSITIES), [0.0] * len(sweep.DENSITIES)))
+    monkeypatch.setattr(estimate, "TIMES", {})  # what other tests have measured is not what is measured here
+    monkeypatch.setattr(
+        estimate, "_measure", lambda *_: ([0.001] * len(estimate.DENSITIES), [0.0] * len(estimate.DENSITIES))
+    )
     unit = Unit(configure("mlp", "report", rewind="final", retrain_epochs=25), "finetune", 0)
-    dense, first = (sweep.seconds_per_level(unit, level) - sweep.OVERHEAD for level in (0, 1))
+    dense, first = (sweep.seconds_per_level(unit, level) - estimate.OVERHEAD for level in (0, 1))
     assert dense == pytest.approx(3 * first)
 
 
@@ -417,13 +421,13 @@ def frame(module_folders):
 def test_every_figure_and_table_is_drawn_from_the_finished_levels(frame):
     study, rows = frame
     assert set(rows["arm"]) == {unit.arm for unit in study.units} and len(study.units) == 14
-    for name, function in plots.FIGURES["criteria"].items():
+    for name, function in study.experiment.figures.items():
         figure, drawn = function(study, rows)
         assert len(drawn) > 3, name
-        plots.plt.close(figure)
+        plt.close(figure)
     assert rows.loc[rows["metric"] == "smaller_apart", "value"].max() < 1e-4
     judged = claims.judge(rows, study.config)
-    assert set(judged["figure"]) == set(plots.FIGURES["criteria"])
+    assert set(judged["figure"]) == set(study.experiment.figures)
 
 
 def test_the_table_of_smaller_networks_counts_and_times_them(frame):
@@ -481,8 +485,8 @@ def test_claims_hold_where_the_published_findings_come_out_and_not_elsewhere():
     assert judged[judged["measured"].str.startswith("multiply-adds")]["ours"].tolist() == [pytest.approx(40)]
 
 
-def test_the_readmes_example_of_a_criterion_and_a_rule_runs(monkeypatch):
-    text = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+def test_the_documents_example_of_a_criterion_and_a_rule_runs(monkeypatch):
+    text = (Path(__file__).resolve().parents[1] / "lthcore/README.md").read_text()
     (example,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "CRITERIA" in block]
     monkeypatch.setitem(methods.CRITERIA, "grown", None)  # which is undone at the end
     monkeypatch.setitem(methods.REWINDS, "signs", None)

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_sweep import TINY, InlinePool, fresh, queue, tasks_of, tiny_study  # noqa: F401
 
-from lthcore import cli, data
-from lthcore.runs import store, sweep
+from lthcore import cli
+from lthcore.runs import archive, download, files, formats, processes, store, sweep
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import experiments
 
@@ -162,7 +162,7 @@ def test_a_dry_look_renames_nothing(finished):
 @pytest.fixture
 def packed(finished, monkeypatch, tmp_path):
     """The same in the archive alone: path of the pack."""
-    (path,) = store.write_archive(tiny_study().units)
+    (path,) = archive.write(tiny_study().units)
     monkeypatch.setenv("LTH_RUNS", str(tmp_path / "elsewhere"))
     return path
 
@@ -170,14 +170,14 @@ def packed(finished, monkeypatch, tmp_path):
 def repack(path, sums=True, **members):
     """Change members of a pack; with sums that fit, the old ones (False), or none as in an older version (None)."""
     with zipfile.ZipFile(path) as pack:
-        contents = {name: members.get(name.partition(".")[0], lambda c: c)(pack.read(name)) for name in store.PACKED}
-        old = pack.read(store.SUMS)
+        contents = {name: members.get(name.partition(".")[0], lambda c: c)(pack.read(name)) for name in formats.PACKED}
+        old = pack.read(formats.SUMS)
     if sums is not None:
-        contents[store.SUMS] = json.dumps(store._sums(contents)).encode() if sums else old
+        contents[formats.SUMS] = json.dumps(formats.sums(contents)).encode() if sums else old
     with zipfile.ZipFile(path, "w") as pack:
         for name, content in contents.items():
             pack.writestr(name, content)
-    store._read_pack.cache_clear()
+    formats.read_pack.cache_clear()
 
 
 PACK_KINDS = [kind for kind in KINDS if kind not in ("another level's", "longer")]
@@ -187,7 +187,7 @@ PACK_KINDS = [kind for kind in KINDS if kind not in ("another level's", "longer"
 def test_a_damaged_pack_is_named_and_set_aside(queue, packed, kind):  # noqa: F811
     damaged = KINDS[kind](packed.read_bytes(), b"")
     packed.write_bytes(damaged)
-    store._read_pack.cache_clear()
+    formats.read_pack.cache_clear()
     said = run()
     if queue.started:  # a bit of a zip's date, say, damages nothing
         assert f"{packed} is damaged" in said[0] and packed.with_name("r0.zip.bad-1").read_bytes() == damaged
@@ -208,7 +208,7 @@ def test_packs_that_changed_places_are_named_and_set_aside(queue, monkeypatch, t
     units = experiments.study("mlp", "smoke", replicates=2, overrides=TINY).units
     for seed, task in enumerate(tasks_of(units)):
         save(*task, seed)
-    one, other = store.write_archive(units)
+    one, other = archive.write(units)
     monkeypatch.setenv("LTH_RUNS", str(tmp_path / "elsewhere"))
     content, others = one.read_bytes(), other.read_bytes()
     one.write_bytes(others)
@@ -243,7 +243,7 @@ def test_no_bit_of_a_pack_can_turn_unnoticed(packed):
     rows = {task: store.find_level(*task).rows() for task in tasks}
     for at, bit in zip(random.integers(len(content), size=60), random.integers(8, size=60), strict=True):
         packed.write_bytes(flip(content, at, bit))
-        store._read_pack.cache_clear()
+        formats.read_pack.cache_clear()
         for task in tasks:
             found = store.find_level(*task)
             assert found is None or found.rows().equals(rows[task])
@@ -255,10 +255,10 @@ def test_no_bit_of_a_pack_can_turn_unnoticed(packed):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("place", range(4))
 def test_a_damaged_data_file_is_set_aside_and_fetched_again(tmp_path, monkeypatch, place, kind):
-    contents = {name: f"the bytes of {name} ".encode() * 50 for name in data.SHA256}
+    contents = {name: f"the bytes of {name} ".encode() * 50 for name in download.SHA256}
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    monkeypatch.setattr(data, "SHA256", sums)
-    monkeypatch.setattr(data, "_mirrors", lambda root, name: [("a mirror", contents[name])])
+    monkeypatch.setattr(download, "SHA256", sums)
+    monkeypatch.setattr(download, "_mirrors", lambda root, name: [("a mirror", contents[name])])
     monkeypatch.setenv("LTH_DATA", str(tmp_path))
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
@@ -266,7 +266,7 @@ def test_a_damaged_data_file_is_set_aside_and_fetched_again(tmp_path, monkeypatc
     damaged = KINDS[kind](contents[name], contents[other])
     (tmp_path / name).write_bytes(damaged)
     said = []
-    data.fetch(said.append)
+    download.fetch(said.append)
     assert (tmp_path / f"{name}.bad-1").read_bytes() == damaged and f"{name}.bad-1" in said[0] and len(said) == 2
     assert all((tmp_path / n).read_bytes() == content for n, content in contents.items())
 
@@ -295,7 +295,7 @@ def test_a_store_that_fails_while_training_stops_the_run_in_one_line(fresh, monk
             fresh.rename(fresh.with_name("unplugged"))
 
     monkeypatch.setattr(store, "write", {"full": fail, "gone": lose}[trouble])
-    monkeypatch.setattr(sweep, "ProcessPoolExecutor", InlinePool)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", InlinePool)
     options = [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]
     assert cli.main(["smoke", "--only", "mlp", "--workers", "1", *options]) == 1
     said = capsys.readouterr().err
@@ -322,9 +322,9 @@ def test_an_archive_that_cannot_be_written_is_named(finished, monkeypatch, error
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(store, "write", fail)
+    monkeypatch.setattr(files, "write", fail)
     with pytest.raises(RuntimeError) as caught:
-        store.write_archive(tiny_study().units)
+        archive.write(tiny_study().units)
     one_line(caught, store.archive(), error.strerror, "LTH_ARCHIVE")
 
 
@@ -375,7 +375,7 @@ def test_a_level_that_another_run_finished_meanwhile_is_not_trained(finished, mo
     def refuse(*_):
         raise AssertionError("trained")
 
-    monkeypatch.setattr(lottery, "play_together", refuse)
+    monkeypatch.setattr(lottery, "train_level", refuse)
     assert sweep.run_levels([finished[3]]) == [(0.0, 3.5)]
     assert sweep.run_levels(finished[:2]) == [(0.0, 0.5), (0.0, 1.5)]
 
@@ -442,7 +442,7 @@ def test_json_bombs_are_no_facts(finished, text):
 
 
 def test_a_file_without_an_end_is_not_read_to_it(finished, monkeypatch):
-    monkeypatch.setattr(store, "MOST", 100_000)  # more than the mask has, which is read before
+    monkeypatch.setattr(formats, "MOST", 100_000)  # more than the mask has, which is read before
     (folder(finished[0]) / "rows.csv").unlink()
     (folder(finished[0]) / "rows.csv").symlink_to("/dev/zero")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -451,16 +451,16 @@ def test_a_file_without_an_end_is_not_read_to_it(finished, monkeypatch):
 
 
 def test_a_member_that_says_it_is_enormous_is_not_unpacked(packed, monkeypatch):
-    monkeypatch.setattr(store, "MOST", 10_000)
+    monkeypatch.setattr(formats, "MOST", 10_000)
     repack(packed, rows=lambda content: content + b"\n" * 20_000)
     monkeypatch.setattr(zipfile.ZipFile, "read", lambda *_: pytest.fail("unpacked"))
-    assert store._read_pack(packed)["levels"] == {}
+    assert formats.read_pack(packed)["levels"] == {}
 
 
 def test_members_with_a_path_are_not_unpacked_anywhere(packed, tmp_path):
     with zipfile.ZipFile(packed, "a") as pack:
         pack.writestr("../../escaped", b"x")
-    store._read_pack.cache_clear()
+    formats.read_pack.cache_clear()
     assert store.find_level(tiny_study().units[0], 0) is not None
     assert not list(tmp_path.rglob("escaped")) and not (tmp_path.parent / "escaped").exists()
 

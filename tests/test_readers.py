@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from test_damage import folder, forge, repack, save
 from test_sweep import tiny_study
 
-from lthcore import data
-from lthcore.runs import store
+from lthcore.runs import archive, download, formats, store
 from lthcore.schedule import ARCHITECTURES
 
 TASK = tiny_study().units[0], 0
@@ -113,7 +112,7 @@ def level(tmp_path_factory):
         values |= {f"{name}.bias": random.random(shape[0], np.float32) for name, shape in SHAPES.items()}
         weights = store.Weights(mask, values, values, np.zeros((200, 10), np.float32))
         store.save_weights(*TASK, weights, {"seconds": 1.0})
-        (pack,) = store.write_archive([TASK[0]])
+        (pack,) = archive.write([TASK[0]])
         found = store.find_level(*TASK)
         files = {path.name: path.read_bytes() for path in folder(TASK).iterdir()}
         return files | {"pack": pack.read_bytes()}, found
@@ -129,15 +128,15 @@ def place(level):
         def fresh(*names):
             for part in Path(root).iterdir():
                 shutil.rmtree(part)
-            store._read_pack.cache_clear()
-            where = store._pack_path(TASK[0]).parent if names == ("pack",) else folder(TASK)
+            formats.read_pack.cache_clear()
+            where = store.pack_path(TASK[0]).parent if names == ("pack",) else folder(TASK)
             where.mkdir(parents=True)
             for name in names:
                 (where / name.replace("pack", "r0.zip")).write_bytes(level[0][name])
             return where
 
         yield fresh
-    store._read_pack.cache_clear()
+    formats.read_pack.cache_clear()
 
 
 LEVEL = "facts.json", "rows.csv", "mask.safetensors"
@@ -245,12 +244,12 @@ def test_a_pack_with_other_facts(place, replace):
 @given(change=changes(), number=st.integers(0, 3), packed=st.booleans())
 def test_a_changed_idx_file_or_its_gz(change, number, packed):
     """With no other source: the right bytes or one line."""
-    contents = {name: f"the bytes of {name} ".encode() * 30 for name in data.SHA256}
+    contents = {name: f"the bytes of {name} ".encode() * 30 for name in download.SHA256}
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as root:
-        patch.setattr(data, "SHA256", sums)
-        patch.setattr(data, "_mirrors", lambda root, name: [])
-        patch.setattr(data, "_package_index", lambda root, name: [])
+        patch.setattr(download, "SHA256", sums)
+        patch.setattr(download, "_mirrors", lambda root, name: [])
+        patch.setattr(download, "_package_index", lambda root, name: [])
         patch.setenv("LTH_DATA", root)
         changed = list(contents)[number]
         for name, content in contents.items():
@@ -258,7 +257,7 @@ def test_a_changed_idx_file_or_its_gz(change, number, packed):
             content = gzip.compress(content) if gz else content
             (Path(root) / f"{name}{'.gz' * gz}").write_bytes(change(content) if name == changed else content)
         try:
-            data.fetch(lambda line: None)
+            download.fetch(lambda line: None)
         except RuntimeError as error:
             one_line(error)
             assert changed in str(error)

@@ -10,9 +10,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lthcore.config import EXPERIMENTS, WIDE, configure
-from lthcore.results import rules, statistics
-from lthcore.studies import claims
+from lthcore.config import EXPERIMENTS, configure
+from lthcore.results import rules, statistics, verdicts
+from lthcore.studies import REGISTRY, claims, names, task3
 
 COLUMNS = ["experiment", "model", "arm", "replicate", "level", "density", "step", "epoch", "split", "metric", "value"]
 VERDICTS = ("holds", "does not hold", "unresolved")
@@ -262,8 +262,8 @@ def test_the_hypothesis(points, steps, expected):
 def test_the_common_level_is_the_smallest_of_three():
     arms = {arm: dict.fromkeys(range(11), SAME) for arm in ("adam", "sgd", "momentum")}
     frame = tidy("task3", arms, {("adam", 7): 1.0, ("sgd", 5): 1.0, ("momentum", 9): 1.0})
-    assert claims.common_level(frame, configure("task3", "report")) == 4
-    assert claims.common_level(frame[frame["arm"] != "sgd"], configure("task3", "report")) is None
+    assert task3.common_level(frame, configure("task3", "report")) == 4
+    assert task3.common_level(frame[frame["arm"] != "sgd"], configure("task3", "report")) is None
 
 
 @given(st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=3, max_size=6))
@@ -271,7 +271,7 @@ def test_a_measure_has_one_verdict_and_a_wider_bound_never_unmakes_it(values):
     assume(np.std(values) > 1e-6)
     order = ["does not hold", "unresolved", "holds"]
     found = [
-        order.index(claims.Measure("", 1, 0.5, pd.Series(values), above=-bound, below=bound).verdict())
+        order.index(verdicts.Measure("", 1, 0.5, pd.Series(values), above=-bound, below=bound).verdict())
         for bound in (0.01, 0.1, 0.5, 1.0, 5.0)
     ]
     assert found == sorted(found)
@@ -283,9 +283,8 @@ def test_a_measure_has_one_verdict_and_a_wider_bound_never_unmakes_it(values):
 def everything(experiment, n=3):
     """A complete study in which nothing happens."""
     values, c = [DENSE] * n, configure(experiment, "report")
-    from lthcore.studies.experiments import UNITS
 
-    return tidy(experiment, {u.arm: dict.fromkeys(u.levels, values) for u in UNITS[experiment](c, 0)})
+    return tidy(experiment, {u.arm: dict.fromkeys(u.levels, values) for u in REGISTRY[experiment].arms(c, 0)})
 
 
 ALL = ("mlp", "lenet5", "task1", "task2", "task3")
@@ -354,7 +353,10 @@ def test_every_claim_of_the_report_is_judged_once_and_in_its_words():
     tables = [claims.judge(empty, configure(name, "report")) for name in EXPERIMENTS]
     of_report = [claim for table in tables for claim in table.loc[table["rule"] != "", "claim"].unique()]
     assert sorted(of_report) == sorted(rule.id for rule in rules.REPORT)
-    assert not {c.id for c in claims.CLAIMS} & set(of_report) and {c.experiment for c in claims.CLAIMS} <= set(WIDE)
+    beyond = set(names("extended", "gpu"))
+    published = [claim.id for experiment in REGISTRY.values() for claim in experiment.claims]
+    assert len(set(published)) == len(published) and not set(published) & set(of_report)
+    assert {name for name, experiment in REGISTRY.items() if experiment.claims} <= beyond
     assert set(claims.WORDS) == set(of_report)
     for rule in rules.REPORT:
         assert claims.WORDS[rule.id] in rule.quotation

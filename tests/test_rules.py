@@ -883,27 +883,32 @@ def scorecard_by_hand():
     return out
 
 
+def shown_in(document, part):
+    """The rows of a document's generated table by their first cells: dict of str to list of str."""
+    text = (store.ROOT / document).read_text().partition(f"<!-- {part} -->")[2].partition(f"<!-- /{part} -->")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
+    return {row[0]: row for row in rows[1:]}
+
+
 def test_the_scorecard_is_what_the_csv_files_say():
-    """README and tables have the verdicts and numbers that code which shares nothing with the package finds."""
+    """Documents and tables have the verdicts and numbers that code which shares nothing with the package finds."""
     studies = [experiments.study(name, "report") for name in ARCHIVED]
     table = experiments.verdicts(*studies)
     expected = scorecard_by_hand()
     assert set(table["claim"]) == set(expected)
-    readme = (store.ROOT / "README.md").read_text().partition("<!-- claims -->")[2].partition("<!-- /claims -->")[0]
-    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in readme.splitlines() if line.startswith("| ")]
-    in_readme = {row[0]: row for row in cells[1:]}
-    assert list(in_readme) == list(dict.fromkeys(table["claim"]))
+    in_short, in_full = shown_in("README.md", "claims"), shown_in("figures/README.md", "verdicts")
+    assert list(in_short) == list(in_full) == list(dict.fromkeys(table["claim"]))
     for claim, (words, p, shown) in expected.items():
         rows = table[(table["claim"] == claim) & table["role"].isin(["judged", "some level"])]
         assert rows["verdict"].iloc[0] == words, claim
-        assert in_readme[claim][-1] == words
+        assert in_full[claim][-1] == words and in_short[claim][-1] == words.partition(" (")[0]
         assert rows["p"].iloc[0] == pytest.approx(p, nan_ok=True)
         for (numbers, alone), (_, row) in zip(shown, rows.iterrows(), strict=bool(shown)):
             assert row[["ours", "low", "high"]].tolist() == pytest.approx(numbers)
             assert (row["alone"], row["n"]) == (alone, len(fresh(row["experiment"])))
         if shown:
             one = [f"{mean:.2f} [{low:.2f}, {high:.2f}]" for (mean, low, high), _ in shown]
-            assert in_readme[claim][4] in one
+            assert in_full[claim][3] in one and in_short[claim][2].rpartition(": ")[2] in one
 
 
 def test_holm_is_over_the_whole_table_whatever_is_asked_for():

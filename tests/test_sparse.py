@@ -221,7 +221,7 @@ def test_an_epoch_on_mnist_is_as_good_as_torch(model, density):
         part = split(config, "half1", seed)
         order = part.chosen[torch.randperm(part.trained_on, generator=torch.Generator().manual_seed(seed))]
         pair = []
-        for kind in (Dense, choose_engine(config, mask, "cpu")):
+        for kind in (Dense, Sparse):
             engine = kind(values, mask, part, config)
             engine.advance(order)
             assert not any(engine.values()[f"{name}.weight"][~m].any() for name, m in mask.items())
@@ -264,8 +264,8 @@ def test_two_processes_that_compile_at_once_get_the_same_and_leave_it_for_the_ne
 def test_choice():
     for model in ("mlp", "lenet5"):
         config = settings(model)
-        assert choose_engine(config, draw_mask(model, 0.01), torch.device("cpu")) is Sparse
-        assert choose_engine(config, draw_mask(model, 0.01), torch.device("cuda")) is Lockstep
+        assert choose_engine(config, torch.device("cpu")).name == Sparse.__name__
+        assert choose_engine(config, torch.device("cuda")).name == Lockstep.__name__
     for model, kind, wide in (("mlp", "dense", 1), ("mlp", 0.5, 1), ("mlp", 0.1, 0), ("lenet5", "dense", 0)):
         engine = Sparse(draw_values(model, torch.float32), draw_mask(model, kind), draw_data(), settings(model))
         assert bool(engine.width) == bool(wide)

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lthcore.config import configure
-from lthcore.runs import files, store
+from lthcore.runs import archive, files, formats, store
 from lthcore.runs.files import data_folder
 from lthcore.schedule import ARCHITECTURES, Architecture
 from lthcore.studies import experiments
@@ -206,7 +206,7 @@ def test_a_level_killed_between_its_files_is_missing(name, monkeypatch):
 
 def test_levels_of_an_older_version_are_left_alone(monkeypatch):
     save()
-    store.write_archive([unit()])
+    archive.write([unit()])
     old = {p: p.read_bytes() for p in store.runs().rglob("*") if p.is_file()}
     was = unit()
     assert was.key and store.find_level(was, 0)
@@ -215,11 +215,11 @@ def test_levels_of_an_older_version_are_left_alone(monkeypatch):
     store.set_aside_damaged([unit()], said.append)
     assert store.find_level(unit(), 0) is None and not said
     save(rows=[(1, 1.0, "test", "loss", 2.0)])
-    store.write_archive([unit()])
+    archive.write([unit()])
     assert {p: p.read_bytes() for p in old} == old
-    store._read_pack.cache_clear()
-    assert_same_rows(store._in_archive(was, 0).rows(), ROWS)
-    assert_same_rows(store._in_archive(unit(), 0).rows(), [(1, 1.0, "test", "loss", 2.0)])
+    formats.read_pack.cache_clear()
+    assert_same_rows(store.in_archive(was, 0).rows(), ROWS)
+    assert_same_rows(store.in_archive(unit(), 0).rows(), [(1, 1.0, "test", "loss", 2.0)])
 
 
 # ---------------------------------------------------------------------------------------------------- atomic writes
@@ -373,7 +373,7 @@ def three_levels(u):
 
 def empty_runs(folders, monkeypatch, name="elsewhere"):
     monkeypatch.setenv("LTH_RUNS", str(folders / name))
-    store._read_pack.cache_clear()
+    formats.read_pack.cache_clear()
 
 
 def archived():
@@ -384,7 +384,7 @@ def test_the_archive_alone_gives_the_same_rows_and_masks(folders, monkeypatch):
     u = unit()
     three_levels(u)
     kept = {k: store.find_level(u, k) for k in (0, 1, 20)}
-    store.write_archive([u])
+    archive.write([u])
     empty_runs(folders, monkeypatch)
     for level, old in kept.items():
         new = store.find_level(u, level)
@@ -400,15 +400,15 @@ def test_the_archive_is_byte_identical_when_written_again(folders, monkeypatch):
     units = [unit("ticket"), unit("ticket_spared", spare="smallest"), unit("ticket", 1)]
     for u in units:
         three_levels(u)
-    store.write_archive(units)
+    archive.write(units)
     first = {p: p.read_bytes() for p in archived()}
     assert len(first) == 2  # one file for each of the two replicates
-    store.write_archive(units)
+    archive.write(units)
     assert {p: p.read_bytes() for p in archived()} == first
-    store.write_archive(units[::-1])  # in any order
+    archive.write(units[::-1])  # in any order
     assert {p: p.read_bytes() for p in archived()} == first
     empty_runs(folders, monkeypatch)  # and from the archive itself, as in a fresh clone
-    store.write_archive(units)
+    archive.write(units)
     assert {p: p.read_bytes() for p in archived()} == first
 
 
@@ -416,31 +416,31 @@ def test_the_archive_from_nothing_is_the_same_as_the_one_that_grew(folders, monk
     one, two = unit("ticket"), unit("ticket_spared", spare="smallest")
     three_levels(one)
     three_levels(two)
-    store.write_archive([one, two])
+    archive.write([one, two])
     at_once = [p.read_bytes() for p in archived()]
     monkeypatch.setenv("LTH_ARCHIVE", str(folders / "grown"))
-    store.write_archive([two])
-    store.write_archive([one])
+    archive.write([two])
+    archive.write([one])
     assert [p.read_bytes() for p in archived()] == at_once
 
 
 def test_a_pack_that_holds_the_levels_is_not_written_again(folders, monkeypatch):
     three_levels(unit())
-    (path,) = store.write_archive([unit()])
+    (path,) = archive.write([unit()])
     os.utime(path, (1, 1))
-    store.write_archive([unit()])
+    archive.write([unit()])
     empty_runs(folders, monkeypatch)
-    store.write_archive([unit()])
+    archive.write([unit()])
     assert path.stat().st_mtime == 1
     monkeypatch.setenv("LTH_RUNS", str(folders / "runs"))
     save(unit(), 3)
-    store.write_archive([unit(), unit("ticket_spared", spare="smallest")])
+    archive.write([unit(), unit("ticket_spared", spare="smallest")])
     assert path.stat().st_mtime > 1
 
 
 def test_a_pack_compressed_as_it_used_to_be_is_read(folders, monkeypatch):
     three_levels(unit())
-    (path,) = store.write_archive([unit()])
+    (path,) = archive.write([unit()])
     with zipfile.ZipFile(path) as pack:
         members = {name: pack.read(name) for name in pack.namelist()}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as pack:
@@ -454,17 +454,17 @@ def test_levels_that_belong_to_no_unit_are_found_and_removed(folders, monkeypatc
     stays, goes, other = unit(), unit("abandoned", lr=0.1), unit(replicate=1)
     for u in (stays, goes, other):
         three_levels(u)
-    store.write_archive([stays, goes, other])
+    archive.write([stays, goes, other])
     before = {path.name: path.read_bytes() for path in archived()}
-    assert store.orphans([stays, goes, other]) == {}
+    assert archive.orphans([stays, goes, other]) == {}
     lost = [f"{goes.key}/{level}" for level in (0, 1, 20)]
-    assert {path.name: names for path, names in store.orphans([stays, other]).items()} == {"r0.zip": sorted(lost)}
-    assert store.remove_orphans([stays, other]) == 3
+    assert {path.name: names for path, names in archive.orphans([stays, other]).items()} == {"r0.zip": sorted(lost)}
+    assert archive.remove_orphans([stays, other]) == 3
     empty_runs(folders, monkeypatch)
     assert store.find_level(goes, 0) is None and store.find_level(stays, 20) is not None
     assert_same_mask(store.find_level(stays, 1).next_mask("lenet5"), draw_mask(11))
     assert (store.archive() / "lenet5" / "r1.zip").read_bytes() == before["r1.zip"]
-    assert store.remove_orphans([stays, other]) == 0
+    assert archive.remove_orphans([stays, other]) == 0
 
 
 @pytest.fixture()
@@ -473,7 +473,7 @@ def trained_elsewhere(folders, monkeypatch):
     units = [unit(arm, replicate=r, levels=(0, 1, 20)) for r in (5, 6) for arm in ("ticket", "ticket_spared")]
     for u in units:
         three_levels(u)
-    store.write_archive(units)
+    archive.write(units)
     other = folders / "other archive"
     store.archive().rename(other)
     empty_runs(folders, monkeypatch)
@@ -482,13 +482,13 @@ def trained_elsewhere(folders, monkeypatch):
 
 def test_packs_of_another_archive_are_taken_once(trained_elsewhere):
     units, other = trained_elsewhere
-    assert [path.name for path in store.take(other, units)] == ["r5.zip", "r6.zip"]
+    assert [path.name for path in archive.take(other, units)] == ["r5.zip", "r6.zip"]
     for u in units:
         assert store.find_level(u, 20) is not None
         assert_same_mask(store.find_level(u, 1).next_mask("lenet5"), draw_mask(11))
     assert [p.read_bytes() for p in archived()] == [p.read_bytes() for p in sorted(other.rglob("*.zip"))]
     before = [p.stat().st_mtime_ns for p in archived()]
-    assert store.take(other, units) == [] and [p.stat().st_mtime_ns for p in archived()] == before
+    assert archive.take(other, units) == [] and [p.stat().st_mtime_ns for p in archived()] == before
 
 
 def test_a_pack_that_is_here_stays_and_one_that_is_not_there_is_passed_over(trained_elsewhere):
@@ -496,7 +496,7 @@ def test_a_pack_that_is_here_stays_and_one_that_is_not_there_is_passed_over(trai
     (store.archive() / "lenet5").mkdir(parents=True)
     (store.archive() / "lenet5" / "r5.zip").write_bytes(b"here already")
     more = unit(replicate=9, levels=(0, 1, 20))
-    assert [path.name for path in store.take(other, [*units, more])] == ["r6.zip"]
+    assert [path.name for path in archive.take(other, [*units, more])] == ["r6.zip"]
     assert (store.archive() / "lenet5" / "r5.zip").read_bytes() == b"here already"
 
 
@@ -515,14 +515,14 @@ def test_a_pack_that_is_not_what_it_should_be_is_refused_and_none_is_taken(train
     units, other = trained_elsewhere
     last = units[-1]
     path = other / "lenet5" / "r6.zip"
-    pack = store._read_pack(path)
+    pack = formats.read_pack(path)
     name, more = (f"{last.key}/{level}" for level in (20, 2))
     if fault == "level missing":
         del pack["levels"][name], pack["rows"][name]
-        path.write_bytes(store._pack(**pack))
+        path.write_bytes(formats.pack_bytes(**pack))
     elif fault == "level too many":
         pack["levels"][more], pack["rows"][more] = pack["levels"][name], pack["rows"][name].assign(at=more)
-        path.write_bytes(store._pack(**pack))
+        path.write_bytes(formats.pack_bytes(**pack))
     elif fault == "unit missing":
         units.append(unit("third", replicate=6, levels=(0, 1, 20)))
     elif fault == "another identity":
@@ -531,9 +531,9 @@ def test_a_pack_that_is_not_what_it_should_be_is_refused_and_none_is_taken(train
         path.write_bytes(path.read_bytes()[:-100])
     else:
         path.write_bytes((other / "lenet5" / "r5.zip").read_bytes())
-    store._read_pack.cache_clear()
+    formats.read_pack.cache_clear()
     with pytest.raises(ValueError, match=f"^{re.escape(str(path))} has {words}$"):
-        store.take(other, units)
+        archive.take(other, units)
     assert not archived()
 
 
@@ -541,7 +541,7 @@ def test_a_pack_that_is_not_what_it_should_be_is_refused_and_none_is_taken(train
 def test_a_damaged_archive_is_ignored(folders, monkeypatch, damage):
     u = unit()
     three_levels(u)
-    store.write_archive([u])
+    archive.write([u])
     (path,) = archived()
     content = path.read_bytes()
     if damage == "missing":
@@ -557,7 +557,7 @@ def test_a_damaged_archive_is_ignored(folders, monkeypatch, damage):
                 other.writestr(name, member if name != "masks.safetensors" else member[: len(member) // 2])
     else:
         path.write_bytes({"empty": b"", "half": content[: len(content) // 2], "text": b"<html>\xff</html>"}[damage])
-    store._read_pack.cache_clear()
+    formats.read_pack.cache_clear()
     assert store.find_level(u, 0) is not None  # from the store
     empty_runs(folders, monkeypatch)
     assert store.find_level(u, 0) is None
@@ -567,10 +567,10 @@ def test_a_damaged_archive_is_ignored(folders, monkeypatch, damage):
 def test_an_archive_whose_facts_are_of_another_kind_is_ignored(folders, monkeypatch, text):
     u = unit()
     three_levels(u)
-    store.write_archive([u])
+    archive.write([u])
     (path,) = archived()
     with zipfile.ZipFile(path) as whole:
-        members = {name: whole.read(name) for name in store.PACKED}
+        members = {name: whole.read(name) for name in formats.PACKED}
     with zipfile.ZipFile(path, "w") as other:
         for name, content in (members | {"levels.json": text.encode()}).items():
             other.writestr(name, content)
@@ -581,23 +581,23 @@ def test_an_archive_whose_facts_are_of_another_kind_is_ignored(folders, monkeypa
 def test_a_damaged_archive_is_made_anew_from_the_store():
     u = unit()
     three_levels(u)
-    store.write_archive([u])
+    archive.write([u])
     good = [p.read_bytes() for p in archived()]
     archived()[0].write_bytes(b"")
-    store._read_pack.cache_clear()
-    store.write_archive([u])
+    formats.read_pack.cache_clear()
+    archive.write([u])
     assert [p.read_bytes() for p in archived()] == good
 
 
 def test_what_the_archive_holds_of_other_units_and_levels_stays(folders, monkeypatch):
     old, new = unit("ticket"), unit("ticket_spared", spare="smallest")
     three_levels(old)
-    store.write_archive([old])
+    archive.write([old])
     empty_runs(folders, monkeypatch)
     three_levels(new)
     save(old, 2, ROWS, 12)  # one level more of the chain whose others are in the archive alone
-    store.write_archive([new])
-    store.write_archive([old])
+    archive.write([new])
+    archive.write([old])
     empty_runs(folders, monkeypatch, "nowhere")
     for level in (0, 1, 2, 20):
         assert store.find_level(old, level) is not None, level
@@ -611,7 +611,7 @@ def test_levels_1_and_10_are_told_apart(folders, monkeypatch):
     u = unit()
     for level in (1, 10):
         save(u, level, [(level, 0.0, "test", "loss", float(level))], level)
-    store.write_archive([u])
+    archive.write([u])
     empty_runs(folders, monkeypatch)
     for level in (1, 10):
         found = store.find_level(u, level)
@@ -622,7 +622,7 @@ def test_levels_1_and_10_are_told_apart(folders, monkeypatch):
 def test_an_interrupted_archive_loses_nothing_that_it_alone_holds(folders, monkeypatch):
     u = unit()
     three_levels(u)
-    store.write_archive([u])
+    archive.write([u])
     empty_runs(folders, monkeypatch)
     save(u, 2, ROWS, 12)
 
@@ -631,18 +631,18 @@ def test_an_interrupted_archive_loses_nothing_that_it_alone_holds(folders, monke
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(store.os, "replace", stop)
-        store.write_archive([u])
+        archive.write([u])
     assert len(archived()) == 1  # nothing half-written beside it
-    store._read_pack.cache_clear()
+    formats.read_pack.cache_clear()
     assert store.find_level(u, 0) is not None
 
 
 def test_an_archive_of_nothing_finished_is_no_error():
     assert store.find_level(unit(), 0) is None
-    store.write_archive([unit()])
+    archive.write([unit()])
     assert store.find_level(unit(), 0) is None
     save()
-    store.write_archive([unit(), unit(replicate=1)])  # replicate 1 has not begun
+    archive.write([unit(), unit(replicate=1)])  # replicate 1 has not begun
     assert store.find_level(unit(), 0) is not None
 
 
@@ -673,11 +673,11 @@ def test_a_pickle_in_place_of_a_mask_is_not_executed(folders):
 
 def test_files_are_tables_json_and_safetensors_and_no_reader_executes():
     three_levels(unit())
-    store.write_archive([unit()])
+    archive.write([unit()])
     names = {p.name for p in store.runs().rglob("*") if p.is_file()}
     assert names == {"rows.csv", "mask.safetensors", "facts.json"}
     with zipfile.ZipFile(*archived()) as pack:
-        assert set(pack.namelist()) == {*store.PACKED, store.SUMS}
+        assert set(pack.namelist()) == {*formats.PACKED, formats.SUMS}
         assert pack.read("rows.csv").decode().splitlines()[0] == "at,step,epoch,split,metric,value"
     for module in Path(store.__file__).parents[1].rglob("*.py"):
         for node in ast.walk(ast.parse(module.read_text())):

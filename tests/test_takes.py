@@ -6,9 +6,9 @@ import matplotlib.pyplot as plt
 import pytest
 from helpers import FEW, HERE, SETTINGS, ask, look_at, values_of
 
-from lthcore import data
 from lthcore.config import EXPERIMENTS, PRESETS, configure
-from lthcore.studies import claims, experiments, takes
+from lthcore.runs import download
+from lthcore.studies import experiments, takes
 
 
 def keys(study):
@@ -23,7 +23,7 @@ def test_what_is_accepted_changes_units_and_what_is_refused_is_one_line(experime
             found = ask(experiment, preset, settings)
             if isinstance(found, str):
                 assert "\n" not in found and name in found and repr(settings[name]) in found, found
-            elif name not in takes.NOT_JUDGED_BY:
+            elif name not in takes.JUDGING:
                 assert keys(found) != own, settings
                 assert settings.items() <= found.config.changes.items()  # and it is shown
 
@@ -115,10 +115,9 @@ def test_the_margin_is_taken_where_a_claim_reads_it(experiment):
     frame, seen = experiments.finished(study), set()
     if frame.empty:
         pytest.skip("no replicate is archived")
-    for claim in claims.CLAIMS:
-        if claim.experiment == experiment:
-            claim.measures(frame, Reads(study.config, seen))
-    assert ("margin" in seen) == (experiment not in takes.NOT_JUDGED_BY["margin"])
+    for claim in study.experiment.claims:
+        claim.measures(frame, Reads(study.config, seen))
+    assert ("margin" in seen) == study.experiment.by_margin
 
 
 # --------------------------------------------------------------------------------------------------- several at once
@@ -165,7 +164,7 @@ TOGETHER = ("collapse", "criteria", "transfer", "early_bird")  # of whose many a
 def test_every_setting_is_refused_or_works_to_the_end(store_of_all, finish, experiment):
     """Trained for a few steps, read, judged, drawn, and looked at in the explorer; with what was set shown on it."""
     if configure(experiment).dataset == "fashion":
-        data.fetch(dataset="fashion", say=lambda _: None)
+        download.fetch(dataset="fashion", say=lambda _: None)
     works = accepted(experiment)
     for settings in works.values():
         study = ask(experiment, "smoke", FEW | settings)
@@ -179,7 +178,7 @@ def test_every_setting_is_refused_or_works_to_the_end(store_of_all, finish, expe
 @pytest.mark.parametrize("experiment", TOGETHER)
 def test_every_setting_works_to_the_end_beside_others(store_of_all, finish, experiment):
     """The same, up to eight settings at once; python tests/tools/settings.py has each alone, and pairs."""
-    data.fetch(dataset="fashion", say=lambda _: None)
+    download.fetch(dataset="fashion", say=lambda _: None)
     left = accepted(experiment)
     assert set(left) == set(experiments.taken(experiment, "smoke"))
     while left:

@@ -14,6 +14,7 @@ import pytest
 import scipy.sparse
 import torch
 import torch.nn.functional as F
+from alone import play
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
@@ -25,7 +26,7 @@ from torch.nn.utils import prune
 
 from lthcore import data, lottery, tickets
 from lthcore.models import build
-from lthcore.runs import store, sweep
+from lthcore.runs import formats, store, sweep
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import experiments
 
@@ -122,7 +123,9 @@ def test_views_are_written_in_their_own_order():
     assert not turned["fc1.weight"].flags.c_contiguous
     for form in tickets.FORMS:
         assert tickets.to_bytes(ticket._replace(values=turned), form) == tickets.to_bytes(ticket, form)
-    assert np.array_equal(load(store.save_tensors({"a": np.arange(6).reshape(2, 3).T}))["a"], [[0, 3], [1, 4], [2, 5]])
+    assert np.array_equal(
+        load(formats.save_tensors({"a": np.arange(6).reshape(2, 3).T}))["a"], [[0, 3], [1, 4], [2, 5]]
+    )
 
 
 def test_a_form_that_there_is_not_is_named(tmp_path):
@@ -493,7 +496,7 @@ def test_a_mask_from_outside_is_given_to_any_unit(study):
     ticket, unit = tickets.from_bytes(tickets.to_bytes(made("mlp", ["random"], density=0.1), "csr")), study.units[0]
     mask, values = ({k: torch.from_numpy(v) for k, v in part.items()} for part in (ticket.mask, ticket.values))
     splits = {"full": data.split(unit.config, "full", 0)}
-    own, given = (lottery.play(unit, 1, mask, splits.get, values=start) for start in (None, values))
+    own, given = (play(unit, 1, mask, splits.get, values=start) for start in (None, values))
     theta0 = lottery.starting_values(unit, 1, None)[0]
     for played, start in ((own, theta0), (given, values)):
         assert all(torch.equal(played.start[k], v) for k, v in start.items())
@@ -772,7 +775,7 @@ def test_a_file_with_another_header(replace, form, inside):
 
 
 def lines(name):
-    """The Python lines of the README's section, or of the notebook's cell, of that title."""
+    """The Python lines of the document's section, or of the notebook's cell, of that title."""
     text = (store.ROOT / name).read_text()
     if name.endswith(".ipynb"):
         text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
@@ -781,7 +784,7 @@ def lines(name):
     return block
 
 
-@pytest.mark.parametrize("name", ["README.md", "notebooks/05_explorer.ipynb"])
+@pytest.mark.parametrize("name", ["notebooks/README.md", "notebooks/05_explorer.ipynb"])
 def test_the_lines_that_we_show_run(name, tmp_path, monkeypatch, capsys):
     """As they stand, from the committed archive, on the smallest scale."""
     monkeypatch.chdir(tmp_path)

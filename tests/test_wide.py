@@ -11,21 +11,25 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from alone import play, starting_values, train
 
-from lthcore import cli, data, lottery
-from lthcore.config import WIDE, Config, configure
+from lthcore import cli, data
+from lthcore.config import Config, configure
 from lthcore.data import Split, whole
 from lthcore.engines.batched import Lockstep
 from lthcore.engines.sparse import Sparse
 from lthcore.explore import pages
 from lthcore.models import build, initial
-from lthcore.pruning import dense_mask, diagnose, random_mask
+from lthcore.probes.collapse import diagnose, untrained
+from lthcore.pruning import dense_mask, random_mask
 from lthcore.results import statistics
-from lthcore.runs import store, sweep
+from lthcore.runs import download, queue, store
 from lthcore.schedule import ARCHITECTURES
-from lthcore.studies import claims, experiments
-from lthcore.train import choose_engine, train
+from lthcore.studies import claims, experiments, names
+from lthcore.train import choose_engine
 from lthcore.unit import LATER, Unit
+
+BEYOND = names("extended", "gpu")  # the report
 
 
 def few(train_images=240, test_images=100):
@@ -56,7 +60,7 @@ def test_a_later_setting_is_part_of_an_identity_only_where_it_is_set():
     assert beside.identity["beside"] == "order" and "beside" not in plain.identity
 
 
-@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.parametrize("name", BEYOND)
 @pytest.mark.parametrize("preset", ["smoke", "quick", "report"])
 def test_every_wide_study_has_units_of_its_own(name, preset):
     units = experiments.study(name, preset).units
@@ -144,14 +148,14 @@ def test_dropout_is_drawn_from_its_keys_and_leaves_the_mask_alone():
     assert all((a.weights[f"{n}.weight"][~m] == 0).all() for n, m in mask.items())
     c = train(initial("mlp", 0, "theta0", 0), mask, few(), tiny(), **keys)
     assert not torch.equal(a.weights["fc1.weight"], c.weights["fc1.weight"])
-    assert choose_engine(config, mask, "cpu") is Lockstep and choose_engine(tiny(), mask, "cpu") is Sparse
+    assert choose_engine(config, "cpu").name == "Lockstep" and choose_engine(tiny(), "cpu").name == "Sparse"
 
 
 def test_with_dropout_a_replicate_is_trained_by_itself():
     """Lockstep would give one replicate's draws to whoever happens to be trained with it."""
     for dropout, together in ((0.0, 3), (0.5, 1)):
         ready = [(Unit(tiny(dropout=dropout), "ticket", r), 0) for r in range(3)]
-        assert len(sweep._alike(ready, ready.pop(), "cuda")) == together
+        assert len(queue._alike(ready, ready.pop(), "cuda")) == together
 
 
 # ----------------------------------------------------------------------------------------------------- warm-up
@@ -200,7 +204,7 @@ def test_a_rate_goes_on_rising_after_a_rewind():
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("LTH_DATA", str(tmp_path))
     for room in ("_mirrors", "_debian"):
-        monkeypatch.setattr(data, room, lambda root, name, **_: (_ for _ in ()).throw(OSError("nothing here")))
+        monkeypatch.setattr(download, room, lambda root, name, **_: (_ for _ in ()).throw(OSError("nothing here")))
     data.whole.cache_clear()
     yield tmp_path
     data.whole.cache_clear()
@@ -222,7 +226,7 @@ def test_cifar_is_read_in_its_own_form(folder, monkeypatch):
     records = [np.column_stack([random.integers(0, 10, 4), random.integers(0, 256, (4, 3072))]) for _ in range(6)]
     content = cifar([r.astype(np.uint8) for r in records])
     name = "cifar-10-binary.tar.gz"
-    monkeypatch.setitem(data.MORE, "cifar10", {name: hashlib.sha256(content).hexdigest()})
+    monkeypatch.setitem(download.MORE, "cifar10", {name: hashlib.sha256(content).hexdigest()})
     (folder / "cifar10").mkdir()
     (folder / "cifar10" / name).write_bytes(content)
     images, labels = data.whole("cifar10")["train"]
@@ -231,32 +235,32 @@ def test_cifar_is_read_in_its_own_form(folder, monkeypatch):
     assert np.allclose(images[14, 0], (red / 255 - 0.4914) / 0.2470, atol=1e-5)
     assert np.allclose(images[14, 2], (blue / 255 - 0.4465) / 0.2616, atol=1e-5)
     assert data.whole("cifar10")["test"][1].tolist() == records[5][:, 0].tolist()
-    looks, named = data.digits("full", dataset="cifar10")
+    looks, named = download.digits("full", dataset="cifar10")
     assert looks.shape == (4, 32, 32) and named.tolist() == records[5][:, 0].tolist()
-    data.digits.cache_clear()
+    download.digits.cache_clear()
 
 
 def test_an_altered_cifar_is_set_aside_and_its_name_said(folder):
     (folder / "cifar10").mkdir()
     (folder / "cifar10" / "cifar-10-binary.tar.gz").write_bytes(b"not it")
     with pytest.raises(RuntimeError, match=r"^[^\n]*put cifar-10-binary.tar.gz into [^\n]*$"):
-        data.fetch(dataset="cifar10", say=lambda _: None)
+        download.fetch(dataset="cifar10", say=lambda _: None)
     assert (folder / "cifar10" / "cifar-10-binary.tar.gz.bad-1").exists()
 
 
 def test_fashion_comes_from_files_by_hand_or_from_debian_and_never_in_mnists_place(folder, monkeypatch):
-    content = {name: f"{name} of Fashion-MNIST".encode() for name in data.SHA256}
+    content = {name: f"{name} of Fashion-MNIST".encode() for name in download.SHA256}
     sums = {name: hashlib.sha256(c).hexdigest() for name, c in content.items()}
-    monkeypatch.setitem(data.MORE, "fashion", sums)
+    monkeypatch.setitem(download.MORE, "fashion", sums)
     first, *rest = content
     (folder / "fashion").mkdir()
     (folder / "fashion" / f"{first}.gz").write_bytes(gzip.compress(content[first]))
-    monkeypatch.setattr(data, "_debian", lambda root, name: [("Debian", content[name])])
+    monkeypatch.setattr(download, "_debian", lambda root, name: [("Debian", content[name])])
     said = []
-    root = data.fetch(said.append, "fashion")
+    root = download.fetch(said.append, "fashion")
     assert root == folder / "fashion" and all((root / n).read_bytes() == c for n, c in content.items())
     assert [" from Debian" in line for line in said] == [False, True, True, True] and rest
-    assert not any((folder / name).exists() for name in data.SHA256)
+    assert not any((folder / name).exists() for name in download.SHA256)
 
 
 def test_a_tenth_is_stratified():
@@ -292,8 +296,8 @@ def test_a_comparison_is_what_two_trainings_give():
     chain = Unit(config, "rewind_3", 0)
     mask = random_mask({n: torch.rand(m.shape) < 0.2 for n, m in dense_mask("mlp").items()}, "mlp", 0, 0)
     unit = Unit(config, "order_ticket_3", 0, source=chain, beside="order", only=(1,))
-    rows = {row[3]: row[4] for row in lottery.play(unit, 1, mask, load).rows if row[3] not in ("loss", "accuracy")}
-    start, first = lottery.starting_values(unit, 1, load)
+    rows = {row[3]: row[4] for row in play(unit, 1, mask, load).rows if row[3] not in ("loss", "accuracy")}
+    start, first = starting_values(unit, 1, load)
     assert first == 3
     keys = {"level": 1, "replicate": 0, "subset": "full", "first": 3}
     one, two = (train(start, mask, few(), config, **keys, order=order).weights for order in (0, 1))
@@ -318,7 +322,7 @@ def test_the_dense_network_is_at_no_distance_from_itself():
         ((1,), {n: torch.rand(m.shape) < 0.2 for n, m in dense_mask("mlp").items()}),
     ):
         unit = Unit(config, "dense_ticket_0", 0, source=chain, beside="dense", only=only)
-        rows = lottery.play(unit, only[0], mask, load).rows
+        rows = play(unit, only[0], mask, load).rows
         distance = [row[4] for row in rows if row[3] == "distance"]
         assert (distance == [0.0]) == (only == (0,)) and not any(row[3].startswith("path_") for row in rows)
 
@@ -327,7 +331,7 @@ def test_every_re_initialisation_is_its_own():
     config = tiny()
     chain = Unit(config, "ticket", 0)
     drawn = [
-        lottery.starting_values(Unit(config, "x", 0, source=chain, start=start, only=(7, 15)), level, load)[0]
+        starting_values(Unit(config, "x", 0, source=chain, start=start, only=(7, 15)), level, load)[0]
         for start in ("reinit", "reinit2", "reinit3")
         for level in (7, 15)
     ]
@@ -339,7 +343,7 @@ def test_every_re_initialisation_is_its_own():
 def test_masks_that_counting_foretells_are_nested_exact_and_theta0s():
     config = configure("mlp", "report")
     theta0, before = initial("mlp", 0, "theta0", 0), None
-    for level, mask in enumerate(lottery.untrained(Unit(config, "ticket", 0))):
+    for level, mask in enumerate(untrained(Unit(config, "ticket", 0))):
         assert {n: int(m.sum()) for n, m in mask.items()} == config.schedule[level]
         for n, m in mask.items():
             size = theta0[f"{n}.weight"].abs()
@@ -457,7 +461,7 @@ def test_wide_notebooks_are_run_on_request_alone(capsys):
     assert asked("quick", "--only", "conv2") == ["conv2"]
     assert asked("quick", "--only", "06_lottery_ticket_paper") == ["paper", "fashion_conv2"]
     assert [s.config.experiment for s in experiments.every(preset="report")] == report
-    assert {s.config.experiment for s in experiments.every(True, preset="report")} == {*report, *WIDE}
+    assert {s.config.experiment for s in experiments.every(True, preset="report")} == {*report, *BEYOND}
 
 
 def test_a_config_of_every_field_is_still_hashable():

@@ -109,7 +109,7 @@ class Lockstep:
         is not asked for less: fewer replicates are the better answer.
         """
         start = self.values()
-        places = torch.arange(3 * len(start["head.bias"]) * self.batch_size, device=self.labels.device)
+        places = torch.arange(3 * len(next(iter(start.values()))) * self.batch_size, device=self.labels.device)
         batches = (places % len(self.labels)).view(3, -1, self.batch_size)
         try:
             replay = record(self._step, batches[0])

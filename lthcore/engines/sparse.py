@@ -24,7 +24,7 @@ from .compiled import FLAGS, compiled
 ACTIVATIONS = {"identity": 0, "relu": 1, "tanh": 2}
 POOLS = {"none": 0, "avg": 1, "max": 2}
 OPTIMIZERS = {"adam": 0, "sgd": 1, "adamw": 2}
-GROUP = {"mlp": 64, "lenet5": 32}  # images worked on at once: long runs, but activations that stay in the cache
+FLAT, MAPS = 64, 32  # images worked on at once, without and with feature maps: long runs that stay in the cache
 BETA1, BETA2, EPS = 0.9, 0.999, 1e-8  # Adam's, as in torch
 
 # Places in arrays are unsigned: numba would test a signed one for "counted from the end" and not vectorise.
@@ -41,7 +41,7 @@ class Pixels(NamedTuple):
 
 
 class Wide(NamedTuple):
-    """The first layer of the MLP while many of its weights survive: by whole rows.
+    """The first layer of a fully connected network while many of its weights survive: by whole rows.
 
     With x = background + d, where d is zero at most pixels, a unit's sum is background x (sum of its weights)
     + a few rows of the transposed weights (pixel, unit), rows padded to whole vectors. The gradient likewise.
@@ -610,7 +610,7 @@ class Sparse:
         self.first = first
         # floats, whatever was typed: for other types all would be compiled once more
         self.rule = OPTIMIZERS[config.optimizer], float(config.momentum), float(config.weight_decay)
-        self.group = int(_lanes(min(GROUP[config.model], config.batch_size)))
+        self.group = int(_lanes(min(MAPS if config.convolutions else FLAT, config.batch_size)))
         self.dense = {name: value.detach().numpy().copy() for name, value in values.items()}
         self.mask = {name: m.numpy() for name, m in mask.items()}
         self._build()
@@ -629,7 +629,7 @@ class Sparse:
             alive = kept.any(0).reshape(shapes[names[i - 1]][0] if i else 1, -1).any(1)
         first = self.mask[names[0]]
         self.width = 0  # of a wide first layer's rows
-        if config.model == "mlp" and first.mean() > self.WIDE:
+        if not config.convolutions and first.mean() > self.WIDE:
             self.width, taps[names[0]] = -(-len(first) // LANES) * LANES, taps[names[0]][:0]
             live[names[0]] = np.arange(len(first))
         self.places = {}  # parameter name -> its place in self.parameters, its flat indices in the dense tensor
@@ -653,7 +653,7 @@ class Sparse:
         self.parameters = _zeros(4 * (-(-at // 16) * 16), dtype).reshape(4, -1)
         corner = self.images[0, 0]
         self.background = corner if np.isfinite(corner) else self.images.dtype.type(0)
-        if config.model == "mlp":  # a row of x per pixel that a weight sees, and one for all the others
+        if not config.convolutions:  # a row of x per pixel that a weight sees, and one for all the others
             seen, self.row = np.unique(taps[names[0]] % 784), np.full(784, -1)
             self.row[seen] = np.arange(len(seen))
             self.row, self.blank = (
@@ -670,7 +670,7 @@ class Sparse:
             size = (size if name == "conv1" else size - 4) if kernel > 1 else 1
             pool = POOLS[config.pool] if kernel > 1 else 0
             rule = architecture.activation if config.activation == "default" else config.activation
-            activation = ACTIVATIONS["identity" if name == "head" else rule]
+            activation = ACTIVATIONS["identity" if name == names[-1] else rule]
             unit, channel, row, column = np.unravel_index(taps[name], (out, into, kernel, kernel))
             wide = size + kernel - 1
             offset = (channel * wide + row) * wide + column if layers or kernel > 1 else self.row[channel]

@@ -14,10 +14,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..results import statistics
+from ..results.figures import OKABE_ITO, UNITS, density_axis, step_axis
 from ..runs import sweep
 from ..schedule import ARCHITECTURES
 from ..studies import experiments
-from ..studies.plots import ARMS, OKABE_ITO, UNITS, density_axis, step_axis, style
+from ..studies.plots import style, styles
 
 _LOOK = {**sns.axes_style("whitegrid"), **sns.plotting_context("notebook", font_scale=0.85), "axes.titley": 1.03}
 _LOOK |= {"font.family": "DejaVu Sans"}
@@ -383,7 +384,7 @@ class Pictures:
             self.ends.xs(replicate, level="replicate"),
             self.densities,
             self.curves.get((dense.arm, replicate, 0)),
-            statistics.REPORTED.get(config.experiment, {}).get(arm),
+            self.study.experiment.reported.get(arm),
             dead_from,
         )
         return MaskSeen(ARCHITECTURES[config.model].weights, style(arm)[1]), standing, dead_from
@@ -391,4 +392,4 @@ class Pictures:
 
 def full_label(arm):
     """An arm's label, with what is spared."""
-    return style(arm)[0] + (", output layer spared" if arm.endswith("_spared") and arm not in ARMS else "")
+    return style(arm)[0] + (", output layer spared" if arm.endswith("_spared") and arm not in styles() else "")

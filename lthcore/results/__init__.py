@@ -1,1 +1,1 @@
-"""From tidy tables to numbers, intervals and verdicts. No torch."""
+"""From tidy tables to numbers, intervals, figures and verdicts. No torch."""

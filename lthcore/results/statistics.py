@@ -10,13 +10,6 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit  # the quantile alone: scipy.stats takes a second to import
 
-# accuracies that the report gives for its tickets, in percent: experiment -> arm -> value
-REPORTED = {
-    "task1": {"t1_on_s1": 95.74, "t1_on_s2": 96.14},
-    "task2": {"t1_on_s1": 97.23, "t1_on_s2": 21.1479},
-    "task3": {"sgd": 97.52, "adam": 97.17},
-}
-
 
 def interval(values):
     """Mean and 95 % t-interval of replicates.

@@ -17,8 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from pathlib import Path
 
-from .. import methods
-from . import store
+from . import sending, store
 from .files import FOLDERS
 
 CONNECT = 30  # seconds in which the scheduler must answer, and then a worker come
@@ -50,7 +49,7 @@ class Workers:
     _processes = None  # none is a child of this one
 
     def __init__(self, address, say=print):
-        from .. import data
+        from . import download
 
         try:
             from distributed import Client
@@ -78,7 +77,7 @@ class Workers:
             raise RuntimeError(f"the Dask scheduler at {address} has {what}: {self.start}")
         self.executor = self.client.get_executor(pure=False)  # a level that another run holds is asked for again
         self.mark = store.runs() / f".{secrets.token_hex(8)}.aside"  # whoever sees it sees this store
-        folders = (str(folder().absolute()) for folder in (store.runs, store.archive, data.folder))
+        folders = (str(folder().absolute()) for folder in (store.runs, store.archive, download.folder))
         self.terms = CODE, self.mark.name, tuple(zip(FOLDERS, folders, strict=True))
         self.mark.touch()
 
@@ -110,7 +109,7 @@ class Workers:
 
             return import_module("lthcore.runs.cluster").at_worker(*sent)
 
-        future, content = Future(), cloudpickle.dumps((function, arguments, methods.added()))
+        future, content = Future(), cloudpickle.dumps((function, arguments, sending.added()))
         done = self.executor.submit(level, self.terms, content)
         done.add_done_callback(lambda done: self._hand_over(done, future))
         return future
@@ -157,7 +156,7 @@ def at_worker(terms, content):
     """On a worker: call a function, once it is sure that it means there what it means for the driver."""
     _agree(*terms)
     function, arguments, added = pickle.loads(content)
-    methods.add(added)
+    sending.add(added)
     return function(*arguments)
 
 

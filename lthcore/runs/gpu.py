@@ -301,9 +301,9 @@ def bytes_of(config):
     from ..engines.batched import EVALUATED, activations
     from ..models import build
 
-    channels, size = (3, 32) if config.dataset == "cifar10" else (1, 28)
-    pixels, (n_train, n_test) = channels * size**2, DATASETS[config.dataset]
-    floats = activations(build(config.model, config.activation, config.pool, "meta"), (channels, size, size))
+    known = DATASETS[config.dataset]
+    pixels, n_train, n_test = math.prod(known.shape), known.train, known.test
+    floats = activations(build(config.model, config.activation, config.pool, "meta"), known.shape)
     layers = ARCHITECTURES[config.model].weights.values()
     weights = sum(math.prod(shape) + shape[0] for shape in layers)
     held_out = round(config.validation * n_train)

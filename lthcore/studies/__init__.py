@@ -1,1 +1,45 @@
-"""The experiments: which arms, on which data, with which settings, claims and figures."""
+"""The experiments, a file each: their settings, arms, styles, figures and claims.
+
+Importing this package registers them with the core, and needs the standard library only.
+"""
+
+from .. import config
+from .collapse import COLLAPSE
+from .conv import CONVS
+from .criteria import CRITERIA
+from .early_bird import EARLY_BIRD
+from .lenet5 import LENET5
+from .mlp import MLP
+from .paper import PAPER
+from .record import Experiment
+from .rewind import REWIND
+from .task1 import TASK1
+from .task2 import TASK2
+from .task3 import TASK3
+from .transfer import TRANSFER
+
+BUILT_IN = {
+    record.name: record
+    for record in (
+        MLP, LENET5, TASK1, TASK2, TASK3, PAPER, *CONVS, REWIND, COLLAPSE, CRITERIA, TRANSFER, EARLY_BIRD,
+    )
+}  # fmt: skip
+REGISTRY: dict[str, Experiment] = {}  # these, and what users add
+
+
+def add(experiment: Experiment) -> Experiment:
+    """Register a study under its name; a user's own may be changed and registered again."""
+    if BUILT_IN.get(experiment.name, experiment) is not experiment:
+        raise ValueError(f"name = {experiment.name!r}: is taken by a study of this package")
+    REGISTRY[experiment.name] = experiment
+    config.EXPERIMENTS[experiment.name] = experiment.recipe
+    return experiment
+
+
+def names(*groups: str) -> list[str]:
+    """Names of the studies in these groups; of all if none is given."""
+    return [name for name, experiment in REGISTRY.items() if not groups or experiment.group in groups]
+
+
+for _record in BUILT_IN.values():
+    add(_record)

@@ -1,208 +1,24 @@
-"""The report's experiments: which arms, on which data, with which recipe.
+"""A study at one scale: asked for, run, and read as one tidy table."""
 
-An arm is one curve of a figure. To add one, add a line to the experiment's function below; its
-colour and label stand in `plots.ARMS`.
-"""
-
-import dataclasses
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 
 import numpy as np
 import pandas as pd
 
-from ..config import EXPERIMENTS, WIDE, Config, configure
+from .. import methods
+from ..config import Config, configure
 from ..explore import notebooks
 from ..results import rules, statistics
-from ..runs import gpu, store, sweep
+from ..results.loading import COLUMNS, load
+from ..runs import archive, gpu, store, sweep
+from ..schedule import ARCHITECTURES
 from ..unit import Unit
-from . import claims, takes
-
-
-def _pre_midsem(config, r):
-    ticket = Unit(config, "ticket", r)
-    yield ticket
-    yield from _controls(config, ticket)
-    if config.scope == "layer" and config.output_rate is None and config.structure == "weights":
-        yield Unit(replace(config, spare="smallest"), "ticket_spared", r)
-
-
-def _halves_or_labels(config, r, s1, s2, suffix=""):
-    t1 = Unit(config, f"t1_on_s1{suffix}", r, s1)
-    yield t1
-    yield Unit(config, f"t2_on_s2{suffix}", r, s2)
-    yield Unit(config, f"t1_on_s2{suffix}", r, s2, source=t1, only=config.trained_levels[1:])
-    yield from _controls(config, t1, s2, suffix)
-
-
-def _task1(config, r):
-    yield from _halves_or_labels(config, r, "half1", "half2")
-
-
-def _task2(config, r):
-    yield from _halves_or_labels(config, r, "labels0-4", "labels5-9")
-    if config.output_rate is None:
-        spared = replace(config, output_rate=0)
-        yield from _halves_or_labels(spared, r, "labels0-4", "labels5-9", "_spared")
-
-
-def _task3(config, r):
-    adam = replace(config, optimizer="adam", momentum=0.0)
-    trainers = {
-        "adam": adam,
-        "sgd": replace(adam, optimizer="sgd"),
-        "momentum": replace(adam, optimizer="sgd", momentum=0.9),
-    }
-    chains = {name: Unit(c, name, r) for name, c in trainers.items()}
-    yield from chains.values()
-    for mask, trainer in (("sgd", "adam"), ("adam", "sgd"), ("momentum", "adam"), ("adam", "momentum")):
-        yield Unit(
-            trainers[trainer], f"{mask}_mask_by_{trainer}", r, source=chains[mask], only=config.trained_levels[1:]
-        )
-
-
-def _controls(config, chain, subset="full", suffix=""):
-    """The ticket's mask with fresh values, and theta0 under as many weights chosen at random."""
-    common = {"replicate": chain.replicate, "subset": subset, "source": chain, "only": config.control_levels}
-    if common["only"]:
-        yield Unit(config, f"random_reinit{suffix}", start="reinit", **common)
-        yield Unit(config, f"random_mask{suffix}", mask="random", **common)
-
-
-# arm -> momentum and rate. Frankle & Carbin's G.3 has 0.4 and 0.1 among the best; with our pixels, of variance 1, the
-# dense network then ends at 97.5 and 10.6 % on the validation images. These are the best by that accuracy of 0.05, 0.1,
-# 0.2, 0.4 (98.4 %) and of 0.01, 0.03, 0.05, 0.1 (98.3 %), mean of 2 replicates, 50,000 steps.
-SGD = {"sgd": (0.0, 0.2), "momentum": (0.9, 0.03)}
-
-
-def _by_sgd(config, arm):
-    momentum, lr = SGD[arm]
-    return replace(config, optimizer="sgd", momentum=momentum, lr=lr)
-
-
-def _paper(config, r, subset="full"):
-    """Frankle & Carbin 2019: three re-initialisations at levels 7 and 15, one-shot pruning, other optimizers."""
-    ticket = Unit(config, "ticket", r, subset)
-    yield ticket
-    yield from _controls(config, ticket, subset)
-    if config.experiment != "paper":
-        return
-    for again in (2, 3):
-        if only := tuple(k for k in (7, 15) if k in config.control_levels):
-            yield Unit(config, f"random_reinit_{again}", r, source=ticket, start=f"reinit{again}", only=only)
-    for level in (7, 11, 15):
-        if level <= config.rounds:
-            yield Unit(replace(config, levels=(0, level)), "one_shot", r)
-    for name in SGD:
-        yield Unit(_by_sgd(config, name), name, r)
-
-
-def _fashion_conv2(config, r):
-    yield from _paper(config, r, "tenth")
-
-
-REWIND_STEPS = (0, 100, 1000)
-
-
-def _rewind(config, r):
-    """Late resetting to step k, and at three densities a copy in another order and the dense network beside it."""
-    for k in sorted({min(k, config.steps - 1) for k in REWIND_STEPS}):
-        chain = Unit(replace(config, rewind_step=k), f"rewind_{k}", r)
-        yield chain
-        only = tuple(level for level in (5, 10, 15) if level in chain.levels) or chain.levels[-1:]
-        for beside in ("order", "dense"):
-            for mask in ("ticket", "random"):
-                yield Unit(chain.config, f"{beside}_{mask}_{k}", r, source=chain, mask=mask, beside=beside, only=only)
-
-
-COLLAPSE = {"mlp": ((0.2, 28), (0.3, 17), (0.5, 9)), "lenet5": ((0.2, 20),)}  # model -> (rate, rounds)
-
-
-def _collapse(config, r):
-    """Chains of every scope, rate and output rate."""
-    for model, rates in COLLAPSE.items():
-        for rate, rounds in rates:
-            for scope in ("layer", "global"):
-                for head, output_rate in (("same", None), ("half", rate / 2), ("spared", 0)):
-                    levels = config.levels and (*(k for k in config.levels if k < rounds), rounds)
-                    grid = {"model": model, "prune_rate": rate, "rounds": rounds, "levels": levels}
-                    of_arm = replace(config, **grid, scope=scope, output_rate=output_rate)
-                    yield Unit(of_arm, f"{model} {scope} {rate} {head}", r)
-
-
-FILTERS = {"model": "lenet5", "structure": "filters", "prune_rate": 0.25, "output_rate": None, "scope": "layer"}
-
-
-def _criteria(config, r):
-    """What survivors start from; by what weights are deleted, at once and retrained; whole filters of LeNet-5."""
-    on = replace(config, rewind="final")
-    tuned = {"rewind": "final", "retrain_epochs": max(1, config.epochs // 3), "retrain_lr": config.lr / 10}
-    yield Unit(config, "reset", r)
-    yield (kept := Unit(on, "lr_rewind", r))
-    yield Unit(replace(config, **tuned), "finetune", r)
-    for name in ("magnitude", "obd", "random"):
-        every = replace(on, criterion=name, scope="global", output_rate=None)
-        yield Unit(every, f"{name}_retrained", r)
-        yield Unit(replace(every, rewind="reset", levels=(0,)), f"{name}_deleted", r, beside="deletion")
-    whole = replace(config, **FILTERS)
-    yield (filters := Unit(replace(whole, **tuned), "filters", r, beside="smaller"))
-    yield Unit(replace(whole, **tuned, criterion="random"), "filters_random", r)
-    yield Unit(whole, "filters_reset", r)
-    if config.control_levels:  # at full length and rate, as if nothing had been learned
-        yield Unit(config, "random_reinit", r, source=kept, start="reinit", only=config.control_levels)
-        yield Unit(whole, "filters_reinit", r, source=filters, start="reinit", only=config.control_levels)
-
-
-# subset -> times as many epochs as on all of MNIST: as many steps, within 6 %
-SAME_STEPS = {"half1": 2, "labels0-4": 2, "labels5-9": 2, "fifth": 5, "labels0-1": 5, "tenth": 10}
-
-
-def _transfer(config, r):
-    """Morcos et al. 2019: masks borrowed across data sets, optimizers, labels, and from smaller data."""
-    only = tuple(k for k in config.trained_levels if k >= 3)
-    chains = {"mnist": config, "fashion": replace(config, dataset="fashion"), "momentum": _by_sgd(config, "momentum")}
-    chains = {name: Unit(c, name, r) for name, c in chains.items()}
-    for subset, times in SAME_STEPS.items():
-        chains[subset] = Unit(replace(config, epochs=times * config.epochs), subset, r, subset)
-    yield from chains.values()
-
-    def borrowed(on, arm, **how):
-        return Unit(chains[on].config, arm, r, chains[on].subset, only=only, **how)
-
-    pairs = (("fashion", "mnist"), ("mnist", "fashion"), ("momentum", "mnist"), ("mnist", "momentum"))
-    smaller = ((subset, "mnist") for subset in SAME_STEPS if subset != "labels5-9")
-    for mask, on in (*pairs, *smaller, ("labels0-4", "labels5-9")):
-        yield borrowed(on, f"{mask}_on_{on}", source=chains[mask])
-    for mask in ("labels0-4", "labels5-9"):
-        yield borrowed("labels5-9", f"{mask}_fresh_head", source=chains[mask], start="fresh_head")
-    for on in ("mnist", "fashion", "momentum", "labels5-9") if config.controls else ():
-        yield borrowed(on, f"random_reinit_on_{on}", source=chains[on], start="reinit")
-        yield borrowed(on, f"random_mask_on_{on}", source=chains[on], mask="random")
-
-
-EARLY_LEVELS = (1, 2, 4, 6)  # of which each is reached in one shot
-
-
-def _early_bird(config, r):
-    """You et al. 2020 on weights: the mask of an early epoch beside that of the whole training and a random one."""
-    for level in [k for k in EARLY_LEVELS if k <= config.rounds]:
-        one_shot, d = replace(config, levels=(0, level)), config.density(level)
-        whole = Unit(one_shot, "whole", r)
-        yield whole
-        yield Unit(replace(one_shot, early_bird=0.1), "early", r)
-        if level > 1:  # as large a share of what two random masks differ in as 0.1 is at half the weights
-            yield Unit(replace(one_shot, early_bird=round(0.4 * d * (1 - d), 4)), "early_strict", r)
-        if config.controls:
-            yield Unit(one_shot, "random_mask", r, source=whole, mask="random", only=(level,))
-
-
-UNITS = {
-    "mlp": _pre_midsem, "lenet5": _pre_midsem, "task1": _task1, "task2": _task2, "task3": _task3,
-    "paper": _paper, "fashion_conv2": _fashion_conv2, "conv2": _paper, "conv4": _paper, "conv6": _paper,
-    "rewind": _rewind, "collapse": _collapse, "criteria": _criteria,
-    "transfer": _transfer, "early_bird": _early_bird,
-}  # fmt: skip
+from . import REGISTRY, add, claims, names, takes
+from .collapse import TASK2
+from .common import controls as _controls
+from .record import Experiment
 
 
 @dataclass(frozen=True)
@@ -211,10 +27,15 @@ class Study:
 
     config: Config
 
+    @property
+    def experiment(self):
+        """The record of its experiment: :class:`lthcore.studies.record.Experiment`."""
+        return REGISTRY[self.config.experiment]
+
     @cached_property
     def units(self):
         """All units, replicate after replicate: list of Unit."""
-        return [unit for r in range(self.config.replicates) for unit in UNITS[self.config.experiment](self.config, r)]
+        return [unit for r in range(self.config.replicates) for unit in self.experiment.arms(self.config, r)]
 
     @property
     def folder(self):
@@ -222,16 +43,16 @@ class Study:
         preset, changes = self.config.preset, self.config.changes
         if preset == "report" and changes.get("replicates", 0) >= configure(self.config.experiment, preset).replicates:
             del changes["replicates"]  # more replicates than the committed scale make it better
-        fewer = self.config.replicates < store.archived_replicates(self.config.experiment)
+        fewer = self.config.replicates < archive.replicates(self.config.experiment)
         if preset == "report" and fewer:
             changes["replicates"] = self.config.replicates  # never in the place of better figures
-        if preset == "report" and not changes:
+        if preset == "report" and not changes and self.experiment.group != "own":
             return store.FIGURES
         return store.FIGURES / store.file_name("_".join([preset, *(f"{k}-{v}" for k, v in changes.items())]))
 
     def table(self):
         """The settings as a frame, with what the report's tables fix in front: columns setting, value."""
-        first = list(EXPERIMENTS[self.config.experiment])
+        first = list(self.experiment.settings)
         rows = sorted(
             self.config.table(), key=lambda row: (row[0] not in ("experiment", "preset"), row[0] not in first)
         )
@@ -245,9 +66,9 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
 
     Parameters
     ----------
-    experiment : str
-        ``pre_midsem`` (``mlp`` or ``lenet5`` by `model`), ``task1``, ``task2``, ``task3``, or one of
-        :data:`lthcore.config.WIDE`.
+    experiment : str or Experiment
+        A name in :data:`lthcore.studies.REGISTRY`, ``pre_midsem`` (``mlp`` or ``lenet5`` by `model`), or the record of
+        a study of one's own, which is registered.
     preset : {"quick", "report", "smoke"}
     replicates : int
         0 for the preset's own number.
@@ -256,7 +77,7 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
     seed : int
     device : {"auto", "cpu", "cuda"}
     model : str
-        ``mlp`` or ``lenet5``; empty for the report's own.
+        ``mlp``, ``lenet5`` or one that was added; empty for the report's own.
     overrides : dict
         Any other setting by its name in :class:`lthcore.config.Config`.
 
@@ -272,6 +93,8 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
     """
     notebooks.watch()
     overrides = {} if overrides is None else overrides
+    if isinstance(experiment, Experiment):
+        experiment = add(experiment).name
     kinds = ("experiment", experiment, str), ("controls", controls, bool), ("overrides", overrides, dict)
     for name, value, kind in (*kinds, ("model", model, str)):
         if not isinstance(value, kind):
@@ -283,8 +106,9 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
         if not isinstance(name, str) or name == "experiment":
             raise ValueError(f"overrides: {name!r} is no setting")
     settings |= overrides
-    if model not in ("", "mlp", "lenet5"):  # Conv-2 to -6 have experiments of their own
-        raise ValueError(f"model = {model!r}: must be one of 'mlp', 'lenet5'")
+    known = [name for name in ARCHITECTURES if not name.startswith("conv") or name not in methods.BUILT_IN["model"]]
+    if model and model not in known:  # Conv-2 to -6 have experiments of their own
+        raise ValueError(f"model = {model!r}: must be one of {', '.join(map(repr, known))}")
     if experiment == "pre_midsem":
         experiment = model or "mlp"
     if replicates != 0 or type(replicates) is not int:
@@ -294,22 +118,19 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
     if not controls:
         settings["controls"] = 0
     if {"criterion", "rewind"} & set(overrides):
-        from .. import lottery  # here, so that a figure needs no torch
-
-        lottery.check(overrides)
+        methods.check(overrides)
     asked = Study(configure(experiment, preset, **settings))
     for name in (*overrides, *(["model"] if model else [])):
-        if reason := takes.refusal(UNITS[experiment], experiment, preset, settings, name):
+        if reason := takes.refusal(REGISTRY[experiment], preset, settings, name):
             allowed = ", ".join(taken(experiment, preset))
             raise ValueError(f"{name} = {settings[name]!r}: {reason} in {experiment!r}, which takes {allowed}")
     _ = asked.units  # so that a value that makes no sense in one of the arms is refused here
     return asked
 
 
-@lru_cache
 def taken(experiment, preset="quick"):
     """Names of the settings that an experiment takes: list of str. See :mod:`lthcore.studies.takes`."""
-    return takes.taken(UNITS[experiment], experiment, preset)
+    return takes.taken(REGISTRY[experiment], preset)
 
 
 def several(experiments, preset="quick", say=print, **parameters):
@@ -359,32 +180,12 @@ def run(*studies, workers=0, say=print, scheduler="", shard=(1, 1)):
     finally:  # what is finished of the committed scale goes into the archive, whatever stopped the rest
         for s in studies:
             if s.folder == store.FIGURES:
-                store.write_archive(s.units)
-
-
-COLUMNS = ["experiment", "model", "arm", "replicate", "level", "density", *store.ROWS]
+                archive.write(s.units)
 
 
 def finished(study):
-    """The tidy table of a study's finished levels.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns experiment, model, arm, replicate, level, density, step, epoch, split, metric, value;
-        accuracies in percent (0..100), losses in nats, densities in [0, 1].
-    """
-    frames, seen = [], {}  # chains that share their dense network have it once, and what each saw of it
-    for unit in study.units:
-        for level in unit.levels:
-            at = unit.arm, unit.replicate, level
-            if found := store.find_level(unit, level):
-                rows = found.rows()
-                rows = rows[~rows["metric"].isin(seen.setdefault(at, set()))]
-                seen[at].update(rows["metric"])
-                if len(rows):
-                    frames.append(_tidy(rows, unit, level, unit.config.density(level)))
-    return pd.concat(frames, ignore_index=True)[COLUMNS] if frames else pd.DataFrame(columns=COLUMNS)
+    """The tidy table of a study's finished levels, ``load(study).frame``: :class:`lthcore.results.loading.Results`."""
+    return load(study).frame
 
 
 def _tidy(rows, unit, level, density):
@@ -433,9 +234,10 @@ def compare(ticket, preset="quick", replicates=3, say=print, **settings):
                 under = mask if level else pruning.dense_mask(config.model)
                 given = values if level and unit is chain else None
 
-                def play(where, unit=unit, level=level, under=under, given=given, r=r):
-                    load = partial(data.split, config, replicate=r, device=where)
-                    return lottery.play(unit, level, under, load, values=given)
+                def play(where, unit=unit, level=level, under=under, given=given):
+                    load = partial(data.load, device=where)
+                    (trained,) = lottery.train_level([unit], level, [under], load, values=given and [given])
+                    return lottery.prune_level(unit, trained, load(unit))
 
                 played, device = gpu.or_on_the_cpu(play, device, say)
                 rows = pd.DataFrame(played.rows, columns=store.ROWS)
@@ -466,36 +268,34 @@ def rivals(study, unit, level):
 
 
 def every(wide=False, **parameters):
-    """The studies of the report's experiments, and of the `wide` ones, with the parameters of :func:`study`.
+    """The studies of the report's experiments, and if `wide` of the package's others too.
 
-    An experiment that does not take the settings comes at its committed scale. If none takes them they are refused.
+    The parameters are those of :func:`study`. An experiment that does not take the settings comes at its committed
+    scale. If none takes them they are refused.
     """
-    names = [name for name in EXPERIMENTS if wide or name not in WIDE]
-    found = several(names, say=lambda _: None, **parameters)
-    return [found.get(name) or study(name, "report") for name in names]
+    asked = names("report", "extended", "gpu") if wide else names("report")
+    found = several(asked, say=lambda _: None, **parameters)
+    return [found.get(name) or study(name, "report") for name in asked]
 
 
 @lru_cache(maxsize=4)
 def foretold(study):
     """What counting foretells of a study's chains before any training: tidy rows as of :func:`finished`, of masks."""
-    from .. import lottery, pruning  # here, so that a figure needs no torch
+    from ..probes import collapse  # here, so that a figure needs no torch
 
     rows = []
     for unit in study.units:
-        for level, mask in enumerate(lottery.untrained(unit)) if unit.source is None else ():
+        for level, mask in enumerate(collapse.untrained(unit)) if unit.source is None else ():
             keys = (unit.config.experiment, unit.config.model, unit.arm, unit.replicate, level)
-            facts = pruning.diagnose(unit.config.model, mask)
+            facts = collapse.diagnose(unit.config.model, mask)
             rows += [(*keys, facts["density"], 0, 0.0, "mask", name, value) for name, value in facts.items()]
     return pd.DataFrame(rows, columns=COLUMNS)
-
-
-TASK2 = "mlp layer 0.35 same"  # the report's Task 2, named as the chains of `_collapse` are; it is none of them
 
 
 def starvation(atlas, frame):
     """Where outputs die in each chain of the study `collapse`, and in Task 2's at the same preset.
 
-    Foretold and seen; see :func:`lthcore.results.statistics.starvation`.
+    Foretold and seen; see :func:`lthcore.statistics.starvation`.
     """
     task2, parts = study("task2", atlas.config.preset), [(frame, foretold(atlas))]
     parts.append([f[f["arm"] == "t1_on_s1"].assign(arm=TASK2) for f in (finished(task2), foretold(task2))])
@@ -515,7 +315,8 @@ def smaller(study, arm="filters", images=1000, repeats=7):
     """
     import torch
 
-    from .. import data, lottery, pruning
+    from .. import data, lottery
+    from ..probes import filters
 
     unit = next(u for u in study.units if u.arm == arm)
     config, threads = unit.config, torch.get_num_threads()
@@ -523,15 +324,15 @@ def smaller(study, arm="filters", images=1000, repeats=7):
     batch, nets, rows = data.whole(config.dataset)["test"][0][:images], {}, []
     for level in [k for k in unit.levels if not k or store.find_level(*unit.needs(k))]:
         mask = {name: torch.from_numpy(m) for name, m in sweep.mask_at(unit, level).items()}
-        nets[level] = pruning.without_filters(config, theta0, mask)
+        nets[level] = filters.without_filters(config, theta0, mask)
     torch.set_num_threads(1)
     turns = [{level: _seconds(net, batch) for level, net in nets.items()} for _ in range(repeats + 1)][1:]
     torch.set_num_threads(threads)
     for level, net in nets.items():
-        filters = " + ".join(str(len(w)) for w in net.parameters() if w.dim() == 4)
+        sizes = " + ".join(str(len(w)) for w in net.parameters() if w.dim() == 4)
         times = {"milliseconds": [1000 * t[level] for t in turns], "times_faster": [t[0] / t[level] for t in turns]}
         spread = {k: f"{np.median(v):.3g} [{min(v):.3g}, {max(v):.3g}]" for k, v in times.items()}
-        rows.append({"level": level, "filters": filters, **pruning.costs(net, batch.shape[1:]), **spread})
+        rows.append({"level": level, "filters": sizes, **filters.costs(net, batch.shape[1:]), **spread})
     return pd.DataFrame(rows).set_index("level")
 
 
@@ -542,12 +343,12 @@ def _seconds(net, images):
 
 
 def progress(studies):
-    """How far these studies are: frame with a row per experiment."""
+    """How far these studies, or what :func:`load` gave of them, are: frame with a row per experiment."""
     rows = []
-    for s in studies:
-        tasks = [(unit, level) for unit in s.units for level in unit.levels]
-        found = sum(store.find_level(*task) is not None for task in tasks)
-        rows.append((s.config.experiment, s.config.preset, s.config.replicates, found, len(tasks)))
+    for results in map(load, studies):
+        config, provenance = results.study.config, results.provenance
+        levels = provenance["levels"], provenance["levels_expected"]
+        rows.append((config.experiment, config.preset, config.replicates, *levels))
     columns = ["experiment", "preset", "replicates", "levels finished", "of"]
     return pd.DataFrame(rows, columns=columns).set_index("experiment")
 
@@ -557,29 +358,24 @@ def verdicts(*studies):
 
     Holm's procedure is over the whole table of the report's claims: those about its other experiments are judged as
     well, of the same seed, though they are not in what is returned.
+
+    Parameters
+    ----------
+    *studies : Study or Results
+        What :func:`load` gave is not read again.
     """
-    judged = [claims.judge(finished(s), s.config) for s in studies]
-    here = {s.config.experiment for s in studies}
+    everything = [load(s) for s in studies]
+    configs = [results.study.config for results in everything]
+    judged = [claims.judge(results.frame, config) for results, config in zip(everything, configs, strict=True)]
     if any(table["p"].notna().any() for table in judged):
-        others = [study(name, "report", seed=studies[0].config.seed) for name in claims.PLACES if name not in here]
-        judged += [claims.judge(finished(s), s.config) for s in others]
+        here = {config.experiment for config in configs}
+        others = [study(name, "report", seed=configs[0].seed) for name in claims.PLACES if name not in here]
+        judged += [claims.judge(load(s).frame, s.config) for s in others]
     rows = [row for table in judged for row in table.itertuples(index=False, name=None)]
     table = rules.holm(pd.DataFrame(rows, columns=claims.COLUMNS))  # pandas 2 warns where tables of NaN are joined
     return table.iloc[: sum(map(len, judged[: len(studies)]))]
 
 
 def provenance(study):
-    """Where a study's numbers come from: dict of plain values, as kept beside every figure."""
-    facts = [found.facts["facts"] for u in study.units for k in u.levels if (found := store.find_level(u, k))]
-    kinds = {
-        name: sorted({str(f.get(name)) for f in facts})
-        for name in ("torch", "device", "engine", "code", "processor", "python", "gpu")
-    }
-    return {
-        "config": dataclasses.asdict(study.config),
-        "units": [unit.key for unit in study.units],
-        "levels": len(facts),
-        "levels_expected": sum(len(unit.levels) for unit in study.units),
-        "seconds_of_training": round(sum(f["seconds"] for f in facts), 1),
-        **kinds,
-    }
+    """Where a study's numbers come from: ``load(study).provenance``."""
+    return load(study).provenance

@@ -5,20 +5,13 @@ Standard library only.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from functools import lru_cache
 
+from .. import methods
 from ..config import Config, configure
-from ..unit import Unit
+from .record import Experiment
 
-Units = Callable[[Config, int], Iterable[Unit]]  # (config, replicate) -> the units of one replicate
-
-# What a verdict or a figure depends on, and no unit: experiments in which nothing does.
-NOT_JUDGED_BY = {
-    "tolerance": (),
-    "margin": (  # the report's claims have rules, whose margins are their own
-        "mlp", "lenet5", "task1", "task2", "task3", "paper", "fashion_conv2", "conv2", "conv4", "conv6", "collapse",
-    ),
-}  # fmt: skip
+JUDGING = ("tolerance", "margin")  # what a verdict or a figure depends on, and no unit
 # Values to try of settings that are neither numbers nor choices, and settings that others need.
 OTHERS = {"criterion": ("random", "magnitude"), "rewind": ("final", "reset"), "levels": ((0, 1), (0,))}
 NEEDS = {"momentum": {"optimizer": "sgd"}}
@@ -26,14 +19,13 @@ NEEDS = {"momentum": {"optimizer": "sgd"}}
 SCALE = ("experiment", "preset", "replicates", "controls", "device", "seed")
 
 
-def refusal(units: Units, experiment: str, preset: str, settings: dict, name: str) -> str:
+def refusal(record: Experiment, preset: str, settings: dict, name: str) -> str:
     """Why an experiment does not take a setting.
 
     Parameters
     ----------
-    units : callable
-        The experiment's units: function of (config, replicate).
-    experiment, preset : str
+    record : Experiment
+    preset : str
     settings : dict
         All settings that differ from the preset's, valid together.
     name : str
@@ -44,8 +36,10 @@ def refusal(units: Units, experiment: str, preset: str, settings: dict, name: st
     str
         In words, empty where it takes it.
     """
-    if name in NOT_JUDGED_BY:
-        return "changes no claim and no figure" if experiment in NOT_JUDGED_BY[name] else ""
+    if name in JUDGING:
+        return "" if name == "tolerance" or record.by_margin else "changes no claim and no figure"
+    experiment = record.name
+    units = record.arms
     asked = configure(experiment, preset, **settings)
     try:
         without = configure(experiment, preset, **{k: v for k, v in settings.items() if k != name})
@@ -53,7 +47,7 @@ def refusal(units: Units, experiment: str, preset: str, settings: dict, name: st
     except ValueError:  # another setting needs it
         return "" if _has_an_arm(units, asked, name) else "changes nothing"
     if getattr(asked, name) == getattr(without, name):  # what the preset has: would another value change something?
-        known = _takes(units, experiment, preset, name) or not _allowed(experiment, preset, name)
+        known = _takes(record, preset, name) or not _allowed(experiment, preset, name)
         return "" if known else "changes nothing"
     try:
         after = _of_one_replicate(units, asked)
@@ -68,10 +62,11 @@ def refusal(units: Units, experiment: str, preset: str, settings: dict, name: st
     return ""
 
 
-def taken(units: Units, experiment: str, preset: str) -> list[str]:
+@lru_cache
+def taken(record: Experiment, preset: str) -> list[str]:
     """Names of the settings that an experiment takes, found by trying other values of each."""
     names = [f.name for f in dataclasses.fields(Config) if f.name not in SCALE]
-    return [name for name in names if _takes(units, experiment, preset, name)]
+    return [name for name in names if _takes(record, preset, name)]
 
 
 def _has_an_arm(units, config, name):
@@ -91,11 +86,9 @@ def _works_alone(units, experiment, preset, settings):
         return False
 
 
-def _takes(units, experiment, preset, name):
-    for settings in _allowed(experiment, preset, name):
-        if not refusal(units, experiment, preset, settings, name):
-            return True
-    return False
+def _takes(record, preset, name):
+    tried = _allowed(record.name, preset, name)
+    return any(not refusal(record, preset, settings, name) for settings in tried)
 
 
 def _allowed(experiment, preset, name):
@@ -103,6 +96,8 @@ def _allowed(experiment, preset, name):
     own = getattr(configure(experiment, preset), name)
     field = next(f for f in dataclasses.fields(Config) if f.name == name)
     values = field.metadata.get("allowed") or OTHERS.get(name)
+    if values is None and name in methods.RECORDS:
+        values = tuple(methods.RECORDS[name][0])
     if values is None:
         values = (0.25, 0.5, 0.1, 0.01) if "float" in str(field.type) else (1, 2, 3, 25)
     found = []

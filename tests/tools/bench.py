@@ -17,11 +17,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from lthcore import data, lottery, models, train
+from lthcore import data, lottery, models
 from lthcore.cli import Parser
 from lthcore.config import configure
 from lthcore.engines.batched import Lockstep
-from lthcore.runs import store, sweep
+from lthcore.engines.sparse import Sparse
+from lthcore.runs import download, store, sweep
 
 BATCH = 60
 DENSITIES = (1.0, 0.7, 0.5, 0.35, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
@@ -54,8 +55,7 @@ def order(steps, seed=0):
 def ours(model, density):
     """A function that takes `steps` steps of the study's own engine on one thread: seconds a step."""
     mask = random_mask(model, density)
-    kind = train.choose_engine(recipe(model), mask, "cpu")
-    engine = kind(models.initial(model, 0, "theta0", 0), mask, split(), recipe(model))
+    engine = Sparse(models.initial(model, 0, "theta0", 0), mask, split(), recipe(model))
     engine.advance(order(10))
 
     def steps(number, seed):
@@ -156,9 +156,7 @@ def our_epochs(model, density, epochs, images):
 @lru_cache
 def _engine(model, density):
     mask = random_mask(model, density)
-    engine = train.choose_engine(recipe(model), mask, "cpu")(
-        models.initial(model, 0, "theta0", 0), mask, split(), recipe(model)
-    )
+    engine = Sparse(models.initial(model, 0, "theta0", 0), mask, split(), recipe(model))
     engine.advance(order(10))
     engine.logits(split().test[0])
     return engine
@@ -243,7 +241,7 @@ def measure(repeats, steps, images, densities, say):
                     table.add(model, f"{name} / ours", other / value, "times", density)
     with tempfile.TemporaryDirectory() as root, ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
         (Path(root) / "MNIST").mkdir()
-        (Path(root) / "MNIST" / "raw").symlink_to(data.fetch())
+        (Path(root) / "MNIST" / "raw").symlink_to(download.fetch())
         task = "mlp", 1.0, 3, images
         together(pool, cores, *task)  # loads and compiles
         for r in range(repeats):
@@ -276,7 +274,7 @@ def draw(table, facts):
     import seaborn as sns
     from matplotlib.ticker import FuncFormatter
 
-    from lthcore.studies.plots import density_axis
+    from lthcore.results.figures import density_axis
 
     matplotlib.rcdefaults()  # not the user's settings
     sns.set_theme(style="whitegrid", palette="colorblind")

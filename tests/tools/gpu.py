@@ -271,11 +271,11 @@ def loader(model, device, processes, root):
 @contextlib.contextmanager
 def torchvision_root():
     """A folder that torchvision's MNIST reads, with our files in it."""
-    from lthcore import data
+    from lthcore.runs import download
 
     with tempfile.TemporaryDirectory() as root:
         (Path(root) / "MNIST").mkdir()
-        (Path(root) / "MNIST" / "raw").symlink_to(data.fetch().absolute())
+        (Path(root) / "MNIST" / "raw").symlink_to(download.fetch().absolute())
         yield root
 
 
@@ -335,8 +335,7 @@ def memory(journal, options, model):
         values = [models.initial(model, 0, "theta0", r) for r in range(n)]
         masks = [lottery.dense_mask(model) for _ in values]
         parts = [split(model, r, options.on) for r in range(n)]
-        keys = {"level": 0, "replicates": list(range(n)), "subset": "full"}
-        train.train_together(values, masks, parts, config, **keys)
+        train.train(values, masks, parts, train.Training(config, 0, tuple(range(n)), "full"))
         peaks[n] = torch.cuda.max_memory_allocated()
         journal.add(f"{NAMES[model]}: peak device memory", peaks[n] / 1e6, "MB", n)
     least, most = min(peaks), max(peaks)
@@ -384,14 +383,13 @@ def same_work(task):
 def report(journal, options):
     """A dense level of each kind by the clock, the projection, and the report itself until the time is up."""
     from lthcore.runs import store, sweep
-    from lthcore.studies import experiments
+    from lthcore.studies import experiments, names
 
     store.make()
     count = carried(journal, options)
     studies = [
         experiments.study(name, options.preset, replicates=count, device="cpu" if options.on == "cpu:0" else options.on)
-        for name in experiments.EXPERIMENTS
-        if name in ("mlp", "lenet5", "task1", "task2", "task3")
+        for name in names("report")
     ]
     journal.write(replicates=count)
     units = [unit for study in studies for unit in study.units]
@@ -613,10 +611,9 @@ def main(argv=None):
     began = time.time()
     options.until = began + 60 * options.minutes
     try:
-        from lthcore import data
-        from lthcore.runs import gpu, store
+        from lthcore.runs import download, gpu, store
 
-        data.fetch()
+        download.fetch()
     except ImportError as error:
         refuse(f"a package is missing ({error}): pip install -r requirements.txt")
     except RuntimeError as error:

@@ -26,8 +26,8 @@ from unittest import mock
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from lthcore import data, tickets  # noqa: E402
-from lthcore.runs import sweep  # noqa: E402
+from lthcore import tickets  # noqa: E402
+from lthcore.runs import download, sweep  # noqa: E402
 from lthcore.runs.files import LOCK  # noqa: E402
 from lthcore.studies import experiments  # noqa: E402
 
@@ -86,14 +86,14 @@ class Place:
     def __init__(self, folder, kind, held=HELD):
         self.folder, self.kind, self.held, self.command = Path(folder), kind, held, COMMAND
         self.runs, self.log, self.said = (self.folder / name for name in ("runs", "log", "said"))
-        self.raw = self.folder / "raw" if kind == "fetch" else data.folder()
+        self.raw = self.folder / "raw" if kind == "fetch" else download.folder()
         self.figures = experiments.study("mlp", "smoke", overrides=OVERRIDES).folder
         self.folder.mkdir(parents=True)
         shutil.rmtree(self.figures, ignore_errors=True)
         if kind == "fetch":  # put there by hand, as .gz: the source that needs no network
             self.raw.mkdir()
-            for name in data.SHA256:
-                (self.raw / f"{name}.gz").write_bytes(gzip.compress((data.folder() / name).read_bytes(), 1))
+            for name in download.SHA256:
+                (self.raw / f"{name}.gz").write_bytes(gzip.compress((download.folder() / name).read_bytes(), 1))
 
     def start(self):
         """Start the command in a session of its own."""
@@ -182,7 +182,7 @@ class Place:
             units = experiments.study("mlp", "smoke", overrides=OVERRIDES).units
             tickets = {(u, k): tickets.to_bytes(sweep.ticket(u, k)) for u in units for k in u.levels}
         tables = {p.name: p.read_bytes() for p in self.figures.glob("*.csv")} if self.kind == "notebook" else {}
-        raw = {name: hashlib.sha256((self.raw / name).read_bytes()).hexdigest() for name in data.SHA256}
+        raw = {name: hashlib.sha256((self.raw / name).read_bytes()).hexdigest() for name in download.SHA256}
         return {"rows and masks": numbers(self.runs), "tickets": tickets, "tables": tables, "data": raw}
 
     def finish(self):

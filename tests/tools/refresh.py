@@ -1,5 +1,6 @@
-"""Rewrite what is derived: badges and setup cells from pyproject's address, the README's tables from what was measured.
+"""Rewrite what is derived: the notebooks' badges and setup cells, and what stands between markers in the documents.
 
+A document holds a generated part between ``<!-- name -->`` and ``<!-- /name -->``, where `name` is a key of `PARTS`.
 Run ``python tests/tools/refresh.py`` after changing ``[project.urls]`` or after a run of the preset ``report``;
 ``--check`` only says what is out of step (exit status 1).
 """
@@ -8,18 +9,25 @@ import csv
 import json
 import os
 import re
+import subprocess
 import sys
 import textwrap
 import tomllib
+from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from lthcore import config  # noqa: E402
 from lthcore.explore.notebooks import KERNEL, LANGUAGE  # noqa: E402
+from lthcore.results import rules, statistics  # noqa: E402
+from lthcore.runs import sweep  # noqa: E402
+from lthcore.studies import REGISTRY, claims, experiments  # noqa: E402
 
 FIGURES = ROOT / "figures"
+BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 
 
 def address():
@@ -27,11 +35,15 @@ def address():
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"].removesuffix("/")
 
 
+def colab(notebook):
+    """Where a notebook opens in Colab."""
+    path = address().removeprefix("https://github.com/")
+    return f"https://colab.research.google.com/github/{path}/blob/main/notebooks/{notebook}.ipynb"
+
+
 def badge(notebook):
     """Markdown of the badge that opens a notebook in Colab."""
-    path = address().removeprefix("https://github.com/")
-    target = f"https://colab.research.google.com/github/{path}/blob/main/notebooks/{notebook}.ipynb"
-    return f"[![Open In Colab](https://colab.research.google.com/assets/colab-badge.svg)]({target})"
+    return f"[![Open In Colab]({BADGE})]({colab(notebook)})"
 
 
 SETUP = """# Finds the study: the checkout that this notebook lies in. Colab clones it, and installs what Colab lacks.
@@ -68,245 +80,409 @@ def notebook_text(path):
 
 
 def notebooks_table():
-    """Markdown: a row per notebook, with the question that is its title."""
-    lines = ["| notebook | its question | |", "|---|---|---|"]
+    """Markdown: a row per notebook, with the question that is its title; the badges' addresses are below the table."""
+    lines, links = ["| notebook | its question | |", "|---|---|---|"], ["", f"[badge]: {BADGE}"]
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         title = json.loads(path.read_text())["cells"][0]["source"][0].strip("# \n")
-        lines.append(f"| [{path.stem}](notebooks/{path.name}) | {title} | {badge(path.stem)} |")
-    return "\n".join(lines)
+        number = path.stem[:2]
+        lines.append(f"| [{path.stem}](notebooks/{path.name}) | {title} | [![Colab][badge]][{number}] |")
+        links.append(f"[{number}]: {colab(path.stem)}")
+    return "\n".join(lines + links)
+
+
+# ------------------------------------------------------------------------------------------- what came out, in numbers
 
 
 @lru_cache
 def committed_verdicts(wide):
     """Verdicts on the report's claims, or on what goes beyond it, from the levels of the preset ``report``."""
-    from lthcore import config
-    from lthcore.studies import experiments
-
-    os.environ["LTH_RUNS"] = os.devnull  # what is committed, not what this machine happens to have finished
     every = experiments.every(wide=True, preset="report")
-    return experiments.verdicts(*(s for s in every if (s.config.experiment in config.WIDE) == wide))
+    return experiments.verdicts(*(s for s in every if (s.experiment.group != "report") == wide))
 
 
 @lru_cache
 def finished(name):
     """What is committed of an experiment at the preset ``report``: tidy rows."""
-    from lthcore.studies import experiments
-
     return experiments.finished(experiments.study(name, "report"))
 
 
 def accuracy(name, arm, level):
     """Test accuracy over the last fifth of training in all committed replicates, in words."""
-    from lthcore.results import rules, statistics
-
     n, mean, low, high = statistics.interval(rules.last_fifth(finished(name))[arm, level])
     return f"{mean:.1f} [{low:.1f}, {high:.1f}]%" if high - low > 1e-6 else f"{mean:.4f}% in all {n}"
 
 
 def of_whom(name):
     """How many replicates a number is of, and of which kind, in words."""
-    from lthcore.results import rules
-
     there = set(finished(name)["replicate"])
     explored = {r for rule in rules.REPORT if rule.experiment == name for r in rule.exploratory}
     kinds = [kind for kind, some in (("exploratory", there & explored), ("confirmatory", there - explored)) if some]
     return f"n = {len(there)}, {' and '.join(kinds)} replicates"
 
 
-def kept(name, arm, level):
+def density(name, arm, level):
     """A density in words."""
-    from lthcore.results import statistics
+    return f"{100 * statistics.density_at(finished(name), arm, level):.2g}% density"
 
-    return f"{100 * statistics.density_at(finished(name), arm, level):.2g}% kept"
+
+def at(name, arm, level):
+    """An accuracy and its density, in words."""
+    return f"{accuracy(name, arm, level)} at {density(name, arm, level)}"
+
+
+def report_rows():
+    """Of every claim of the report: its first row in the table of verdicts, and the row that its verdict rests on."""
+    for _, rows in committed_verdicts(wide=False).groupby("claim", sort=False):
+        yield rows.iloc[0], claims.decisive(rows)
+
+
+QUANTITIES = {"steps": "steps: ", "training minus test": "training - test: "}  # all others are test accuracy
+
+
+def measured(row):
+    """What a row compares, in words."""
+    if row["measured"].startswith("networks"):
+        return "any has an active output 5-9"
+    what, _, quantity = row["measured"].partition(" (")
+    short = next((short for begin, short in QUANTITIES.items() if quantity.startswith(begin)), "")
+    return short + what
+
+
+def claims_table():
+    """Markdown: a row per claim of the report, its verdict and the number that the verdict rests on."""
+    lines = ["| claim | the report's words | ours | verdict |", "|---|---|---|---|"]
+    for first, row in report_rows():
+        name, number = first["claim"], claims.number(row)
+        ours = f"{measured(row)}: {number}" if number else ""
+        verdict = first["verdict"].partition(" (")[0]  # why it is not judged stands in the long table
+        lines.append(f'| {name} | "{claims.WORDS[name]}" | {ours} | {verdict} |')
+    return "\n".join(lines)
+
+
+def report_table():
+    """Markdown: of every claim of the report the bound, the numbers and the verdict."""
+    lines = ["| claim | holds if | n | confirmatory | exploratory | verdict |", "|---" * 6 + "|"]
+    for first, row in report_rows():
+        side = row["side"].replace("> -0.5 and < 0.5", "within 0.5")
+        holds_if = measured(row) + ("" if row["measured"].startswith("networks") else f" {side}")
+        cells = [first["claim"], holds_if, f"{row['n'] or ''}", claims.number(row), claims.number(row, "exploratory")]
+        lines.append(f"| {' | '.join([*cells, first['verdict']])} |")
+    return "\n".join(lines)
+
+
+def rules_list():
+    """Markdown: every claim of the report in its own words, and where it is judged."""
+    lines = [
+        f'- **{rule.id}** (section {rule.section}): "{rule.quotation}". Judged at {rule.levels}.'
+        for rule in rules.REPORT
+    ]
+    return "\n".join(textwrap.fill(line, 120, subsequent_indent="  ", break_on_hyphens=False) for line in lines)
+
+
+def published():
+    """Of every published claim: its first row in the table of verdicts, and the row that its verdict rests on."""
+    for _, rows in committed_verdicts(wide=True).groupby("claim", sort=False):
+        yield rows.iloc[0], claims.decisive(rows)
+
+
+def published_table():
+    """Markdown: two rows per claim that others have published, its words and its number, under the same count."""
+    words = ["| | claim | published | figure | verdict |", "|---" * 5 + "|"]
+    numbers = ["| | measured | density | n | ours |", "|---" * 5 + "|"]
+    links = {}
+    for i, (first, row) in enumerate(published(), 1):
+        figure = first["figure"].partition("_")[0]
+        if (FIGURES / f"{first['figure']}.png").exists():
+            links[f"[{figure}]"] = f"{first['figure']}.png"
+            figure = f"[{figure}]"
+        cells = [f"{i}", first["text"], first["report"], figure, first["verdict"]]
+        words.append(f"| {' | '.join(cells)} |")
+        if row["n"]:
+            ours = f"{row['ours']:.2f}" + (f" [{row['low']:.2f}, {row['high']:.2f}]" if row["n"] > 1 else "")
+            cells = [f"{i}", row["measured"], f"{100 * row['density']:.3g}%", f"{row['n']}", ours]
+            numbers.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*words, "", *numbers, "", *(f"{name}: {where}" for name, where in sorted(links.items()))])
+
+
+def beyond_text():
+    """How many published claims came out how."""
+    found = [first["verdict"] for first, _ in published()]
+    counts = ", ".join(f"{verdict} {n}" for verdict, n in Counter(found).most_common())
+    return f"Verdicts on {len(found)} published claims: {counts}."
+
+
+def filled(*sentences):
+    """A paragraph."""
+    return textwrap.fill(" ".join(sentences), 120, break_on_hyphens=False)
 
 
 def cliff_text():
-    """Where the MLP's accuracy falls, and what falls there."""
-    from lthcore.results import rules, statistics
+    """Where the accuracy of the report's two networks falls, and what falls there."""
+    return f"{mlp_cliff()}\n\n{lenet_cliff()}"
 
+
+def mlp_cliff():
     frame = finished("mlp")
     means = rules.last_fifth(frame)["ticket"].groupby("level").mean()
     first = means.index[means < 80][0]
     dead = statistics.deaths(frame, "ticket")["an output"]
-
-    def at(arm, level):
-        return f"{accuracy('mlp', arm, level)} at {kept('mlp', arm, level)}"
-
-    sentences = (
-        f"**Where the report's cliff is.** Beyond 95% pruned the MLP does not fall at once: it has {at('ticket', 9)}.",
-        f"Its mean first falls below 80% at level {first}: {at('ticket', first)} ({of_whom('mlp')}).",
-        f"What falls there is the output layer: from level {dead} on",
-        "an output has lost its last path in some replicate.",
-        "With the output layer spared, at the same total, the network has",
-        f"{at('ticket_spared', 11)}, and {at('ticket_spared', 15)}.",
+    return filled(
+        f"The MLP does not fall at once beyond 95% sparsity: it reaches {at('mlp', 'ticket', 9)} ({of_whom('mlp')}).",
+        f"Its mean first falls below 80% at level {first}: {at('mlp', 'ticket', first)}.",
+        f"The output layer collapses first: from level {dead} on, some replicate has a disconnected output.",
+        "With the output layer spared and the same total number of weights, the network reaches",
+        f"{at('mlp', 'ticket_spared', 11)} and {at('mlp', 'ticket_spared', 15)}.",
     )
-    return textwrap.fill(" ".join(sentences), 120, break_on_hyphens=False)
+
+
+def lenet_cliff():
+    frame = finished("lenet5")
+    last = max(statistics.levels(frame, "ticket"))
+    active = 100 * statistics.at_end(frame, "effective_density", "mask")["ticket", last].mean()
+    dead = statistics.deaths(frame, "ticket")["an output"]
+    return filled(
+        f"LeNet-5 (tanh, average pooling) has no such cliff in the report's {last} rounds:",
+        f"{at('lenet5', 'ticket', 14)}, {at('lenet5', 'ticket', last)} ({of_whom('lenet5')}).",
+        f"At the last level its active density is {active:.2g}%;",
+        f"the first disconnected output appears at level {dead}.",
+        "With the first layer spared and the same total number of weights it reaches",
+        f"{at('lenet5', 'ticket_spared', 18)} and {at('lenet5', 'ticket_spared', last)}:",
+        "the other layers, the output layer included, give up as many weights as the first layer keeps.",
+    )
+
+
+def dead_outputs():
+    """Task 2's networks without an active output among 5-9, and those of them at the level that is judged."""
+    dead = statistics.dead_labels(finished("task2"), "t1_on_s2", range(5, 10))
+    return dead, dead[dead["level"] == rules.L["task2"]]
+
+
+def task2_row(claim, words):
+    """A claim's row whose measure begins with these words."""
+    table = committed_verdicts(wide=False)
+    rows = table[(table["claim"] == claim) & table["measured"].str.startswith(words)]
+    return rows.iloc[0]
+
+
+def story_text():
+    """What the number 21.1479 is, in five lines."""
+    (_, there), level, spared = dead_outputs(), rules.L["task2"], rules.L["task2 ticket"]
+    below = claims.number(task2_row("task2-ticket", "T1 on S2 - T2"), "pooled")
+    return filled(
+        "The report gives 21.1479% as the accuracy of a ticket found on the digits 0-4 and trained on 5-9.",
+        "It is not a learned accuracy. Pruning on the digits 0-4 disconnects the outputs 5-9; the network is then a",
+        "constant classifier, and 1,028 of the 4,861 test images (21.1479%) are sevens.",
+        f"At level {level} ({density('task2', 't1_on_s2', level)}) this happens in {len(there)} of",
+        f"{finished('task2')['replicate'].nunique()} replicates. With the output layer spared, the ticket reaches",
+        f"{at('task2', 't1_on_s2_spared', spared)} on the digits 5-9:",
+        f"{below} pp relative to the ticket found there.",
+    )
 
 
 def sevens_text():
-    """What the number 21.1479 is: how many networks have it, and what is left with the output layer spared."""
-    from lthcore.results import rules, statistics
-    from lthcore.studies import claims
+    """How many networks have an accuracy of 21.1479%, and what is left with the output layer spared."""
+    return f"{sevens_as_pruned()}\n\n{sevens_spared()}\n\n{sevens_cause()}"
 
-    frame, of = finished("task2"), of_whom("task2")
-    dead = statistics.dead_labels(frame, "t1_on_s2", range(5, 10))
-    first, as_pruned, spared = dead["level"].min(), rules.L["task2"], rules.L["task2 ticket"]
-    there = dead[dead["level"] == as_pruned]
+
+def sevens_as_pruned():
+    dead, there = dead_outputs()
+    first, level = dead["level"].min(), rules.L["task2"]
     same = "all" if dead["one_class"].all() else dead["one_class"].sum()
-    arms = {"T1 on S2": "t1_on_s2", "S2's own ticket": "t2_on_s2", "T1's mask re-initialised": "random_reinit"}
+    return filled(
+        f"As the report pruned ({of_whom('task2')}): in {len(dead)} (level, replicate) pairs, from level {first}",
+        f"({density('task2', 't1_on_s2', first)}) on, all outputs 5-9 are disconnected;",
+        f"{same} of these networks predict one class, and their accuracy is exactly its share.",
+        f"Level {level} ({density('task2', 't1_on_s2', level)}) is the last at which the ticket matches the dense",
+        f"network on its own labels. There this happens in {len(there)} of {finished('task2')['replicate'].nunique()}",
+        f"replicates, while S2's own ticket reaches {accuracy('task2', 't2_on_s2', level)}.",
+    )
+
+
+def sevens_spared():
+    level = rules.L["task2 ticket"]
+    arms = {"T1 on S2": "t1_on_s2", "S2's own ticket": "t2_on_s2", "T1's mask, reinitialised": "random_reinit"}
     arms["a random mask"] = "random_mask"
-    learned = "; ".join(f"{words} {accuracy('task2', f'{arm}_spared', spared)}" for words, arm in arms.items())
-    found = rules.at_one_class(frame)
+    learned = "; ".join(f"{words} {accuracy('task2', f'{arm}_spared', level)}" for words, arm in arms.items())
+    below = task2_row("task2-ticket", "T1 on S2 - T2")
+    share = task2_row("task2-ticket", "share")
+    return filled(
+        "With the output layer spared, the ticket matches the dense network down to level",
+        f"{level} ({density('task2', 't1_on_s2_spared', level)}), and the new labels are learned: {learned}.",
+        f"T1 on S2 - S2's own ticket: {claims.number(below, 'pooled')} pp",
+        f"(confirmatory replicates: {claims.number(below) or 'none yet'}).",
+        f"T1 retains {claims.number(share, 'pooled')} of that ticket's gain over a random mask.",
+    )
+
+
+def sevens_cause():
+    found = rules.at_one_class(finished("task2"))
     active = found[found["instance"]]
     whose = ", ".join(f"{len(rows)} of the arm `{arm}`" for arm, rows in active.groupby("arm"))
-    table = committed_verdicts(wide=False)
-    verdict = table.drop_duplicates("claim").set_index("claim")["verdict"]
-    below, share = (
-        next(row for _, row in table.iterrows() if row["claim"] == "task2-ticket" and row["measured"].startswith(words))
-        for words in ("T1 on S2 - T2", "share")
+    verdict = committed_verdicts(wide=False).drop_duplicates("claim").set_index("claim")["verdict"]["task2-cause"]
+    return filled(
+        f'That the pruned model is "not able to learn the features" is judged by counting: "{verdict}".',
+        f"Of the {len(found)} networks at exactly 21.1479%, {len(active)} have an active output among 5-9 ({whose});",
+        f"the other {len(found) - len(active)} have none and could not learn whatever their mask.",
     )
-    sentences = (
-        f"In the preset `report` ({of}) none of the outputs 5-9 is alive in {len(dead)} (level, replicate) pairs,",
-        f"from level {first} ({kept('task2', 't1_on_s2', first)}) on;",
-        f"{same} of these networks answer one class and nothing else, at exactly its share.",
-        f"At level {as_pruned} ({kept('task2', 't1_on_s2', as_pruned)}), to which the ticket stands on its own labels,",
-        f"that is so in {len(there)} of {frame['replicate'].nunique()} replicates,",
-        f"while S2's own ticket has {accuracy('task2', 't2_on_s2', as_pruned)}.",
-        f"With the output layer spared it stands to level {spared} ({kept('task2', 't1_on_s2_spared', spared)}),",
-        f"and the new labels are learned: {learned}.",
-        f"There T1 on S2 less S2's own ticket is {claims.number(below, 'pooled')} points",
-        f"(confirmatory: {claims.number(below) or 'none yet'}), and T1 carries over {claims.number(share, 'pooled')}",
-        "of what S2's own ticket gains over a random mask.",
-        f'That T1 fails on S2: "{verdict["task2-as-pruned"]}" as the report pruned, which says nothing of the ticket;',
-        f'"{verdict["task2-ticket"]}" with the output layer spared, by about a point instead of 77.',
-        'That the pruned model is "not able to learn the features" is judged by counting:',
-        f'"{verdict["task2-cause"]}". Of the {len(found)} networks at exactly 21.1479%, {len(active)} have an active',
-        f"output among 5-9 ({whose}); the other {len(found) - len(active)} have none,",
-        "and could not learn whatever their mask.",
+
+
+def heads_text():
+    """What the output layer holds at the tasks' last levels: by counting alone."""
+    kept = {name: config.configure(name, "report").schedule[-1]["head"] for name in ("task1", "task2", "task3")}
+    words = ", ".join(f"{n} in Task {name[-1]}" for name, n in kept.items())
+    given = [REGISTRY["task2"].reported["t1_on_s1"], *REGISTRY["task3"].reported.values()]
+    return filled(
+        f"At the last level the output layer of the MLP keeps only a few weights: {words}.",
+        "A network can predict at most one class more than it has active outputs, so the accuracies that the report",
+        f"gives for Tasks 2 and 3 ({', '.join(f'{value}%' for value in given)}) cannot be those of their last levels.",
     )
-    return textwrap.fill(" ".join(sentences), 120, break_on_hyphens=False)
 
 
-def report_table():
-    """Markdown: a row per claim of the report, with the measure that its verdict rests on; the long form is in 00."""
-    from lthcore.studies import claims
+# -------------------------------------------------------------------------------------------------- speed, scale, times
 
-    lines = ["| claim | the report's words | holds if | n | confirmatory | exploratory | verdict |", "|---" * 7 + "|"]
-    for _, rows in committed_verdicts(wide=False).groupby("claim", sort=False):
-        row, first = claims.decisive(rows), rows.iloc[0]
-        what, _, quantity = row["measured"].partition(" (")
-        side = row["side"].replace("> -0.5 and < 0.5", "within 0.5")
-        holds_if = f"{'steps: ' if quantity.startswith('steps') else ''}{what} {side}"
-        if row["measured"].startswith("networks"):
-            holds_if = "any has an active output 5-9"
-        cells = [first["claim"], f'"{claims.WORDS[first["claim"]]}"', holds_if, f"{row['n'] or ''}"]
-        cells += [claims.number(row), claims.number(row, "exploratory"), first["verdict"]]
+
+def times_table():
+    """Markdown: how long whole runs took, from ``figures/times.csv``."""
+    lines = ["| command | | levels | time | training | estimate at the start | commit |", "|---" * 7 + "|"]
+    for row in rows_of("times"):
+        words = [sweep.duration(float(row[k])) if row[k] else "" for k in ("seconds", "training", "estimate")]
+        cells = [f"`{row['command']}`", row["condition"], f"{int(row['levels']):,}", *words, row["commit"]]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def published_table():
-    """Markdown: a row per claim that others have published."""
-    from lthcore.studies import claims
-
-    lines = ["| what is published | notebook | figure | ours | verdict |", "|---|---|---|---|---|"]
-    for _, rows in committed_verdicts(wide=True).groupby("claim", sort=False):
-        first = rows.iloc[0]
-        picture = f"figures/{first['figure']}.png"
-        figure = f"[{first['figure'].split('_')[0]}]({picture})" if (ROOT / picture).exists() else "not drawn yet"
-        verdict, first = first["verdict"], claims.decisive(rows)
-        ours = "" if not first["n"] else f"{first['measured']}: {first['ours']:.2f}"
-        if first["n"] > 1:
-            ours += f" [{first['low']:.2f}, {first['high']:.2f}], n = {first['n']}"
-        notebook = f"[{first['notebook'][:2]}](notebooks/{first['notebook']}.ipynb)"
-        claim = f"{first['text']} (published: {first['report']})"
-        lines.append(f"| {claim} | {notebook} | {figure} | {ours} | **{verdict}** |")
+def presets_table():
+    """Markdown: what each of the first commands takes, from ``figures/times.csv``."""
+    took = {}
+    for row in rows_of("times"):
+        took.setdefault(row["command"], sweep.duration(float(row["seconds"])))
+    lines = ["| preset | what | time |", "|---|---|---|"]
+    lines.append(f"| `quick` | every figure of the report, short training | {took['./run_all.sh']} |")
+    lines.append(f"| `report` | Tables 1 and 2 of the report, read from the archive | {took['./run_all.sh report']} |")
+    lines.append(f"| | the same trained, one replicate | {took['./run_all.sh report --replicates 1']} |")
     return "\n".join(lines)
 
 
-def speed_table():
+def rows_of(name):
+    """A measurement's rows: list of dict of str."""
+    return list(csv.DictReader((FIGURES / f"{name}.csv").open()))
+
+
+def spread(row, unit=""):
+    """A measurement: median [least, greatest]."""
+    return f"{row['median']}{unit} [{row['least']}, {row['greatest']}]"
+
+
+def machine_of(name, *packages):
+    """On what something was measured, and the facts beside it: (str, dict)."""
+    facts = json.loads((FIGURES / f"{name}.json").read_text())
+    versions = ", ".join(f"{package} {facts[package]}" for package in packages)
+    return f"{facts['processor']}, {facts['cores']} cores, {facts['system']}; {versions}.", facts
+
+
+def speed_tables():
     """Markdown: what the benchmark measured last, from ``figures/speed.csv``."""
-    rows = {
-        tuple(row[k] for k in ("part", "what", "at")): row for row in csv.DictReader((FIGURES / "speed.csv").open())
-    }
-    facts = json.loads((FIGURES / "speed.json").read_text())
+    rows = {(row["part"], row["what"], row["at"]): row for row in rows_of("speed")}
+    machine, facts = machine_of("speed", "python", "torch", "numba", "numpy")
+    words = f"Median [least, greatest] of {facts['repeats']} repeats; x: faster than ours at 100% density; {machine}"
+    return "\n".join([*steps_table(rows), "", *epochs_table(rows), "", words])
 
-    def number(*key, unit=""):
-        row = rows[key]
-        return f"{row['median']}{unit} [{row['least']}, {row['greatest']}]"
 
+def steps_table(rows):
+    """Lines of the table on single steps."""
     lines = ["| one step at batch 60, one thread | MLP | LeNet-5 |", "|---|---|---|"]
     models = ("mlp", "lenet5")
     plain = {"eager torch, masked gradients": "eager torch", "the dense matrix products alone": "products alone"}
     for words, what in plain.items():
-        lines.append(f"| {words} | " + " | ".join(number(m, what, "", unit=" ms") for m in models) + " |")
-    channels = number("lenet5", "eager torch, channels_last", "", unit=" ms")
+        lines.append(f"| {words} | " + " | ".join(spread(rows[m, what, ""], " ms") for m in models) + " |")
+    channels = spread(rows["lenet5", "eager torch, channels_last", ""], " ms")
     lines.insert(3, f"| the same in the memory format `channels_last` | | {channels} |")
-    for at in ("1.0", "0.2", "0.05", "0.01"):
-        cells = [number(m, "ours", at, unit=" ms") for m in models]
-        if at != "1.0":
-            ratios = [number(m, "ours, dense / ours", at) for m in models]
-            cells = [f"{cell}: {ratio} times faster than dense" for cell, ratio in zip(cells, ratios, strict=True)]
-        lines.append(f"| ours, {100 * float(at):g} % kept | {' | '.join(cells)} |")
-    lines += ["", "| epochs of the MLP, each with its test | a second | times the usual loop |", "|---|---|---|"]
+    for share in ("1.0", "0.2", "0.05", "0.01"):
+        cells = [spread(rows[m, "ours", share], " ms") for m in models]
+        if share != "1.0":
+            ratios = [spread(rows[m, "ours, dense / ours", share]) for m in models]
+            cells = [f"{cell}, {ratio}x" for cell, ratio in zip(cells, ratios, strict=True)]
+        lines.append(f"| ours, {100 * float(share):g}% density | {' | '.join(cells)} |")
+    return lines
+
+
+def epochs_table(rows):
+    """Lines of the table on whole epochs."""
     usual = "the usual loop, two threads"
-    lines.append(f"| {usual} (dataset, DataLoader, Adam, masked gradients) | {number('epochs', usual, '')} | 1 |")
-    for (part, what, at), _ in rows.items():
+    lines = ["| epochs of the MLP, each with its test | a second | times the usual loop |", "|---|---|---|"]
+    lines.append(f"| {usual} (dataset, DataLoader, Adam, masked gradients) | {spread(rows['epochs', usual, ''])} | 1 |")
+    for (part, what, at), row in rows.items():
         if part == "epochs" and what.startswith("ours") and not what.endswith("loop"):
-            times = number("epochs", f"{what} / {usual.split(',')[0]}", at)
-            lines.append(f"| {what}, processes: {at} | {number(part, what, at)} | {times} |")
-    machine = f"{facts['processor']}, {facts['cores']} cores, {facts['system']}"
-    versions = ", ".join(f"{name} {facts[name]}" for name in ("python", "torch", "numba", "numpy"))
-    return "\n".join([*lines, "", f"Median [least, greatest] of {facts['repeats']} repeats; {machine}; {versions}."])
+            times = spread(rows["epochs", f"{what} / {usual.split(',')[0]}", at])
+            lines.append(f"| {what.replace(' % kept', '% density')}, processes: {at} | {spread(row)} | {times} |")
+    return lines
 
 
 def scale_table():
     """Markdown: what a level costs beside its training, and what that makes of many, from ``figures/scale.csv``."""
-    from lthcore.runs import sweep
-
-    rows = list(csv.DictReader((FIGURES / "scale.csv").open()))
-    facts = json.loads((FIGURES / "scale.json").read_text())
-    sizes = sorted({int(row["levels"]) for row in rows})
+    rows = rows_of("scale")
+    machine, facts = machine_of("scale", "python", "distributed")
+    sizes, powers = sorted({int(row["levels"]) for row in rows}), (3, 4, 5, 6)
     level, per_unit = facts["level"], facts["levels_per_unit"]
     cells = {(row["part"], int(row["levels"])): row for row in rows}
-    head = [f"µs a level, at {size:,} levels" for size in sizes] + [f"10^{n} units" for n in (3, 4, 5, 6)]
+    head = [f"µs a level, at {size:,} levels" for size in sizes] + [f"10^{n} units" for n in powers]
     lines = [f"| | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
     for part in dict.fromkeys(row["part"] for row in rows):
-        found = [cells[part, size] for size in sizes]
-        words = [f"{row['median']} [{row['least']}, {row['greatest']}]" for row in found]
-        words += [sweep.duration(float(found[-1]["median"]) / 1e6 * per_unit * 10**n) for n in (3, 4, 5, 6)]
+        seconds = float(cells[part, sizes[-1]]["median"]) / 1e6 * per_unit
+        words = [spread(cells[part, size]) for size in sizes] + [sweep.duration(seconds * 10**n) for n in powers]
         lines.append(f"| {part} | {' | '.join(words)} |")
     for name, each, unit in (("files", level["files"], ""), ("bytes on disk", level["disk"] / 1e9, " GB")):
-        words = [f"{each * per_unit * 10**n:,.3g}{unit}" for n in (3, 4, 5, 6)]
+        words = [f"{each * per_unit * 10**n:,.3g}{unit}" for n in powers]
         lines.append(f"| {name} |{' |' * len(sizes)} {' | '.join(words)} |")
-    machine = f"{facts['processor']}, {facts['cores']} cores, {facts['system']}"
-    versions = f"python {facts['python']}, distributed {facts['distributed']}"
-    words = f"Median [least, greatest] of {facts['repeats']} repeats, of the processor's time; {machine}; {versions}. "
-    words += f"Units are projections from the larger number, {per_unit:.3g} levels each, as in the report's MLP. "
     fed = 60 / (float(cells["queue, Dask", sizes[-1]]["median"]) / 1e6)
-    words += f"While a level takes a minute, one driver and its scheduler on one core feed {fed:,.0f} workers. "
-    words += f"A level opens {level['opened']} files of the store, renames {level['renamed']}, removes its lock, and "
-    words += f"leaves {level['files']} files of {level['bytes']:,} bytes in a folder of its own."
+    words = filled(
+        f"Median [least, greatest] of {facts['repeats']} repeats, of the processor's time; {machine}",
+        f"Units are projections from the larger number, {per_unit:.3g} levels each, as in the report's MLP.",
+        f"While a level takes a minute, one driver and its scheduler on one core feed {fed:,.0f} workers.",
+        f"A level opens {level['opened']} files of the store, renames {level['renamed']}, removes its lock, and",
+        f"leaves {level['files']} files of {level['bytes']:,} bytes in a folder of its own.",
+    )
     return "\n".join([*lines, "", words])
 
 
-def readme_text():
-    """The README with its tables as they should be."""
-    text = (ROOT / "README.md").read_text()
-    tables = {"notebooks": notebooks_table(), "speed": speed_table(), "scale": scale_table()}
-    tables |= {"claims": report_table(), "published": published_table()}
-    tables |= {"cliff": cliff_text(), "sevens": sevens_text()}
-    for name, table in tables.items():
-        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
-        before, _, rest = text.partition(begin)
-        text = f"{before}{begin}{table}\n{end}{rest.partition(end)[2]}"
-    return text
+PARTS = {
+    "notebooks": notebooks_table,
+    "claims": claims_table,
+    "story": story_text,
+    "presets": presets_table,
+    "beyond": beyond_text,
+    "verdicts": report_table,
+    "rules": rules_list,
+    "published": published_table,
+    "cliff": cliff_text,
+    "sevens": sevens_text,
+    "heads": heads_text,
+    "times": times_table,
+    "speed": speed_tables,
+    "scale": scale_table,
+}
+
+
+def documents():
+    """Every document of the repository, by what git tracks: list of Path."""
+    listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [ROOT / name for name in listed.split()]
+
+
+def document_text(path):
+    """A document with its generated parts as they should be."""
+
+    def written(match):
+        return f"<!-- {match[1]} -->\n{PARTS[match[1]]()}\n<!-- /{match[1]} -->"
+
+    return re.sub(r"<!-- (\w+) -->\n.*?<!-- /\1 -->", written, path.read_text(), flags=re.S)
 
 
 def main():
     """Rewrite, or with ``--check`` only compare: exit status."""
+    os.environ["LTH_RUNS"] = os.devnull  # what is committed, not what this machine happens to have finished
     wanted = {path: notebook_text(path) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
-    wanted[ROOT / "README.md"] = readme_text()
+    wanted |= {path: document_text(path) for path in documents()}
     stale = [path for path, text in wanted.items() if path.read_text() != text]
     for path in stale:
         print(("out of step: " if "--check" in sys.argv else "rewritten: ") + str(path.relative_to(ROOT)))

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from lthcore.runs import store  # noqa: E402
+from lthcore.runs import archive  # noqa: E402
 from lthcore.studies import experiments  # noqa: E402
 
 
@@ -25,7 +25,7 @@ def main(other, names):
             return 1
         units += experiments.study(name, "report", replicates=1 + max(there)).units
     try:
-        taken = store.take(other, units)
+        taken = archive.take(other, units)
     except ValueError as error:
         print(error)
         return 1

@@ -39,7 +39,7 @@ def announced(phase, function, detail=lambda *_: ""):
 
 
 def lottery(module):
-    module.play_together = announced("train", module.play_together, lambda units, k, *_: f"{units[0].key} {k}")
+    module.train_level = announced("train", module.train_level, lambda units, k, *_: f"{units[0].key} {k}")
     module.by_criterion = announced("prune", module.by_criterion)
 
 

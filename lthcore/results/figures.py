@@ -1,0 +1,214 @@
+"""What figures are drawn with: a sheet of panels, axes, styles. No torch.
+
+Density axes are logarithmic and decrease to the right; lines are means, bands the range over
+replicates; an arm has one colour in every figure; preset and n are stamped on it.
+"""
+
+import textwrap
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from . import statistics
+
+OKABE_ITO = {  # Okabe & Ito's colours, told apart with every kind of colour vision
+    "black": "#000000", "orange": "#E69F00", "sky": "#56B4E9", "green": "#009E73",
+    "yellow": "#C9B800", "blue": "#0072B2", "red": "#D55E00", "purple": "#CC79A7",
+}  # fmt: skip
+
+
+LOOK = {"axes.titlesize": 11, "legend.fontsize": 8.5, "svg.hashsalt": "lth"}
+
+
+UNITS = {"accuracy": "test accuracy (%)", "loss": "test loss (nats)"}
+
+
+DENSITY_TICKS = (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 1e-4, 1e-5)
+
+
+DATA = {"mnist": "MNIST", "fashion": "Fashion-MNIST", "cifar10": "CIFAR-10"}
+
+
+def style(arm, styles):
+    """Label, colour and marker of an arm; what is spared changes the panel, not the colour."""
+    label, colour, marker = styles.get(arm) or styles.get(arm.removesuffix("_spared")) or (arm, "black", "o")
+    return label, OKABE_ITO[colour], marker
+
+
+class Sheet:
+    """A figure under construction, and the table of what is drawn on it."""
+
+    def __init__(self, study, title, rows=1, columns=2, width=5.6, height=4.0):
+        matplotlib.rcdefaults()  # not the user's own settings
+        sns.set_theme(style="whitegrid", font="DejaVu Sans", rc=LOOK)
+        self.study, self.drawn = study, []
+        self.figure, axes = plt.subplots(
+            rows, columns, figsize=(width * columns, height * rows), layout="constrained", squeeze=False
+        )
+        self.axes = axes.flatten().tolist()
+        self.figure.suptitle(title, fontsize=13)
+
+    def style(self, arm):
+        """Label, colour and marker of an arm of this study."""
+        return style(arm, self.study.experiment.styles)
+
+    def line(self, axis, table, x, label, colour, panel, band=True, **look):
+        """One curve of means with its band: `table` has the columns x, mean, low, high, n."""
+        if table.empty:
+            return
+        n = int(table["n"].max())
+        axis.plot(table[x], table["mean"], label=f"{label} (n = {n})" if label else None, color=colour, **look)
+        if n > 1 and band:
+            axis.fill_between(table[x], table["low"], table["high"], color=colour, alpha=0.18, linewidth=0)
+        self.drawn.append(table.assign(panel=panel))
+
+    def against_density(self, axis, frame, arms, metric="accuracy", title="", zoom=None, series=None):
+        for arm, width in zip(arms, _widths(arms), strict=True):
+            label, colour, marker = self.style(arm)
+            mine = statistics.at_end(frame[frame["arm"] == arm], metric) if series is None else series[[arm]]
+            table = spread(mine, frame).sort_values("density")
+            face = "white" if arm == arms[-1] else colour  # the uppermost marker lets those below it be told
+            look = {"marker": marker, "ms": 1 + 2.2 * width, "lw": width, "mfc": face}
+            self.line(axis, table, "density", label, colour, title, **look)
+        density_axis(axis)
+        axis.set(ylabel=UNITS.get(metric, UNITS["accuracy"]), title=title)
+        if zoom:
+            axis.set_ylim(*zoom)
+
+    def full_and_near(self, frame, arms, metric="accuracy"):
+        """The first two panels: the curves against density, and their part near the dense network."""
+        near = zoom(frame, arms, metric)
+        for axis, words, limits in zip(self.axes, ("all of it", "near the dense network"), (None, near), strict=False):
+            self.against_density(axis, frame, arms, metric, words, limits)
+
+    def against_step(self, axis, frame, arms, level, metric="accuracy", title="", dashed=None):
+        others = []  # controls that do not stand at every level, drawn at their last one before
+        for at, look in {dashed: {"lw": 1.2, "ls": "--", "band": False}, level: {}}.items():  # solid where they are one
+            for arm, width in zip(arms, _widths(arms), strict=True) if at is not None else ():
+                label, colour, _ = self.style(arm)
+                there = _at_or_before(frame, arm, at)
+                table = by_step(frame[frame["arm"] == arm], there, metric)
+                if there not in (at, None):
+                    label += f", level {there}"
+                    others.append(label if at == level else f"{label} (dashed)")
+                self.line(axis, table, "step", label if at == level else "", colour, title, **{"lw": width} | look)
+        step_axis(axis)
+        look = {"xycoords": "axes fraction", "fontsize": 7.5, "color": "0.2", "bbox": {"fc": "white", "ec": "none"}}
+        corner = {"xy": (0.99, 0.02), "ha": "right", "va": "bottom"}
+        if metric == "loss":  # which falls, where accuracy rises
+            corner = {"xy": (0.01, 0.02), "ha": "left", "va": "bottom"}
+        if others:
+            axis.annotate("but for\n" + "\n".join(others), **corner, **look)
+        axis.set(ylabel=UNITS[metric], title=title)
+        if metric == "loss":
+            loss_axis(axis)
+
+    def done(self, legend_on=0, where="best", shown="lines: mean, bands: range over replicates"):
+        """Stamp and legends: (Figure, DataFrame of what is drawn)."""
+        for i in np.atleast_1d(legend_on):
+            if self.axes[i].get_legend_handles_labels()[0]:
+                self.axes[i].legend(loc=where)
+        drawn = pd.concat(self.drawn, ignore_index=True) if self.drawn else pd.DataFrame()
+        config = self.study.config
+        n = int(drawn["n"].max()) if len(drawn) else 0
+        arms = set(drawn.get("arm", ()))
+        units = [unit for unit in self.study.units if unit.arm in arms] or self.study.units
+        models = " and ".join(dict.fromkeys(unit.config.model for unit in units))
+        data = " and ".join(dict.fromkeys(DATA.get(unit.config.dataset, unit.config.dataset) for unit in units))
+        changes = [f"{k} = {v}" for k, v in config.changes.items() if k not in ("replicates", "model", "dataset")]
+        stamp = " · ".join([data, models, f"preset {config.preset}", *changes, f"n = {n}", shown])
+        width = int(13 * self.figure.get_figwidth())  # characters that fit: what was set may be much
+        self.figure.supxlabel(textwrap.fill(stamp, width), fontsize=8, color="0.4", x=0.99, ha="right")
+        return self.figure, drawn
+
+
+def _widths(arms):
+    """Widths of lines, the later and upper ones thinner: of two that coincide both are seen."""
+    return np.linspace(3.2, 1.2, len(arms))
+
+
+def spread(series, frame):
+    """Mean and range over replicates: frame with arm, level, density, n, mean, low, high."""
+    grouped = series.groupby(["arm", "level"])
+    table = grouped.agg(n="size", mean="mean", low="min", high="max").reset_index()
+    density = frame.groupby(["arm", "level"])["density"].first()
+    return table.assign(density=[density[key] for key in zip(table["arm"], table["level"], strict=True)])
+
+
+def by_step(frame, level, metric):
+    """The same at every step of a level: frame with arm, level, density, step, n, mean, low, high."""
+    rows = frame[(frame["level"] == level) & (frame["metric"] == metric) & (frame["split"] == "test")]
+    grouped = rows.groupby(["arm", "level", "density", "step"])["value"]
+    return grouped.agg(n="size", mean="mean", low="min", high="max").reset_index()
+
+
+def _at_or_before(frame, arm, level):
+    """The arm's last level up to `level`: controls do not stand at every one; the dense one has no controls."""
+    return max((k for k in statistics.levels(frame, arm) if k <= level), default=None)
+
+
+def density_axis(axis):
+    """Logarithmic, decreasing to the right, in percent of kept weights."""
+    least = axis.dataLim.x0 if axis.dataLim.x0 > 0 else axis.dataLim.minposx  # where nothing is kept has no place
+    low = least if np.isfinite(least) else 0.01
+    axis.set_xscale("log")
+    axis.set_xlim(1.15, low / 1.15)
+    ticks = [t for t in DENSITY_TICKS if t > low / 1.15]
+    axis.set_xticks(ticks, [f"{100 * t:g}" for t in ticks])
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.set_xlabel("density: kept weights (%)")
+
+
+def loss_axis(axis):
+    """Logarithmic upwards, with plain numbers."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def step_axis(axis):
+    """Linear up to 10 steps, logarithmic beyond, so that step 0 and the end are both seen."""
+    axis.set_xscale("symlog", linthresh=10)
+    axis.set_xlim(left=0)
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    axis.set_xlabel("training step")
+
+
+def zoom(frame, arms, metric="accuracy"):
+    """Limits for the upper part of an accuracy panel: from a little below the dense accuracy to its top."""
+    top = statistics.at_end(frame, metric)
+    top = top[top.index.get_level_values("arm").isin(arms)]
+    if top.empty:
+        return None
+    high = min(100.0, top.max() + 0.3)
+    near = min(high - 4, top[top.index.get_level_values("level") == 0].min() - 3)
+    return max(0.0, near, top.min() - 0.3), high  # never less near than all of it
+
+
+def ticket_and_last(study, frame, arm):
+    """The level at which an arm's ticket stands, and its last one: int or None each."""
+    level = statistics.stands_at(statistics.ticket_level(frame, arm, study.config.tolerance))[0]
+    return level, max(statistics.levels(frame, arm), default=None)
+
+
+def at_levels(frame, arm, level, last):
+    """Which level is drawn solid and which one dashed, in words: str."""
+
+    def words(k):
+        return f"level {k} ({100 * statistics.density_at(frame, arm, k):.3g} % kept)"
+
+    if level is None:
+        return "not run"
+    return f"solid: {words(level)}" + (f"; dashed: {words(last)}" if last != level else "")
+
+
+def accuracy_against_density(study, frame):
+    """The figure of a study that needs no other: test accuracy of every arm against density."""
+    sheet = Sheet(study, study.experiment.title or study.config.experiment)
+    sheet.full_and_near(frame, list(dict.fromkeys(frame["arm"])))
+    return sheet.done(where="lower left")

@@ -1,0 +1,167 @@
+"""How finished levels look as bytes, alone and packed, and how such bytes are read: nothing of it can execute anything.
+
+What is damaged raises one of ``DAMAGED``, or is nothing.
+"""
+
+import hashlib
+import io
+import json
+import lzma
+import os
+import zipfile
+import zlib
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+from safetensors import SafetensorError
+from safetensors import numpy as safetensors
+from safetensors.numpy import load as load_tensors
+
+from ..schedule import ARCHITECTURES
+
+DAMAGED = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, NotImplementedError, RecursionError)
+DAMAGED += (SafetensorError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # what reading a damaged file may raise
+PACKED = "levels.json", "rows.csv", "masks.safetensors"  # the members of a pack of the archive,
+SUMS = "sha256.json"  # and the one with their sums
+NOTHING = {"levels": {}, "rows": {}, "masks": {}}  # what a pack holds that is missing or damaged
+ROWS = ["step", "epoch", "split", "metric", "value"]
+# read back exactly what was written: pandas does so by itself from 3.1 on, which warns where it is asked for
+EXACT = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
+MOST = 1 << 28  # bytes: no file of the store and no member of a pack is nearly as large
+
+
+class Found:
+    """A finished level as read from the store or the archive."""
+
+    def __init__(self, facts, rows, mask):
+        self.facts = facts
+        self._rows = rows
+        self._mask = mask
+
+    def rows(self):
+        """Frame with the columns ``ROWS``."""
+        return self._rows()
+
+    def packed_mask(self):
+        """The mask the next level starts from as it is kept: dict, layer name -> array of bytes, a bit a weight."""
+        return self._mask()
+
+    def next_mask(self, model):
+        """The mask the next level starts from: dict, layer name -> bool array."""
+        packed = self._mask()
+        return {
+            name: np.unpackbits(packed[name], count=int(np.prod(shape))).reshape(shape).astype(bool)
+            for name, shape in ARCHITECTURES[model].weights.items()
+        }
+
+    def final_accuracy(self):
+        """Test accuracy at the last step, in percent."""
+        rows = self.rows().query("split == 'test' and metric == 'accuracy'")
+        return float(rows.sort_values("step")["value"].iloc[-1])
+
+    def has_mask(self, model):
+        """Whether it has the mask that the next level starts from, of this model: bool."""
+        expected = {name: -(-int(np.prod(shape)) // 8) for name, shape in ARCHITECTURES[model].weights.items()}
+        try:
+            return {name: len(v) for name, v in self._mask().items() if v.dtype == np.uint8} == expected
+        except DAMAGED:
+            return False
+
+
+def read_file(path):
+    """A file's bytes, but no endless ones."""
+    with open(path, "rb") as f:
+        content = f.read(MOST + 1)
+    if len(content) > MOST:
+        raise ValueError(f"{path} is larger than any file of the store")
+    return content
+
+
+def sums(files):
+    """SHA-256 of files, name -> bytes: dict."""
+    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+
+def save_tensors(tensors, metadata=None):
+    """Arrays by name as bytes; safetensors itself would write a view, such as a transpose, in its memory's order."""
+    return safetensors.save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata)
+
+
+def read_rows(content, path, columns=ROWS):
+    """The table in a CSV file's bytes; ValueError, in one line, where they are none."""
+    try:
+        frame = pd.read_csv(io.BytesIO(content), dtype={"epoch": float, "value": float}, **EXACT)
+        if list(frame) != columns or frame["step"].dtype != np.int64 or frame.isna().any(axis=None):
+            raise ValueError(f"its columns are not {', '.join(columns)}, whole numbers, numbers and words")
+        return frame
+    except DAMAGED as error:
+        raise ValueError(f"{path} is no table of a level ({' '.join(str(error).split())}): move it away") from None
+
+
+def read_pack(path):
+    """A pack's levels (name -> facts), rows (name -> frame) and masks; nothing where it is missing or damaged.
+
+    A pack is unpacked once, and again when the file has changed.
+    """
+    try:
+        found = os.stat(path)
+    except OSError:
+        return NOTHING
+    return _read_state(path, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)  # more than an experiment has replicates
+def _read_state(path, *state):
+    try:
+        return _unpacked(path)
+    except DAMAGED:
+        return NOTHING
+
+
+read_pack.cache_clear = _read_state.cache_clear
+
+
+def _unpacked(path):
+    with zipfile.ZipFile(path) as pack:  # it checks each member's CRC
+        if max(member.file_size for member in pack.infolist()) > MOST:
+            raise ValueError("a member is larger than any that is written")
+        contents = {name: pack.read(name) for name in PACKED}
+        if json.loads(pack.read(SUMS)) != sums(contents):
+            raise ValueError("a member is not the one that was written")
+    levels = dict(json.loads(contents["levels.json"]))
+    masks = load_tensors(contents["masks.safetensors"])
+    rows = _by_level(read_rows(contents["rows.csv"], path, ["at", *ROWS]))
+    if set(levels) != set(rows) or not {name.rpartition("/")[0] for name in masks} <= set(levels):
+        raise ValueError("its members do not belong together")
+    whose = {(record["identity"]["experiment"], record["identity"]["replicate"]) for record in levels.values()}
+    if {(experiment, f"r{replicate}.zip") for experiment, replicate in whose} != {(path.parent.name, path.name)}:
+        raise ValueError("it is another replicate's")
+    return {"levels": levels, "rows": rows, "masks": masks}
+
+
+def _by_level(table):
+    """The table of a pack by its first column, the levels' names: dict, name -> frame."""
+    names = table.pop("at").to_numpy(object)
+    starts = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1)]
+    rows = {names[a]: table.iloc[a:b] for a, b in zip(starts, [*starts[1:], len(names)], strict=True)}
+    if len(rows) != len(starts):
+        raise ValueError("the rows of a level do not stand together")
+    return rows
+
+
+def pack_bytes(levels, rows, masks):
+    """One file, so that it is replaced as a whole; without times in it, so that the same levels give the same bytes."""
+    table = pd.concat([rows[name].assign(at=name) for name in sorted(rows)])[["at", *ROWS]]
+    contents = (
+        json.dumps(levels, indent=0, sort_keys=True).encode(),
+        table.to_csv(index=False, lineterminator="\n").encode(),
+        save_tensors(dict(sorted(masks.items()))),
+    )
+    contents = dict(zip(PACKED, contents, strict=True))
+    contents[SUMS] = json.dumps(sums(contents), indent=1).encode()
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_LZMA) as pack:  # half the size of deflate
+        for name, content in contents.items():
+            pack.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), content, zipfile.ZIP_LZMA)
+    return out.getvalue()

@@ -1,0 +1,139 @@
+"""How much of what a pruning curve shows is a layer that died? Every scope, rate and output rate."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ..config import Config
+from ..results.later import figures, statistics, verdicts
+from ..unit import Unit
+from .record import Claim, Experiment
+
+RATES = {"mlp": ((0.2, 28), (0.3, 17), (0.5, 9)), "lenet5": ((0.2, 20),)}  # model -> (rate, rounds)
+
+
+def arms(config: Config, replicate: int) -> Iterator[Unit]:
+    """Chains of every scope, rate and output rate."""
+    for model, rates in RATES.items():
+        for rate, rounds in rates:
+            for scope in ("layer", "global"):
+                for head, output_rate in (("same", None), ("half", rate / 2), ("spared", 0)):
+                    levels = config.levels and (*(k for k in config.levels if k < rounds), rounds)
+                    grid = {"model": model, "prune_rate": rate, "rounds": rounds, "levels": levels}
+                    of_arm = replace(config, **grid, scope=scope, output_rate=output_rate)
+                    yield Unit(of_arm, f"{model} {scope} {rate} {head}", replicate)
+
+
+_RATES = {"0.2": "blue", "0.3": "orange", "0.35": "red", "0.5": "green"}
+
+
+_HEADS = {"same": ("o", "-"), "half": ("s", "--"), "spared": ("D", ":")}
+
+
+# the report's own schedules among the chains
+TASK2 = "mlp layer 0.35 same"  # the report's Task 2, named as the chains of this study are; it is none of them
+_REPORTED = {"mlp layer 0.3 same": "report's MLP", "lenet5 layer 0.2 same": "report's LeNet-5"}
+_REPORTED |= {TASK2: "report's Task 2 (21.1479 %)"}
+
+
+def fig11a(study, frame):
+    """The collapse atlas: where counting says that the first output dies, and where it does."""
+    from matplotlib.ticker import NullFormatter
+
+    from . import experiments
+
+    table = experiments.starvation(study, frame).reset_index()
+    sheet = figures.Sheet(
+        study, "Figure 11a. Where the first output dies: foretold by counting, and seen after training"
+    )
+    for axis, model in zip(sheet.axes, ("mlp", "lenet5"), strict=True):
+        chains = table[table["arm"].str.startswith(f"{model} ")]
+        mine = chains.dropna(subset=["foretold", "seen"]).sort_values("seen")
+        alive = f"in {len(chains) - len(mine)} of {len(chains)} chains all outputs live to the end"
+        axis.annotate(alive, (0.02, 0.04), xycoords="axes fraction", fontsize=8, color="0.3")
+        for i, (arm, foretold, seen) in enumerate(mine[["arm", "foretold", "seen"]].itertuples(index=False)):
+            _, scope, rate, head = arm.split()
+            colour = figures.OKABE_ITO[_RATES[rate]]
+            face = "none" if scope == "global" else colour
+            axis.scatter(foretold, seen, s=42, marker=_HEADS[head][0], edgecolors=colour, facecolors=face, zorder=3)
+            words = _REPORTED.get(arm) or f"{100 * float(rate):g} %, {scope}, head {head}"
+            beside = {"xytext": (7 - 14 * (i % 2), -3), "ha": "right" if i % 2 else "left"}  # those that are near
+            axis.annotate(words, (foretold, seen), fontsize=7, textcoords="offset points", **beside)
+        for set_scale, ticks in ((axis.set_xscale, axis.set_xticks), (axis.set_yscale, axis.set_yticks)):
+            set_scale("log")
+            at = [t for t in figures.DENSITY_TICKS if 0.002 <= t <= 0.2]
+            ticks(at, [f"{100 * t:g}" for t in at])
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.yaxis.set_minor_formatter(NullFormatter())
+        axis.axline((0.01, 0.01), (0.1, 0.1), color="0.5", lw=1, ls=":")
+        axis.set(xlim=(0.2, 0.0018), ylim=(0.0018, 0.2), title=model)
+        axis.set(xlabel="foretold, theta0 pruned: kept weights (%)", ylabel="seen: kept weights (%)")
+    sheet.drawn.append(table.assign(panel="map", n=study.config.replicates))
+    return sheet.done()
+
+
+def _atlas(study, frame, letter, metric, split, words):
+    sheet = figures.Sheet(study, f"Figure 11{letter}. The collapse: {words}, by scope, rate and output rate", rows=2)
+    panels = [(model, scope) for model in ("mlp", "lenet5") for scope in ("layer", "global")]
+    for axis, (model, scope) in zip(sheet.axes, panels, strict=True):
+        for arm in [a for a in dict.fromkeys(frame["arm"]) if a.startswith(f"{model} {scope} ")]:
+            rate, head = arm.split()[2:]
+            mine = frame[frame["arm"] == arm]
+            table = figures.spread(statistics.at_end(mine, metric, split), mine).sort_values("density")
+            label = f"{100 * float(rate):g} %, head {head}"
+            look = {"ls": _HEADS[head][1], "lw": 1.6}
+            sheet.line(axis, table, "density", label, figures.OKABE_ITO[_RATES[rate]], f"{model} {scope}", **look)
+        figures.density_axis(axis)
+        axis.set(ylabel=words, title=f"{model}, rate {'in every layer' if scope == 'layer' else 'over all layers'}")
+    return sheet
+
+
+def fig11b(study, frame):
+    """Accuracy against density, for every scope, rate and output rate."""
+    return _atlas(study, frame, "b", "accuracy", "test", figures.UNITS["accuracy"]).done(
+        legend_on=(0, 2), where="lower left"
+    )
+
+
+def fig11c(study, frame):
+    """Effective against nominal density: what is left on a path from a pixel to an output."""
+    sheet = _atlas(study, frame, "c", "effective_density", "mask", "effective density")
+    for axis in sheet.axes:
+        axis.set_yscale("log")
+        axis.axline((1e-2, 1e-2), (1, 1), color="0.5", lw=1)
+    return sheet.done(legend_on=(0, 2), where="lower left")
+
+
+def _collapse(frame, config):
+    """The MLP as the report pruned it, where its mean falls below 80 %, and the same with the head spared."""
+    first = statistics.first_below(frame, "mlp layer 0.3 same", 80)
+    at = {"level": first, "density": statistics.density_at(frame, "mlp layer 0.3 same", first)}
+    there = statistics.levels(frame, "mlp layer 0.3 spared") if first is not None else []
+    level = next((k for k in there if statistics.density_at(frame, "mlp layer 0.3 spared", k) <= at["density"]), None)
+    end = statistics.at_end(frame)
+    return [
+        verdicts.Measure(
+            f"head spared, level {level}", values=statistics.paired(end, "mlp layer 0.3 spared", level), above=80, **at
+        ),
+        verdicts.Measure(
+            f"as pruned, level {first}", values=statistics.paired(end, "mlp layer 0.3 same", first), judged=False, **at
+        ),
+    ]
+
+
+CLAIMS = (
+    Claim("collapse", "where the MLP falls below 80 %, it stays above with its head spared", "nothing",
+          "fig11b_collapse_accuracy", _collapse),
+)  # fmt: skip
+
+COLLAPSE = Experiment(
+    name="collapse",
+    title="An atlas of collapses",
+    group="extended",
+    notebook="11_collapse",
+    # prune_rate, rounds and scope stand for none of the arms
+    settings={"model": "mlp", "batch_size": 60, "epochs": 3, "prune_rate": 0.3, "rounds": 20},
+    presets={"quick": {"replicates": 1}, "smoke": {"levels": (0, 1, 2, 20)}},
+    arms=arms,
+    figures={"fig11a_collapse_map": fig11a, "fig11b_collapse_accuracy": fig11b, "fig11c_effective_density": fig11c},
+    claims=CLAIMS,
+)

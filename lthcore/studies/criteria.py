@@ -1,0 +1,205 @@
+"""How do other ways to prune compare, where the report resets magnitude tickets?"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+from ..config import Config
+from ..results.later import figures, statistics, verdicts
+from ..unit import Unit
+from .common import PROTOCOL, STYLES
+from .record import Claim, Experiment
+
+FILTERS = {"model": "lenet5", "structure": "filters", "prune_rate": 0.25, "output_rate": None, "scope": "layer"}
+
+
+def arms(config: Config, replicate: int) -> Iterator[Unit]:
+    """What survivors start from; by what weights are deleted, at once and retrained; whole filters of LeNet-5."""
+    on = replace(config, rewind="final")
+    tuned = {"rewind": "final", "retrain_epochs": max(1, config.epochs // 3), "retrain_lr": config.lr / 10}
+    kept = Unit(on, "lr_rewind", replicate)
+    yield Unit(config, "reset", replicate)
+    yield kept
+    yield Unit(replace(config, **tuned), "finetune", replicate)
+    for name in ("magnitude", "obd", "random"):
+        every = replace(on, criterion=name, scope="global", output_rate=None)
+        yield Unit(every, f"{name}_retrained", replicate)
+        yield Unit(replace(every, rewind="reset", levels=(0,)), f"{name}_deleted", replicate, beside="deletion")
+    whole = replace(config, **FILTERS)
+    filters = Unit(replace(whole, **tuned), "filters", replicate, beside="smaller")
+    yield filters
+    yield Unit(replace(whole, **tuned, criterion="random"), "filters_random", replicate)
+    yield Unit(whole, "filters_reset", replicate)
+    if config.control_levels:  # at full length and rate, as if nothing had been learned
+        fresh = {"start": "reinit", "only": config.control_levels}
+        yield Unit(config, "random_reinit", replicate, source=kept, **fresh)
+        yield Unit(whole, "filters_reinit", replicate, source=filters, **fresh)
+
+
+STYLES = {
+    "random_reinit": STYLES["random_reinit"],
+    "reset": ("reset to theta0", "blue", "o"),
+    "lr_rewind": ("no reset, full rate and length", "red", "D"),
+    "finetune": ("no reset, fine-tuned", "purple", "v"),
+    "obd_deleted": ("OBD", "red", "D"),
+    "magnitude_deleted": ("magnitude", "blue", "o"),
+    "random_deleted": ("random", "green", "^"),
+    "obd_retrained": ("OBD", "red", "D"),
+    "magnitude_retrained": ("magnitude", "blue", "o"),
+    "random_retrained": ("random", "green", "^"),
+    "filters": ("L1 filters, fine-tuned", "purple", "v"),
+    "filters_random": ("random filters, fine-tuned", "green", "^"),
+    "filters_reset": ("L1 filters, reset to theta0", "blue", "o"),
+    "filters_reinit": ("L1 filters, re-initialised", "orange", "s"),
+}
+
+
+def _length(study, tuned=True):
+    """How long a level of the criteria is trained, in words."""
+    epochs, steps = study.config.epochs, study.config.max_steps
+    words = f"at most {steps} steps" if steps else f"{epochs} epoch{'s' * (epochs > 1)}"
+    return f"{words} a level" + f", {max(1, epochs // 3)} if fine-tuned" * (tuned and not steps)
+
+
+def fig8a(study, frame):
+    """What the survivors start from: theta0, their final weights, or fresh values."""
+    arms = ("reset", "lr_rewind", "random_reinit", "finetune")
+    sheet = figures.Sheet(study, f"Figure 8a. What the survivors start from; MLP, {_length(study)}")
+    sheet.full_and_near(frame, arms)
+    return sheet.done(where="lower left")
+
+
+def fig8b(study, frame):
+    """Deletion by magnitude, OBD and at random: at once without training, and retrained round by round."""
+    sheet = figures.Sheet(
+        study, f"Figure 8b. By what weights are deleted, over all layers; MLP, {_length(study, False)}", rows=2
+    )
+    loss, accuracy, full, near = sheet.axes
+    gone, names = statistics.deletions(frame), ("random", "magnitude", "obd")
+    deleted = [arm for name in names if (arm := f"{name}_deleted") in set(gone["arm"])]
+    train = statistics.at_end(gone, "loss", "train")
+    sheet.against_density(loss, gone, deleted, title="at once, not trained again: training loss", series=train)
+    foretold = statistics.at_end(gone, "foretold", "train")
+    if len(foretold):
+        foretold = foretold.add(train.loc["obd_deleted", 0], level="replicate")
+        table = figures.spread(foretold, gone).sort_values("density")
+        sheet.line(loss, table, "density", None, figures.OKABE_ITO["black"], "foretold", ls=":", lw=1.4)
+        loss.set_title("at once, not trained again: training loss (dotted: foretold by OBD)")
+    figures.loss_axis(loss)
+    loss.set(ylabel="training loss (nats)")
+    sheet.against_density(accuracy, gone, deleted, title="at once, not trained again: test accuracy")
+    retrained = [f"{name}_retrained" for name in names]
+    words = "retrained from the final weights, round by round"
+    sheet.against_density(full, frame, retrained, title=words)
+    sheet.against_density(
+        near, frame, retrained, title="the same, near the dense network", zoom=figures.zoom(frame, retrained)
+    )
+    return sheet.done(legend_on=(1, 2), where="lower left")
+
+
+def fig8c(study, frame):
+    """Whole filters of LeNet-5: accuracy against what is left of its weights, and of its multiply-adds."""
+    arms = [a for a in ("filters_reset", "filters_reinit", "filters_random", "filters") if a in set(frame["arm"])]
+    sheet = figures.Sheet(study, f"Figure 8c. Whole filters of LeNet-5 removed; {_length(study)}")
+    sheet.against_density(sheet.axes[0], frame, arms, title="against remaining weights")
+    cost = statistics.at_end(frame, "multiply_adds", "mask").groupby("level").mean()
+    share = frame["level"].map(cost / cost.max()).astype(float)
+    sheet.against_density(sheet.axes[1], frame.assign(density=share), arms, title="against remaining multiply-adds")
+    sheet.axes[1].set(xlabel="multiply-adds of an image (% of the whole network's)")
+    for axis in sheet.axes:
+        axis.set_xscale("linear")
+        axis.set_xlim(1.05, 0.1)
+        axis.set_xticks([1, 0.8, 0.6, 0.4, 0.2], ["100", "80", "60", "40", "20"])
+    return sheet.done(where="lower left")
+
+
+def _better_than(frame, config, *, pairs, levels=(5,), slack=0):
+    """The first arm of each pair is better than the second; with `slack` 1, not worse by more than the margin."""
+    return [
+        verdicts.difference(frame, f"{one} - {other}, level {k}", (one, k), (other, k), above=-slack * config.margin)
+        for k in levels
+        for one, other in pairs
+    ]
+
+
+def _still_dense(frame, config, *, arm, level):
+    """An arm at a level is at most the margin below its own dense network; beside it, what its first level gained."""
+    measures = [
+        verdicts.difference(frame, f"{arm} - dense, level {level}", (arm, level), (arm, 0), above=-config.margin)
+    ]
+    if level > 1:  # the dense network itself is not trained on
+        measures.append(verdicts.difference(frame, f"{arm}, level 1 - dense", (arm, 1), (arm, 0), judged=False))
+    return measures
+
+
+def _deletable(frame, config, *, one, other):
+    a, b = (statistics.deletable(statistics.deletions(frame), f"{name}_deleted") for name in (one, other))
+    what = "% of the weights deleted before the training loss rises by 0.1 nats"
+    shown = [verdicts.Measure(f"{name}: {what}", 0, 1.0, share, judged=False) for name, share in ((one, a), (other, b))]
+    return [verdicts.Measure(f"{one} - {other}: {what}", 0, 1.0, (a - b).dropna(), above=0), *shown]
+
+
+def _filters(frame, config):
+    cost = statistics.at_end(frame, "multiply_adds", "mask")
+    saved = 100 * (1 - statistics.paired(cost, "filters", 1) / statistics.paired(cost, "filters", 0))
+    at = statistics.density_at(frame, "filters", 1)
+    shown = verdicts.Measure("multiply-adds saved, in percent, level 1", 1, at, saved, judged=False)
+    return [*_still_dense(frame, config, arm="filters", level=1), shown]
+
+
+def _lr_rewinding(frame, config):
+    return _better_than(frame, config, pairs=[("lr_rewind", "reset")], levels=(3, 5), slack=1)
+
+
+def _fine_tuning(frame, config):
+    return _better_than(frame, config, pairs=[("lr_rewind", "finetune"), ("reset", "finetune")])
+
+
+def _random(frame, config):
+    pairs = [(f"{by}_retrained", "random_retrained") for by in ("obd", "magnitude")]
+    return _better_than(frame, config, pairs=pairs)
+
+
+_RULES = "fig8a_rewinding_rules"
+_DELETION = "fig8b_deletion"
+_WHOLE = "fig8c_filters"
+CLAIMS = (
+    Claim("criteria-lr-rewinding",
+          "without reset, at full rate and length, a ticket is as good (Renda et al. 2020)", "matches or outperforms",
+          _RULES, _lr_rewinding),
+    Claim("criteria-fine-tuning",
+          "both are better than fine-tuning for a third of the epochs (3.2 % kept; Renda et al. 2020)",
+          "both outperform it", _RULES, _fine_tuning),
+    Claim("criteria-twelfth",
+          "fine-tuned, a sixteenth of the weights is as good as the dense network (Han et al. 2015)",
+          "error 1.64 to 1.59 % at 12x", _RULES, partial(_still_dense, arm="finetune", level=4)),
+    Claim("criteria-retain",
+          "survivors had better keep their weights than be re-initialised (3.2 % kept; Han et al. 2015)", "better",
+          _RULES, partial(_better_than, pairs=[("lr_rewind", "random_reinit")])),
+    Claim("criteria-obd", "deleted at once by OBD, the loss rises less than by magnitude (LeCun et al. 1990)",
+          "significantly smaller", _DELETION, partial(_deletable, one="obd", other="magnitude")),
+    Claim("criteria-obd-random", "deleted at random, it rises far more (LeCun et al. 1990)", "beyond their scale",
+          _DELETION, partial(_deletable, one="obd", other="random")),
+    Claim("criteria-obd-retrained", "retrained, 75 % can be deleted by OBD (LeCun et al. 1990)",
+          "60 %: almost the same", _DELETION, partial(_still_dense, arm="obd_retrained", level=2)),
+    Claim("criteria-random", "retrained, random deletion is still worst (3.1 % kept)", "nothing", _DELETION, _random),
+    Claim("criteria-filters", "retrained, a third of the multiply-adds can go with whole filters (Li et al. 2017)",
+          "VGG-16: 34 %, close to the original accuracy", _WHOLE, _filters),
+    Claim("criteria-scratch", "trained from scratch, the smaller network is worse (Li et al. 2017)", "worse", _WHOLE,
+          partial(_better_than, pairs=[("filters", "filters_reinit")], levels=(3,))),
+)  # fmt: skip
+
+CRITERIA = Experiment(
+    name="criteria",
+    title="Criteria, rewind rules and filters",
+    group="extended",
+    notebook="08_pruning_criteria",
+    # at a length that a CPU has in an hour
+    settings={**PROTOCOL, "epochs": 9, "prune_rate": 0.5, "output_rate": 0.25, "rounds": 6, "often": 0},
+    presets={"quick": {"levels": (0, 2, 5)}, "smoke": {"rounds": 15, "levels": (0, 1, 2, 15)}},
+    by_margin=True,
+    arms=arms,
+    styles=STYLES,
+    figures={_RULES: fig8a, _DELETION: fig8b, _WHOLE: fig8c},
+    claims=CLAIMS,
+)

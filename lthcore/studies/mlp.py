@@ -1,0 +1,85 @@
+"""How far the MLP can be pruned: the report's Figures 1a and 1b."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ..config import Config
+from ..results.later import figures, statistics
+from ..unit import Unit
+from .common import STYLES, ticket_and_controls
+from .record import Experiment
+
+
+def arms(config: Config, replicate: int) -> Iterator[Unit]:
+    """A chain, its controls, and a chain whose smallest layer is spared."""
+    yield from ticket_and_controls(config, replicate)
+    if config.scope == "layer" and config.output_rate is None and config.structure == "weights":
+        yield Unit(replace(config, spare="smallest"), "ticket_spared", replicate)
+
+
+STYLES = {**STYLES, "ticket_spared": ("ticket, smallest layer spared", "purple", "D")}
+
+_ARMS = ("ticket", "random_reinit", "random_mask", "ticket_spared")
+
+
+def accuracy_vs_density(study, frame, number, name, marks):
+    """Test accuracy against density; `marks` are densities with words."""
+    sheet = figures.Sheet(study, f"Figure {number}a. {name}: test accuracy against remaining weights")
+    sheet.full_and_near(frame, _ARMS)
+    for axis in sheet.axes:
+        for density, words in marks:
+            if density > axis.get_xlim()[1]:  # the axis decreases: its end is its least density
+                axis.axvline(density, color="0.5", lw=1, ls=":")
+                look = {"rotation": 90, "fontsize": 8, "color": "0.4", "ha": "right", "va": "center"}
+                axis.annotate(words, (density, 0.5), xycoords=("data", "axes fraction"), **look)
+    sheet.axes[0].axhline(80, color="0.5", lw=1, ls=":")
+    return sheet.done(where="lower left")
+
+
+def accuracy_vs_step(study, frame, number, name):
+    """Test accuracy against training step, a curve per density."""
+    import numpy as np
+    import seaborn as sns
+
+    sheet = figures.Sheet(
+        study, f"Figure {number}b. {name}: test accuracy against training step, a curve per density (ticket)"
+    )
+    there = statistics.levels(frame, "ticket")
+    wanted = sorted({there[round(i)] for i in np.linspace(0, len(there) - 1, min(8, len(there)))}) if there else []
+    colours = sns.color_palette("viridis", len(wanted))
+    for axis, title in zip(sheet.axes, ("all of it", "near the dense network"), strict=True):
+        for level, colour in zip(wanted, colours, strict=True):
+            table = figures.by_step(frame[frame["arm"] == "ticket"], level, "accuracy")
+            label = f"level {level}: {100 * statistics.density_at(frame, 'ticket', level):.3g} %"
+            sheet.line(axis, table, "step", label, colour, title, lw=1.6)
+        figures.step_axis(axis)
+        axis.set(ylabel=figures.UNITS["accuracy"], title=title)
+    if zoom := figures.zoom(frame, ["ticket"]):
+        sheet.axes[1].set_ylim(zoom[0] - 4, zoom[1])
+    return sheet.done(legend_on=1)
+
+
+def fig1a(study, frame):
+    """MLP: test accuracy against density."""
+    return accuracy_vs_density(study, frame, 1, "MLP", ((0.1, "90 % pruned"), (0.05, "95 % pruned")))
+
+
+def fig1b(study, frame):
+    """MLP: test accuracy against training step, a curve per density."""
+    return accuracy_vs_step(study, frame, 1, "MLP")
+
+
+MLP = Experiment(
+    name="mlp",
+    title="Pre-midsem: the MLP",
+    group="report",
+    notebook="01_pre_midsem",
+    parameters={"model": "mlp"},
+    copy="01_pre_midsem_mlp",
+    settings={"model": "mlp", "batch_size": 60, "epochs": 75, "prune_rate": 0.3, "rounds": 20},
+    presets={"report": {"replicates": 10, "controls": 2}, "smoke": {"levels": (0, 1, 2, 20)}},
+    fixed=("model",),
+    arms=arms,
+    styles=STYLES,
+    figures={"fig1a_mlp_accuracy_vs_density": fig1a, "fig1b_mlp_accuracy_vs_step": fig1b},
+)

@@ -1,0 +1,116 @@
+"""The record of a study: everything that is particular to it. Standard library only.
+
+A study is one :class:`Experiment`. Those of this package stand in a file each; a user's own may stand anywhere.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from .. import config
+from ..config import Config, Recipe
+from ..unit import Unit
+
+Figure = Callable  # (study, frame) -> the figure and the table of what is drawn on it
+GROUPS = ("report", "extended", "gpu", "own")  # `gpu`: also beyond the report, and run only where it is named
+Style = tuple[str, str, str]  # label, colour, marker
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A published claim, and what it is judged by.
+
+    Parameters
+    ----------
+    id : str
+    text : str
+        In a line.
+    published : str
+        The number that is published.
+    figure : str
+        Name of the figure that shows it.
+    measures : callable
+        ``(frame, config)`` -> list of :class:`lthcore.verdicts.Measure`.
+    """
+
+    id: str
+    text: str
+    published: str
+    figure: str
+    measures: Callable
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """A study: what it trains, how it is drawn, and what is claimed of it.
+
+    Parameters
+    ----------
+    name : str
+        Lower case letters, digits and underscores. It is part of the identity of every level.
+    arms : callable
+        ``(config, replicate)`` -> the units of one replicate.
+    settings : dict
+        Fields of :class:`lthcore.config.Config` that differ from their defaults.
+    presets : dict of str to dict
+        What differs in a preset from `settings` and :data:`lthcore.config.PRESETS`.
+    fixed : tuple of str
+        Settings that nobody may change.
+    smallest : float
+        Share of the training images in the smallest subset that an arm trains on.
+    by_margin : bool
+        Whether a claim depends on the setting `margin`.
+    title : str
+        In a few words, for tables.
+    group : {"own", "report", "extended", "gpu"}
+        ``report``: of the course report; ``extended`` and ``gpu``: beyond it; ``own``: a user's.
+    notebook, parameters, copy : str, dict, str
+        The notebook that shows it, the parameters that make it one of several, and the name of its executed copy.
+    styles : dict of str to (str, str, str)
+        Arm -> label, colour (a name in :data:`lthcore.figures.OKABE_ITO`) and marker.
+    figures : dict of str to callable
+        File name -> function of ``(study, frame)`` that gives the figure and the table of what is drawn on it.
+    claims : tuple of Claim
+        What others have published on it; the course report's claims are rules in :mod:`lthcore.results.rules`.
+    reported : dict of str to float
+        Arm -> the accuracy that the course report gives for its ticket, in percent.
+    """
+
+    name: str
+    arms: Callable[[Config, int], Iterable[Unit]]
+    settings: dict = field(default_factory=dict)
+    presets: dict = field(default_factory=dict)
+    fixed: tuple = ()
+    smallest: float = 1.0
+    by_margin: bool = False
+    title: str = ""
+    group: str = "own"
+    notebook: str = ""
+    parameters: dict = field(default_factory=dict)
+    copy: str = ""
+    styles: dict[str, Style] = field(default_factory=dict)
+    figures: dict[str, Figure] = field(default_factory=dict)
+    claims: tuple[Claim, ...] = ()
+    reported: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", self.name, re.ASCII):
+            raise ValueError(f"name = {self.name!r}: must be lower case letters, digits and underscores")
+        if self.group not in GROUPS:
+            raise ValueError(f"group = {self.group!r}: must be one of {', '.join(map(repr, GROUPS))}")
+        for preset in self.presets:
+            if preset not in config.PRESETS:
+                raise ValueError(f"preset = {preset!r}: must be one of {', '.join(map(repr, config.PRESETS))}")
+        for given in (self.settings, *self.presets.values()):
+            config.check(given)
+        for name in self.fixed:
+            if name not in self.settings:
+                raise ValueError(f"fixed = {name!r}: must be one of its settings")
+        for claim in self.claims:
+            if claim.figure not in self.figures:
+                raise ValueError(f"figure = {claim.figure!r}: must be one of its figures")
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the core knows of it."""
+        return Recipe(self.settings, self.presets, self.fixed, self.smallest)

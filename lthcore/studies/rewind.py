@@ -1,0 +1,127 @@
+"""Does rewinding later than step 0 matter on MNIST, and is the ticket stable there?"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ..config import Config
+from ..results.later import figures, statistics, verdicts
+from ..unit import Unit
+from .common import PROTOCOL
+from .record import Claim, Experiment
+
+STEPS = (0, 100, 1000)
+
+
+def arms(config: Config, replicate: int) -> Iterator[Unit]:
+    """Late resetting to step k, and at three densities a copy in another order and the dense network beside it."""
+    for k in sorted({min(k, config.steps - 1) for k in STEPS}):
+        chain = Unit(replace(config, rewind_step=k), f"rewind_{k}", replicate)
+        yield chain
+        only = tuple(level for level in (5, 10, 15) if level in chain.levels) or chain.levels[-1:]
+        for beside in ("order", "dense"):
+            for mask in ("ticket", "random"):
+                how = {"mask": mask, "beside": beside, "only": only}
+                yield Unit(chain.config, f"{beside}_{mask}_{k}", replicate, source=chain, **how)
+
+
+STYLES = {
+    "rewind_0": ("rewound to step 0", "blue", "o"),
+    "rewind_100": ("rewound to step 100", "orange", "s"),
+    "rewind_1000": ("rewound to step 1,000", "green", "^"),
+}
+
+
+def fig7a(study, frame):
+    """Late resetting: accuracy against density, rewound to step k."""
+    arms = [a for a in dict.fromkeys(frame["arm"]) if a.startswith("rewind_")]
+    sheet = figures.Sheet(study, "Figure 7a. Late resetting: test accuracy against remaining weights")
+    sheet.full_and_near(frame, arms)
+    return sheet.done()
+
+
+def fig7b(study, frame):
+    """Stability: the straight way between two copies, and how far the final weights are apart."""
+    import pandas as pd
+
+    distance = statistics.at_end(frame, "distance", "mask")
+    there = sorted(distance.index.get_level_values("level").unique())
+    level = min(there, key=lambda k: abs(k - 10), default=None)
+    kept = 100 * statistics.density_at(frame, "rewind_0", level)
+    title = f"Figure 7b. Stability of tickets (solid) and random masks (dashed); the way at {kept:.3g} % kept"
+    sheet = figures.Sheet(study, title, columns=3)
+    ends = frame[frame["level"] == level]
+    for arm in [a for a in dict.fromkeys(ends["arm"]) if a.startswith("order_")]:
+        mask, k = arm.split("_")[1:]
+        _, colour, marker = sheet.style(f"rewind_{k}")
+        look = {"marker": marker, "ls": "-" if mask == "ticket" else "--", "markersize": 4.5}
+        way = [(t / 10, statistics.at_end(ends[ends["arm"] == arm], f"path_accuracy:{t / 10}")) for t in range(11)]
+        rows = [(t, len(v), v.mean(), v.min(), v.max()) for t, v in way]
+        table = pd.DataFrame(rows, columns=["way", "n", "mean", "low", "high"]).assign(arm=arm)
+        sheet.line(sheet.axes[0], table, "way", None, colour, "way", **look)
+    sheet.axes[0].set(
+        xlabel="share of the way from one copy to the other", ylabel=figures.UNITS["accuracy"], title="the way"
+    )
+    for axis, beside, words in zip(
+        sheet.axes[1:], ("order", "dense"), ("from its copy in another order", "from the dense network"), strict=True
+    ):
+        for arm in [a for a in dict.fromkeys(frame["arm"]) if a.startswith(beside)]:
+            mask, k = arm.split("_")[1:]
+            _, colour, marker = sheet.style(f"rewind_{k}")
+            table = figures.spread(distance[[arm]], frame).sort_values("density")
+            look = {"marker": marker, "ls": "-" if mask == "ticket" else "--", "markersize": 4.5}
+            label = f"from step {k}" if (beside, mask) == ("dense", "ticket") else None
+            sheet.line(axis, table, "density", label, colour, beside, **look)
+        figures.density_axis(axis)
+        axis.set(ylabel="distance of final weights", title=words, ylim=(0, None))
+    return sheet.done(legend_on=2, where="lower left")
+
+
+def _rewinding(frame, config):
+    level, arms = 10, sorted({a for a in frame["arm"] if a.startswith("rewind_")}, key=lambda a: int(a[7:]))
+    same = {"above": -config.margin, "below": config.margin}
+    return [
+        verdicts.difference(
+            frame, f"rewound to step {arm[7:]} - to step 0, level {level}", (arm, level), (arms[0], level), **same
+        )
+        for arm in arms[1:]
+    ]
+
+
+def _stability(frame, config):
+    level, rise = 10, statistics.barriers(frame)
+    out = []
+    for arm, judged in (("order_ticket_0", True), ("order_random_0", False)):
+        what = f"{'ticket' if judged else 'random mask'}: rise of the error on the way, level {level}"
+        out.append(
+            verdicts.Measure(
+                what,
+                level,
+                statistics.density_at(frame, arm, level),
+                statistics.paired(rise, arm, level),
+                below=2,
+                judged=judged,
+            )
+        )
+    return out
+
+
+CLAIMS = (
+    Claim("rewind", "late resetting changes nothing on MNIST (10.8 % kept)", "stable at step 0", "fig7a_rewinding",
+          _rewinding),
+    Claim("stability", "the ticket's copies in two orders are joined by a straight way of low error", "< 2 points",
+          "fig7b_stability", _stability),
+)  # fmt: skip
+
+REWIND = Experiment(
+    name="rewind",
+    title="Late resetting and stability",
+    group="extended",
+    notebook="07_rewinding_and_stability",
+    settings={**PROTOCOL, "epochs": 11, "max_steps": 10_000, "rounds": 16},
+    presets={"quick": {"epochs": 2, "replicates": 1}, "smoke": {"levels": (0, 1, 2, 16)}},
+    by_margin=True,
+    arms=arms,
+    styles=STYLES,
+    figures={"fig7a_rewinding": fig7a, "fig7b_stability": fig7b},
+    claims=CLAIMS,
+)

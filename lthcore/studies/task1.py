@@ -1,0 +1,61 @@
+"""Task 1: does a ticket found on one half of the data win on the other?"""
+
+from collections.abc import Iterator
+
+from ..config import Config
+from ..results.later import figures
+from ..unit import Unit
+from .common import STYLES, controls
+from .record import Experiment
+
+
+def two_halves(config: Config, replicate: int, s1: str, s2: str, suffix: str = "") -> Iterator[Unit]:
+    """Chains on two subsets, and the first one's tickets on the second subset with its controls."""
+    t1 = Unit(config, f"t1_on_s1{suffix}", replicate, s1)
+    yield t1
+    yield Unit(config, f"t2_on_s2{suffix}", replicate, s2)
+    yield Unit(config, f"t1_on_s2{suffix}", replicate, s2, source=t1, only=config.trained_levels[1:])
+    yield from controls(config, t1, s2, suffix)
+
+
+def arms(config: Config, replicate: int) -> Iterator[Unit]:
+    """Two halves of the training images."""
+    yield from two_halves(config, replicate, "half1", "half2")
+
+
+STYLES = {
+    **STYLES,
+    "t1_on_s1": ("T1 on S1", "blue", "o"),
+    "t2_on_s2": ("T2 on S2", "black", "v"),
+    "t1_on_s2": ("T1 on S2", "red", "D"),
+}
+
+ARMS = ("t1_on_s1", "t2_on_s2", "random_reinit", "random_mask", "t1_on_s2")
+
+
+def fig3(study, frame):
+    """Task 1: test accuracy and loss against training step, and final accuracy against density."""
+    level, last = figures.ticket_and_last(study, frame, "t1_on_s1")
+    levels = figures.at_levels(frame, "t1_on_s1", level, last)
+    sheet = figures.Sheet(study, "Figure 3. Task 1, S1 and S2 = halves of the training images", rows=2)
+    *by_step, full, near = sheet.axes
+    for axis, metric in zip(by_step, figures.UNITS, strict=True):
+        sheet.against_step(axis, frame, ARMS, level, metric, f"{metric} while a level trains\n{levels}", dashed=last)
+    sheet.against_density(full, frame, ARMS, title="accuracy at the last step of every level")
+    sheet.against_density(near, frame, ARMS, title="the same, near the dense network", zoom=figures.zoom(frame, ARMS))
+    return sheet.done(legend_on=2, where="lower left")
+
+
+TASK1 = Experiment(
+    name="task1",
+    title="Task 1: halves of the training images",
+    group="report",
+    notebook="02_task1_data_halves",
+    settings={"model": "mlp", "batch_size": 50, "epochs": 50, "prune_rate": 0.5, "rounds": 5},
+    presets={"report": {"replicates": 10}, "smoke": {"rounds": 15, "levels": (0, 1, 2, 15)}},
+    smallest=0.5,
+    arms=arms,
+    styles=STYLES,
+    figures={"fig3_task1": fig3},
+    reported={"t1_on_s1": 95.74, "t1_on_s2": 96.14},
+)

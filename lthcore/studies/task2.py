@@ -1,0 +1,67 @@
+"""Task 2: does a ticket found on the digits 0-4 win on the digits 5-9?"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from ..config import Config
+from ..results.later import figures, statistics
+from ..unit import Unit
+from .record import Experiment
+from .task1 import ARMS, STYLES, two_halves
+
+
+def arms(config: Config, replicate: int) -> Iterator[Unit]:
+    """Two sets of labels, as pruned in the report and with the output layer spared."""
+    yield from two_halves(config, replicate, "labels0-4", "labels5-9")
+    if config.output_rate is None:
+        spared = replace(config, output_rate=0)
+        yield from two_halves(spared, replicate, "labels0-4", "labels5-9", "_spared")
+
+
+def _task2(study, frame, letter, metric):
+    title = f"Figure 4{letter}. Task 2, S1 = labels 0-4, S2 = labels 5-9: test {metric}"
+    sheet = figures.Sheet(study, title, rows=3 if metric == "accuracy" else 2)
+    for column, (suffix, words) in enumerate((("", "pruned as in the report"), ("_spared", "output layer spared"))):
+        arms = [arm + suffix for arm in ARMS]
+        if arms[0] not in set(frame["arm"]):
+            continue
+        level, last = figures.ticket_and_last(study, frame, arms[0])
+        levels, (steps, density, *near) = figures.at_levels(frame, arms[0], level, last), sheet.axes[column::2]
+        sheet.against_step(steps, frame, arms, level, metric, f"{words}, while a level trains\n{levels}", dashed=last)
+        sheet.against_density(density, frame, arms, metric, f"{words}, at the last step of every level")
+        for axis in near:
+            sheet.against_density(
+                axis, frame, arms, title="the same, near the dense network", zoom=figures.zoom(frame, arms)
+            )
+        shares = statistics.dead_labels(frame, f"t1_on_s2{suffix}", range(5, 10))
+        if metric == "accuracy" and len(shares):
+            share = shares["class_share"].iloc[-1]
+            density.axhline(share, color="0.4", lw=1, ls=":")
+            words = f"{share:.4f} %: all answers are {shares['top_answer'].iloc[-1]}"
+            density.annotate(words, (0.02, share + 1.5), xycoords=("axes fraction", "data"), fontsize=8, color="0.3")
+    return sheet.done(legend_on=(2, 3), where="center left" if metric == "accuracy" else "upper left")
+
+
+def fig4a(study, frame):
+    """Task 2: test accuracy, as pruned in the report and with the output layer spared."""
+    return _task2(study, frame, "a", "accuracy")
+
+
+def fig4b(study, frame):
+    """Task 2: test loss, likewise."""
+    return _task2(study, frame, "b", "loss")
+
+
+TASK2 = Experiment(
+    name="task2",
+    title="Task 2: sets of labels",
+    group="report",
+    notebook="03_task2_label_sets",
+    settings={"model": "mlp", "batch_size": 50, "epochs": 50, "prune_rate": 0.35, "rounds": 15},
+    presets={"report": {"replicates": 10}, "quick": {"epochs": 2}, "smoke": {"levels": (0, 1, 2, 15)}},
+    smallest=29_404 / 60_000,  # the images of the labels 5-9
+    arms=arms,
+    styles=STYLES,
+    figures={"fig4a_task2_accuracy": fig4a, "fig4b_task2_loss": fig4b},
+    reported={"t1_on_s1": 97.23, "t1_on_s2": 21.1479},
+)

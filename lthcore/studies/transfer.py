@@ -1,0 +1,185 @@
+"""Is a ticket of one task worth something on another? After Morcos et al. (2019)."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+from ..config import Config
+from ..results.later import figures, verdicts
+from ..unit import Unit
+from .common import SPARED, STYLES, by_sgd
+from .record import Claim, Experiment
+
+# subset -> times as many epochs as on all of MNIST: as many steps, within 6 %
+SAME_STEPS = {"half1": 2, "labels0-4": 2, "labels5-9": 2, "fifth": 5, "labels0-1": 5, "tenth": 10}
+CONTROLLED = ("mnist", "fashion", "momentum", "labels5-9")  # chains whose tasks have controls
+
+
+def arms(config: Config, replicate: int) -> Iterator[Unit]:
+    """Masks of other data sets, optimizers and labels, and of smaller data."""
+    only = tuple(k for k in config.trained_levels if k >= 3)
+    chains = {"mnist": config, "fashion": replace(config, dataset="fashion"), "momentum": by_sgd(config, "momentum")}
+    chains = {name: Unit(c, name, replicate) for name, c in chains.items()}
+    for subset, times in SAME_STEPS.items():
+        chains[subset] = Unit(replace(config, epochs=times * config.epochs), subset, replicate, subset)
+    yield from chains.values()
+
+    def transferred(on, arm, **how):
+        return Unit(chains[on].config, arm, replicate, chains[on].subset, only=only, **how)
+
+    pairs = (("fashion", "mnist"), ("mnist", "fashion"), ("momentum", "mnist"), ("mnist", "momentum"))
+    smaller = ((subset, "mnist") for subset in SAME_STEPS if subset != "labels5-9")
+    for mask, on in (*pairs, *smaller, ("labels0-4", "labels5-9")):
+        yield transferred(on, f"{mask}_on_{on}", source=chains[mask])
+    for mask in ("labels0-4", "labels5-9"):
+        yield transferred("labels5-9", f"{mask}_fresh_head", source=chains[mask], start="fresh_head")
+    for on in CONTROLLED if config.controls else ():
+        yield transferred(on, f"random_reinit_on_{on}", source=chains[on], start="reinit")
+        yield transferred(on, f"random_mask_on_{on}", source=chains[on], mask="random")
+
+
+STYLES = {
+    **dict.fromkeys(("mnist", "fashion", "labels5-9"), ("own ticket", "blue", "o")),  # a panel's title says on what
+    "momentum": ("SGD momentum 0.9, own mask", "purple", "D"),
+    **{f"{how}_on_{on}": STYLES[how] for how in ("random_reinit", "random_mask") for on in CONTROLLED},
+    "fashion_on_mnist": ("Fashion-MNIST's ticket", "red", "D"),
+    "mnist_on_fashion": ("MNIST's ticket", "red", "D"),
+    "momentum_on_mnist": ("momentum's ticket", "red", "D"),
+    "mnist_on_momentum": ("Adam's ticket", "red", "D"),
+    "labels0-4_on_labels5-9": ("ticket of labels 0-4, theta0's head", "purple", "v"),
+    "labels0-4_fresh_head": ("ticket of labels 0-4, fresh head", "red", "D"),
+    "labels5-9_fresh_head": ("own ticket, fresh head", "sky", "s"),
+    "half1_on_mnist": ("found on a half of the images", "sky", "s"),
+    "fifth_on_mnist": ("found on a fifth", "yellow", "v"),
+    "tenth_on_mnist": ("found on a tenth", "red", "D"),
+    "labels0-4_on_mnist": ("found on the labels 0-4, as many as a half", "purple", "<"),
+    "labels0-1_on_mnist": ("found on the labels 0 and 1, as many as a fifth", "orange", ">"),
+}
+
+
+def _panels_and_near(study, frame, title, panels):
+    """Accuracy against density, a column per panel (title, arms), and below it the part near the dense network."""
+    sheet = figures.Sheet(study, f"{title} (epochs a level: {study.config.epochs})", rows=2, columns=len(panels))
+    for column, (words, arms) in enumerate(panels):
+        full, near = sheet.axes[column :: len(panels)]
+        arms = [arm for arm in arms if arm in set(frame["arm"])]
+        sheet.against_density(full, frame, arms, title=words)
+        sheet.against_density(
+            near, frame, arms, title=f"{words}, near the dense network", zoom=figures.zoom(frame, arms)
+        )
+    return sheet.done(legend_on=range(len(panels)), where="lower left")
+
+
+def _controls_on(on):
+    return f"random_mask_on_{on}", f"random_reinit_on_{on}"
+
+
+def fig9a(study, frame):
+    """Tickets across data sets."""
+    panels = (
+        ("trained on MNIST", (*_controls_on("mnist"), "mnist", "fashion_on_mnist")),
+        ("trained on Fashion-MNIST", (*_controls_on("fashion"), "fashion", "mnist_on_fashion")),
+    )
+    return _panels_and_near(study, frame, "Figure 9a. Tickets across data sets", panels)
+
+
+def fig9b(study, frame):
+    """Tickets across optimizers and labels."""
+    labels = ("labels5-9", "labels5-9_fresh_head", "labels0-4_on_labels5-9", "labels0-4_fresh_head")
+    panels = (
+        ("trained by Adam", (*_controls_on("mnist"), "mnist", "momentum_on_mnist")),
+        ("trained by SGD with momentum 0.9", (*_controls_on("momentum"), "momentum", "mnist_on_momentum")),
+        ("trained on the labels 5-9", (*_controls_on("labels5-9"), *labels)),
+    )
+    return _panels_and_near(study, frame, "Figure 9b. Tickets across optimizers and labels", panels)
+
+
+def fig9c(study, frame):
+    """Tickets found on fewer images and fewer classes, trained on all of MNIST."""
+    panels = (
+        ("found on fewer images", ("random_mask_on_mnist", "mnist", "half1_on_mnist", "fifth_on_mnist",
+                                   "tenth_on_mnist")),
+        ("as many images, fewer classes", ("half1_on_mnist", "labels0-4_on_mnist", "fifth_on_mnist",
+                                           "labels0-1_on_mnist")),
+    )  # fmt: skip
+    return _panels_and_near(study, frame, "Figure 9c. Tickets of smaller data, trained on all of MNIST", panels)
+
+
+_TRANSFER = 5  # 3.5 % kept: where the claims on borrowed tickets are judged
+
+
+_SHOWN = 7  # 1.2 % kept: shown beside that
+
+
+def _borrowed(frame, config, *, pairs, **bounds):
+    """One arm less another, at the level of judgement and, unjudged, at the last one."""
+    return [
+        verdicts.difference(frame, f"{words}, level {k}", (one, k), (other, k), judged=k == _TRANSFER, **bounds)
+        for k in (_TRANSFER, _SHOWN)
+        for words, one, other in pairs
+    ]
+
+
+def _as_good(frame, config, *, pairs):
+    return _borrowed(frame, config, pairs=pairs, above=-config.margin)
+
+
+_DATA_PAIRS = (("on MNIST", "fashion_on_mnist", "mnist"), ("on Fashion-MNIST", "mnist_on_fashion", "fashion"))
+
+
+_OWN = [(f"{on}: borrowed - own", one, own) for on, one, own in _DATA_PAIRS]
+
+
+_RANDOM = [(f"{on}: borrowed - random mask", one, f"random_mask_on_{own}") for on, one, own in _DATA_PAIRS]
+
+
+_OTHER_RULE = (
+    ("by Adam: momentum's - own", "momentum_on_mnist", "mnist"),
+    ("by momentum: Adam's - own", "mnist_on_momentum", "momentum"),
+)
+
+
+_FRESH = (("labels 0-4's - own, both with a fresh head", "labels0-4_fresh_head", "labels5-9_fresh_head"),)
+
+
+_SIZE = (("found on all images - on a tenth", "mnist", "tenth_on_mnist"),)
+
+
+_CLASSES = (
+    ("30,000 images: of 10 classes - of 5", "half1_on_mnist", "labels0-4_on_mnist"),
+    ("12,000 images: of 10 classes - of 2", "fifth_on_mnist", "labels0-1_on_mnist"),
+)
+
+
+_ACROSS_DATA = "fig9a_transfer_data"
+_ACROSS_TASKS = "fig9b_transfer_tasks"
+_ACROSS_SIZES = "fig9c_transfer_size"
+CLAIMS = (
+    Claim("transfer-data", "a ticket of the other data set is as good as the own one (3.5 % kept)", "often close",
+          _ACROSS_DATA, partial(_as_good, pairs=_OWN)),
+    Claim("transfer-random", "a ticket of the other data set is better than a random one (3.5 % kept)", "better",
+          _ACROSS_DATA, partial(_borrowed, pairs=_RANDOM, above=0)),
+    Claim("transfer-optimizer", "a ticket of the other optimizer is as good as the own one (3.5 % kept)",
+          "high performance", _ACROSS_TASKS, partial(_as_good, pairs=_OTHER_RULE)),
+    Claim("transfer-labels", "with a fresh head a ticket of the labels 0-4 is as good on 5-9 (3.5 % kept)", "nothing",
+          _ACROSS_TASKS, partial(_as_good, pairs=_FRESH)),
+    Claim("transfer-size", "a ticket found on more images is better (3.5 % kept)", "consistently transferred better",
+          _ACROSS_SIZES, partial(_borrowed, pairs=_SIZE, above=0)),
+    Claim("transfer-classes", "on as many images, more classes give a better ticket (3.5 % kept)", "better",
+          _ACROSS_SIZES, partial(_borrowed, pairs=_CLASSES, above=0)),
+)  # fmt: skip
+
+TRANSFER = Experiment(
+    name="transfer",
+    title="Tickets across tasks",
+    group="extended",
+    notebook="09_transfer",
+    settings={**SPARED, "epochs": 15, "rounds": 7},
+    presets={"quick": {"levels": (0, 3, 5, 7)}, "smoke": {"levels": (0, 5, 7)}},  # where its claims are
+    smallest=0.1,
+    by_margin=True,
+    arms=arms,
+    styles=STYLES,
+    figures={_ACROSS_DATA: fig9a, _ACROSS_TASKS: fig9b, _ACROSS_SIZES: fig9c},
+    claims=CLAIMS,
+)

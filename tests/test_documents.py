@@ -1,0 +1,178 @@
+"""The documents as texts: links, tables, generated parts, the list of metrics, numbers that stand in prose."""
+
+import math
+import re
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import refresh
+
+from lthcore.config import EXPERIMENTS, configure
+from lthcore.results import rules
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = refresh.documents()
+NEVER = ("foretold", "starvation", "straight way", "told apart", "told from", "way behind", "had better", "rooms")
+
+
+def name_of(path):
+    return str(path.relative_to(ROOT))
+
+
+def prose(path):
+    """A document's text without its code blocks: str."""
+    return re.sub(r"^```.*?^```", "", path.read_text(), flags=re.S | re.M)
+
+
+def anchors(path):
+    """The names by which GitHub links to a document's headings: set of str."""
+    headings = re.findall(r"^#+ (.*)$", prose(path), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def tables(path):
+    """A document's tables: list of list of str, a line each."""
+    return [block.strip().splitlines() for block in re.findall(r"(?:^\|.*\n)+", prose(path), re.M)]
+
+
+each_document = pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
+
+
+@each_document
+def test_every_link_leads_somewhere(path):
+    text = prose(path)
+    links = re.findall(r"\]\(([^)]+)\)", text) + re.findall(r"^\[[^\]]+\]: (\S+)$", text, re.M)
+    for link in links:
+        if not re.match(r"https?://", link):
+            where, _, anchor = link.partition("#")
+            target = (path.parent / where).resolve() if where else path
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
+    defined = re.findall(r"^\[([^\]]+)\]:", text, re.M)
+    used = re.findall(r"\]\[([^\]]+)\]", text)
+    assert set(used) <= set(defined), "a reference that is nowhere defined"
+
+
+@each_document
+def test_tables_are_tables(path):
+    """As many cells in every row as in the first, no row too long to read in an editor, and a line before each."""
+    for head, rule, *rows in tables(path):
+        assert re.fullmatch(r"\|(-+\|)+", rule)
+        assert {line.count("|") - line.count("\\|") for line in (head, rule, *rows)} == {head.count("|")}, head
+        assert max(map(len, (head, *rows))) <= 160, max((head, *rows), key=len)
+    assert not re.search(r"^(?!\||<!--)\S.*\n\|", prose(path), re.M), "a table needs an empty line before it"
+
+
+@each_document
+def test_blocks_and_generated_parts_are_closed(path):
+    text = path.read_text()
+    assert text.count("\n```") % 2 == 0
+    opened = re.findall(r"^<!-- (\w+) -->$", text, re.M)
+    assert opened == re.findall(r"^<!-- /(\w+) -->$", text, re.M) and set(opened) <= set(refresh.PARTS)
+
+
+def test_every_generated_part_stands_somewhere():
+    text = "".join(path.read_text() for path in DOCUMENTS)
+    assert not [name for name in refresh.PARTS if f"<!-- {name} -->" not in text]
+
+
+def test_the_first_page_is_short():
+    assert len((ROOT / "README.md").read_bytes()) <= 12_000
+
+
+@pytest.mark.parametrize("path", [p for p in DOCUMENTS if p.name != "ERRATA.md"], ids=name_of)
+def test_words_are_the_fields_own(path):
+    text = re.sub(r"<!-- (\w+) -->.*?<!-- /\1 -->", "", prose(path), flags=re.S)
+    text = re.sub(r"`[^`]*`", "", text)
+    assert not [words for words in NEVER if words in text]
+    assert not re.search(r"\d %", text), "50%, without a space"
+
+
+def test_every_package_has_its_reason():
+    text = (ROOT / "lthcore/README.md").read_text()
+    needed = re.findall(r"^[\w-]+", (ROOT / "requirements.txt").read_text(), re.M)
+    assert not [name for name in needed if f"`{name}`" not in text]
+
+
+def test_what_is_named_is_there():
+    """Files by their paths, and what the package's modules hold, wherever they stand between backticks."""
+    folders = {path.parent.name: path for path in ROOT.glob("lthcore/*/__init__.py")}
+    modules = folders | {path.stem: path for path in (ROOT / "lthcore").rglob("*.py")}
+    for path in DOCUMENTS:
+        for words in re.findall(r"`([^`\n]+)`", prose(path)):
+            if re.fullmatch(r"[\w/]+\.(py|md|csv|sh)", words):
+                assert any((place / words).exists() for place in (ROOT, ROOT / "lthcore", path.parent)), words
+            name = re.match(r"(?:lthcore\.|results\.|studies\.|runs\.)*(\w+)\.([A-Za-z_]\w*)", words)
+            if name and name[1] in modules and name[2] not in ("py", "csv"):
+                assert re.search(rf"\b{name[2]}\b", modules[name[1]].read_text()), words
+
+
+# ----------------------------------------------------------------------------------------------------------- metrics
+
+
+def metrics():
+    """The list in the document: pattern of a metric's name -> (splits, low, high)."""
+    section = (ROOT / "lthcore/README.md").read_text().partition("## Metrics\n")[2].partition("\n## ")[0]
+    found = {}
+    for line in re.findall(r"^\| `.*$", section, re.M):
+        name, split, _, bounds, _ = (cell.strip() for cell in line.strip("|").split("|"))
+        low, _, high = bounds.partition(" to ")
+        pattern = re.sub(r"<\w+>", r"[\\w.]+", name.strip("`"))
+        found[pattern] = set(split.split(", ")), float(low), float(high or low)
+    return found
+
+
+@pytest.mark.parametrize("experiment", sorted(p.name for p in (ROOT / "figures/archive").iterdir()))
+def test_every_metric_of_the_archive_is_defined(experiment):
+    """Each in exactly one line of the list, in its splits and its range."""
+    with zipfile.ZipFile(ROOT / f"figures/archive/{experiment}/r0.zip") as pack, pack.open("rows.csv") as file:
+        rows = pd.read_csv(file)
+    for (name, split), values in rows.groupby(["metric", "split"])["value"]:
+        ((splits, low, high),) = [facts for pattern, facts in metrics().items() if re.fullmatch(pattern, name)]
+        assert split in splits, name
+        assert low - 1e-9 <= values.min() and values.max() <= (high if high < math.inf else math.inf), name
+
+
+def test_every_defined_metric_is_in_the_archive():
+    seen = set()
+    for pack in (ROOT / "figures/archive").glob("*/r0.zip"):
+        with zipfile.ZipFile(pack) as archive, archive.open("rows.csv") as file:
+            seen |= set(pd.read_csv(file)["metric"])
+    assert not [pattern for pattern in metrics() if not any(re.fullmatch(pattern, name) for name in seen)]
+
+
+# ------------------------------------------------------------------------------------------------- numbers in prose
+
+
+def constant(name):
+    """A number of the package's, by the name that it is given in one of its modules: float."""
+    sources = "\n".join(path.read_text() for path in (ROOT / "lthcore").rglob("*.py"))
+    (value,) = set(re.findall(rf"^ *{name} = ([\d.e]+)", sources, re.M))
+    return float(value)
+
+
+def test_numbers_in_prose_are_the_codes():
+    names = ("README.md", "figures/README.md", "notebooks/README.md", "lthcore/runs/CLUSTER.md")
+    first, results, notebooks, cluster = ((ROOT / name).read_text() for name in names)
+    assert f"committed ({rules.COMMIT})" in first and rules.LOOK == 5 and "the five *confirmatory*" in first
+    assert f"preset `quick`, {configure('mlp', 'quick').replicates} replicates" in first
+    assert f"more than {configure('mlp', 'report').tolerance} pp below dense" in first
+    quick = {name: configure(name, "quick").replicates for name in EXPERIMENTS if not name.startswith(("conv", "fash"))}
+    assert {name for name, n in quick.items() if n == 1} == {"rewind", "early_bird", "collapse"}  # 07, 10 and 11
+    assert "one replicate of 07, 10 and 11 is trained, otherwise three" in notebooks
+    assert set(quick.values()) == {1, 3}
+    assert f"needs {constant('MEMORY') / 1e9:g} GB" in cluster
+    assert f"more than {100 * constant('WIDE'):.0f}% of the MLP's first layer" in results
+    assert f"waited for, {constant('LATE'):.0f} s at most" in cluster
+
+
+def test_the_citation_is_the_projects():
+    import tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    text = (ROOT / "CITATION.cff").read_text()
+    assert f"version: {project['version']}\n" in text
+    assert f"repository-code: {refresh.address()}\n" in text
+    assert project["description"] in text

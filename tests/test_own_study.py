@@ -1,0 +1,148 @@
+"""A study of a user's own, as lthcore/README.md shows it: run in processes, tabled, drawn, judged, and changed."""
+
+import pickle
+import re
+import subprocess
+import sys
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import pytest
+
+from lthcore import config, studies
+from lthcore.config import configure
+from lthcore.explore import pages
+from lthcore.results import statistics
+from lthcore.runs import store
+from lthcore.studies import claims, experiments, plots
+from lthcore.studies.record import Claim, Experiment
+from lthcore.unit import Unit
+
+NAME = "stepwise"
+SHOWN = next(
+    block
+    for path in (store.ROOT / "README.md", store.ROOT / "lthcore" / "README.md")
+    for block in re.findall(r"```python\n(.*?)```", path.read_text(), re.S)
+    if "Experiment(" in block
+)
+
+
+@pytest.fixture(scope="module")
+def shown(module_folders):
+    """What the documentation's lines leave behind, run as they stand."""
+    plt.switch_backend("agg")
+    names = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plt, "show", lambda: None)
+        exec(SHOWN, names)
+        yield names
+    studies.REGISTRY.pop(NAME, None)
+    config.EXPERIMENTS.pop(NAME, None)
+
+
+@pytest.fixture
+def forgotten():
+    """What a test registers is taken out again."""
+    known, recipes = dict(studies.REGISTRY), dict(config.EXPERIMENTS)
+    yield
+    for registry, before in ((studies.REGISTRY, known), (config.EXPERIMENTS, recipes)):
+        registry.clear()
+        registry.update(before)
+
+
+def one_arm(c, replicate):
+    yield Unit(c, "ticket", replicate)
+
+
+def test_it_is_about_twenty_lines():
+    record = SHOWN[SHOWN.index("def arms") : SHOWN.index("study =")]
+    assert len([line for line in record.splitlines() if line]) <= 20
+
+
+def test_it_is_trained_in_other_processes_and_read_as_any_study(shown):
+    study, frame = shown["study"], shown["frame"]
+    assert experiments.progress([study]).loc[NAME].tolist() == ["report", 3, 3 * (5 + 2), 3 * (5 + 2)]
+    assert set(frame["experiment"]) == {NAME} and set(frame["arm"]) == {"iterative", "one_shot"}
+    assert sorted(frame["replicate"].unique()) == [0, 1, 2]
+    assert (statistics.at_end(frame) > 50).all()
+    assert list(statistics.overview(frame).index) == [0, 1, 2, 3, 4]
+    assert study.table().index[2] == "model" and study.table().loc["max_steps", "value"] == "200"
+
+
+def test_it_is_drawn_in_its_own_styles_beside_the_committed_figures(shown):
+    study = shown["study"]
+    assert study.folder == store.FIGURES / "report"
+    assert all((study.folder / f"fig_{NAME}{end}").is_file() for end in (".png", ".svg", ".csv", ".json"))
+    assert not list(store.archive().glob("*"))  # which has the studies of the package
+    figure, drawn = study.experiment.figures[f"fig_{NAME}"](study, shown["frame"])
+    assert set(drawn["arm"]) == {"iterative", "one_shot"} and drawn["n"].max() == 3
+    assert [line.get_label() for line in figure.axes[0].lines] == ["in four rounds (n = 3)", "at once (n = 3)"]
+    plt.close(figure)
+    assert pages.full_label("iterative") == "in four rounds"
+
+
+def test_its_claim_is_measured_and_judged(shown):
+    study, frame = shown["study"], shown["frame"]
+    judged = claims.judge(frame, study.config)
+    row = judged.iloc[0]
+    assert len(judged) == 1 and row["claim"] == NAME and row["n"] == 3
+    end = statistics.at_end(frame)
+    assert row["ours"] == pytest.approx((end["iterative", 4] - end["one_shot", 4]).mean())
+    assert row["verdict"] in ("holds", "does not hold", "unresolved")
+    assert experiments.verdicts(study)["verdict"].tolist() == [row["verdict"]]
+    assert f"fig_{NAME}.png" in plots.scorecard([study]).data
+
+
+def test_the_second_run_trains_nothing(shown):
+    said = []
+    experiments.run(shown["study"], say=said.append)
+    assert said == ["all 21 levels of 6 units found, nothing to train"]
+
+
+def test_settings_are_taken_or_refused_as_elsewhere(shown):
+    assert experiments.study(NAME, "smoke", overrides={"lr": 0.01}).config.lr == 0.01
+    assert {"lr", "rounds", "prune_rate"} <= set(experiments.taken(NAME))
+    with pytest.raises(ValueError, match=r"^margin = 1.0: changes no claim and no figure in 'stepwise', which takes"):
+        experiments.study(NAME, overrides={"margin": 1.0})
+    assert configure(NAME, "quick").replicates == 3 and configure(NAME, "smoke").max_steps == 30
+
+
+def test_another_process_learns_of_it_from_its_settings(shown):
+    """A worker imports the package alone: the recipe comes with the settings."""
+    code = "import pickle, sys; u = pickle.load(sys.stdin.buffer); from lthcore.config import configure; "
+    code += "from dataclasses import replace; c = replace(u.config, lr=0.5); "
+    code += "print(u.key, c.steps, configure('stepwise', 'report').max_steps)"
+    unit = shown["study"].units[-1]
+    done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(unit), capture_output=True, cwd=store.ROOT)
+    assert done.stdout.decode().split() == [unit.key, "200", "200"], done.stderr.decode()
+
+
+def test_a_changed_record_replaces_the_one_before(forgotten):
+    for rounds in (2, 3):
+        record = Experiment("own", one_arm, settings={"model": "mlp", "rounds": rounds}, group="extended")
+        assert len(experiments.study(record, "report").units[0].levels) == rounds + 1
+        assert "rounds" in experiments.taken("own")
+    smaller = replace(record, smallest=0.1)
+    study = experiments.study(smaller, "report")
+    assert study.config.steps == 75 * (5500 // 60)
+    assert pickle.loads(pickle.dumps(study.config)) == study.config
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"name": "mlp"}, "name = 'mlp': is taken by a study of this package"),
+        ({"name": "My study"}, "name = 'My study': must be lower case letters, digits and underscores"),
+        ({"group": "mine"}, "group = 'mine': must be one of 'report', 'extended', 'gpu', 'own'"),
+        ({"presets": {"fast": {}}}, "preset = 'fast': must be one of 'quick', 'report', 'smoke'"),
+        ({"settings": {"learning_rate": 1}}, "unknown setting 'learning_rate'"),
+        ({"settings": {"lr": -1}}, "lr = -1: must be a number in (0, 10]"),
+        ({"fixed": ("model",)}, "fixed = 'model': must be one of its settings"),
+        ({"claims": (Claim("x", "", "", "fig_none", None),)}, "figure = 'fig_none': must be one of its figures"),
+    ],
+)
+def test_a_record_that_makes_no_sense_is_refused_in_one_line(forgotten, change, words):
+    with pytest.raises(ValueError, match="^" + re.escape(words)) as error:
+        experiments.study(Experiment(**{"name": "own", "arms": one_arm, **change}))
+    assert "\n" not in str(error.value)
+    assert "own" not in studies.REGISTRY and "own" not in config.EXPERIMENTS
