@@ -5,8 +5,10 @@ Standard library only.
 
 import dataclasses
 import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from . import methods, schedule
 from .methods import DATASETS
@@ -235,7 +237,7 @@ class Config:
             EXPERIMENTS[self.experiment] = recipe
 
     @property
-    def convolutions(self):
+    def convolutions(self) -> list[str]:
         """Names of the model's convolutions: list of str."""
         return [name for name, shape in ARCHITECTURES[self.model].weights.items() if len(shape) == 4]
 
@@ -246,59 +248,57 @@ class Config:
         return int(smallest * (1 - self.validation))
 
     @property
-    def steps(self):
+    def steps(self) -> int:
         """Optimizer steps of a level on the smallest subset, short batches not counted: int."""
         steps = self.epochs * (self._available // self.batch_size)
         return min(steps, self.max_steps or steps)
 
     @property
-    def trained_levels(self):
+    def trained_levels(self) -> tuple[int, ...]:
         """Levels of a chain: tuple of int, increasing, cut where `spare` leaves the other layers nothing."""
         levels = self.levels or range(self.rounds + 1)
         return tuple(k for k in levels if k < len(self.schedule))
 
     @property
-    def control_levels(self):
+    def control_levels(self) -> tuple[int, ...]:
         """Levels at which controls are trained: tuple of int."""
         if self.levels:  # a shortened chain is small enough to have them everywhere
             return self.trained_levels[1:] if self.controls else ()
         return tuple(k for k in self.trained_levels if self.controls and k >= 1 and (k - 1) % self.controls == 0)
 
     @cached_property
-    def schedule(self):
+    def schedule(self) -> list[dict[str, int]]:
         """Kept weights at each level 0..rounds, by counting alone: list of dict, pool -> int.
 
         A pool is a weight tensor, or ``"*"`` for all tensors that a global rate ranks together.
         A pool of n survivors keeps n - round(rate n) (Frankle & Carbin 2019, section 2); the rate is taken as the
         decimal fraction that it is written as, ties go to even.
         """
-        return schedule.kept(
-            self.model, self.prune_rate, self.rounds, self.scope, self.output_rate, self.conv_rate, self.spare,
-            self.structure,
-        )  # fmt: skip
+        rates = schedule.Rates(self.prune_rate, self.output_rate, self.conv_rate)
+        return schedule.kept(self.model, rates, self.rounds, self.scope, self.spare, self.structure)
 
-    def at(self, level):
+    def at(self, level: int) -> "Config":
         """The settings that a level is trained with: after the dense network, those of retraining."""
         if not level or (self.retrain_epochs, self.retrain_lr) == (None, None):
             return self
         epochs, lr = self.retrain_epochs or self.epochs, self.retrain_lr or self.lr
         return dataclasses.replace(self, epochs=epochs, lr=lr, retrain_epochs=None, retrain_lr=None)
 
-    def rates(self, first, count):
+    def rates(self, first: int, count: int) -> list[float]:
         """Learning rates of `count` steps after the first `first`: list of float, rising in proportion to the step."""
         return [self.lr * min(1, (first + i) / self.warmup) if self.warmup else self.lr for i in range(1, count + 1)]
 
-    def density(self, level):
+    def density(self, level: int) -> float:
         """Kept / total prunable weights at `level`, in [0, 1]."""
         return sum(self.schedule[level].values()) / sum(self.schedule[0].values())
 
     @property
-    def changes(self):
+    def changes(self) -> dict:
         """Settings that differ from the preset's own, `device` apart: dict, name -> value."""
         own = configure(self.experiment, self.preset)
         return {name: v for name, v in self.table() if name != "device" and v != getattr(own, name)}
 
-    def table(self):
+    def table(self) -> list[tuple]:
         """Fields as rows (name, value): list of pairs."""
         return [(f.name, getattr(self, f.name)) for f in dataclasses.fields(self)]
 
@@ -306,7 +306,7 @@ class Config:
 def _check(f, value):
     """Raise ValueError, in one line, where `value` is not one that field `f` allows."""
 
-    def refuse(allowed):
+    def refuse(allowed: str) -> None:
         raise ValueError(f"{f.name} = {value!r}: must be {allowed}")
 
     allowed = tuple(EXPERIMENTS) if f.name == "experiment" else f.metadata.get("allowed")
@@ -334,13 +334,13 @@ def _check(f, value):
 SETTINGS = {f.name: f for f in dataclasses.fields(Config) if f.name not in ("experiment", "preset")}
 
 
-def meant(name, names):
+def meant(name: str, names: Iterable[str]) -> str:
     """``; did you mean 'lr'?`` where a name is nearly one of these, else nothing: str."""
     near = difflib.get_close_matches(str(name)[:100].lower().replace("-", "_"), names, 1, 0.7)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def check(overrides):
+def check(overrides: dict) -> None:
     """Refuse, in one line, what is no setting, and values that are allowed in no experiment.
 
     Parameters
@@ -359,7 +359,7 @@ def check(overrides):
         _check(SETTINGS[name], tuple(value) if name == "levels" and isinstance(value, list) else value)
 
 
-def configure(experiment, preset="quick", **overrides):
+def configure(experiment: str, preset: str = "quick", **overrides: Any) -> Config:
     """The settings of one experiment.
 
     Parameters

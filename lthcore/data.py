@@ -10,9 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from .config import Config
 from .methods import BUILT_IN, DATASETS, function
 from .schedule import CLASSES, apportion
-from .unit import draw_seed
+from .unit import Unit, draw_seed
 
 MEAN, STD = DATASETS["mnist"].mean[0], DATASETS["mnist"].std[0]
 
@@ -29,17 +30,18 @@ class Split(NamedTuple):
     chosen: torch.Tensor | None = None  # (n,) int64, the places in `train` that are trained on; None: all of them
 
     @property
-    def trained_on(self):
+    def trained_on(self) -> int:
         """Number of images that are trained on."""
         return len(self.train[1] if self.chosen is None else self.chosen)
 
-    def first(self, count):
+    def first(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The first images that are trained on, at most so many, and their labels."""
         places = slice(count) if self.chosen is None else self.chosen[:count]
         return self.train[0][places], self.train[1][places]
 
 
-def _read(dataset, parts=("train", "test"), labels_only=False):
+def read(dataset: str, parts: tuple = ("train", "test"), labels_only: bool = False) -> dict[str, tuple]:
+    """The bytes of a data set, as its record gives them; refused in one line where they are not what it says."""
     there = function(DATASETS[dataset].read)(parts, labels_only)
     for part in parts if dataset not in BUILT_IN["dataset"] else ():  # whose files are checked
         _check(dataset, part, *there[part], labels_only)
@@ -47,7 +49,6 @@ def _read(dataset, parts=("train", "test"), labels_only=False):
 
 
 def _check(dataset, part, images, labels, labels_only):
-    """Refuse, in one line, arrays that are not what the data set's record says."""
     known = DATASETS[dataset]
     count = getattr(known, part)
     arrays = [("labels", labels, (count,))]
@@ -62,15 +63,15 @@ def _check(dataset, part, images, labels, labels_only):
 
 
 @lru_cache(maxsize=2)
-def whole(dataset="mnist", device="cpu"):
+def whole(dataset: str = "mnist", device: str = "cpu") -> dict[str, tuple]:
     """All of a data set: dict, ``train`` and ``test`` -> (images, labels) as in :class:`Split`."""
     mean, std = (torch.tensor(x).view(-1, 1, 1).to(device) for x in (DATASETS[dataset].mean, DATASETS[dataset].std))
 
-    def normalised(pixels, labels):
+    def normalised(pixels: np.ndarray, labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         pixels, labels = (torch.from_numpy(x.copy()).to(device) for x in (pixels, labels))
         return (pixels / 255 - mean) / std, labels.long()
 
-    return {part: normalised(*arrays) for part, arrays in _read(dataset).items()}
+    return {part: normalised(*arrays) for part, arrays in read(dataset).items()}
 
 
 # name of a subset -> how it is cut out of all the data; a new subset is one line here
@@ -86,7 +87,15 @@ SUBSETS = {
 }
 
 
-def split_indices(train_labels, test_labels, subset, fraction, seed, experiment, replicate):
+def split_indices(
+    train_labels: np.ndarray,
+    test_labels: np.ndarray,
+    subset: str,
+    fraction: float,
+    seed: int,
+    experiment: str,
+    replicate: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Indices of a subset's training, validation and test images.
 
     Parameters
@@ -119,7 +128,7 @@ def split_indices(train_labels, test_labels, subset, fraction, seed, experiment,
 
 
 @lru_cache(maxsize=8)
-def split(config, subset, replicate, device="cpu"):
+def split(config: Config, subset: str, replicate: int, device: str = "cpu") -> Split:
     """The images that `subset` trains and is tested on, for one replicate: :class:`Split`."""
     everything = whole(config.dataset, device)
     (images, labels), (test_images, test_labels) = everything["train"], everything["test"]
@@ -135,36 +144,13 @@ def split(config, subset, replicate, device="cpu"):
     return Split(everything["train"], validation, test, train)
 
 
-def load(unit, device="cpu"):
+def load(unit: Unit, device: str = "cpu") -> Split:
     """The same for a unit: what the loop is given the data by."""
     return split(unit.config, unit.subset, unit.replicate, device)
 
 
-@lru_cache(maxsize=4)
-def digits(subset, most=0, dataset="mnist"):
-    """The test images of `subset`, to look at, and their labels: arrays (N, 28, 28) uint8 and (N,).
-
-    The first `most` of them, or all for 0, as in `Config.test_images`. Nothing else is read; of colours, the mean.
-    """
-    images, labels = _read(dataset, ("test",))["test"]
-    wanted = np.flatnonzero(np.isin(labels, list(SUBSETS[subset].get("labels", range(CLASSES)))))
-    wanted = wanted[: most or len(wanted)]
-    return images[wanted].mean(1).astype(np.uint8), labels[wanted]
-
-
-@lru_cache
-def sizes(config, subset):
-    """Numbers of training, validation and test images of `subset`: three int. Reads labels only."""
-    there = _read(config.dataset, labels_only=True)
-    labels = [there[part][1] for part in ("train", "test")]
-    train, held_out, test = map(
-        len, split_indices(*labels, subset, config.validation, config.seed, config.experiment, 0)
-    )
-    return train, held_out, min(test, config.test_images or test)
-
-
 def __getattr__(name):
-    """`fetch` and `folder` lead to where they are now."""
-    if name in ("fetch", "folder"):
+    """What left for the files' own module, under the names that it had here."""
+    if name in ("fetch", "folder", "digits", "sizes"):
         return function(f"lthcore.runs.download:{name}")
     raise AttributeError(f"module 'lthcore.data' has no attribute {name!r}")

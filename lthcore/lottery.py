@@ -17,11 +17,9 @@ from .data import Split
 from .methods import DRAW_EARLY, PROBES, find, function
 from .methods import REWINDS as REWINDS  # where new ones are added
 from .models import initial
-from .pruning import by_criterion, dense_mask, random_mask
+from .pruning import Tensors, by_criterion, dense_mask, random_mask
 from .train import Training, train
 from .unit import Unit
-
-Tensors = dict[str, torch.Tensor]  # by parameter name (``fc1.weight``) or, for masks, by layer
 
 
 class TrainedLevel(NamedTuple):

@@ -1,8 +1,7 @@
 """The criteria, rewind rules and data sets that there are, and what each needs: plain facts, which load no torch.
 
 A record says where its function stands, so that settings are checked and levels are planned without torch.
-:mod:`lthcore.pruning` and :mod:`lthcore.lottery` hold the functions and call them. Standard library only, but for what
-is sent to other processes.
+:mod:`lthcore.pruning` and :mod:`lthcore.lottery` hold the functions and call them. Standard library only.
 """
 
 import importlib
@@ -130,7 +129,7 @@ FUNCTION = {"criterion": "scores", "rewind": "values", "model": "module", "datas
 BUILT_IN = {setting: dict(records) for setting, (records, _) in RECORDS.items()}
 
 
-def find(setting, name):
+def find(setting: str, name: str) -> Criterion | RewindRule:
     """The record of that name; a plain function in its place is one with the defaults.
 
     Raises
@@ -156,47 +155,13 @@ def find(setting, name):
     return record
 
 
-def check(settings):
-    """Refuse, in one line, a criterion or a rewind rule that there is not; `settings` is a dict."""
+def check(settings: dict) -> None:
+    """Refuse, in one line, a criterion or a rewind rule that there is not."""
     for setting in SETTINGS:
         if setting in settings:
             find(setting, settings[setting])
 
 
-def function(given):
+def function(given: Callable | str) -> Callable:
     """The function itself, where a record only says where it stands."""
     return pkgutil.resolve_name(given) if isinstance(given, str) else given
-
-
-def added():
-    """What has been added here to the built-in records, for other processes: dict, (setting, name) -> bytes.
-
-    Criteria, rewind rules, models and data sets; functions of a notebook or a script are sent as they are, those of a
-    module by its name.
-
-    Raises
-    ------
-    ValueError
-        If one cannot be sent; one line that names it.
-    """
-    out = {}
-    for setting, (records, _) in RECORDS.items():
-        for name, record in records.items():
-            if record is BUILT_IN[setting].get(name):
-                continue
-            import cloudpickle
-
-            try:
-                out[setting, name] = cloudpickle.dumps(record)
-            except Exception as error:  # whatever a user's function holds on to
-                words = " ".join(f"{type(error).__name__}: {error}".split())
-                raise ValueError(f"{setting} = {name!r}: cannot be sent to other processes ({words})") from None
-    return out
-
-
-def add(sent):
-    """In another process: take over what :func:`added` has given."""
-    for (setting, name), record in sent.items():
-        import cloudpickle
-
-        RECORDS[setting][0][name] = cloudpickle.loads(record)

@@ -41,11 +41,11 @@ class Network(nn.Module):
             pad = self.padding(layer) if kernel else 0
             setattr(self, layer, nn.Conv2d(into, out, kernel, padding=pad) if kernel else nn.Linear(into, out))
 
-    def padding(self, layer):
+    def padding(self, layer: str) -> int:
         """Width of the border of zeros around a convolution's input."""
         return 0
 
-    def classify(self, x):
+    def classify(self, x: torch.Tensor) -> torch.Tensor:
         """Features (B, ...) through the fully connected layers, one after the other -> logits (B, 10)."""
         *hidden, last = [layer for layer in self.children() if isinstance(layer, nn.Linear)]
         x = x.flatten(1)
@@ -63,7 +63,7 @@ class MLP(Network):
     LeNet-300-100 is 784-300-100-10, 266,610 parameters, 266,200 prunable (Frankle & Carbin 2019, section 2).
     """
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Images (B, 1, 28, 28) -> logits (B, 10)."""
         return self.classify(x)
 
@@ -71,10 +71,10 @@ class MLP(Network):
 class LeNet5(Network):
     """The usual modern form of LeCun et al. 1998: 61,706 parameters, full C3 connectivity, plain pooling."""
 
-    def padding(self, layer):
+    def padding(self, layer: str) -> int:
         return 2 if layer == "conv1" else 0
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Images (B, 1, 28, 28) -> logits (B, 10)."""
         x = self.pool(self.activation(self.conv1(x)), 2)  # (B, 6, 14, 14)
         x = self.pool(self.activation(self.conv2(x)), 2)  # (B, 16, 5, 5)
@@ -87,10 +87,10 @@ class ConvNet(Network):
     The paper prints 1.7 million for Conv-6, which its layers, as it gives them, do not add up to.
     """
 
-    def padding(self, layer):
+    def padding(self, layer: str) -> int:
         return 1
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Images (B, 3, 32, 32), or (B, 1, 28, 28), whose border and channel are repeated -> logits (B, 10)."""
         if x.shape[1] == 1:
             x = F.pad(x, (2, 2, 2, 2), mode="replicate").expand(-1, 3, -1, -1)
@@ -101,15 +101,17 @@ class ConvNet(Network):
         return self.classify(x)
 
 
-def build(model, activation="default", pool="avg", device="cpu", dropout=0.0):
-    """A network of that name, its values not yet drawn: nn.Module."""
+def build(
+    model: str, activation: str = "default", pool: str = "avg", device: str = "cpu", dropout: float = 0.0
+) -> nn.Module:
+    """A network of that name, its values not yet drawn."""
     if activation == "default":
         activation = ARCHITECTURES[model].activation
     with torch.device(device):
         return function(ARCHITECTURES[model].module)(model, activation, pool, dropout)
 
 
-def initial(model, seed, purpose, *keys):
+def initial(model: str, seed: int, purpose: str, *keys: int | str) -> dict[str, torch.Tensor]:
     """Fresh values: Glorot-normal weights, zero biases.
 
     Parameters

@@ -10,18 +10,21 @@ import math
 import numpy as np
 import torch
 
+from .data import Split
 from .methods import CRITERIA as CRITERIA  # where new ones are added
 from .methods import find, function
 from .schedule import ARCHITECTURES
-from .unit import draw_seed
+from .unit import Unit, draw_seed
+
+Tensors = dict[str, torch.Tensor]  # by layer, or by parameter name (``fc1.weight``)
 
 
-def dense_mask(model):
+def dense_mask(model: str) -> Tensors:
     """The mask of level 0: everything kept."""
     return {name: torch.ones(shape, dtype=torch.bool) for name, shape in ARCHITECTURES[model].weights.items()}
 
 
-def keep_top(scores, mask, counts):
+def keep_top(scores: Tensors, mask: Tensors, counts: dict[str, int]) -> Tensors:
     """Keep the survivors with the largest scores, exactly as many as counted.
 
     Parameters
@@ -64,7 +67,7 @@ def keep_top(scores, mask, counts):
     return {name: out[name] for name in mask}
 
 
-def magnitude(weights, mask, counts):
+def magnitude(weights: Tensors, mask: Tensors, counts: dict[str, int]) -> Tensors:
     """Prune the smallest final magnitudes (Frankle & Carbin 2019, section 1).
 
     Parameters are those of :func:`keep_top`, with the trained `weights` by parameter name
@@ -76,17 +79,17 @@ def magnitude(weights, mask, counts):
 # ------------------------------------------------------------------------------------------------------- criteria
 
 
-def magnitudes(weights, mask, unit=None, data=None):
+def magnitudes(weights: Tensors, mask: Tensors, unit: Unit | None = None, data: Split | None = None) -> Tensors:
     """Final magnitudes (Han et al. 2015, section 3; Frankle & Carbin 2019, section 1)."""
     return {name: weights[f"{name}.weight"].abs() for name in mask}
 
 
-def random_scores(weights, mask, unit, data):
+def random_scores(weights: Tensors, mask: Tensors, unit: Unit, data: Split) -> Tensors:
     """One random ranking per replicate, as of :func:`random_mask`: what every criterion must be better than."""
     return _ranking(mask, unit.config.model, unit.config.seed, unit.replicate)
 
 
-def scored(unit, weights, mask, data):
+def scored(unit: Unit, weights: Tensors, mask: Tensors, data: Split) -> Tensors:
     """Scores of every weight by the unit's criterion, the larger the better; parameters as of :func:`by_criterion`."""
     name = unit.config.criterion
     scores = function(find("criterion", name).scores)(weights, mask, unit, data)
@@ -98,7 +101,7 @@ def scored(unit, weights, mask, data):
     return scores
 
 
-def by_criterion(unit, weights, mask, counts, data):
+def by_criterion(unit: Unit, weights: Tensors, mask: Tensors, counts: dict[str, int], data: Split) -> Tensors:
     """The next mask, by the criterion and structure of the unit's config.
 
     Parameters
@@ -126,7 +129,7 @@ def by_criterion(unit, weights, mask, counts, data):
     return keep_top(scores, mask, counts)
 
 
-def by_filter(scores, mask, counts):
+def by_filter(scores: Tensors, mask: Tensors, counts: dict[str, int]) -> Tensors:
     """Scores of whole filters, for pruning filter by filter (Li et al. 2017).
 
     A filter's score is the sum of its survivors' (of magnitudes: its L1 norm), and each of its weights has it. What
@@ -158,7 +161,7 @@ def by_filter(scores, mask, counts):
 # -------------------------------------------------------------------------------------------- controls
 
 
-def random_mask(mask, model, seed, replicate):
+def random_mask(mask: Tensors, model: str, seed: int, replicate: int) -> Tensors:
     """As many weights per tensor as `mask` keeps, chosen by one random ranking per replicate.
 
     The ranking depends on (seed, model, replicate) alone, so the random masks of a chain's levels are nested.

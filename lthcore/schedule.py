@@ -5,7 +5,10 @@ from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from .config import Config
 
 
 class Architecture(NamedTuple):
@@ -74,24 +77,42 @@ ARCHITECTURES = {
 }  # fmt: skip
 
 
-def kept(model, rate, rounds, scope, output_rate, conv_rate, spare, structure="weights"):
+class Rates(NamedTuple):
+    """Fractions of the survivors that one pruning takes; where a special one is None, the first holds."""
+
+    every: float
+    output: float | None = None  # of the output layer
+    convolutions: float | None = None
+
+
+def kept(
+    model: str, rates: Rates, rounds: int, scope: str = "layer", spare: str = "none", structure: str = "weights"
+) -> list[dict[str, int]]:
+    """Kept weights at each level 0..rounds; parameters as of :class:`lthcore.config.Config`.
+
+    Returns
+    -------
+    list of dict
+        A level's counts by pool: a weight tensor, or ``"*"`` for all tensors that a global rate ranks together.
+    """
     shapes = tuple(ARCHITECTURES[model].weights.items())  # not the name alone, which may be registered again
-    return _kept(shapes, rate, rounds, scope, output_rate, conv_rate, spare, structure)
+    return _kept(shapes, rates, rounds, scope, spare, structure)
 
 
 @lru_cache
-def _kept(shapes, rate, rounds, scope, output_rate, conv_rate, spare, structure):
+def _kept(shapes, rates, rounds, scope, spare, structure):
+    rate, output_rate, conv_rate = rates
     if structure == "filters":
         return _filters(dict(shapes), Fraction(str(rate if conv_rate is None else conv_rate)), rounds)
     pools = {name: math.prod(shape) for name, shape in shapes}
     smallest, head = min(pools, key=pools.get), list(pools)[-1]
-    rates = {head: rate if output_rate is None else output_rate}
+    special = {head: rate if output_rate is None else output_rate}
     if conv_rate is not None:
-        rates |= {name: conv_rate for name, shape in shapes if len(shape) == 4}
+        special |= {name: conv_rate for name, shape in shapes if len(shape) == 4}
     if scope == "global":
         apart = {} if output_rate is None else {head: pools.pop(head)}
         pools = {"*": sum(pools.values()), **apart}
-    exact = {name: Fraction(str(rates.get(name, rate))) for name in pools}  # 0.35 of 650 is a tie, in binary it is not
+    exact = {name: Fraction(str(special.get(name, rate))) for name in pools}  # 0.35 of 650 is a tie
     levels = [pools]
     for _ in range(rounds):
         levels.append({name: n - round(exact[name] * n) for name, n in levels[-1].items()})
@@ -124,7 +145,7 @@ def _spared(levels, spared):
     return out
 
 
-def apportion(counts, total):
+def apportion(counts: dict, total: int) -> dict:
     """Split `total` in proportion to `counts` (dict, name -> int) by largest remainder: dict, name -> int."""
     whole = sum(counts.values())
     exact = {name: n * total / whole if whole else 0 for name, n in counts.items()}
@@ -135,18 +156,18 @@ def apportion(counts, total):
     return shares
 
 
-def steps_per_epoch(config, images):
+def steps_per_epoch(config: "Config", images: int) -> int:
     """Optimizer steps in one pass over `images` training images; a last, short batch is trained on."""
     return math.ceil(images / config.batch_size)
 
 
-def total_steps(config, images):
+def total_steps(config: "Config", images: int) -> int:
     """Optimizer steps of one level."""
     steps = config.epochs * steps_per_epoch(config, images)
     return min(steps, config.max_steps) if config.max_steps else steps
 
 
-def evaluation_steps(config, images):
+def evaluation_steps(config: "Config", images: int) -> tuple[set[int], set[int]]:
     """Steps at which a level is evaluated: (validation, test), two sets of int.
 
     Validation every 100 steps during the first `config.often` epochs, then once an epoch; test at steps 0, 10,

@@ -3,7 +3,7 @@
 import contextlib
 import importlib
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,10 +11,9 @@ import torch.nn.functional as F
 
 from .config import Config
 from .data import Split
+from .pruning import Tensors
 from .schedule import evaluation_steps, steps_per_epoch, total_steps
 from .unit import draw_seed
-
-Tensors = dict[str, torch.Tensor]
 
 
 class Training(NamedTuple):
@@ -71,7 +70,7 @@ def choose_engine(config: Config, device: str | torch.device) -> Engine:
     return next(engine for engine in ENGINES if engine.supports(config, kind))
 
 
-def build_engine(values: list[Tensors], masks: list[Tensors], data: list[Split], config: Config, first: int = 0):
+def build_engine(values: list[Tensors], masks: list[Tensors], data: list[Split], config: Config, first: int = 0) -> Any:
     """What trains these replicates, as an :class:`Engine` builds it; parameters as for :func:`train`."""
     return choose_engine(config, data[0].train[1].device).build(values, masks, data, config, first=first)
 
@@ -178,7 +177,7 @@ class _Watch:
         }
         self.seen, self.unchecked, self.best = [], [], None
 
-    def look(self, step, validation, test):
+    def look(self, step: int, validation: bool, test: bool) -> None:
         if validation and "validation" in self.parts:
             self._remember(step, self._note(step, "validation"))
         if test:
@@ -205,7 +204,7 @@ class _Watch:
         for name, new in (now | self.engine.values()).items():
             self.best[name] = torch.where(better.view(-1, *[1] * (new.dim() - 1)), new, self.best[name])
 
-    def check(self):
+    def check(self) -> None:
         """Refuse, in the order of the steps, a loss that is not finite."""
         for first, what, losses in self.unchecked:
             if len(bad := (~losses.isfinite()).nonzero()):
@@ -213,7 +212,7 @@ class _Watch:
                 raise FloatingPointError(f"level {self.level}, step {step}: the {what} is {loss}")
         self.unchecked = []
 
-    def finish(self):
+    def finish(self) -> list[Trained]:
         self.check()
         logits, weights = self.logits.cpu(), {name: v.cpu() for name, v in self.engine.values().items()}
         if self.best:

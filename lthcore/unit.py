@@ -68,23 +68,23 @@ class Unit:
     only: tuple = ()
 
     @cached_property
-    def levels(self):
+    def levels(self) -> tuple[int, ...]:
         """Levels of this unit: tuple of int, increasing."""
         return self.only if self.source else self.config.trained_levels
 
-    def needs(self, level):
+    def needs(self, level: int) -> "tuple[Unit, int] | None":
         """The (unit, level) whose pruning gives this level's mask, or None for a dense level."""
         chain = self.source or self
         before = [k for k in chain.levels if k < level]
         return (chain, before[-1]) if before else None
 
     @property
-    def goes_on(self):
+    def goes_on(self) -> bool:
         """Whether a level needs the final weights of the one before, which are kept for that: bool."""
         return self.source is None and methods.find("rewind", self.config.rewind).needs_previous
 
     @cached_property
-    def identity(self):
+    def identity(self) -> dict:
         """What the unit's numbers depend on: dict of plain values."""
         later = {f.name: f.default for f in dataclasses.fields(self.config) if f.name in LATER}
         settings = {k: v for k, v in self.config.table() if k not in NOT_IDENTITY and (k not in later or v != later[k])}
@@ -97,7 +97,7 @@ class Unit:
         }  # fmt: skip
 
     @cached_property
-    def dense(self):
+    def dense(self) -> str:
         """What the training of a chain's dense network depends on: str, the same for chains that share it."""
         less = ("path",) if self.beside else (*PRUNING, "path")  # what is measured beside it may depend on all of them
         settings = {k: v for k, v in self.identity.items() if k not in less}
@@ -106,13 +106,13 @@ class Unit:
         return json.dumps(settings, sort_keys=True)
 
     @cached_property
-    def key(self):
+    def key(self) -> str:
         """Readable slug and hash of the identity: the unit's name on disk."""
         digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()[:12]
         return f"{self.config.experiment}-{self.arm}-r{self.replicate}-{digest}"
 
 
-def draw_seed(seed, purpose, *keys):
+def draw_seed(seed: int, purpose: str, *keys: int | str) -> int:
     """Seed of one random draw: a pure function of its named keys.
 
     Parameters

@@ -37,6 +37,7 @@ def _folders_in(folder):
         patch.setenv("LTH_RUNS", str(folder / "runs"))
         patch.setenv("LTH_ARCHIVE", str(folder / "archive"))
         patch.setattr(store, "FIGURES", folder / "figures")
+        patch.setattr(os, "fsync", lambda file: None)  # no power fails here, and a level waits for it six times
         formats.read_pack.cache_clear()
         yield folder
     formats.read_pack.cache_clear()

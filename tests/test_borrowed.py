@@ -24,7 +24,7 @@ from lthcore.models import initial
 from lthcore.probes import early_bird as probe
 from lthcore.pruning import dense_mask
 from lthcore.results import statistics
-from lthcore.runs import store, sweep
+from lthcore.runs import download, store, sweep
 from lthcore.studies import claims, early_bird, experiments, transfer
 from lthcore.train import steps_per_epoch, total_steps
 from lthcore.unit import Unit
@@ -267,7 +267,7 @@ def test_chains_on_less_data_take_as_many_steps():
     taken = {}
     for unit in experiments.study("transfer", "report", replicates=1).units:
         if unit.source is None and unit.config.dataset == "mnist":
-            images = data.sizes(unit.config, unit.subset)[0]
+            images = download.sizes(unit.config, unit.subset)[0]
             taken[unit.subset] = total_steps(unit.config, images)
             assert steps_per_epoch(unit.config, images) * unit.config.epochs == taken[unit.subset]
     assert set(taken) == {"full", *transfer.SAME_STEPS}

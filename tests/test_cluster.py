@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from kill import COMMAND, OVERRIDES, ROOT, Place, numbers, wait_until
 
 from lthcore import cli, schedule
-from lthcore.runs import cluster, download, store, sweep
+from lthcore.runs import cluster, download, estimate, store, sweep, worker
 from lthcore.studies import experiments
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and bash")
@@ -50,7 +50,7 @@ def alone(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LTH_RUNS", str(folder / "runs"))
         patch.setenv("LTH_ARCHIVE", str(folder / "archive"))
-        patch.setattr(sweep, "_time_steps", lambda *_: None)
+        patch.setattr(estimate, "time_steps", lambda *_: None)
         patch.setattr(sweep.Plan, "cost", lambda self, task: 1.0)
         experiments.run(tiny(), workers=1, say=lambda line: None)
     return numbers(folder / "runs")
@@ -401,7 +401,7 @@ def test_a_scheduler_that_goes_away_ends_the_run_in_one_line(folders, monkeypatc
 def test_a_mask_that_a_network_folder_shows_late_is_waited_for(folders, monkeypatch):
     store.make()
     ticket, other = (u for u in tiny().units if u.arm == "ticket")
-    monkeypatch.setattr(sweep, "PAUSE", 0.01)
+    monkeypatch.setattr(worker, "PAUSE", 0.01)
     sweep.run_levels([(ticket, 0)])
     looks, find = [], store.find_level
 
@@ -412,6 +412,6 @@ def test_a_mask_that_a_network_folder_shows_late_is_waited_for(folders, monkeypa
     monkeypatch.setattr(store, "find_level", late)
     ((seconds, _),) = sweep.run_levels([(ticket, 1)])
     assert seconds and looks.count(0) >= 4
-    monkeypatch.setattr(sweep, "LATE", 0)
+    monkeypatch.setattr(worker, "LATE", 0)
     with pytest.raises(ValueError, match="whose pruning gives the mask, is not finished"):
         sweep.run_levels([(other, 1)])

@@ -26,7 +26,7 @@ from lthcore.probes.curvature import curvature, saliencies
 from lthcore.probes.filters import costs, without_filters
 from lthcore.pruning import by_filter, dense_mask, keep_top
 from lthcore.results import statistics
-from lthcore.runs import archive, formats, store, sweep
+from lthcore.runs import archive, estimate, formats, store, sweep
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import claims, experiments
 from lthcore.unit import Unit
@@ -395,10 +395,12 @@ def test_a_longer_chain_in_another_place_needs_the_weights(folders):
 
 
 def test_estimates_know_that_retraining_is_shorter(monkeypatch):
-    monkeypatch.setattr(sweep, "TIMES", {})  # what other tests have measured is not what is measured here
-    monkeypatch.setattr(sweep, "_measure", lambda *_: ([0.001] * len(sweep.DENSITIES), [0.0] * len(sweep.DENSITIES)))
+    monkeypatch.setattr(estimate, "TIMES", {})  # what other tests have measured is not what is measured here
+    monkeypatch.setattr(
+        estimate, "_measure", lambda *_: ([0.001] * len(estimate.DENSITIES), [0.0] * len(estimate.DENSITIES))
+    )
     unit = Unit(configure("mlp", "report", rewind="final", retrain_epochs=25), "finetune", 0)
-    dense, first = (sweep.seconds_per_level(unit, level) - sweep.OVERHEAD for level in (0, 1))
+    dense, first = (sweep.seconds_per_level(unit, level) - estimate.OVERHEAD for level in (0, 1))
     assert dense == pytest.approx(3 * first)
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from test_sweep import TINY, InlinePool, fresh, queue, tasks_of, tiny_study  # noqa: F401
 
 from lthcore import cli
-from lthcore.runs import archive, download, files, formats, store, sweep
+from lthcore.runs import archive, download, files, formats, processes, store, sweep
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import experiments
 
@@ -295,7 +295,7 @@ def test_a_store_that_fails_while_training_stops_the_run_in_one_line(fresh, monk
             fresh.rename(fresh.with_name("unplugged"))
 
     monkeypatch.setattr(store, "write", {"full": fail, "gone": lose}[trouble])
-    monkeypatch.setattr(sweep, "ProcessPoolExecutor", InlinePool)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", InlinePool)
     options = [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]
     assert cli.main(["smoke", "--only", "mlp", "--workers", "1", *options]) == 1
     said = capsys.readouterr().err

@@ -191,14 +191,14 @@ def test_without_validation_everything_is_trained_on(real):
     split = data.split.__wrapped__(config, "labels0-4", 0)
     assert split.validation is None
     assert split.trained_on == len(parts(split)[0][1]) == 30_596
-    assert data.sizes(config, "labels0-4") == (30_596, 0, 5_139)
+    assert download.sizes(config, "labels0-4") == (30_596, 0, 5_139)
 
 
 @pytest.mark.parametrize("preset", ["report", "smoke"])
 def test_sizes_are_those_of_the_split(real, preset):
     config = configure("task1", preset)
     split = data.split.__wrapped__(config, "half2", 0)
-    assert data.sizes(config, "half2") == tuple(len(part[1]) for part in parts(split))
+    assert download.sizes(config, "half2") == tuple(len(part[1]) for part in parts(split))
 
 
 # ---- images ----------------------------------------------------------------------------------------------------------
@@ -345,7 +345,7 @@ def test_the_real_files_are_found_in_torchvisions_root(real, tmp_path, monkeypat
     monkeypatch.setenv("LTH_DATA", str(tmp_path))
     assert download.fetch(lambda line: None) == tmp_path / "MNIST/raw"
     assert [p.name for p in tmp_path.iterdir()] == ["MNIST"]
-    assert len(data.digits.__wrapped__("full", 5)[1]) == 5
+    assert len(download.digits.__wrapped__("full", 5)[1]) == 5
 
 
 def test_a_stranger_data_set_under_the_same_names_is_left_alone(raw, monkeypatch):

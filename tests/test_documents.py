@@ -96,6 +96,19 @@ def test_every_package_has_its_reason():
     assert not [name for name in needed if f"`{name}`" not in text]
 
 
+def test_what_is_named_is_there():
+    """Files by their paths, and what the package's modules hold, wherever they stand between backticks."""
+    folders = {path.parent.name: path for path in ROOT.glob("lthcore/*/__init__.py")}
+    modules = folders | {path.stem: path for path in (ROOT / "lthcore").rglob("*.py")}
+    for path in DOCUMENTS:
+        for words in re.findall(r"`([^`\n]+)`", prose(path)):
+            if re.fullmatch(r"[\w/]+\.(py|md|csv|sh)", words):
+                assert any((place / words).exists() for place in (ROOT, ROOT / "lthcore", path.parent)), words
+            name = re.match(r"(?:lthcore\.|results\.|studies\.|runs\.)*(\w+)\.([A-Za-z_]\w*)", words)
+            if name and name[1] in modules and name[2] not in ("py", "csv"):
+                assert re.search(rf"\b{name[2]}\b", modules[name[1]].read_text()), words
+
+
 # ----------------------------------------------------------------------------------------------------------- metrics
 
 
@@ -136,14 +149,13 @@ def test_every_defined_metric_is_in_the_archive():
 def constant(name):
     """A number of the package's, by the name that it is given in one of its modules: float."""
     sources = "\n".join(path.read_text() for path in (ROOT / "lthcore").rglob("*.py"))
-    (value,) = set(re.findall(rf"^{name} = ([\d.e]+)", sources, re.M))
+    (value,) = set(re.findall(rf"^ *{name} = ([\d.e]+)", sources, re.M))
     return float(value)
 
 
 def test_numbers_in_prose_are_the_codes():
-    first, notebooks, cluster = (
-        (ROOT / name).read_text() for name in ("README.md", "notebooks/README.md", "lthcore/runs/CLUSTER.md")
-    )
+    names = ("README.md", "figures/README.md", "notebooks/README.md", "lthcore/runs/CLUSTER.md")
+    first, results, notebooks, cluster = ((ROOT / name).read_text() for name in names)
     assert f"committed ({rules.COMMIT})" in first and rules.LOOK == 5 and "the five *confirmatory*" in first
     assert f"preset `quick`, {configure('mlp', 'quick').replicates} replicates" in first
     assert f"more than {configure('mlp', 'report').tolerance} pp below dense" in first
@@ -152,6 +164,7 @@ def test_numbers_in_prose_are_the_codes():
     assert "one replicate of 07, 10 and 11 is trained, otherwise three" in notebooks
     assert set(quick.values()) == {1, 3}
     assert f"needs {constant('MEMORY') / 1e9:g} GB" in cluster
+    assert f"more than {100 * constant('WIDE'):.0f}% of the MLP's first layer" in results
     assert f"waited for, {constant('LATE'):.0f} s at most" in cluster
 
 

@@ -1,13 +1,17 @@
 """The report's experiments: which arms on which data, how many levels, and where their figures go."""
 
 import dataclasses
+import json
 from collections import Counter
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 
 from lthcore.config import configure
-from lthcore.runs import store
-from lthcore.studies import experiments
+from lthcore.runs import archive, store
+from lthcore.schedule import ARCHITECTURES
+from lthcore.studies import experiments, plots
 from lthcore.unit import Unit
 
 COLUMNS = ["experiment", "model", "arm", "replicate", "level", "density", "step", "epoch", "split", "metric", "value"]
@@ -292,3 +296,69 @@ def test_bad_parameters_are_refused_in_one_line(parameters, says, allowed):
 def test_filters_have_no_layer_to_spare():
     study = experiments.study("lenet5", "smoke", overrides={"structure": "filters"})
     assert {unit.arm for unit in study.units} == {"ticket", "random_reinit", "random_mask"}
+
+
+# -------------------------------------------------------------------------------------------------------- one pass
+
+
+@pytest.fixture
+def looks(folders, monkeypatch):
+    """How often each level is read, from the store or from the archive: Counter of (Unit, int)."""
+    counted = Counter()
+
+    def counting(read):
+        def look(unit, level):
+            found = read(unit, level)
+            if found:
+                counted[unit, level] += 1
+            return found
+
+        return look
+
+    monkeypatch.setattr(store, "in_store", counting(store.in_store))
+    monkeypatch.setattr(store, "in_archive", counting(store.in_archive))
+    return counted
+
+
+@pytest.mark.parametrize("where", ["store", "archive"])
+def test_a_redraw_reads_each_level_at_most_three_times(folders, looks, monkeypatch, where):
+    s = experiments.study("task1", "smoke")
+    for u in s.units:
+        for level in u.levels:
+            rows = [(30, 1.5, split, name, 50.0) for split in ("test", "validation") for name in ("accuracy", "loss")]
+            mask = {name: np.ones(shape, bool) for name, shape in ARCHITECTURES[u.config.model].weights.items()}
+            store.save_level(u, level, rows, mask, {"seconds": 2.0})
+    if where == "archive":
+        archive.write(s.units)
+        monkeypatch.setenv("LTH_RUNS", str(folders / "nothing"))
+    looks.clear()
+    experiments.run(s, say=lambda line: None)
+    results = experiments.load(s)
+    assert not results.missing
+    plots.draw(results)
+    experiments.verdicts(results)
+    experiments.progress([results])
+    plots.scorecard([results])
+    assert set(looks) == {(u, level) for u in s.units for level in u.levels} and max(looks.values()) <= 3
+
+
+def test_saving_a_figure_reads_nothing(looks):
+    s = experiments.study("task1", "smoke")
+    keep(s.units[0], 0, 90)
+    results = experiments.load(s)
+    looks.clear()
+    figure, drawn = plots.FIGURES["task1"]["fig3_task1"](s, results.frame)
+    plots.save_figure(results, "fig3_task1", figure, drawn)
+    plt.close(figure)
+    assert not looks
+    assert (s.folder / "fig3_task1.json").read_text() == json.dumps(results.provenance, indent=1, sort_keys=True) + "\n"
+
+
+def test_what_was_loaded_is_not_loaded_again():
+    s = experiments.study("task1", "smoke")
+    keep(s.units[0], 0, 90)
+    results = experiments.load(s)
+    assert experiments.load(results) is results
+    assert len(results.missing) == sum(len(u.levels) for u in s.units) - 1
+    assert results.frame.equals(experiments.finished(s))
+    assert results.provenance == experiments.provenance(s)

@@ -15,7 +15,7 @@ from lthcore import data, tickets
 from lthcore.explore import explorer
 from lthcore.explore.explorer import Explorer
 from lthcore.results import statistics
-from lthcore.runs import store, sweep
+from lthcore.runs import download, store, sweep
 from lthcore.studies import experiments
 from lthcore.unit import Unit
 
@@ -130,7 +130,7 @@ def test_the_mask_is_the_one_that_was_trained(studies):
 def test_digits_are_those_of_the_subset(studies):
     config = studies[0].config
     for subset in ("full", "labels5-9"):
-        images, labels = data.digits(subset, config.test_images)
+        images, labels = download.digits(subset, config.test_images)
         test_images, test_labels = data.split(config, subset, 0).test
         assert labels.tolist() == test_labels.tolist() and len(labels) == 150
         assert np.allclose((images / np.float32(255) - data.MEAN) / data.STD, test_images[:, 0], atol=1e-6)
@@ -186,7 +186,7 @@ def test_weights_trained_again_give_the_finished_rows_bit_for_bit(studies, which
     assert same and words.startswith(f"{arm} level {level}: test accuracy ")
     rows = store.find_level(unit, level).rows()
     kept = store.find_weights(unit, level)
-    _, labels = data.digits(unit.subset, unit.config.test_images)
+    _, labels = download.digits(unit.subset, unit.config.test_images)
     last = rows[(rows["split"] == "test") & (rows["metric"] == "accuracy")].sort_values("step")["value"].iloc[-1]
     assert 100 * np.mean(kept.logits.argmax(1) == labels) == pytest.approx(last, abs=1e-12)
     mask = sweep.mask_at(unit, level)

@@ -14,7 +14,7 @@ import torch
 from lthcore import config, data, engines, lottery, methods, models, pruning, schedule, studies
 from lthcore.config import configure
 from lthcore.results import statistics
-from lthcore.runs import store
+from lthcore.runs import download, store
 from lthcore.studies import experiments
 from lthcore.unit import Unit
 
@@ -348,7 +348,7 @@ def test_a_model_that_makes_no_sense_is_refused_in_one_line(case):
 
 def test_a_data_set_that_is_not_what_its_record_says_is_refused_in_one_line():
     def eight(parts, labels_only):
-        return {part: (images[:8], labels[:8]) for part, (images, labels) in data._read("mnist").items()}
+        return {part: (images[:8], labels[:8]) for part, (images, labels) in download.read_mnist(parts).items()}
 
     methods.DATASETS["small"] = methods.DataSet(eight, 100, 100, (0.1,), (0.3,))
     with pytest.raises(ValueError, match=r"^dataset = 'small': its train labels are \(8,\) uint8, must be \(100,\)"):

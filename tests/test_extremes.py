@@ -11,7 +11,7 @@ from test_sweep import fresh, queue, tiny_study  # noqa: F401
 from lthcore.config import configure
 from lthcore.data import Split
 from lthcore.pruning import dense_mask
-from lthcore.runs import limits, sweep
+from lthcore.runs import limits, processes, sweep
 from lthcore.unit import Unit
 
 LAYERS = {"mlp": ["fc1", "fc2", "head"], "lenet5": ["conv1", "conv2", "fc1", "fc2", "head"]}
@@ -94,7 +94,7 @@ def test_a_machine_that_does_not_say_what_it_has_is_tried(monkeypatch, tmp_path,
     monkeypatch.setattr(limits, "MEMINFO", tmp_path / "meminfo")
     if text is not None:
         limits.MEMINFO.write_text(text)
-    assert sweep._memory(100) == pytest.approx(101 * sweep.MEMORY)
+    assert processes.memory(100) == pytest.approx(101 * processes.MEMORY)
 
 
 def resident():

@@ -22,7 +22,7 @@ from lthcore.data import Split
 from lthcore.engines.batched import Lockstep, activations
 from lthcore.models import build, initial
 from lthcore.pruning import dense_mask
-from lthcore.runs import gpu, store, sweep
+from lthcore.runs import estimate, gpu, processes, store, sweep, worker
 from lthcore.studies import experiments
 from lthcore.unit import Unit
 
@@ -207,14 +207,14 @@ def test_no_gpu_and_none_asked_for_is_not_worth_a_line(monkeypatch):
 
 def test_a_gpu_that_cannot_be_timed_is_not_estimated_with(monkeypatch, tmp_path):
     monkeypatch.setenv("LTH_RUNS", str(tmp_path))
-    monkeypatch.setattr(sweep, "TIMES", {})
+    monkeypatch.setattr(estimate, "TIMES", {})
 
     def measure(kind, device="cpu"):
         if device != "cpu":
             raise FAULTS["no driver"]
-        return [0.001] * len(sweep.DENSITIES), [0.0] * len(sweep.DENSITIES)
+        return [0.001] * len(estimate.DENSITIES), [0.0] * len(estimate.DENSITIES)
 
-    monkeypatch.setattr(sweep, "_measure", measure)
+    monkeypatch.setattr(estimate, "_measure", measure)
     plan = sweep.Plan(tiny_study().units, "cuda")
     assert plan.seconds(1) > 0 and plan.device == "cpu"
 
@@ -249,9 +249,9 @@ def queue(tmp_path, monkeypatch):
         monkeypatch.setattr(FakePool, name, value)
     for name, value in {"devices": [], "fails": {}, "check": staticmethod(lambda *_: SEEN)}.items():
         monkeypatch.setattr(Pool, name, value)
-    monkeypatch.setattr(sweep, "ProcessPoolExecutor", Pool)
-    monkeypatch.setattr(sweep, "_prepare_data", lambda datasets: None)
-    monkeypatch.setattr(sweep, "default_workers", lambda device: 2 if device == "cpu" else 1)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr("lthcore.runs.queue._prepare_data", lambda datasets: None)
+    monkeypatch.setattr(processes, "default_workers", lambda device: 2 if device == "cpu" else 1)
     return Pool
 
 
@@ -284,7 +284,7 @@ def test_a_gpu_that_passes_is_used_and_said(queue):
 def test_an_interrupt_in_the_check_leaves_no_process(queue, monkeypatch):
     ended = []
     monkeypatch.setattr(queue, "check", staticmethod(lambda *_: KeyboardInterrupt()))
-    monkeypatch.setattr(sweep, "_stop", ended.append)
+    monkeypatch.setattr(processes, "stop", ended.append)
     with pytest.raises(KeyboardInterrupt):
         sweep.run(tiny_study().units, STAND_IN, say=lambda line: None)
     assert ended
@@ -328,7 +328,7 @@ def test_without_memory_for_all_replicates_some_are_trained_at_once(queue, monke
 def store_here(tmp_path, monkeypatch):
     """A store, and levels that are trained in this process."""
     runs_in(tmp_path / "runs", monkeypatch)
-    monkeypatch.setattr(sweep, "ProcessPoolExecutor", InlinePool)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", InlinePool)
     return tmp_path / "runs"
 
 
@@ -353,7 +353,7 @@ def test_levels_after_a_fault_are_those_of_the_cpu(store_here, monkeypatch, erro
             raise error
         return play(units, level, masks, load, *more)
 
-    monkeypatch.setattr(sweep, "ProcessPoolExecutor", Inline)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", Inline)
     monkeypatch.setattr(lottery, "train_level", broken)
     sweep.run(study.units, STAND_IN, say=said.append)
     assert all(store.find_level(unit, level) for unit, level in tasks_of(study.units))
@@ -371,7 +371,7 @@ def test_what_the_study_refuses_is_no_fault_of_the_gpu(store_here, monkeypatch, 
     def refuse(*_):
         raise error
 
-    monkeypatch.setattr(sweep, "ProcessPoolExecutor", Inline)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", Inline)
     monkeypatch.setattr(lottery, "train_level", refuse)
     with pytest.raises(type(error)):
         sweep.run(tiny_study().units, STAND_IN, say=lambda line: None)
@@ -381,7 +381,7 @@ def test_an_error_on_the_cpu_is_raised(store_here, monkeypatch):
     def fail(*_):
         raise FAULTS["cudnn"]
 
-    monkeypatch.setattr(sweep, "ProcessPoolExecutor", Inline)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", Inline)
     monkeypatch.setattr(lottery, "train_level", fail)
     with pytest.raises(RuntimeError, match="CUDNN") as caught:
         sweep.run(tiny_study().units, "cpu", say=lambda line: None)
@@ -393,7 +393,7 @@ def test_an_error_on_the_cpu_is_raised(store_here, monkeypatch):
 def test_with_a_gpu_that_is_not_there_a_real_run_goes_on_on_the_cpu(tmp_path, monkeypatch):
     """Spawned processes, torch's own error."""
     runs_in(tmp_path / "runs", monkeypatch)
-    monkeypatch.setattr(sweep, "resolve", lambda device, say: device)
+    monkeypatch.setattr(processes, "resolve", lambda device, say: device)
     said = []
     sweep.run(tiny_study().units, "cuda", 1, say=said.append)
     assert len(list((tmp_path / "runs").rglob("rows.csv"))) == len(tasks_of(tiny_study().units))
@@ -408,9 +408,9 @@ def test_with_a_gpu_that_is_not_there_a_real_run_goes_on_on_the_cpu(tmp_path, mo
 @pytest.mark.slow
 def test_a_process_for_the_cpu_sees_no_gpu():
     for device, seen in (("cpu", ""), ("cuda", os.environ.get("CUDA_VISIBLE_DEVICES"))):
-        pool = sweep._pool(1, device=device)
+        pool = processes.pool(1, device=device)
         assert pool.submit(os.getenv, "CUDA_VISIBLE_DEVICES").result() == seen
-        sweep._stop(pool)
+        processes.stop(pool)
 
 
 @pytest.mark.parametrize("at", [0, 1, 2])
@@ -426,9 +426,9 @@ def test_weights_are_trained_again_on_the_cpu_where_the_gpu_fails(store_here, mo
             raise gpu.Lost("AcceleratorError: CUDA error: device-side assert triggered")
         return keep(unit, level, device)
 
-    monkeypatch.setattr(sweep, "ProcessPoolExecutor", Inline)
-    monkeypatch.setattr(sweep, "keep_weights", broken)
-    monkeypatch.setattr(sweep, "as_completed", list)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", Inline)
+    monkeypatch.setattr(worker, "keep_weights", broken)
+    monkeypatch.setattr("lthcore.runs.queue.as_completed", list)
     sweep.weights(tasks, STAND_IN, 1, said.append)
     assert all(store.find_weights(*task) for task in tasks)
     assert len([line for line in said if "given up" in line]) == 1
@@ -731,12 +731,12 @@ def test_the_tool_measures_every_part_on_a_stand_in(tool, tmp_path, monkeypatch)
     (tmp_path / "tests" / "tools" / "gpu.py").write_text(text)  # a copy of the checkout with no figures and no git
     for name in ("lthcore", "data"):
         (tmp_path / name).symlink_to(ROOT / name)
-    command = [sys.executable, "tests/tools/gpu.py", "--device", "cpu", "--minutes", "4", "--preset", "smoke"]
+    command = [sys.executable, "tests/tools/gpu.py", "--device", "cpu", "--minutes", "2", "--preset", "smoke"]
     command += ["--steps", "2", "--repeats", "2", "--replicates", "2", "--out", str(tmp_path / "out")]
     began = time.time()
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert time.time() - began < 4 * 60 + 30
+    assert time.time() - began < 2 * 60 + 30
     found = json.loads((tmp_path / "out" / "gpu.json").read_text())
     assert set(found["parts"]) == {"check", "steps", "graph", "report"} and found["failed"] == []
     assert all(words.startswith(("done", "stopped")) for words in found["parts"].values())

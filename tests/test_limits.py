@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from lthcore.runs import limits, sweep
+from lthcore.runs import limits, processes, sweep
 
 GB = 10**9
 
@@ -111,9 +111,9 @@ def test_a_system_that_says_nothing_limits_nothing(machine):
 def test_a_small_container_gets_few_processes_and_many_are_refused_in_one_line(machine):
     machine({V2 + "memory.max": f"{4 * GB}\n", V2 + "memory.current": f"{GB // 10}\n"})
     workers = sweep.default_workers("cpu")
-    assert workers == 2 and sweep._memory(workers) == 3 * sweep.MEMORY
+    assert workers == 2 and processes.memory(workers) == 3 * processes.MEMORY
     with pytest.raises(RuntimeError) as caught:
-        sweep._memory(8)
+        processes.memory(8)
     assert len(str(caught.value).splitlines()) == 1 and "3.9 GB are available" in str(caught.value)
     machine({V2 + "memory.max": f"{GB}\n"})
     assert sweep.default_workers("cpu") == 1

@@ -17,7 +17,7 @@ from lthcore import lottery, methods, pruning
 from lthcore.config import configure
 from lthcore.data import Split, whole
 from lthcore.models import build, initial
-from lthcore.runs import store, sweep
+from lthcore.runs import sending, store, sweep
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import experiments
 from lthcore.unit import Unit
@@ -68,7 +68,7 @@ def test_the_built_in_records_are_those_that_there_were():
         for name in records:
             record = methods.find(setting, name)
             assert isinstance(record, kind) and callable(methods.function(record[0]))
-    assert methods.added() == {}
+    assert sending.added() == {}
 
 
 def test_settings_are_checked_and_levels_planned_without_torch():
@@ -312,17 +312,17 @@ def _say_what_is_there(say):
 def test_what_cannot_be_sent_is_refused_in_one_line():
     lock = threading.Lock()
     methods.CRITERIA["held"] = lambda weights, mask, unit, data: lock and pruning.magnitudes(weights, mask)
-    text = refusal(methods.added)
+    text = refusal(sending.added)
     assert text.startswith("criterion = 'held': cannot be sent to other processes (") and "lock" in text
 
 
 def test_what_is_sent_arrives_and_the_built_in_records_stay():
     methods.CRITERIA["mine"] = methods.Criterion(lambda weights, mask, unit, data: "scores", when="start")
     methods.REWINDS["there"] = methods.RewindRule("lthcore.lottery:reset")
-    sent = methods.added()
+    sent = sending.added()
     del methods.CRITERIA["mine"], methods.REWINDS["there"]
     assert "criterion = 'mine'" in refusal(configure, "mlp", criterion="mine")
-    methods.add(sent)
+    sending.add(sent)
     assert methods.find("criterion", "mine").scores(1, 2, 3, 4) == "scores"
     assert methods.function(methods.find("rewind", "there").values) is lottery.reset
     assert methods.find("criterion", "mine").when == "start"

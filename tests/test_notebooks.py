@@ -20,7 +20,7 @@ from tools import refresh
 
 from lthcore import cli
 from lthcore.explore import notebooks
-from lthcore.runs import sweep
+from lthcore.runs import estimate, processes, sweep
 from lthcore.studies import experiments
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -316,9 +316,9 @@ def test_an_interruption_before_the_queue_ends_the_workers(monkeypatch, tmp_path
 
     monkeypatch.setenv("LTH_RUNS", str(tmp_path / "runs"))
     monkeypatch.setenv("LTH_ARCHIVE", str(tmp_path / "archive"))
-    monkeypatch.setattr(sweep, "_time_steps", lambda *_: None)
+    monkeypatch.setattr(estimate, "time_steps", lambda *_: None)
     monkeypatch.setattr(sweep.Plan, "seconds", interrupted)
-    monkeypatch.setattr(sweep, "_stop", stopped.append)
+    monkeypatch.setattr(processes, "stop", stopped.append)
     with pytest.raises(KeyboardInterrupt):
         sweep.run(experiments.study("task1", "smoke").units, "cpu", 1, lambda line: None)
     assert len(stopped) == 1

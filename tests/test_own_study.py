@@ -1,4 +1,4 @@
-"""A study of a user's own, as README shows it: run in worker processes, tabled, drawn, judged, and changed."""
+"""A study of a user's own, as lthcore/README.md shows it: run in processes, tabled, drawn, judged, and changed."""
 
 import pickle
 import re
@@ -21,14 +21,15 @@ from lthcore.unit import Unit
 NAME = "stepwise"
 SHOWN = next(
     block
-    for block in re.findall(r"```python\n(.*?)```", (store.ROOT / "README.md").read_text(), re.S)
+    for path in (store.ROOT / "README.md", store.ROOT / "lthcore" / "README.md")
+    for block in re.findall(r"```python\n(.*?)```", path.read_text(), re.S)
     if "Experiment(" in block
 )
 
 
 @pytest.fixture(scope="module")
 def shown(module_folders):
-    """What README's lines leave behind, run as they stand."""
+    """What the documentation's lines leave behind, run as they stand."""
     plt.switch_backend("agg")
     names = {}
     with pytest.MonkeyPatch.context() as patch:
@@ -118,7 +119,7 @@ def test_another_process_learns_of_it_from_its_settings(shown):
 
 def test_a_changed_record_replaces_the_one_before(forgotten):
     for rounds in (2, 3):
-        record = Experiment("own", one_arm, settings={"model": "mlp", "rounds": rounds})
+        record = Experiment("own", one_arm, settings={"model": "mlp", "rounds": rounds}, group="extended")
         assert len(experiments.study(record, "report").units[0].levels) == rounds + 1
         assert "rounds" in experiments.taken("own")
     smaller = replace(record, smallest=0.1)

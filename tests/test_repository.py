@@ -88,6 +88,55 @@ def test_the_loop_fits_one_screen():
     assert loop.end_lineno - loop.lineno < 40
 
 
+CORE_LINES = 1_780  # all nine together, docstrings included; may only shrink
+LONG = {"engines.sparse": 743}  # lines of those over 500; may only shrink
+
+
+def lines_of(path):
+    return len(path.read_text().splitlines())
+
+
+def test_the_core_is_nine_modules_that_only_shrink():
+    paths = [ROOT / "lthcore" / f"{name}.py" for name in CORE]
+    assert len(paths) == 9 and sum(map(lines_of, paths)) <= CORE_LINES
+
+
+def test_no_other_module_is_long():
+    long = {name_of(path): lines_of(path) for path in MODULES if lines_of(path) > 500}
+    assert set(long) <= set(LONG) and all(lines <= LONG[name] for name, lines in long.items()), long
+
+
+def core_functions():
+    for name in CORE:
+        for node in ast.walk(ast.parse((ROOT / "lthcore" / f"{name}.py").read_text())):
+            if isinstance(node, ast.FunctionDef):
+                given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                yield f"{name}.{node.name}", node, [a for a in given if a.arg not in ("self", "cls")]
+
+
+def test_no_function_of_the_core_has_more_than_seven_parameters():
+    assert not [name for name, _, given in core_functions() if len(given) > 7]
+
+
+def test_every_public_function_of_the_core_is_annotated():
+    public = [found for found in core_functions() if not found[1].name.startswith("_")]
+    assert not [name for name, node, given in public if node.returns is None or not all(a.annotation for a in given)]
+
+
+def test_nothing_in_the_core_is_decided_by_the_name_of_a_model_a_data_set_or_a_rule():
+    """Such names are keys of tables and defaults; none is compared with."""
+    from lthcore import config, methods, schedule
+
+    names = {*schedule.ARCHITECTURES, *config.DATASETS, *methods.CRITERIA, *methods.REWINDS, "conv"} - {"random"}
+    for name in CORE:
+        for node in ast.walk(ast.parse((ROOT / "lthcore" / f"{name}.py").read_text())):
+            asked = node.comparators if isinstance(node, ast.Compare) else []
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("startswith", "endswith"):
+                asked = node.args
+            said = {part.value for a in asked for part in ast.walk(a) if isinstance(part, ast.Constant)}
+            assert not said & names, f"{name}.py, line {node.lineno}"
+
+
 # ------------------------------------------------------------------------------------------------------- notebooks
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from lthcore import data
 from lthcore.config import configure
-from lthcore.runs import archive, files, gpu, store, sweep
+from lthcore.runs import archive, estimate, files, gpu, processes, store, sweep, worker
 from lthcore.runs.files import LOCK
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import experiments
@@ -38,7 +38,7 @@ def tiny_study():
 def runs_in(folder, patch):
     patch.setenv("LTH_RUNS", str(folder))
     patch.setenv("LTH_ARCHIVE", str(folder.with_name("archive")))
-    patch.setattr(sweep, "_time_steps", lambda *_: None)  # nothing here is worth measuring
+    patch.setattr(estimate, "time_steps", lambda *_: None)  # nothing here is worth measuring
     patch.setattr(sweep.Plan, "cost", lambda self, task: 1.0)
 
 
@@ -184,7 +184,8 @@ def wait_until(condition, seconds):
 @LINUX
 def test_a_killed_driver_leaves_no_process_and_the_next_run_goes_on(uninterrupted, fresh, monkeypatch):
     code = f"""from lthcore import experiments, sweep
-sweep.Plan.cost, sweep._time_steps = lambda self, task: 1.0, lambda *_: None
+from lthcore.runs import estimate
+sweep.Plan.cost, estimate.time_steps = lambda self, task: 1.0, lambda *_: None
 experiments.run(experiments.study('mlp', 'smoke', overrides={TINY!r}), workers=2)"""
     driver = subprocess.Popen([sys.executable, "-c", code], env=dict(os.environ), stdout=subprocess.DEVNULL)
     try:
@@ -198,7 +199,7 @@ experiments.run(experiments.study('mlp', 'smoke', overrides={TINY!r}), workers=2
     assert 0 < len(first) <= 10
 
     said = []
-    monkeypatch.setattr(sweep, "ProcessPoolExecutor", InlinePool)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", InlinePool)
     experiments.run(tiny_study(), workers=1, say=said.append)
     assert all(p.stat().st_mtime_ns == t for p, t in first.items())  # not trained again
     if len(first) < 10:
@@ -282,8 +283,8 @@ def queue(fresh, monkeypatch):
     """The sweep with that pool, and a second per level or what SECONDS says."""
     for name, value in {"started": [], "groups": [], "finished": set(), "dies": {}, "refuses": {}, "held": {}}.items():
         monkeypatch.setattr(FakePool, name, value)
-    monkeypatch.setattr(sweep, "ProcessPoolExecutor", FakePool)
-    monkeypatch.setattr(sweep, "_prepare_data", lambda datasets: None)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", FakePool)
+    monkeypatch.setattr("lthcore.runs.queue._prepare_data", lambda datasets: None)
     monkeypatch.setattr(sweep.Plan, "cost", lambda self, task: SECONDS.get(task[0].arm, 1.0))
     return FakePool
 
@@ -305,8 +306,8 @@ def test_every_level_is_trained_once_and_never_before_its_mask(queue, experiment
 
 
 def test_on_a_gpu_the_replicates_of_an_arm_go_together(queue, monkeypatch):
-    monkeypatch.setattr(sweep, "resolve", lambda device, say: device)
-    monkeypatch.setattr(sweep, "_check_gpu", lambda *_: gpu.Seen("a GPU", 10**11, 1, {}, ()))
+    monkeypatch.setattr(processes, "resolve", lambda device, say: device)
+    monkeypatch.setattr("lthcore.runs.queue._check_gpu", lambda *_: gpu.Seen("a GPU", 10**11, 1, {}, ()))
     units = experiments.study("task2", "smoke", replicates=3).units
     sweep.run(units, "cuda", 1, say=lambda line: None)
     assert len(queue.started) == len(set(queue.started)) and set(queue.started) == tasks_of(units)
@@ -428,7 +429,7 @@ def test_what_another_run_trained_is_said(queue):
 def test_a_held_level_is_trained_by_nobody_else_and_its_lock_goes(fresh, monkeypatch):
     task, trained = (tiny_study().units[0], 0), []
     monkeypatch.setattr(
-        sweep, "_train", lambda tasks, device: trained.extend(tasks) or dict.fromkeys(tasks, (1.0, 97.0))
+        worker, "_train", lambda tasks, device: trained.extend(tasks) or dict.fromkeys(tasks, (1.0, 97.0))
     )
     with store.hold_level(*task) as free:
         assert free and sweep.run_levels([task]) == [None] and trained == []

@@ -155,25 +155,52 @@ def store_of_all(module_folders):
     return module_folders
 
 
-# the other experiments' turns take long: python tests/tools/settings.py has all of them, and pairs of settings
-TRAINED = [name for name in HERE if name not in ("collapse", "criteria", "transfer", "early_bird")]
+TOGETHER = ("collapse", "criteria", "transfer", "early_bird")  # of whose many arms a turn takes long
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("experiment", TRAINED)
-def test_every_setting_is_refused_or_works_to_the_end(store_of_all, finish, experiment, monkeypatch):
+@pytest.mark.apart
+@pytest.mark.parametrize("experiment", [name for name in HERE if name not in TOGETHER])
+def test_every_setting_is_refused_or_works_to_the_end(store_of_all, finish, experiment):
     """Trained for a few steps, read, judged, drawn, and looked at in the explorer; with what was set shown on it."""
     if configure(experiment).dataset == "fashion":
         download.fetch(dataset="fashion", say=lambda _: None)
-    works = []
+    works = accepted(experiment)
+    for settings in works.values():
+        study = ask(experiment, "smoke", FEW | settings)
+        finish(study)
+        look_at(study, settings)
+    assert set(works) == set(experiments.taken(experiment, "smoke"))
+
+
+@pytest.mark.slow
+@pytest.mark.apart
+@pytest.mark.parametrize("experiment", TOGETHER)
+def test_every_setting_works_to_the_end_beside_others(store_of_all, finish, experiment):
+    """The same, up to eight settings at once; python tests/tools/settings.py has each alone, and pairs."""
+    download.fetch(dataset="fashion", say=lambda _: None)
+    left = accepted(experiment)
+    assert set(left) == set(experiments.taken(experiment, "smoke"))
+    while left:
+        names, settings = [], {}
+        for name in left:
+            if len(names) < 8 and not isinstance(ask(experiment, "smoke", FEW | settings | left[name]), str):
+                names.append(name)
+                settings |= left[name]
+        study = ask(experiment, "smoke", FEW | settings)
+        finish(study)
+        look_at(study, settings)
+        left = {name: left[name] for name in left if name not in names}
+
+
+def accepted(experiment):
+    """The first value of every setting that the experiment takes, with what it needs; what is refused is a line."""
+    works = {}
     for name in SETTINGS:
         for settings in values_of(experiment, "smoke", name):
-            found = ask(experiment, "smoke", {**FEW, **settings})
-            if isinstance(found, str):
-                assert "\n" not in found
-                continue
-            finish(found)
-            look_at(found, settings)
-            works.append(name)
-            break
-    assert set(works) == set(experiments.taken(experiment, "smoke"))
+            found = ask(experiment, "smoke", FEW | settings)
+            if not isinstance(found, str):
+                works[name] = settings
+                break
+            assert "\n" not in found
+    return works

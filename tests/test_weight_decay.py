@@ -14,7 +14,7 @@ from lthcore.config import Config, configure
 from lthcore.engines.batched import Lockstep
 from lthcore.engines.sparse import Sparse
 from lthcore.models import build, initial
-from lthcore.runs import sweep
+from lthcore.runs import estimate, sweep
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import experiments
 from lthcore.unit import Unit
@@ -184,8 +184,10 @@ def test_decay_changes_what_is_trained_and_what_is_pruned():
 
 def test_the_kind_of_a_step_knows_the_optimizer_and_whether_it_decays(monkeypatch):
     asked = []
-    monkeypatch.setattr(sweep, "TIMES", {})
-    monkeypatch.setattr(sweep, "_measure", lambda kind, device: asked.append(dict(kind)) or ([1e-3] * 10, [0.0] * 10))
+    monkeypatch.setattr(estimate, "TIMES", {})
+    monkeypatch.setattr(
+        estimate, "_measure", lambda kind, device: asked.append(dict(kind)) or ([1e-3] * 10, [0.0] * 10)
+    )
     for settings_ in ({}, {"weight_decay": 1e-3}, {"weight_decay": 0.5}, {"optimizer": "adamw"}, {"lr": 0.1}):
         sweep.seconds_per_level(Unit(configure("mlp", **settings_), "ticket", 0), 0)
     kinds = [(kind["optimizer"], kind["weight_decay"] > 0) for kind in asked]
@@ -193,9 +195,9 @@ def test_the_kind_of_a_step_knows_the_optimizer_and_whether_it_decays(monkeypatc
 
 
 def test_a_step_of_every_kind_can_be_timed(monkeypatch):
-    monkeypatch.setattr(sweep, "DENSITIES", (0.1, 1.0))
+    monkeypatch.setattr(estimate, "DENSITIES", (0.1, 1.0))
     for settings_ in ({"optimizer": "adamw", "weight_decay": 0.1}, {"optimizer": "sgd", "momentum": 0.5}):
-        steps, images = sweep._measure(sweep._kind(configure("lenet5", **settings_)))
+        steps, images = estimate._measure(estimate._kind(configure("lenet5", **settings_)))
         assert min(steps) > 0 and min(images) > 0
 
 

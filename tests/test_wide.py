@@ -23,7 +23,7 @@ from lthcore.models import build, initial
 from lthcore.probes.collapse import diagnose, untrained
 from lthcore.pruning import dense_mask, random_mask
 from lthcore.results import statistics
-from lthcore.runs import download, store, sweep
+from lthcore.runs import download, queue, store
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import claims, experiments, names
 from lthcore.train import choose_engine
@@ -155,7 +155,7 @@ def test_with_dropout_a_replicate_is_trained_by_itself():
     """Lockstep would give one replicate's draws to whoever happens to be trained with it."""
     for dropout, together in ((0.0, 3), (0.5, 1)):
         ready = [(Unit(tiny(dropout=dropout), "ticket", r), 0) for r in range(3)]
-        assert len(sweep._alike(ready, ready.pop(), "cuda")) == together
+        assert len(queue._alike(ready, ready.pop(), "cuda")) == together
 
 
 # ----------------------------------------------------------------------------------------------------- warm-up
@@ -235,9 +235,9 @@ def test_cifar_is_read_in_its_own_form(folder, monkeypatch):
     assert np.allclose(images[14, 0], (red / 255 - 0.4914) / 0.2470, atol=1e-5)
     assert np.allclose(images[14, 2], (blue / 255 - 0.4465) / 0.2616, atol=1e-5)
     assert data.whole("cifar10")["test"][1].tolist() == records[5][:, 0].tolist()
-    looks, named = data.digits("full", dataset="cifar10")
+    looks, named = download.digits("full", dataset="cifar10")
     assert looks.shape == (4, 32, 32) and named.tolist() == records[5][:, 0].tolist()
-    data.digits.cache_clear()
+    download.digits.cache_clear()
 
 
 def test_an_altered_cifar_is_set_aside_and_its_name_said(folder):

@@ -21,7 +21,10 @@ class OneByOne:
 
     def advance(self, order):
         """A step per batch of (R, n) places of training images: losses (steps, R)."""
-        return torch.stack([e.advance(o) for e, o in zip(self.engines, order, strict=True)], 1)
+        losses = []
+        for engine, places in zip(self.engines, order, strict=True):
+            losses.append(engine.advance(places))
+        return torch.stack(losses, 1)
 
     def logits(self, images):
         """Logits (R, N, 10) of images (R, N, ...)."""

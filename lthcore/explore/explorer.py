@@ -14,9 +14,9 @@ import matplotlib
 import matplotlib.pyplot as plt
 from IPython.display import Image, display
 
-from .. import data, tickets
+from .. import tickets
 from ..results import statistics
-from ..runs import store, sweep
+from ..runs import download, store, sweep
 from ..studies import experiments, plots
 from . import pages
 
@@ -69,7 +69,7 @@ def still(studies):
         return
     view = pages.Pictures(studies[0])
     arm, replicate, level = view.start()
-    digits, _ = data.digits(view.units[arm, replicate].subset, dataset=view.units[arm, replicate].config.dataset)
+    digits, _ = download.digits(view.units[arm, replicate].subset, dataset=view.units[arm, replicate].config.dataset)
     display(Image(view.seen(arm, replicate, level, digits[0])), Image(view.stands(arm, replicate, level)))
 
 
@@ -274,7 +274,7 @@ class Explorer(widgets.VBox):
 
     def _digit(self, unit, kept):
         """The chosen test digit: (28, 28) pixels, label, and the logits that the networks give it, by role."""
-        digits, labels = data.digits(unit.subset, unit.config.test_images, unit.config.dataset)
+        digits, labels = download.digits(unit.subset, unit.config.test_images, unit.config.dataset)
         logits = {role: w.logits for role, w in kept.items()}
         at = statistics.digits_in_order(self.order.value, logits, labels)
         at = at[min(self.digit.value, len(at) - 1)]
@@ -409,7 +409,7 @@ class Explorer(widgets.VBox):
                 shown = {name: v for name, v in ticket.facts.items() if name not in ("identity", "sha256")}
                 self.facts.value = html.escape(", ".join(f"{name} {value}" for name, value in shown.items()))
                 shapes = {name: m.shape for name, m in ticket.mask.items()}
-                page, (digits, _) = pages.MaskSeen(shapes, pages.ROLES["ticket"][1]), data.digits("full")
+                page, (digits, _) = pages.MaskSeen(shapes, pages.ROLES["ticket"][1]), download.digits("full")
                 self.loaded.value = page.png(ticket.mask, digits[self.digit.value])
 
 

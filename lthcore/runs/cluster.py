@@ -17,8 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from pathlib import Path
 
-from .. import methods
-from . import store
+from . import sending, store
 from .files import FOLDERS
 
 CONNECT = 30  # seconds in which the scheduler must answer, and then a worker come
@@ -110,7 +109,7 @@ class Workers:
 
             return import_module("lthcore.runs.cluster").at_worker(*sent)
 
-        future, content = Future(), cloudpickle.dumps((function, arguments, methods.added()))
+        future, content = Future(), cloudpickle.dumps((function, arguments, sending.added()))
         done = self.executor.submit(level, self.terms, content)
         done.add_done_callback(lambda done: self._hand_over(done, future))
         return future
@@ -157,7 +156,7 @@ def at_worker(terms, content):
     """On a worker: call a function, once it is sure that it means there what it means for the driver."""
     _agree(*terms)
     function, arguments, added = pickle.loads(content)
-    methods.add(added)
+    sending.add(added)
     return function(*arguments)
 
 

@@ -20,6 +20,7 @@ from urllib.request import urlopen
 import numpy as np
 from filelock import FileLock, Timeout
 
+from ..config import CLASSES, Config
 from .files import data_folder, set_aside, write
 
 SECONDS = 20  # a source that says nothing for so long is given up,
@@ -281,3 +282,30 @@ def _raw(root, dataset, part, labels_only=False):
 
 
 read_mnist, read_fashion, read_cifar10 = (partial(read, dataset) for dataset in ("mnist", "fashion", "cifar10"))
+
+
+@lru_cache(maxsize=4)
+def digits(subset: str, most: int = 0, dataset: str = "mnist") -> tuple[np.ndarray, np.ndarray]:
+    """The test images of `subset`, to look at, and their labels: arrays (N, 28, 28) uint8 and (N,).
+
+    The first `most` of them, or all for 0, as in `Config.test_images`. Nothing else is read; of colours, the mean.
+    """
+    from .. import data
+
+    images, labels = data.read(dataset, ("test",))["test"]
+    wanted = np.flatnonzero(np.isin(labels, list(data.SUBSETS[subset].get("labels", range(CLASSES)))))
+    wanted = wanted[: most or len(wanted)]
+    return images[wanted].mean(1).astype(np.uint8), labels[wanted]
+
+
+@lru_cache
+def sizes(config: Config, subset: str) -> tuple[int, int, int]:
+    """Numbers of training, validation and test images of `subset`: three int. Reads labels only."""
+    from .. import data
+
+    there = data.read(config.dataset, labels_only=True)
+    labels = [there[part][1] for part in ("train", "test")]
+    train, held_out, test = map(
+        len, data.split_indices(*labels, subset, config.validation, config.seed, config.experiment, 0)
+    )
+    return train, held_out, min(test, config.test_images or test)

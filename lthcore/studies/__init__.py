@@ -18,13 +18,18 @@ from .task2 import TASK2
 from .task3 import TASK3
 from .transfer import TRANSFER
 
-REGISTRY: dict[str, Experiment] = {}
+BUILT_IN = {
+    record.name: record
+    for record in (
+        MLP, LENET5, TASK1, TASK2, TASK3, PAPER, *CONVS, REWIND, COLLAPSE, CRITERIA, TRANSFER, EARLY_BIRD,
+    )
+}  # fmt: skip
+REGISTRY: dict[str, Experiment] = {}  # these, and what users add
 
 
 def add(experiment: Experiment) -> Experiment:
     """Register a study under its name; a user's own may be changed and registered again."""
-    before = REGISTRY.get(experiment.name)
-    if before is not None and before is not experiment and before.group != "own":
+    if BUILT_IN.get(experiment.name, experiment) is not experiment:
         raise ValueError(f"name = {experiment.name!r}: is taken by a study of this package")
     REGISTRY[experiment.name] = experiment
     config.EXPERIMENTS[experiment.name] = experiment.recipe
@@ -36,7 +41,5 @@ def names(*groups: str) -> list[str]:
     return [name for name, experiment in REGISTRY.items() if not groups or experiment.group in groups]
 
 
-for _experiment in (
-    MLP, LENET5, TASK1, TASK2, TASK3, PAPER, *CONVS, REWIND, COLLAPSE, CRITERIA, TRANSFER, EARLY_BIRD,
-):  # fmt: skip
-    add(_experiment)
+for _record in BUILT_IN.values():
+    add(_record)

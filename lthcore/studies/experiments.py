@@ -1,6 +1,5 @@
 """A study at one scale: asked for, run, and read as one tidy table."""
 
-import dataclasses
 import time
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
@@ -12,6 +11,7 @@ from .. import methods
 from ..config import Config, configure
 from ..explore import notebooks
 from ..results import rules, statistics
+from ..results.loading import COLUMNS, load
 from ..runs import archive, gpu, store, sweep
 from ..schedule import ARCHITECTURES
 from ..unit import Unit
@@ -183,29 +183,9 @@ def run(*studies, workers=0, say=print, scheduler="", shard=(1, 1)):
                 archive.write(s.units)
 
 
-COLUMNS = ["experiment", "model", "arm", "replicate", "level", "density", *store.ROWS]
-
-
 def finished(study):
-    """The tidy table of a study's finished levels.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns experiment, model, arm, replicate, level, density, step, epoch, split, metric, value;
-        accuracies in percent (0..100), losses in nats, densities in [0, 1].
-    """
-    frames, seen = [], {}  # chains that share their dense network have it once, and what each saw of it
-    for unit in study.units:
-        for level in unit.levels:
-            at = unit.arm, unit.replicate, level
-            if found := store.find_level(unit, level):
-                rows = found.rows()
-                rows = rows[~rows["metric"].isin(seen.setdefault(at, set()))]
-                seen[at].update(rows["metric"])
-                if len(rows):
-                    frames.append(_tidy(rows, unit, level, unit.config.density(level)))
-    return pd.concat(frames, ignore_index=True)[COLUMNS] if frames else pd.DataFrame(columns=COLUMNS)
+    """The tidy table of a study's finished levels, ``load(study).frame``: :class:`lthcore.results.loading.Results`."""
+    return load(study).frame
 
 
 def _tidy(rows, unit, level, density):
@@ -363,12 +343,12 @@ def _seconds(net, images):
 
 
 def progress(studies):
-    """How far these studies are: frame with a row per experiment."""
+    """How far these studies, or what :func:`load` gave of them, are: frame with a row per experiment."""
     rows = []
-    for s in studies:
-        tasks = [(unit, level) for unit in s.units for level in unit.levels]
-        found = sum(store.find_level(*task) is not None for task in tasks)
-        rows.append((s.config.experiment, s.config.preset, s.config.replicates, found, len(tasks)))
+    for results in map(load, studies):
+        config, provenance = results.study.config, results.provenance
+        levels = provenance["levels"], provenance["levels_expected"]
+        rows.append((config.experiment, config.preset, config.replicates, *levels))
     columns = ["experiment", "preset", "replicates", "levels finished", "of"]
     return pd.DataFrame(rows, columns=columns).set_index("experiment")
 
@@ -378,29 +358,24 @@ def verdicts(*studies):
 
     Holm's procedure is over the whole table of the report's claims: those about its other experiments are judged as
     well, of the same seed, though they are not in what is returned.
+
+    Parameters
+    ----------
+    *studies : Study or Results
+        What :func:`load` gave is not read again.
     """
-    judged = [claims.judge(finished(s), s.config) for s in studies]
-    here = {s.config.experiment for s in studies}
+    everything = [load(s) for s in studies]
+    configs = [results.study.config for results in everything]
+    judged = [claims.judge(results.frame, config) for results, config in zip(everything, configs, strict=True)]
     if any(table["p"].notna().any() for table in judged):
-        others = [study(name, "report", seed=studies[0].config.seed) for name in claims.PLACES if name not in here]
-        judged += [claims.judge(finished(s), s.config) for s in others]
+        here = {config.experiment for config in configs}
+        others = [study(name, "report", seed=configs[0].seed) for name in claims.PLACES if name not in here]
+        judged += [claims.judge(load(s).frame, s.config) for s in others]
     rows = [row for table in judged for row in table.itertuples(index=False, name=None)]
     table = rules.holm(pd.DataFrame(rows, columns=claims.COLUMNS))  # pandas 2 warns where tables of NaN are joined
     return table.iloc[: sum(map(len, judged[: len(studies)]))]
 
 
 def provenance(study):
-    """Where a study's numbers come from: dict of plain values, as kept beside every figure."""
-    facts = [found.facts["facts"] for u in study.units for k in u.levels if (found := store.find_level(u, k))]
-    kinds = {
-        name: sorted({str(f.get(name)) for f in facts})
-        for name in ("torch", "device", "engine", "code", "processor", "python", "gpu")
-    }
-    return {
-        "config": dataclasses.asdict(study.config),
-        "units": [unit.key for unit in study.units],
-        "levels": len(facts),
-        "levels_expected": sum(len(unit.levels) for unit in study.units),
-        "seconds_of_training": round(sum(f["seconds"] for f in facts), 1),
-        **kinds,
-    }
+    """Where a study's numbers come from: ``load(study).provenance``."""
+    return load(study).provenance

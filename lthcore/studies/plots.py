@@ -43,29 +43,35 @@ def draw(study, frame=None):
 
     Parameters
     ----------
-    study : Study
+    study : Study or Results
+        What :func:`lthcore.studies.experiments.load` gave is not read again.
     frame : DataFrame
-        Its tidy rows; read from the finished levels if not given.
+        The tidy rows to draw; by default those of the study.
 
     Returns
     -------
     list of pathlib.Path
         The pictures; a csv of what is drawn, an svg and the provenance lie beside each.
     """
-    frame = experiments.finished(study) if frame is None else frame
+    results = experiments.load(study)
+    study = results.study
+    frame = results.frame if frame is None else frame
     paths = []
     for name, function in study.experiment.figures.items():
         with matplotlib.rc_context():  # the user's own settings, which a figure changes, come back
             figure, drawn = function(study, frame)
-            paths.append(save_figure(study, name, figure, drawn))
+            paths.append(save_figure(results, name, figure, drawn))
             plt.show()
             plt.close(figure)
     return paths
 
 
-def save_figure(study, name, figure, drawn):
-    """Write ``<name>.png``, ``.svg``, ``.csv`` (what is drawn) and ``.json`` (where it comes from): Path of the png."""
-    folder = study.folder
+def save_figure(results, name, figure, drawn):
+    """Write ``<name>.png``, ``.svg``, ``.csv`` (what is drawn) and ``.json`` (where it comes from): Path of the png.
+
+    It reads nothing; `results` are what :func:`lthcore.studies.experiments.load` gives.
+    """
+    folder = results.study.folder
     vector, raster, few = io.BytesIO(), io.BytesIO(), io.BytesIO()
     figure.savefig(vector, format="svg", metadata={"Date": None})
     figure.savefig(raster, format="png", dpi=130, metadata={"Software": None})
@@ -74,18 +80,19 @@ def save_figure(study, name, figure, drawn):
     store.write(folder / f"{name}.svg", vector.getvalue())
     store.write(folder / f"{name}.png", few.getvalue())
     store.write(folder / f"{name}.csv", drawn.to_csv(index=False, lineterminator="\n"))
-    store.write(folder / f"{name}.json", json.dumps(experiments.provenance(study), indent=1, sort_keys=True) + "\n")
+    store.write(folder / f"{name}.json", json.dumps(results.provenance, indent=1, sort_keys=True) + "\n")
     return folder / f"{name}.png"
 
 
 def scorecard(studies):
-    """Every claim with its numbers and verdict, linked to its figure: HTML to display.
+    """Every claim about these studies, or what was loaded of them: HTML with numbers, verdicts and links to figures.
 
     The report's claims come first, then those that others have published. Links are relative to ``LTH_LINKS_FROM``
     (where an executed notebook will lie), else to the working directory.
     """
-    verdicts = experiments.verdicts(*studies)
-    folders = {s.config.experiment: s.folder for s in studies}
+    results = [experiments.load(s) for s in studies]
+    verdicts = experiments.verdicts(*results)
+    folders = {r.study.config.experiment: r.study.folder for r in results}
     ruled = verdicts["rule"] != ""
     parts = {"The report's claims": verdicts[ruled], "Published claims of others": verdicts[~ruled]}
     return HTML("".join(f"<h3>{words}</h3>{_table(part, folders)}" for words, part in parts.items() if len(part)))

@@ -21,7 +21,8 @@ from distributed import LocalCluster, __version__
 
 from lthcore import train  # noqa: F401 (an estimate would load it)
 from lthcore.cli import Parser
-from lthcore.runs import store, sweep
+from lthcore.runs import estimate, processes, store, sweep, worker
+from lthcore.runs import queue as runs_queue
 from lthcore.studies import experiments
 
 WORKERS = 2
@@ -50,16 +51,16 @@ def keep(unit, level, sample):
 def queue(units, address=""):
     """A function that takes empty levels through the queue, on processes or on a cluster's workers."""
     plan = sweep.Plan(units)
-    pool, progress = sweep._pool(WORKERS, address), sweep._Progress(plan, WORKERS, lambda line: None)
+    pool, progress = processes.pool(WORKERS, address), runs_queue._Progress(plan, WORKERS, lambda line: None)
     for future in [pool.submit(empty, [0]) for _ in range(4 * WORKERS)]:  # the workers are up
         future.result()
     way, ready = plan.way_behind(), [task for task in plan.missing if task not in plan.waits_for]
-    return lambda: sweep._drain(plan, ready, way, "cpu", pool, WORKERS, progress)
+    return lambda: runs_queue._drain(plan, ready, way, "cpu", pool, WORKERS, progress)
 
 
 def operations(task, sample):
     """File operations in the store for one level, from its lock to its end, and the bytes it leaves: dict."""
-    with mock.patch.object(sweep, "_train", lambda tasks, _: {t: keep(*t, sample) or (1.0, 0.0) for t in tasks}):
+    with mock.patch.object(worker, "_train", lambda tasks, _: {t: keep(*t, sample) or (1.0, 0.0) for t in tasks}):
         COUNTED.clear()
         sweep.run_levels([task])
         counts = {name: COUNTED[name] for name in OPERATIONS.values()}
@@ -120,12 +121,12 @@ def main(argv=None):
     sample = {"rows": list(found.rows().itertuples(index=False, name=None)), "mask": found.next_mask("mlp")}
     sample["facts"] = found.facts["facts"]
     sys.addaudithook(count)
-    times = {(kind, "cpu"): ([1e-4] * 10, [1e-6] * 10) for kind in {sweep._kind(chain.config)}}  # none is timed
+    times = {(kind, "cpu"): ([1e-4] * 10, [1e-6] * 10) for kind in {estimate._kind(chain.config)}}  # none is timed
     cluster = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "protocol": "tcp://", "silence_logs": 50}
     lines = ["part,levels,n,median,least,greatest"]
     with (
-        mock.patch.dict(sweep.TIMES, times),
-        mock.patch.object(sweep, "run_levels", empty),
+        mock.patch.dict(estimate.TIMES, times),
+        mock.patch.object(worker, "run_levels", empty),
         LocalCluster(n_workers=WORKERS, threads_per_worker=1, **cluster) as made,
     ):
         for part, number, values in itertools.chain.from_iterable(

@@ -1,0 +1,287 @@
+"""Units -> futures: one queue for all experiments, as many processes as cores, one thread each.
+
+The smallest piece of work is one level of one unit. A level is ready when the level whose pruning
+gives its mask is finished; among the ready ones the one with the longest way behind it goes first,
+so that the long chains never wait. Finished levels come from the store or the archive and are never
+trained again, so a run that was killed simply goes on. Runs on one store share the work: a level is
+held while it is trained, and one that another run holds is left for later.
+"""
+
+import time
+from bisect import insort
+from concurrent.futures import FIRST_COMPLETED, as_completed, wait
+from concurrent.futures.process import BrokenProcessPool
+
+from . import download, estimate, gpu, processes, store, worker
+from .plan import Plan, training
+
+RETRIES = 2  # times a level is tried again after its worker process died
+
+
+def run(units, device="auto", workers=0, say=print, scheduler=""):
+    """Train what is missing of these units.
+
+    Parameters
+    ----------
+    units : list of Unit
+    device : {"auto", "cpu", "cuda"}
+    workers : int
+        Processes; 0: one per core, or one where there is a GPU.
+    say : callable
+        Called with a line at the start, per finished level, and at the end.
+    scheduler : str
+        Address of a Dask scheduler: its workers train, in the place of processes here.
+
+    Raises
+    ------
+    FloatingPointError
+        If a loss is not finite; names unit, level and step.
+    RuntimeError
+        If a level's process died more than ``RETRIES`` times, memory is clearly short, the store cannot be written, or
+        the cluster is not there.
+    ValueError
+        If a device or a scheduler's address is none, or a worker of the cluster is not the driver's like.
+    """
+    plan, asked = Plan(units), workers
+    store.set_aside_damaged(plan.units, say)
+    if not plan.missing:
+        say(f"all {len(plan.tasks)} levels of {len(plan.units)} units found, nothing to train")
+        return
+    if not scheduler:
+        device = processes.resolve(device, say)  # only now, since it loads torch
+        workers = workers or processes.default_workers(device)
+        those = (
+            f"{workers} process{'es' * (workers > 1)} on {device} in {processes.memory(workers) / 1e9:.1f} GB of memory"
+        )
+    store.make()
+    _prepare_data({unit.config.dataset for unit in plan.units})
+    pool = processes.pool(workers, scheduler, say, device)
+    if scheduler:
+        device, workers = pool.call(processes.resolve, device), pool.size()
+        those = f"{workers} worker{'s' * (workers > 1)} of {scheduler} on {device}"
+    plan.device = device
+    say(
+        f"{len(plan.found)} of {len(plan.tasks)} levels found; training {len(plan.missing)} with {those}; "
+        "timing a few steps of every kind"
+    )
+    try:
+        if device != "cpu":
+            plan.free = _check_gpu(plan.missing, device, pool, say).free // workers
+        estimate.time_steps(plan, pool, workers)
+        total, progress = plan.seconds(workers), _Progress(plan, workers, say)
+    except gpu.Lost as lost:
+        processes.stop(pool)
+        say(gpu.not_used(lost))
+        pool, workers = _on_the_cpu(plan, asked, scheduler, say)
+        total, progress = plan.seconds(workers), _Progress(plan, workers, say)
+    except BaseException:  # from here on the queue ends its workers itself
+        processes.stop(pool)
+        raise
+    say(f"this will take about {duration(total)}")
+    way, failures = plan.way_behind(), 0
+    ready = [task for task in plan.missing if task not in plan.waits_for]
+    while ready:  # once, and again with a fresh pool after a worker died
+        done = progress.done
+        pool = pool or processes.pool(workers, scheduler, say, plan.device)
+        ready, died, lost = _drain(plan, ready, way, plan.device, pool, workers, progress)
+        pool = None
+        failures = 1 if progress.done > done else failures + 1
+        if died and failures > RETRIES and not lost:
+            lost = f"its process died {failures} times (out of memory?)"
+            if plan.device == "cpu":
+                names = ", ".join(f"{unit.key} level {level}" for unit, level in died)
+                raise RuntimeError(f"{names}: {lost}")
+        ready += died
+        if lost:
+            say(gpu.given_up(lost))
+            pool, workers = _on_the_cpu(plan, asked, scheduler, say)
+            way, failures = plan.way_behind(), 0
+            progress.moved(workers)
+    say(f"trained {progress.trained} levels in {duration(time.monotonic() - progress.start)}")
+
+
+def _check_gpu(tasks, device, pool, say):
+    """Hold the GPU against the CPU in one of the processes, before anything is trained: :class:`gpu.Seen`."""
+    try:
+        seen = pool.submit(gpu.check, gpu.kinds(tasks), device).result(gpu.PATIENCE)
+    except TimeoutError:
+        raise gpu.Lost(f"its self-check gave no answer within {gpu.PATIENCE:g} s") from None
+    except BrokenProcessPool:
+        raise gpu.Lost("the process of its self-check died") from None
+    say(seen.line())
+    return seen
+
+
+def _on_the_cpu(plan, asked, scheduler, say):
+    """Fresh processes for what is left, on the CPU, and their number: an error may stay in those that used the GPU."""
+    plan.device, workers = "cpu", asked or processes.default_workers("cpu")
+    if not scheduler:
+        processes.memory(workers)
+    pool = processes.pool(workers, scheduler, say)
+    if scheduler:
+        workers = pool.size()
+    estimate.time_steps(plan, pool, workers)
+    return pool, workers
+
+
+def _drain(plan, ready, way, device, pool, workers, progress):
+    """Work off the queue until it is empty, or a worker or the GPU is lost.
+
+    What is ready then, what was in flight, and what is said of the GPU.
+    """
+    flying, died, lost = {}, [], None
+
+    def turn(task):
+        return task not in progress.held, way[task]
+
+    ready.sort(key=turn)
+    try:
+        while (ready or flying) and not died:
+            if hasattr(pool, "size"):  # a cluster's workers come and go
+                workers = pool.size()
+                progress.workers = workers or 1
+            while ready and len(flying) < workers:
+                tasks = _alike(ready, ready.pop(), device, plan.free)
+                pause = worker.PAUSE * (tasks[0] in progress.held)
+                try:
+                    flying[pool.submit(worker.run_levels, tasks, device, pause)] = tasks
+                except BrokenProcessPool:  # a worker died since
+                    died += tasks
+            for future in wait(flying, worker.PAUSE, FIRST_COMPLETED).done:
+                tasks = flying.pop(future)
+                try:
+                    results = future.result()
+                except (BrokenProcessPool, gpu.Lost) as error:
+                    died += tasks
+                    if isinstance(error, gpu.Lost):
+                        lost = error
+                    continue
+                progress.came_back(tasks, results)
+                for task, result in zip(tasks, results, strict=True):
+                    if result:
+                        for follower in plan.followers.get(task, ()):
+                            insort(ready, follower, key=turn)
+                    else:
+                        insort(ready, task, key=turn)
+        return ready, died + [task for tasks in flying.values() for task in tasks], lost
+    finally:
+        processes.stop(pool)
+
+
+def _alike(ready, task, device, free=None):
+    """Take out of `ready` what is trained at once with `task`: list of tasks, itself included.
+
+    What shares its training with it and, on a GPU, what can be trained in lockstep with it, as far as `free` bytes of
+    its memory carry.
+    """
+
+    def kind(task):
+        unit, level = task
+        return unit.config, unit.arm, unit.subset, unit.start, unit.mask, level
+
+    together = [task]
+    if device != "cpu" and not task[0].config.dropout:  # whose draws must not depend on who trains beside whom
+        together += [t for t in ready if kind(t) == kind(task)]
+        if free is not None:
+            together = together[: gpu.at_once(task[0].config, free)]
+    trainings = {training(t) for t in together}
+    if trainings != set(together):  # else each has a training of its own
+        together += [t for t in ready if t not in together and training(t) in trainings]
+    if len(together) > 1:
+        ready[:] = [t for t in ready if t not in together]
+    return together
+
+
+def _prepare_data(datasets):
+    """Fetch before the fan-out, so that no two processes do."""
+    for dataset in datasets & {"mnist", *download.MORE}:  # a user's own is read by a function that is sent
+        download.fetch(dataset=dataset)
+
+
+def weights(tasks, device="auto", workers=0, say=print):
+    """Train levels again, each from its mask, and keep their weights; what is kept already is not trained.
+
+    Parameters
+    ----------
+    tasks : list of (Unit, int)
+    device, workers, say
+        As for :func:`run`.
+    """
+    missing = [task for task in dict.fromkeys(tasks) if store.find_weights(*task) is None]
+    device, number = processes.resolve(device, say), len(missing)
+    _prepare_data({unit.config.dataset for unit, _ in missing})
+    say(f"training {number} networks again, each from its mask")
+    same = []
+    while missing:  # once, and again on the CPU where the GPU fails
+        pool = processes.pool(workers or processes.default_workers(device), device=device)
+        try:
+            if device != "cpu":
+                _check_gpu(missing, device, pool, say)
+            flying = {pool.submit(worker.keep_weights, *task, device): task for task in missing}
+            for future in as_completed(flying):
+                words, *found = future.result()
+                same += found
+                missing.remove(flying[future])
+                say(f"[{number - len(missing)}/{number}] {words}")
+        except gpu.Lost as lost:
+            say(gpu.given_up(lost))
+            device = "cpu"
+        finally:
+            processes.stop(pool)
+    say(f"kept; {sum(same)} of the {len(same)} finished levels among them came out the same to the last bit")
+
+
+class _Progress:
+    """A line per finished level: how many, how long, how long still, and what came out."""
+
+    def __init__(self, plan, workers, say):
+        self.plan, self.workers, self.say, self.start = plan, workers, say, time.monotonic()
+        self.left, self.done, self.spent, self.expected = sum(map(plan.cost, plan.missing)), 0, 0.0, 0.0
+        self.trained, self.held = 0, set()  # levels by this run; tasks that another one was seen at
+        self.there = set()  # tasks that are finished
+
+    def moved(self, workers):
+        """Count anew what is left, for other processes on another device."""
+        self.workers, self.spent, self.expected = workers, 0.0, 0.0
+        self.left = sum(self.plan.cost(task) for task in self.plan.missing if task not in self.there)
+
+    def came_back(self, tasks, results):
+        """Say of each level what came out, and how long the rest will take: together, since they share their time."""
+        for task, result in zip(tasks, results, strict=True):
+            if result:
+                self.there.add(task)
+                cost = self.plan.cost(task)
+                self.left -= cost
+                if result[0]:
+                    self.trained, self.spent, self.expected = (
+                        self.trained + 1,
+                        self.spent + result[0],
+                        self.expected + cost,
+                    )
+        for task, result in zip(tasks, results, strict=True):
+            if result:
+                self.done += 1
+                self._line(task, f"test accuracy {result[1]:.2f} %" + ", found finished" * (not result[0]))
+            elif task not in self.held:  # said once
+                self.held.add(task)
+                self._line(task, "another run is training it; looked at again when nothing else is left")
+
+    def _line(self, task, words):
+        unit, level = task
+        config, pace = unit.config, self.spent / self.expected if self.expected else 1
+        self.say(
+            f"[{self.done:>4}/{len(self.plan.missing)}] {duration(time.monotonic() - self.start)}, "
+            f"{duration(max(self.left, 0) * pace / self.workers)} left  "
+            f"{config.experiment} {unit.arm} r{unit.replicate} level {level} "
+            f"({100 * config.density(level):.3g} % kept): {words}"
+        )
+
+
+def duration(seconds):
+    """Seconds as people say them: ``8 s``, ``4 min 10 s``, ``2 h 05 min``."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
