@@ -9,12 +9,14 @@ import sys
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+import torch
 
-from lthcore import config, data, lottery, methods, schedule, studies
+from lthcore import config, data, engines, lottery, methods, models, pruning, schedule, studies
 from lthcore.config import configure
 from lthcore.results import statistics
-from lthcore.runs import store
+from lthcore.runs import download, store
 from lthcore.studies import experiments
+from lthcore.unit import Unit
 
 ROOT = store.ROOT
 TABLE = (ROOT / "lthcore/README.md").read_text().partition("## To add something\n")[2].partition("\n\nA study")[0]
@@ -132,6 +134,23 @@ def test_a_fully_connected_model():
     kept = statistics.at_end(done["frame"], "density", "mask")["ticket", 1].item()
     assert kept == done["study"].config.density(1) == sum(int(m.sum()) for m in sparse.mask.values()) / 48440
     assert experiments.study("task1", model="mlp_60_20").config.model == "mlp_60_20"
+
+
+def test_the_compiled_engine_trains_other_sizes_as_torch_does():
+    torch.set_num_threads(1)
+    schedule.ARCHITECTURES["other"] = schedule.Architecture({"a": (30, 784), "b": (70, 30), "c": (10, 70)}, "tanh")
+    unit = Unit(configure("task1", "smoke", model="other"), "ticket", 0)
+    split, values = data.load(unit), models.initial("other", 0, "theta0", 0)
+    for share in (1.0, 0.5, 0.05):  # above and below what is trained by whole rows
+        drawn = torch.Generator().manual_seed(1)
+        mask = {name: torch.rand(m.shape, generator=drawn) < share for name, m in pruning.dense_mask("other").items()}
+        ends = []
+        for engine in (engines.SPARSE, engines.BATCHED):
+            assert engine.supports(unit.config, "cpu")
+            trained = engine.build([values], [mask], [split], unit.config)
+            trained.advance(split.chosen[None, :500])
+            ends.append({**trained.values(), "logits": trained.logits(split.test[0][None, :100])})
+        assert all(torch.allclose(ends[0][name], value, atol=1e-5) for name, value in ends[1].items())
 
 
 CONVOLUTIONAL = """
@@ -329,7 +348,7 @@ def test_a_model_that_makes_no_sense_is_refused_in_one_line(case):
 
 def test_a_data_set_that_is_not_what_its_record_says_is_refused_in_one_line():
     def eight(parts, labels_only):
-        return {part: (images[:8], labels[:8]) for part, (images, labels) in data._read("mnist").items()}
+        return {part: (images[:8], labels[:8]) for part, (images, labels) in download.read_mnist(parts).items()}
 
     methods.DATASETS["small"] = methods.DataSet(eight, 100, 100, (0.1,), (0.3,))
     with pytest.raises(ValueError, match=r"^dataset = 'small': its train labels are \(8,\) uint8, must be \(100,\)"):
