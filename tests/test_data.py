@@ -573,9 +573,8 @@ def test_a_bad_mirror_is_followed_by_the_next(raw, monkeypatch, server, bad):
 @pytest.mark.parametrize(("bad", "asked"), [("drips", 4), ("endless", 4), ("circle", None)])
 def test_a_mirror_that_never_ends_is_given_up(raw, monkeypatch, server, bad, asked):
     use_mirrors(monkeypatch, server, bad, "good")
-    monkeypatch.setattr(
-        data, "TOTAL", 0.3 if bad == "drips" else 15
-    )  # what never ends but fast is given up by its size
+    total = 0.3 if bad == "drips" else 15  # what never ends but fast is given up by its size
+    monkeypatch.setattr(download, "TOTAL", total)
     monkeypatch.setattr(download, "MOST", 5_000_000)
     start = time.monotonic()
     download.fetch(lambda line: None)

@@ -406,9 +406,10 @@ commands, package = [], pathlib.Path("/content/lth-study/lthcore")
 def system(command):
     commands.append(command)
     if command.startswith("git clone"):
-        package.mkdir(parents=True)
+        (package / "explore").mkdir(parents=True)
         (package / "__init__.py").touch()
-        (package / "notebooks.py").write_text("def start(): print('started')")
+        (package / "explore/__init__.py").touch()
+        (package / "explore/notebooks.py").write_text("def start(): print('started')")
 
 sys.modules["google.colab"] = types.ModuleType("google.colab")
 get_ipython = lambda: types.SimpleNamespace(system=system)

@@ -461,7 +461,7 @@ def test_what_cannot_be_mapped_is_refused_in_one_line_with_the_names_that_are_ex
 def test_reading_loads_no_torch(tmp_path):
     path = tmp_path / "x.safetensors"
     path.write_bytes(save_torch({f"module.{k}": torch.from_numpy(v).bfloat16() for k, v in renamed(fc1="0").items()}))
-    code = f"import sys; from lthcore import travel; tickets.read({str(path)!r}); print('torch' in sys.modules)"
+    code = f"import sys; from lthcore import tickets; tickets.read({str(path)!r}); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=store.ROOT)
     assert done.stdout.strip() == "False"
 
