@@ -201,7 +201,7 @@ def _processes(more):
     """Options by which pytest runs in a process a core, unless the user has said otherwise or wants to look inside."""
     own = ("-n", "--numprocesses", "--dist", "--pdb", "-s", "--capture=no", "--co", "--collect-only", "-p")
     count = limits.processors()
-    return [] if count == 1 or any(word.startswith(own) for word in more) else ["-n", str(count), "--dist", "loadgroup"]
+    return [] if count == 1 or any(word.startswith(own) for word in more) else ["-n", str(count), "--dist", "loadfile"]
 
 
 def _environment(**more):
