@@ -266,7 +266,7 @@ def dead_labels(frame, arm, labels):
 
 
 def deaths(frame, arm):
-    """First level at which, in some replicate, a layer has no active weight or outputs are cut off: dict, int or None."""
+    """First level at which, in some replicate, a layer has no active weight or an output is cut off (None: never)."""
     mine = frame[frame["arm"] == arm]
     out = {}
     layers = [m.split(":")[1] for m in mine["metric"].unique() if m.startswith("on_path:")]
