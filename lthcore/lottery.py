@@ -3,9 +3,9 @@
 1. Initialise a network f(x; theta0).           `starting_values`
 2. Train it.                                    `train_level`
 3. Prune the smallest final magnitudes.         `prune_level`, by this criterion or another
-4. Reset the survivors to their values in theta0 and go on with 2.
+4. Reset the survivors to their values in theta0 and repeat from 2.
 
-What else survivors may start from stands in `methods.REWINDS`; to add a rule, write a function and add a line there.
+Other rewind rules are listed in `methods.REWINDS`; to add one, write a function and add a line there.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,16 +37,16 @@ class TrainedLevel(NamedTuple):
 
 
 def find_ticket(chain: Unit, load: Callable[[Unit], Split]) -> Iterator[TrainedLevel]:
-    """The loop itself: train, prune, rewind, level after level.
+    """The loop itself: train, prune and rewind at every level.
 
-    The queue of a study calls the same two functions, level by level, and keeps what they give.
+    The queue of a study calls the same two functions, level by level, and stores what they return.
 
     Parameters
     ----------
     chain : Unit
         A unit without a source.
     load : callable
-        Unit -> what it trains and is tested on, as :func:`lthcore.data.load` does.
+        Unit -> the data that it is trained and tested on, such as :func:`lthcore.data.load`.
 
     Yields
     ------
@@ -82,24 +82,24 @@ def train_level(
     masks : list of dict of str to bool Tensor
         The chains' masks at this level.
     load : callable
-        Unit -> :class:`lthcore.data.Split`; also asked for the chain of a unit, to train up to the rewind step.
+        Unit -> :class:`lthcore.data.Split`; also called for the chain of a unit, to train up to the rewind step.
     previous : list of dict of str to Tensor, optional
-        Final weights and biases of the level before, for chains that go on from them.
+        Final weights and biases of the level before, for chains that continue from them.
     values : list of dict of str to Tensor, optional
-        What each starts from, at ``config.rewind_step``, for a ticket that was found elsewhere; by default
-        :func:`starting_values`.
+        Values at ``config.rewind_step`` that each starts from, for a ticket that was found elsewhere; by default those
+        of :func:`starting_values`.
 
     Returns
     -------
     list of TrainedLevel
-        One per unit; the next mask is left to :func:`prune_level`, since chains that prune otherwise may share a level.
+        One per unit; :func:`prune_level` adds the next mask, since chains with other criteria may share a level.
 
     Raises
     ------
     FloatingPointError
         If a loss is not finite; names the level and the step.
     ValueError
-        If there is no such criterion or rewind rule, or the weights of the level before are missing.
+        If the criterion or rewind rule is unknown, or the weights of the level before are missing.
     """
     config = units[0].config.at(level)
     if units[0].mask == "random":
@@ -129,10 +129,10 @@ def train_level(
 
 
 def prune_level(unit: Unit, trained: TrainedLevel, data: Split) -> TrainedLevel:
-    """A level as it was trained, with the mask that its chain's next level starts from.
+    """A trained level with the mask of its chain's next level.
 
-    It is None after the last level, and for an arm that does not prune for itself. Where ``config.early_bird`` asks for
-    the mask of an early epoch, the rows of :func:`lthcore.probes.early_bird.draw` are added.
+    The mask is None after the last level, and for an arm that does not prune for itself. Where ``config.early_bird``
+    asks for the mask of an early epoch, the rows of :func:`lthcore.probes.early_bird.draw` are added.
     """
     level = min((k for k in unit.levels if k > trained.level), default=None)
     if unit.source or level is None:
@@ -147,7 +147,7 @@ def prune_level(unit: Unit, trained: TrainedLevel, data: Split) -> TrainedLevel:
 
 
 def weights_to_score(unit: Unit, trained: TrainedLevel) -> Tensors:
-    """Those of a level's weights that the unit's criterion is given."""
+    """The weights of a level that the unit's criterion scores: its initial or its final ones."""
     return trained.start if find("criterion", unit.config.criterion).when == "start" else trained.weights
 
 
@@ -162,7 +162,7 @@ def starting_values(
     if unit.start.startswith("reinit"):
         again = [unit.start] if unit.start != "reinit" else []
         return initial(config.model, config.seed, "reinit", unit.replicate, level, *again), 0
-    own = level and unit.source is None  # who borrows the masks starts anew
+    own = level and unit.source is None  # a transferred mask is always reset
     rule = function(find("rewind", config.rewind).values) if own else reset
     values, first = rule(unit, level, before, load)
     if unit.start == "fresh_head":
@@ -172,9 +172,9 @@ def starting_values(
 
 
 def reset(unit: Unit, level: int, before: Tensors | None, load: Callable[[Unit], Split] | None) -> tuple[Tensors, int]:
-    """The values at step `config.rewind_step` of the dense training (Frankle & Carbin 2019; Frankle et al. 2020).
+    """The values at step `config.rewind_step` of the dense training: weight rewinding (Frankle & Carbin 2019, step 0).
 
-    For a step past 0 the chain's dense network is trained again so far: a pure function, so nothing need be kept.
+    For a later step (Frankle et al. 2020, *Stabilizing*) the chain's dense network is retrained to it, bit for bit.
     """
     chain = unit.source or unit
     theta0 = initial(unit.config.model, unit.config.seed, "theta0", unit.replicate)
@@ -190,7 +190,7 @@ def final(unit: Unit, level: int, before: Tensors | None, load: Callable[[Unit],
     """The final weights of the level before (Han et al. 2015): no reset.
 
     With the full length and rate of training this is learning-rate rewinding (Renda et al. 2020), since our rate is
-    constant; with `retrain_epochs` and `retrain_lr` set lower, fine-tuning. The optimizer's moments start anew.
+    constant; with lower `retrain_epochs` and `retrain_lr` it is fine-tuning. The optimizer's moments are reset.
     """
     if before is None:
         raise ValueError(f"rewind = 'final': level {level} goes on from the level before, whose weights are not there")

@@ -29,7 +29,7 @@ PRUNING = (  # nothing to the training of the dense network
 
 @dataclass(frozen=True)
 class Unit:
-    """One arm of one replicate: the levels of a chain, or of arms that borrow a chain's masks.
+    """One arm of one replicate: the levels of a chain, or of an arm that takes a chain's masks.
 
     Parameters
     ----------
@@ -45,8 +45,8 @@ class Unit:
         The chain whose masks it uses; ``None``: it is a chain and prunes for itself.
     start : str
         ``theta0``, or ``reinit``, ``reinit2``, ... for fresh values from the same initialiser; ``fresh_head``:
-        theta0, but the output layer's values are those of ``reinit``. What else a chain's ``config.rewind`` makes its
-        survivors start from is the chain's alone: who borrows its masks starts anew.
+        theta0, but the output layer's values are those of ``reinit``. ``config.rewind`` is for the chain alone: a unit
+        that takes its masks is reset, to theta0 or the rewind step.
     mask : str
         ``ticket``: the source's mask; ``random``: as many weights per tensor, chosen at random.
     beside : str

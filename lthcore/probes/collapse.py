@@ -1,4 +1,4 @@
-"""What is left alive behind a mask: layer collapse, dead units, disconnected outputs (Tanaka et al. 2020)."""
+"""What is active under a mask: layer collapse (Tanaka et al. 2020), effective density (Vysogorets & Kempe 2023)."""
 
 import torch
 
@@ -77,7 +77,7 @@ def measure(unit, trained, data):
 def untrained(chain):
     """The masks of a chain if training changed nothing, level after level: theta0 pruned by its own magnitudes.
 
-    What counting alone predicts, before any training: which layers and outputs a schedule starves.
+    They predict, before any training, which layers collapse and which outputs a schedule disconnects.
     """
     config, mask = chain.config, dense_mask(chain.config.model)
     theta0 = initial(config.model, config.seed, "theta0", chain.replicate)

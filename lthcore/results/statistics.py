@@ -1,7 +1,7 @@
 """From tidy tables to numbers with intervals. No torch.
 
 An interval is the 95 % t-interval over replicates; the sampling of the test images is not in it.
-Differences are paired: arms of one replicate share theta0, data and the order of the batches.
+Differences are paired: arms of one replicate share theta0, the data and, at the same level, the order of the batches.
 """
 
 import math
@@ -137,17 +137,17 @@ def early_steps(frame):
 
 
 def barriers(frame):
-    """How far the error rises on the straight way between two copies: Series over (arm, level, replicate), in points.
+    """Error barrier on the linear path between two copies: Series over (arm, level, replicate), in points.
 
-    The greatest error on the way, the ends included, less the mean of both ends (Frankle et al. 2020, *Linear Mode
-    Connectivity*): never negative, and half the difference of the ends where nothing rises between them.
+    The largest error on the path, ends included, less the mean error of both ends (Frankle et al. 2020, *Linear Mode
+    Connectivity*): never negative, and half the difference of the ends where the error does not rise between them.
     """
     way = [at_end(frame, f"path_accuracy:{tenth / 10}") for tenth in range(11)]
     return (way[0] + way[-1]) / 2 - pd.concat(way, axis=1).min(axis=1)
 
 
 def deletions(frame):
-    """What networks have left that were pruned at once and not trained again: tidy rows, each density a level."""
+    """Loss and accuracy after one-shot pruning without retraining: tidy rows, each density a level."""
     rows = frame[frame["metric"].str.startswith("deleted_")]
     if rows.empty:
         return rows
@@ -160,7 +160,7 @@ def deletions(frame):
 def deletable(frame, arm, rise=0.1):
     """Percent of the weights that can be deleted before the training loss has risen by `rise` nats: Series.
 
-    Between two densities the loss is taken to be a straight line; where it never rises so far, the most that was tried.
+    The loss is interpolated linearly between two densities; where it never rises so far, the largest share tried.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def deletable(frame, arm, rise=0.1):
 
 
 def mask_distances(frame, level, arm="early"):
-    """Shares of the weights in which the masks that an arm would draw for `level` after each epoch differ.
+    """Normalised Hamming distances between the masks that an arm would draw for `level` after each epoch.
 
     Returns
     -------
@@ -214,7 +214,7 @@ def loose_below(threshold):
 
 
 def collapse(frame, arm):
-    """What a network whose outputs died answers: a row per level of an arm.
+    """What networks predict, and how many outputs they have left: a row per level of an arm.
 
     Parameters
     ----------
@@ -242,7 +242,7 @@ def collapse(frame, arm):
 
 
 def dead_labels(frame, arm, labels):
-    """Networks none of whose outputs for `labels` has a live path, and what they answer.
+    """Networks without an active output for `labels`, and what they predict.
 
     Returns
     -------
@@ -266,7 +266,7 @@ def dead_labels(frame, arm, labels):
 
 
 def deaths(frame, arm):
-    """First level at which a layer has no live weight, and at which outputs die: dict, name -> level or None."""
+    """First level at which, in some replicate, a layer has no active weight or an output is cut off (None: never)."""
     mine = frame[frame["arm"] == arm]
     out = {}
     layers = [m.split(":")[1] for m in mine["metric"].unique() if m.startswith("on_path:")]
@@ -279,12 +279,12 @@ def deaths(frame, arm):
 
 
 def starvation(frame, foretold):
-    """Where outputs die, by counting and by training: a row per chain.
+    """Where outputs are disconnected, predicted from theta0's magnitudes and after training: a row per chain.
 
     Parameters
     ----------
     frame, foretold : DataFrame
-        Tidy rows of the trained networks, and of the masks that counting foretells.
+        Tidy rows of the trained networks, and of the masks that pruning theta0 without training predicts.
 
     Returns
     -------

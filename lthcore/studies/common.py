@@ -35,7 +35,7 @@ def ticket_and_controls(config: Config, replicate: int, subset: str = "full") ->
 
 
 def controls(config: Config, chain: Unit, subset: str = "full", suffix: str = "") -> Iterator[Unit]:
-    """The ticket's mask with fresh values, and theta0 under as many weights chosen at random."""
+    """The ticket's mask with fresh values, and theta0 under a random mask of the same layer-wise densities."""
     common = {"replicate": chain.replicate, "subset": subset, "source": chain, "only": config.control_levels}
     if common["only"]:
         yield Unit(config, f"random_reinit{suffix}", start="reinit", **common)

@@ -36,7 +36,7 @@ STYLES = {
 
 
 def fig10a(study, frame):
-    """The distance of the masks between epochs, as shares of the weights and of what chance gives."""
+    """Distances of the masks of two epochs, as shares of the weights and of the distance of random masks."""
     levels = [k for k in LEVELS if k <= study.config.rounds]
     title = (
         "Figure 10a. In how many weights the masks of two epochs differ; line: early mask (none: not before the last)"
@@ -119,7 +119,7 @@ def _saved(frame, arm, level, **bounds):
 
 
 def _early_mask(frame, config, *, levels):
-    """An early mask loses nothing, and is one: the mask of the last epoch would lose nothing either."""
+    """The early mask is as good as the last one, and was drawn before the last epoch."""
     out = [_saved(frame, "early", k, above=0, fails_below=1e-9) for k in levels]
     for one, k in [("early", k) for k in levels] + [("early_strict", k) for k in levels if k > 1]:
         what, bounds = f"{one} - whole, level {k}", {"above": -config.margin, "judged": one == "early"}

@@ -280,7 +280,7 @@ def every(wide=False, **parameters):
 
 @lru_cache(maxsize=4)
 def foretold(study):
-    """What counting foretells of a study's chains before any training: tidy rows as of :func:`finished`, of masks."""
+    """The masks that pruning theta0 predicts for a study's chains, untrained: tidy rows as of :func:`finished`."""
     from ..probes import collapse  # here, so that a figure needs no torch
 
     rows = []
@@ -293,9 +293,9 @@ def foretold(study):
 
 
 def starvation(atlas, frame):
-    """Where outputs die in each chain of the study `collapse`, and in Task 2's at the same preset.
+    """Where outputs are disconnected in each chain of the study `collapse`, and in Task 2's at the same preset.
 
-    Foretold and seen; see :func:`lthcore.statistics.starvation`.
+    Predicted and after training; see :func:`lthcore.results.statistics.starvation`.
     """
     task2, parts = study("task2", atlas.config.preset), [(frame, foretold(atlas))]
     parts.append([f[f["arm"] == "t1_on_s1"].assign(arm=TASK2) for f in (finished(task2), foretold(task2))])

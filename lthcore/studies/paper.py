@@ -11,7 +11,7 @@ from .record import Claim, Experiment
 
 
 def arms(config: Config, replicate: int) -> Iterator[Unit]:
-    """Three re-initialisations at levels 7 and 15, one-shot pruning, other optimizers."""
+    """The ticket, its controls (three reinitialisations at levels 7 and 15), one-shot pruning, other optimizers."""
     ticket, *beside = ticket_and_controls(config, replicate)
     yield ticket
     yield from beside
@@ -51,7 +51,7 @@ def fig6a(study, frame):
 
 
 def fig6b(study, frame):
-    """The paper's protocol under SGD and momentum, each at a rate of its own."""
+    """The paper's protocol under SGD without and with momentum, each at a learning rate of its own."""
     arms = ("ticket", "sgd", "momentum")
     sheet = figures.Sheet(
         study, "Figure 6b. The paper's protocol, tickets of three optimizers, at the minimum validation loss"

@@ -13,7 +13,7 @@ STEPS = (0, 100, 1000)
 
 
 def arms(config: Config, replicate: int) -> Iterator[Unit]:
-    """Late resetting to step k, and at three densities a copy in another order and the dense network beside it."""
+    """Weight rewinding to step k; at three densities also a copy with another batch order, and the dense network."""
     for k in sorted({min(k, config.steps - 1) for k in STEPS}):
         chain = Unit(replace(config, rewind_step=k), f"rewind_{k}", replicate)
         yield chain
@@ -40,7 +40,7 @@ def fig7a(study, frame):
 
 
 def fig7b(study, frame):
-    """Stability: the straight way between two copies, and how far the final weights are apart."""
+    """Stability: accuracy on the linear path between two copies, and the distance of the final weights."""
     import pandas as pd
 
     distance = statistics.at_end(frame, "distance", "mask")

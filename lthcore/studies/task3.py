@@ -10,7 +10,7 @@ from .record import Experiment
 
 
 def arms(config: Config, replicate: int) -> Iterator[Unit]:
-    """A chain of each optimizer, and masks that are exchanged with Adam."""
+    """A chain per optimizer, and masks transferred to and from Adam; theta0 is the same for all."""
     adam = replace(config, optimizer="adam", momentum=0.0)
     trainers = {
         "adam": adam,
@@ -36,7 +36,7 @@ STYLES = {
 
 
 def common_level(frame, config):
-    """Task 3's level: the smallest L of its optimizers' chains, int or None."""
+    """The level of Figure 5b: the smallest L of the optimizers' chains, int or None."""
     found = [statistics.ticket_level(frame, arm, config.tolerance) for arm in ("adam", "sgd", "momentum")]
     return None if None in found else min(found)
 
@@ -48,7 +48,7 @@ _TRAINERS = {
 
 
 def fig5a(study, frame):
-    """Task 3: test accuracy against density, tickets of each optimizer and crossed."""
+    """Task 3: test accuracy against density, own and transferred masks of each optimizer."""
     sheet = figures.Sheet(study, "Figure 5a. Task 3, optimizers: test accuracy against remaining weights", rows=2)
     zoom = figures.zoom(frame, frame["arm"].unique())
     for column, (words, arms) in enumerate(_TRAINERS.items()):

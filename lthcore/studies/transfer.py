@@ -1,4 +1,4 @@
-"""Is a ticket of one task worth something on another? After Morcos et al. (2019)."""
+"""Does a ticket of one task help on another? After Morcos et al. (2019)."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +16,7 @@ CONTROLLED = ("mnist", "fashion", "momentum", "labels5-9")  # chains whose tasks
 
 
 def arms(config: Config, replicate: int) -> Iterator[Unit]:
-    """Masks of other data sets, optimizers and labels, and of smaller data."""
+    """Masks transferred between data sets, optimizers and labels, and from smaller data sets."""
     only = tuple(k for k in config.trained_levels if k >= 3)
     chains = {"mnist": config, "fashion": replace(config, dataset="fashion"), "momentum": by_sgd(config, "momentum")}
     chains = {name: Unit(c, name, replicate) for name, c in chains.items()}
@@ -105,10 +105,10 @@ def fig9c(study, frame):
     return _panels_and_near(study, frame, "Figure 9c. Tickets of smaller data, trained on all of MNIST", panels)
 
 
-_TRANSFER = 5  # 3.5 % kept: where the claims on borrowed tickets are judged
+_TRANSFER = 5  # 3.5% density: where the claims on transferred tickets are judged
 
 
-_SHOWN = 7  # 1.2 % kept: shown beside that
+_SHOWN = 7  # 1.2% density: shown beside that
 
 
 def _borrowed(frame, config, *, pairs, **bounds):
