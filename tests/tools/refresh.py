@@ -206,9 +206,11 @@ def published_table():
 
 def beyond_text():
     """How many published claims came out how."""
-    found = [first["verdict"] for first, _ in published()]
-    counts = ", ".join(f"{verdict} {n}" for verdict, n in Counter(found).most_common())
-    return f"Verdicts on {len(found)} published claims: {counts}."
+    claimed = [first for first, _ in published()]
+    counts = ", ".join(f"{verdict} {n}" for verdict, n in Counter(c["verdict"] for c in claimed).most_common())
+    others = sum(c["report"] != "nothing" for c in claimed)
+    words = f"Verdicts on {len(claimed)} claims, {others} of them published by others"
+    return f"{words} (not corrected for multiple comparisons): {counts}."
 
 
 def filled(*sentences):
@@ -228,8 +230,8 @@ def mlp_cliff():
     dead = statistics.deaths(frame, "ticket")["an output"]
     return filled(
         f"The MLP does not fall at once beyond 95% sparsity: it reaches {at('mlp', 'ticket', 9)} ({of_whom('mlp')}).",
-        f"Its mean first falls below 80% at level {first}: {at('mlp', 'ticket', first)}.",
-        f"The output layer collapses first: from level {dead} on, some replicate has a disconnected output.",
+        f"Its sample mean first falls below 80% at level {first}: {at('mlp', 'ticket', first)}.",
+        f"Outputs are disconnected first: from level {dead} on, some replicate has lost one.",
         "With the output layer spared and the same total number of weights, the network reaches",
         f"{at('mlp', 'ticket_spared', 11)} and {at('mlp', 'ticket_spared', 15)}.",
     )
@@ -241,7 +243,7 @@ def lenet_cliff():
     active = 100 * statistics.at_end(frame, "effective_density", "mask")["ticket", last].mean()
     dead = statistics.deaths(frame, "ticket")["an output"]
     return filled(
-        f"LeNet-5 (tanh, average pooling) has no such cliff in the report's {last} rounds:",
+        f"LeNet-5 (tanh, average pooling) shows no such cliff in the report's {last} rounds:",
         f"{at('lenet5', 'ticket', 14)}, {at('lenet5', 'ticket', last)} ({of_whom('lenet5')}).",
         f"At the last level its active density is {active:.2g}%;",
         f"the first disconnected output appears at level {dead}.",
@@ -270,12 +272,12 @@ def story_text():
     below = claims.number(task2_row("task2-ticket", "T1 on S2 - T2"), "pooled")
     return filled(
         "The report gives 21.1479% as the accuracy of a ticket found on the digits 0-4 and trained on 5-9.",
-        "It is not a learned accuracy. Pruning on the digits 0-4 disconnects the outputs 5-9; the network is then a",
-        "constant classifier, and 1,028 of the 4,861 test images (21.1479%) are sevens.",
+        "It is the share of the sevens: 1,028 of the 4,861 test images. In our replicates, pruning on the digits 0-4",
+        "disconnects the outputs 5-9, and the network is then a constant classifier.",
         f"At level {level} ({density('task2', 't1_on_s2', level)}) this happens in {len(there)} of",
         f"{finished('task2')['replicate'].nunique()} replicates. With the output layer spared, the ticket reaches",
         f"{at('task2', 't1_on_s2_spared', spared)} on the digits 5-9:",
-        f"{below} pp relative to the ticket found there.",
+        f"{below} pp relative to the ticket found there (all replicates).",
     )
 
 
@@ -317,12 +319,14 @@ def sevens_spared():
 def sevens_cause():
     found = rules.at_one_class(finished("task2"))
     active = found[found["instance"]]
+    tickets = active["arm"].str.startswith("t1").sum()
     whose = ", ".join(f"{len(rows)} of the arm `{arm}`" for arm, rows in active.groupby("arm"))
     verdict = committed_verdicts(wide=False).drop_duplicates("claim").set_index("claim")["verdict"]["task2-cause"]
     return filled(
         f'That the pruned model is "not able to learn the features" is judged by counting: "{verdict}".',
         f"Of the {len(found)} networks at exactly 21.1479%, {len(active)} have an active output among 5-9 ({whose});",
-        f"the other {len(found) - len(active)} have none and could not learn whatever their mask.",
+        f"{tickets or 'none'} of these are tickets of S1. The other {len(found) - len(active)} have none and could not",
+        "learn.",
     )
 
 
@@ -334,7 +338,8 @@ def heads_text():
     return filled(
         f"At the last level the output layer of the MLP keeps only a few weights: {words}.",
         "A network can predict at most one class more than it has active outputs, so the accuracies that the report",
-        f"gives for Tasks 2 and 3 ({', '.join(f'{value}%' for value in given)}) cannot be those of their last levels.",
+        f"gives for Tasks 2 and 3 ({', '.join(f'{value}%' for value in given)}) cannot be those of their last levels,",
+        "if the output layer was pruned at the same rate.",
     )
 
 
