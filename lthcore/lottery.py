@@ -3,7 +3,7 @@
 1. Initialise a network f(x; theta0).           `starting_values`
 2. Train it.                                    `train_level`
 3. Prune the smallest final magnitudes.         `prune_level`, by this criterion or another
-4. Reset the survivors to their values in theta0 and repeat from 2.
+4. Reset the survivors to their values in theta0, and repeat from 2.   `starting_values`, by `reset`
 
 Other rewind rules are listed in `methods.REWINDS`; to add one, write a function and add a line there.
 """

@@ -587,7 +587,7 @@ def _zeros(size, dtype):
 
 
 class Sparse:
-    """Training on the surviving weights, on the CPU; the interface of `train._Alone` without the axis of replicates.
+    """Training on the surviving weights, on the CPU; an engine's interface without the axis of replicates.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ class Claim:
     figure : str
         Name of the figure that shows it.
     measures : callable
-        ``(frame, config)`` -> list of :class:`lthcore.verdicts.Measure`.
+        ``(frame, config)`` -> list of :class:`lthcore.results.verdicts.Measure`.
     """
 
     id: str
@@ -67,7 +67,7 @@ class Experiment:
     notebook, parameters, copy : str, dict, str
         The notebook that shows it, the parameters that make it one of several, and the name of its executed copy.
     styles : dict of str to (str, str, str)
-        Arm -> label, colour (a name in :data:`lthcore.figures.OKABE_ITO`) and marker.
+        Arm -> label, colour (a name in :data:`lthcore.results.figures.OKABE_ITO`) and marker.
     figures : dict of str to callable
         File name -> function of ``(study, frame)`` that gives the figure and the table of what is drawn on it.
     claims : tuple of Claim
