@@ -16,13 +16,13 @@ import pytest
 import torch
 from test_sweep import FakePool, InlinePool, numbers, runs_in, tasks_of, tiny_study
 
-from lthcore import data, lottery
+from lthcore import lottery
 from lthcore.config import configure
 from lthcore.data import Split
 from lthcore.engines.batched import Lockstep, activations
 from lthcore.models import build, initial
 from lthcore.pruning import dense_mask
-from lthcore.runs import estimate, gpu, processes, store, sweep, worker
+from lthcore.runs import download, estimate, gpu, processes, store, sweep, worker
 from lthcore.studies import experiments
 from lthcore.unit import Unit
 
@@ -716,7 +716,7 @@ def test_the_tool_says_in_one_line_what_is_missing(tool, monkeypatch, tmp_path, 
         if fetch:
             raise fetch
 
-    monkeypatch.setattr(data, "fetch", fail)
+    monkeypatch.setattr(download, "fetch", fail)
     monkeypatch.setattr(gpu, "find", lambda: (False, ""))
     with pytest.raises(SystemExit) as caught:
         tool.main(["--out", str(tmp_path / "out")])

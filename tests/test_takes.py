@@ -155,7 +155,7 @@ def store_of_all(module_folders):
     return module_folders
 
 
-TOGETHER = ("collapse", "criteria", "transfer", "early_bird")  # of whose many arms a turn takes long
+TOGETHER = ("collapse", "criteria", "transfer", "early_bird", "fashion_conv2")  # of which a turn takes long
 
 
 @pytest.mark.slow

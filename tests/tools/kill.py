@@ -180,10 +180,10 @@ class Place:
         """All that must be equal in the end: name -> values."""
         with mock.patch.dict(os.environ, LTH_RUNS=str(self.runs), LTH_ARCHIVE=str(self.folder / "archive")):
             units = experiments.study("mlp", "smoke", overrides=OVERRIDES).units
-            tickets = {(u, k): tickets.to_bytes(sweep.ticket(u, k)) for u in units for k in u.levels}
+            files = {(u, k): tickets.to_bytes(sweep.ticket(u, k)) for u in units for k in u.levels}
         tables = {p.name: p.read_bytes() for p in self.figures.glob("*.csv")} if self.kind == "notebook" else {}
         raw = {name: hashlib.sha256((self.raw / name).read_bytes()).hexdigest() for name in download.SHA256}
-        return {"rows and masks": numbers(self.runs), "tickets": tickets, "tables": tables, "data": raw}
+        return {"rows and masks": numbers(self.runs), "tickets": files, "tables": tables, "data": raw}
 
     def finish(self):
         """Go to the end and clean up after the killed: what is wrong then, and how many files they had left."""
