@@ -2,8 +2,6 @@
 
 import contextlib
 import os
-import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +14,13 @@ torch.set_num_threads(1)  # as in the study itself: these networks gain nothing 
 
 # Groups of tests that take longest, longest first: begun last, one of them would leave a process waiting for the other
 FIRST = ("test_documentation", "test_browser", "test_kill", "test_cluster", "test_takes", "test_gpu", "test_colab")
+APART = {  # tests that may run in another process than those beside them (groups are not kept by pytest 9.2)
+    "test_what_is_accepted_ends_well_and_is_shown",
+    "test_a_server_answers_and_ends",
+    "test_the_lines_for_slurm",
+    "test_every_setting_is_refused_or_works_to_the_end",
+    "test_every_setting_works_to_the_end_beside_others",
+}
 
 
 def pytest_configure(config):
@@ -24,17 +29,13 @@ def pytest_configure(config):
 
 @pytest.hookimpl(optionalhook=True)  # without pytest-xdist there is nothing to hand out
 def pytest_xdist_make_scheduler(config, log):
-    """A file's tests stay together in one process, but for those marked `apart`, which need nothing of each other's."""
+    """A file's tests stay together in one process, but for those that need nothing of each other's."""
     from xdist.scheduler import LoadScopeScheduling
-
-    files = {path.name: path.read_text() for path in Path(__file__).parent.glob("test_*.py")}
-    marked = r"^@pytest\.mark\.apart\n(?:@.*\n(?:    .*\n|\)\n)*)*def (\w+)"  # the controller knows names alone
-    apart = {(name, test) for name, text in files.items() for test in re.findall(marked, text, re.M)}
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             path, _, test = nodeid.partition("::")
-            return nodeid if (Path(path).name, test.partition("[")[0]) in apart else path
+            return nodeid if test.partition("[")[0] in APART else path
 
     return ByFile(config, log)
 

@@ -224,7 +224,6 @@ WHOLE = {
 }
 
 
-@pytest.mark.apart
 @pytest.mark.parametrize("options", WHOLE)
 def test_what_is_accepted_ends_well_and_is_shown(copy, fashion, options):
     before = set((copy[0] / "figures").iterdir())
@@ -258,7 +257,6 @@ def test_what_is_refused_is_refused_before_anything_is_trained(copy, options, sa
     assert sorted((copy[0] / "runs").glob("*")) == before
 
 
-@pytest.mark.apart
 @pytest.mark.parametrize("line", SERVERS)
 def test_a_server_answers_and_ends(copy, line):
     folder, environment = copy
@@ -284,7 +282,6 @@ def test_a_server_answers_and_ends(copy, line):
         assert server.wait(60) is not None
 
 
-@pytest.mark.apart
 def test_the_lines_for_slurm(copy, tmp_path):
     """The whole block as it stands, with folders that there are, at preset smoke, and `sbatch` a stand-in."""
     (block,) = [b for b in blocks("bash") if "sbatch" in b]

@@ -159,7 +159,6 @@ TOGETHER = ("collapse", "criteria", "transfer", "early_bird", "fashion_conv2")  
 
 
 @pytest.mark.slow
-@pytest.mark.apart
 @pytest.mark.parametrize("experiment", [name for name in HERE if name not in TOGETHER])
 def test_every_setting_is_refused_or_works_to_the_end(store_of_all, finish, experiment):
     """Trained for a few steps, read, judged, drawn, and looked at in the explorer; with what was set shown on it."""
@@ -174,7 +173,6 @@ def test_every_setting_is_refused_or_works_to_the_end(store_of_all, finish, expe
 
 
 @pytest.mark.slow
-@pytest.mark.apart
 @pytest.mark.parametrize("experiment", TOGETHER)
 def test_every_setting_works_to_the_end_beside_others(store_of_all, finish, experiment):
     """The same, up to eight settings at once; python tests/tools/settings.py has each alone, and pairs."""
