@@ -478,7 +478,7 @@ def test_a_lock_that_its_last_holder_has_just_removed_is_not_taken_for_a_new_one
 @pytest.mark.parametrize("workers", [1, 2, 5, 100])
 def test_the_estimate_is_no_less_than_the_work_and_the_longest_way(queue, experiment, workers):
     plan = sweep.Plan(experiments.study(experiment, "report").units)
-    total, longest = sum(map(plan.cost, plan.missing)), max(plan.way_behind().values())
+    total, longest = sum(map(plan.cost, plan.missing)), max(plan.remaining().values())
     assert plan.seconds(workers) >= max(total / workers, longest) - 1e-9
     assert plan.seconds(workers) <= total / workers + longest + 1e-9  # Graham's bound for any greedy queue
     assert plan.seconds(1) == pytest.approx(total)

@@ -340,7 +340,7 @@ def test_every_re_initialisation_is_its_own():
     assert torch.equal(drawn[0], initial("mlp", 0, "reinit", 0, 7)["fc1.weight"])  # as it was
 
 
-def test_masks_that_counting_foretells_are_nested_exact_and_theta0s():
+def test_masks_that_counting_predicts_are_nested_exact_and_theta0s():
     config = configure("mlp", "report")
     theta0, before = initial("mlp", 0, "theta0", 0), None
     for level, mask in enumerate(untrained(Unit(config, "ticket", 0))):
@@ -425,7 +425,7 @@ def test_a_rise_on_the_way_is_measured_from_the_mean_of_both_ends():
     assert statistics.barriers(frame).tolist() == [98.5 - 90.0, 0.0]
 
 
-def test_starvation_is_read_off_the_masks():
+def test_where_outputs_are_disconnected_is_read_off_the_masks():
     def masks(arm, head, live):
         named = ("kept:head", head), ("live_outputs", live), ("on_path:head", [h + 1 for h in head])
         return [
@@ -436,9 +436,9 @@ def test_starvation_is_read_off_the_masks():
         ]
 
     seen = table(masks("a", [100, 50, 20, 9], [10, 9, 8, 5]), rows("a", 3, [50.0] * 3, "accuracy", density=0.125))
-    foretold = table(masks("a", [100, 50, 20, 9], [10, 10, 9, 6]))
-    row = statistics.starvation(seen, foretold).loc["a"]
-    assert (row["certain"], row["foretold"], row["seen"], row["below_80"], row["first"]) == (
+    predicted = table(masks("a", [100, 50, 20, 9], [10, 10, 9, 6]))
+    row = statistics.disconnections(seen, predicted).loc["a"]
+    assert (row["certain"], row["predicted"], row["seen"], row["below_80"], row["first"]) == (
         0.125,
         0.25,
         0.5,

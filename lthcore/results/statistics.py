@@ -278,31 +278,31 @@ def deaths(frame, arm):
     return out
 
 
-def starvation(frame, foretold):
+def disconnections(frame, predicted):
     """Where outputs are disconnected, predicted from theta0's magnitudes and after training: a row per chain.
 
     Parameters
     ----------
-    frame, foretold : DataFrame
+    frame, predicted : DataFrame
         Tidy rows of the trained networks, and of the masks that pruning theta0 without training predicts.
 
     Returns
     -------
     DataFrame
-        Densities in [0, 1] (NaN: never): ``certain``, where the head has fewer weights than outputs; ``foretold`` and
+        Densities in [0, 1] (NaN: never): ``certain``, where the head has fewer weights than outputs; ``predicted`` and
         ``seen``, where the first output has no live path, median over replicates; ``below_80``, where the mean test
         accuracy is below 80 % for the first time; and ``first``, the layer that is the first to have no live weight.
     """
     rows = []
-    for arm in dict.fromkeys(foretold["arm"]):
-        mine, theirs = (f[f["arm"] == arm] for f in (frame, foretold))
+    for arm in dict.fromkeys(predicted["arm"]):
+        mine, theirs = (f[f["arm"] == arm] for f in (frame, predicted))
         fallen, dead = first_below(mine, arm, 80), {k: v for k, v in deaths(mine, arm).items() if k != "an output"}
         layers = [k for k, v in sorted(dead.items(), key=lambda item: math.inf if item[1] is None else item[1]) if v]
         rows.append(
             {
                 "arm": arm,
                 "certain": _first_density(theirs, "kept:head", 10).median(),
-                "foretold": _first_density(theirs, "live_outputs", 10).median(),
+                "predicted": _first_density(theirs, "live_outputs", 10).median(),
                 "seen": _first_density(mine, "live_outputs", 10).median(),
                 "below_80": math.nan if fallen is None else density_at(mine, arm, fallen),
                 "first": layers[0] if layers else "",

@@ -13,7 +13,7 @@ class Plan:
     Parameters
     ----------
     units : list of Unit
-        The chains that they borrow masks from are added by themselves.
+        The chains whose masks they take are added.
     device : {"cpu", "cuda"}
         Where they would be trained, for estimates.
     """
@@ -43,7 +43,7 @@ class Plan:
             self.device = "cpu"
             return self.cost(task)
 
-    def way_behind(self):
+    def remaining(self):
         """Seconds of the longest chain of missing levels that begins at a task: dict, task -> float."""
         way = {}
         for task in reversed(self._ordered()):
@@ -58,8 +58,8 @@ class Plan:
         return out
 
     def seconds(self, workers):
-        """Estimated wall time with so many processes: float, by playing the queue through."""
-        way, clock, busy, begun = self.way_behind(), 0.0, [], itertools.count()
+        """Estimated wall time with so many processes: float, by simulating the queue."""
+        way, clock, busy, begun = self.remaining(), 0.0, [], itertools.count()
         ready = sorted((task for task in self.missing if task not in self.waits_for), key=way.get)
         while ready or busy:
             while ready and len(busy) < workers:
@@ -74,7 +74,7 @@ class Plan:
 def shard(units, place, of):
     """The units of one of several shards, which need nothing of one another and may run at any time, anywhere.
 
-    Chains that share a dense network stay together, and with them the arms that borrow their masks. The largest such
+    Chains that share a dense network stay together, and with them the arms that take their masks. The largest such
     group goes first, to the shard that has the fewest levels: a pure function of the units, whatever is finished.
 
     Parameters

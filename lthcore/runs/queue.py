@@ -1,7 +1,7 @@
 """Units -> futures: one queue for all experiments, as many processes as cores, one thread each.
 
 The smallest piece of work is one level of one unit. A level is ready when the level whose pruning
-gives its mask is finished; among the ready ones the one with the longest way behind it goes first,
+gives its mask is finished; among the ready ones the one with the longest chain of levels behind it goes first,
 so that the long chains never wait. Finished levels come from the store or the archive and are never
 trained again, so a run that was killed simply goes on. Runs on one store share the work: a level is
 held while it is trained, and one that another run holds is left for later.
@@ -78,7 +78,7 @@ def run(units, device="auto", workers=0, say=print, scheduler=""):
         processes.stop(pool)
         raise
     say(f"this will take about {duration(total)}")
-    way, failures = plan.way_behind(), 0
+    way, failures = plan.remaining(), 0
     ready = [task for task in plan.missing if task not in plan.waits_for]
     while ready:  # once, and again with a fresh pool after a worker died
         done = progress.done
@@ -95,7 +95,7 @@ def run(units, device="auto", workers=0, say=print, scheduler=""):
         if lost:
             say(gpu.given_up(lost))
             pool, workers = _on_the_cpu(plan, asked, scheduler, say)
-            way, failures = plan.way_behind(), 0
+            way, failures = plan.remaining(), 0
             progress.moved(workers)
     say(f"trained {progress.trained} levels in {duration(time.monotonic() - progress.start)}")
 

@@ -17,7 +17,7 @@ def run_levels(tasks, device="cpu", pause=0):
     Parameters
     ----------
     tasks : list of (Unit, int)
-        Alike but for the replicate, or dense networks that chains share.
+        Identical except for the replicate, or dense networks that chains share.
     device : {"cpu", "cuda"}
     pause : float
         Seconds to wait first.
@@ -36,12 +36,12 @@ def run_levels(tasks, device="cpu", pause=0):
     time.sleep(pause)
     store.check_there()
     with contextlib.ExitStack() as held:
-        mine = [task for task in tasks if held.enter_context(store.hold_level(*task))]
+        free = [task for task in tasks if held.enter_context(store.hold_level(*task))]
         out = {task: (0.0, found.final_accuracy()) for task in tasks if (found := plan.finished(*task))}
-        if mine := [task for task in mine if task not in out]:
-            for before in {unit.needs(level) for unit, level in mine} - {None}:
+        if free := [task for task in free if task not in out]:
+            for before in {unit.needs(level) for unit, level in free} - {None}:
                 _await(before)
-            out |= _train(mine, device)
+            out |= _train(free, device)
         return [out.get(task) for task in tasks]
 
 
@@ -63,14 +63,14 @@ def _train(tasks, device):
 def _train_at_once(groups, device):
     """The same for lists of tasks that share their training, all of which the memory must hold together."""
     started, tasks = time.monotonic(), [task for group in groups for task in group]
-    every, facts = _play([group[0] for group in groups], device)
+    every, facts = _train_together([group[0] for group in groups], device)
     seconds = (time.monotonic() - started) / len(tasks)
     facts = {"seconds": round(seconds, 3), "at_once": len(tasks), "preset": tasks[0][0].config.preset, **facts}
     out = {}
-    for played, group in zip(every, groups, strict=True):
+    for trained, group in zip(every, groups, strict=True):
         for unit, level in group:
             store.check_there()  # again: training may have taken long
-            p = _pruned(unit, played, device)
+            p = _pruned(unit, trained, device)
             next_mask = p.next_mask and {k: v.numpy() for k, v in p.next_mask.items()}
             if unit.goes_on:  # first, so that the level is not finished without them
                 _save_weights(unit, level, p, facts)
@@ -79,9 +79,9 @@ def _train_at_once(groups, device):
     return out
 
 
-def _save_weights(unit, level, played, facts):
-    arrays = ({name: v.numpy() for name, v in part.items()} for part in (played.mask, played.start, played.weights))
-    store.save_weights(unit, level, store.Weights(*arrays, played.logits.numpy()), facts)
+def _save_weights(unit, level, trained, facts):
+    arrays = ({name: v.numpy() for name, v in part.items()} for part in (trained.mask, trained.start, trained.weights))
+    store.save_weights(unit, level, store.Weights(*arrays, trained.logits.numpy()), facts)
 
 
 def _weights_before(unit, level, device):
@@ -96,12 +96,12 @@ def _weights_before(unit, level, device):
     return {name: torch.from_numpy(v) for name, v in store.find_weights(*before).final.items()}
 
 
-def _pruned(unit, played, device):
+def _pruned(unit, trained, device):
     """A level as it was trained, pruned as this unit prunes: chains may share it."""
     from .. import data, lottery
 
     with gpu.guarded(device):
-        return lottery.prune_level(unit, played, data.load(unit, device))
+        return lottery.prune_level(unit, trained, data.load(unit, device))
 
 
 def _chain_mask(unit, level):
@@ -134,12 +134,12 @@ def mask_at(unit, level):
     return {name: m.numpy() for name, m in mask.items()}
 
 
-def _final_accuracy(played):
-    return [row[4] for row in played.rows if row[2:4] == ("test", "accuracy")][-1]
+def _final_accuracy(trained):
+    return [row[4] for row in trained.rows if row[2:4] == ("test", "accuracy")][-1]
 
 
-def _play(tasks, device):
-    """Train alike tasks under their masks: list of TrainedLevel, and the facts of where that was done."""
+def _train_together(tasks, device):
+    """Train tasks of the same kind under their masks: list of TrainedLevel, and the facts of where that was done."""
     import torch
 
     from .. import data, lottery, train
@@ -151,12 +151,12 @@ def _play(tasks, device):
     facts = {"device": device, "engine": engine, "torch": torch.__version__, "code": store.code_version()}
     with gpu.guarded(device):
         try:
-            played = lottery.train_level(units, level, masks, partial(data.load, device=device), befores)
+            trained = lottery.train_level(units, level, masks, partial(data.load, device=device), befores)
         except FloatingPointError as error:
             raise FloatingPointError(f"{', '.join(unit.key for unit in units)}: {error}") from None
         if device == "cuda":
             facts["gpu"] = torch.cuda.get_device_name()
-    return played, facts | store.machine()
+    return trained, facts | store.machine()
 
 
 def keep_weights(unit, level, device="cpu"):
@@ -170,12 +170,12 @@ def keep_weights(unit, level, device="cpu"):
     tuple
         A line that says what came out and, if the level was finished before, whether its rows came out the same.
     """
-    (played,), facts = _play([(unit, level)], device)
-    played = _pruned(unit, played, device)
+    (trained,), facts = _train_together([(unit, level)], device)
+    trained = _pruned(unit, trained, device)
     found = store.find_level(unit, level)
-    same = () if found is None else (list(found.rows().itertuples(index=False, name=None)) == played.rows,)
-    _save_weights(unit, level, played, facts)
-    return f"{unit.arm} level {level}: test accuracy {_final_accuracy(played):.2f} %", *same
+    same = () if found is None else (list(found.rows().itertuples(index=False, name=None)) == trained.rows,)
+    _save_weights(unit, level, trained, facts)
+    return f"{unit.arm} level {level}: test accuracy {_final_accuracy(trained):.2f} %", *same
 
 
 def ticket(unit, level):

@@ -169,6 +169,7 @@ def number(row, group=""):
         return ""
     if row["measured"] in rules.COUNTS or row["measured"].startswith("of these: "):
         return f"{mean:.0f} of {n:.0f}"
+    mean, low, high = (round(x, 2) + 0.0 for x in (mean, low, high))  # never -0.00
     return f"{mean:.2f}" + (f" [{low:.2f}, {high:.2f}]" if low == low else "")
 
 

@@ -1,4 +1,4 @@
-"""How much of what a pruning curve shows is a layer that died? Every scope, rate and output rate."""
+"""How much of an accuracy drop comes from disconnected outputs? Every scope, rate and output rate."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -36,28 +36,28 @@ _REPORTED |= {TASK2: "report's Task 2 (21.1479 %)"}
 
 
 def fig11a(study, frame):
-    """The collapse atlas: where counting says that the first output dies, and where it does."""
+    """The collapse atlas: where counting predicts the first disconnected output, and where it is."""
     from matplotlib.ticker import NullFormatter
 
     from . import experiments
 
-    table = experiments.starvation(study, frame).reset_index()
+    table = experiments.disconnections(study, frame).reset_index()
     sheet = figures.Sheet(
-        study, "Figure 11a. Where the first output dies: foretold by counting, and seen after training"
+        study, "Figure 11a. Where the first output is disconnected: predicted by counting, and observed after training"
     )
     for axis, model in zip(sheet.axes, ("mlp", "lenet5"), strict=True):
         chains = table[table["arm"].str.startswith(f"{model} ")]
-        mine = chains.dropna(subset=["foretold", "seen"]).sort_values("seen")
-        alive = f"in {len(chains) - len(mine)} of {len(chains)} chains all outputs live to the end"
+        both = chains.dropna(subset=["predicted", "seen"]).sort_values("seen")
+        alive = f"in {len(chains) - len(both)} of {len(chains)} chains every output stays connected"
         axis.annotate(alive, (0.02, 0.04), xycoords="axes fraction", fontsize=8, color="0.3")
-        for i, (arm, foretold, seen) in enumerate(mine[["arm", "foretold", "seen"]].itertuples(index=False)):
+        for i, (arm, predicted, seen) in enumerate(both[["arm", "predicted", "seen"]].itertuples(index=False)):
             _, scope, rate, head = arm.split()
             colour = figures.OKABE_ITO[_RATES[rate]]
             face = "none" if scope == "global" else colour
-            axis.scatter(foretold, seen, s=42, marker=_HEADS[head][0], edgecolors=colour, facecolors=face, zorder=3)
+            axis.scatter(predicted, seen, s=42, marker=_HEADS[head][0], edgecolors=colour, facecolors=face, zorder=3)
             words = _REPORTED.get(arm) or f"{100 * float(rate):g} %, {scope}, head {head}"
-            beside = {"xytext": (7 - 14 * (i % 2), -3), "ha": "right" if i % 2 else "left"}  # those that are near
-            axis.annotate(words, (foretold, seen), fontsize=7, textcoords="offset points", **beside)
+            offset = {"xytext": (7 - 14 * (i % 2), -3), "ha": "right" if i % 2 else "left"}  # those that are near
+            axis.annotate(words, (predicted, seen), fontsize=7, textcoords="offset points", **offset)
         for set_scale, ticks in ((axis.set_xscale, axis.set_xticks), (axis.set_yscale, axis.set_yticks)):
             set_scale("log")
             at = [t for t in figures.DENSITY_TICKS if 0.002 <= t <= 0.2]
@@ -66,7 +66,7 @@ def fig11a(study, frame):
         axis.yaxis.set_minor_formatter(NullFormatter())
         axis.axline((0.01, 0.01), (0.1, 0.1), color="0.5", lw=1, ls=":")
         axis.set(xlim=(0.2, 0.0018), ylim=(0.0018, 0.2), title=model)
-        axis.set(xlabel="foretold, theta0 pruned: kept weights (%)", ylabel="seen: kept weights (%)")
+        axis.set(xlabel="predicted, theta0 pruned: kept weights (%)", ylabel="observed: kept weights (%)")
     sheet.drawn.append(table.assign(panel="map", n=study.config.replicates))
     return sheet.done()
 
@@ -77,8 +77,8 @@ def _atlas(study, frame, letter, metric, split, words):
     for axis, (model, scope) in zip(sheet.axes, panels, strict=True):
         for arm in [a for a in dict.fromkeys(frame["arm"]) if a.startswith(f"{model} {scope} ")]:
             rate, head = arm.split()[2:]
-            mine = frame[frame["arm"] == arm]
-            table = figures.spread(statistics.at_end(mine, metric, split), mine).sort_values("density")
+            of_arm = frame[frame["arm"] == arm]
+            table = figures.spread(statistics.at_end(of_arm, metric, split), of_arm).sort_values("density")
             label = f"{100 * float(rate):g} %, head {head}"
             look = {"ls": _HEADS[head][1], "lw": 1.6}
             sheet.line(axis, table, "density", label, figures.OKABE_ITO[_RATES[rate]], f"{model} {scope}", **look)
@@ -121,7 +121,7 @@ def _collapse(frame, config):
 
 
 CLAIMS = (
-    Claim("collapse", "where the MLP falls below 80 %, it stays above with its head spared", "nothing",
+    Claim("collapse", "where the MLP falls below 80%, it stays above with its head spared", "nothing",
           "fig11b_collapse_accuracy", _collapse),
 )  # fmt: skip
 

@@ -79,12 +79,12 @@ def fig8b(study, frame):
     deleted = [arm for name in names if (arm := f"{name}_deleted") in set(gone["arm"])]
     train = statistics.at_end(gone, "loss", "train")
     sheet.against_density(loss, gone, deleted, title="at once, not trained again: training loss", series=train)
-    foretold = statistics.at_end(gone, "foretold", "train")
-    if len(foretold):
-        foretold = foretold.add(train.loc["obd_deleted", 0], level="replicate")
-        table = figures.spread(foretold, gone).sort_values("density")
-        sheet.line(loss, table, "density", None, figures.OKABE_ITO["black"], "foretold", ls=":", lw=1.4)
-        loss.set_title("at once, not trained again: training loss (dotted: foretold by OBD)")
+    predicted = statistics.at_end(gone, "foretold", "train")  # the metric's name in the archive
+    if len(predicted):
+        predicted = predicted.add(train.loc["obd_deleted", 0], level="replicate")
+        table = figures.spread(predicted, gone).sort_values("density")
+        sheet.line(loss, table, "density", None, figures.OKABE_ITO["black"], "predicted", ls=":", lw=1.4)
+        loss.set_title("at once, not trained again: training loss (dotted: predicted by OBD)")
     figures.loss_axis(loss)
     loss.set(ylabel="training loss (nats)")
     sheet.against_density(accuracy, gone, deleted, title="at once, not trained again: test accuracy")
@@ -165,26 +165,26 @@ _DELETION = "fig8b_deletion"
 _WHOLE = "fig8c_filters"
 CLAIMS = (
     Claim("criteria-lr-rewinding",
-          "without reset, at full rate and length, a ticket is as good (Renda et al. 2020)", "matches or outperforms",
+          "learning-rate rewinding is as good as weight rewinding (Renda et al. 2020)", "matches or outperforms",
           _RULES, _lr_rewinding),
     Claim("criteria-fine-tuning",
-          "both are better than fine-tuning for a third of the epochs (3.2 % kept; Renda et al. 2020)",
+          "both are better than fine-tuning for a third of the epochs, at a tenth of the rate (3.2%; Renda et al.)",
           "both outperform it", _RULES, _fine_tuning),
     Claim("criteria-twelfth",
           "fine-tuned, a sixteenth of the weights is as good as the dense network (Han et al. 2015)",
-          "error 1.64 to 1.59 % at 12x", _RULES, partial(_still_dense, arm="finetune", level=4)),
+          "error 1.64 to 1.59% at 12x", _RULES, partial(_still_dense, arm="finetune", level=4)),
     Claim("criteria-retain",
-          "survivors had better keep their weights than be re-initialised (3.2 % kept; Han et al. 2015)", "better",
+          "retained weights are better than reinitialised ones (3.2% density; Han et al. 2015)", "better",
           _RULES, partial(_better_than, pairs=[("lr_rewind", "random_reinit")])),
     Claim("criteria-obd", "deleted at once by OBD, the loss rises less than by magnitude (LeCun et al. 1990)",
           "significantly smaller", _DELETION, partial(_deletable, one="obd", other="magnitude")),
     Claim("criteria-obd-random", "deleted at random, it rises far more (LeCun et al. 1990)", "beyond their scale",
           _DELETION, partial(_deletable, one="obd", other="random")),
-    Claim("criteria-obd-retrained", "retrained, 75 % can be deleted by OBD (LeCun et al. 1990)",
-          "60 %: almost the same", _DELETION, partial(_still_dense, arm="obd_retrained", level=2)),
-    Claim("criteria-random", "retrained, random deletion is still worst (3.1 % kept)", "nothing", _DELETION, _random),
+    Claim("criteria-obd-retrained", "retrained, 75% can be deleted by OBD (LeCun et al. 1990)",
+          "60%: almost the same", _DELETION, partial(_still_dense, arm="obd_retrained", level=2)),
+    Claim("criteria-random", "retrained, random deletion is still worst (3.1% density)", "nothing", _DELETION, _random),
     Claim("criteria-filters", "retrained, a third of the multiply-adds can go with whole filters (Li et al. 2017)",
-          "VGG-16: 34 %, close to the original accuracy", _WHOLE, _filters),
+          "VGG-16: 34%, close to the original accuracy", _WHOLE, _filters),
     Claim("criteria-scratch", "trained from scratch, the smaller network is worse (Li et al. 2017)", "worse", _WHOLE,
           partial(_better_than, pairs=[("filters", "filters_reinit")], levels=(3,))),
 )  # fmt: skip

@@ -143,13 +143,13 @@ def _early_random(frame, config):
 _DISTANCE = "fig10a_mask_distance"
 _WORTH = "fig10b_early_bird"
 CLAIMS = (
-    Claim("early-bird", "within 0.1 an early mask is found, as good as that of the whole training (50 and 25 % kept)",
+    Claim("early-bird", "within 0.1 an early mask is found, as good as that of the whole training (50 and 25% density)",
           "comparable or even better", _WORTH, partial(_early_mask, levels=(1, 2))),
-    Claim("early-bird-when", "five masks agree within 0.1 before half of the training is over (50 % kept)",
+    Claim("early-bird-when", "five masks agree within 0.1 before half of the training is over (50% density)",
           "very early", _DISTANCE, _early_when),
-    Claim("early-bird-sparse", "the early mask is as good where 0.1 says nothing (1.9 % kept)", "nothing", _WORTH,
+    Claim("early-bird-sparse", "the early mask is as good where 0.1 says nothing (1.9% density)", "nothing", _WORTH,
           partial(_early_mask, levels=(6,))),
-    Claim("early-bird-random", "the early mask is better than a random one (1.9 % kept)", "nothing", _WORTH,
+    Claim("early-bird-random", "the early mask is better than a random one (1.9% density)", "nothing", _WORTH,
           _early_random),
 )  # fmt: skip
 

@@ -106,8 +106,9 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
         if not isinstance(name, str) or name == "experiment":
             raise ValueError(f"overrides: {name!r} is no setting")
     settings |= overrides
-    known = [name for name in ARCHITECTURES if not name.startswith("conv") or name not in methods.BUILT_IN["model"]]
-    if model and model not in known:  # Conv-2 to -6 have experiments of their own
+    elsewhere = {REGISTRY[name].settings["model"] for name in names("gpu")}  # models that have studies of their own
+    known = [name for name in ARCHITECTURES if name not in elsewhere]
+    if model and model not in known:
         raise ValueError(f"model = {model!r}: must be one of {', '.join(map(repr, known))}")
     if experiment == "pre_midsem":
         experiment = model or "mlp"
@@ -234,13 +235,13 @@ def compare(ticket, preset="quick", replicates=3, say=print, **settings):
                 under = mask if level else pruning.dense_mask(config.model)
                 given = values if level and unit is chain else None
 
-                def play(where, unit=unit, level=level, under=under, given=given):
+                def train(where, unit=unit, level=level, under=under, given=given):
                     load = partial(data.load, device=where)
                     (trained,) = lottery.train_level([unit], level, [under], load, values=given and [given])
                     return lottery.prune_level(unit, trained, load(unit))
 
-                played, device = gpu.or_on_the_cpu(play, device, say)
-                rows = pd.DataFrame(played.rows, columns=store.ROWS)
+                done, device = gpu.or_on_the_cpu(train, device, say)
+                rows = pd.DataFrame(done.rows, columns=store.ROWS)
                 density = sum(int(m.sum()) for m in under.values()) / sum(m.numel() for m in under.values())
                 frames.append(_tidy(rows, unit, level, density))
                 accuracy = statistics.at_end(frames[-1]).item()
@@ -279,7 +280,7 @@ def every(wide=False, **parameters):
 
 
 @lru_cache(maxsize=4)
-def foretold(study):
+def predicted(study):
     """The masks that pruning theta0 predicts for a study's chains, untrained: tidy rows as of :func:`finished`."""
     from ..probes import collapse  # here, so that a figure needs no torch
 
@@ -292,14 +293,15 @@ def foretold(study):
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def starvation(atlas, frame):
+def disconnections(atlas, frame):
     """Where outputs are disconnected in each chain of the study `collapse`, and in Task 2's at the same preset.
 
-    Predicted and after training; see :func:`lthcore.results.statistics.starvation`.
+    Predicted and after training; see :func:`lthcore.results.statistics.disconnections`.
     """
-    task2, parts = study("task2", atlas.config.preset), [(frame, foretold(atlas))]
-    parts.append([f[f["arm"] == "t1_on_s1"].assign(arm=TASK2) for f in (finished(task2), foretold(task2))])
-    return statistics.starvation(*(pd.concat([f for f in both if len(f)] or both) for both in zip(*parts, strict=True)))
+    task2, parts = study("task2", atlas.config.preset), [(frame, predicted(atlas))]
+    parts.append([f[f["arm"] == "t1_on_s1"].assign(arm=TASK2) for f in (finished(task2), predicted(task2))])
+    seen, counted = (pd.concat([f for f in both if len(f)] or both) for both in zip(*parts, strict=True))
+    return statistics.disconnections(seen, counted)
 
 
 def smaller(study, arm="filters", images=1000, repeats=7):

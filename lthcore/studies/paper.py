@@ -178,22 +178,22 @@ def _sgd(frame, config):
 _EARLY_STOP = "fig6a_paper_early_stop"
 _OPTIMIZERS = "fig6b_paper_optimizers"
 CLAIMS = (
-    Claim("paper-dense", "LeNet-300-100, dense", "98.0 +- 0.2", _EARLY_STOP, _dense),
-    Claim("paper-early", "at 21.1 % the ticket is trained earlier", "38 % earlier", _EARLY_STOP, _early),
-    Claim("paper-better", "at 13.5 % it is more than 0.3 points better than dense", "> 0.3", _EARLY_STOP,
+    Claim("paper-dense", "LeNet-300-100, dense", "98.0 ± 0.2", _EARLY_STOP, _dense),
+    Claim("paper-early", "at 21.1% density the ticket is trained earlier", "38% earlier", _EARLY_STOP, _early),
+    Claim("paper-better", "at 13.5% density it is more than 0.3 points better than dense", "> 0.3", _EARLY_STOP,
           _better),
-    Claim("paper-back", "at 3.6 % it is back to dense", "the same", _EARLY_STOP, _back),
-    Claim("paper-reinit", "re-initialised at 21.1 %: below dense, worse and slower than the ticket",
+    Claim("paper-back", "at 3.6% density it is back to dense", "the same", _EARLY_STOP, _back),
+    Claim("paper-reinit", "reinitialised at 21.1% density: below dense, worse and slower than the ticket",
           "0.5 points, 2.51 times", _EARLY_STOP, _reinit),
-    Claim("paper-random", "at 10.7 % the ticket is better than a random mask", "98.3 and 97.5", _EARLY_STOP,
+    Claim("paper-random", "at 10.7% density the ticket is better than a random mask", "98.3 and 97.5", _EARLY_STOP,
           _random),
-    Claim("paper-one-shot", "at 3.6 % iterative pruning is better than one-shot", "smaller tickets", _EARLY_STOP,
+    Claim("paper-one-shot", "at 3.6% density iterative pruning is better than one-shot", "smaller tickets", _EARLY_STOP,
           _one_shot),
     Claim("paper-lth", "Lottery Ticket Hypothesis: j' <= j, a' >= a, fewer weights (LeNet-300-100)", "holds",
           _EARLY_STOP, _hypothesis),
-    Claim("paper-optimizers", "SGD and momentum find tickets too (21.1 %)", "they do", _OPTIMIZERS,
-          _optimizers),
-    Claim("paper-sgd", "SGD's tickets stay as good as dense to fewer weights than Adam's", "< 1 % and 3.6 %",
+    Claim("paper-optimizers", "trained by SGD or momentum, a ticket is as good as dense (21.1% density)",
+          "they find tickets", _OPTIMIZERS, _optimizers),
+    Claim("paper-sgd", "SGD's tickets stay as good as dense to fewer weights than Adam's", "< 1% and 3.6%",
           _OPTIMIZERS, _sgd),
 )  # fmt: skip
 

@@ -32,9 +32,9 @@ STYLES = {
 
 
 def fig7a(study, frame):
-    """Late resetting: accuracy against density, rewound to step k."""
+    """Weight rewinding: accuracy against density, rewound to step k."""
     arms = [a for a in dict.fromkeys(frame["arm"]) if a.startswith("rewind_")]
-    sheet = figures.Sheet(study, "Figure 7a. Late resetting: test accuracy against remaining weights")
+    sheet = figures.Sheet(study, "Figure 7a. Weight rewinding to step k: test accuracy against remaining weights")
     sheet.full_and_near(frame, arms)
     return sheet.done()
 
@@ -47,7 +47,7 @@ def fig7b(study, frame):
     there = sorted(distance.index.get_level_values("level").unique())
     level = min(there, key=lambda k: abs(k - 10), default=None)
     kept = 100 * statistics.density_at(frame, "rewind_0", level)
-    title = f"Figure 7b. Stability of tickets (solid) and random masks (dashed); the way at {kept:.3g} % kept"
+    title = f"Figure 7b. Stability of tickets (solid) and random masks (dashed); the path at {kept:.3g}% density"
     sheet = figures.Sheet(study, title, columns=3)
     ends = frame[frame["level"] == level]
     for arm in [a for a in dict.fromkeys(ends["arm"]) if a.startswith("order_")]:
@@ -59,7 +59,9 @@ def fig7b(study, frame):
         table = pd.DataFrame(rows, columns=["way", "n", "mean", "low", "high"]).assign(arm=arm)
         sheet.line(sheet.axes[0], table, "way", None, colour, "way", **look)
     sheet.axes[0].set(
-        xlabel="share of the way from one copy to the other", ylabel=figures.UNITS["accuracy"], title="the way"
+        xlabel="position on the linear path from one copy to the other",
+        ylabel=figures.UNITS["accuracy"],
+        title="linear path",
     )
     for axis, beside, words in zip(
         sheet.axes[1:], ("order", "dense"), ("from its copy in another order", "from the dense network"), strict=True
@@ -106,9 +108,9 @@ def _stability(frame, config):
 
 
 CLAIMS = (
-    Claim("rewind", "late resetting changes nothing on MNIST (10.8 % kept)", "stable at step 0", "fig7a_rewinding",
-          _rewinding),
-    Claim("stability", "the ticket's copies in two orders are joined by a straight way of low error", "< 2 points",
+    Claim("rewind", "rewinding to step 100 instead of 0 changes nothing on MNIST (10.8% density)", "stable at step 0",
+          "fig7a_rewinding", _rewinding),
+    Claim("stability", "tickets trained with two data orders are linearly mode-connected", "< 2 points",
           "fig7b_stability", _stability),
 )  # fmt: skip
 

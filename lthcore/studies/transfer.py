@@ -111,7 +111,7 @@ _TRANSFER = 5  # 3.5% density: where the claims on transferred tickets are judge
 _SHOWN = 7  # 1.2% density: shown beside that
 
 
-def _borrowed(frame, config, *, pairs, **bounds):
+def _transferred(frame, config, *, pairs, **bounds):
     """One arm less another, at the level of judgement and, unjudged, at the last one."""
     return [
         verdicts.difference(frame, f"{words}, level {k}", (one, k), (other, k), judged=k == _TRANSFER, **bounds)
@@ -121,16 +121,16 @@ def _borrowed(frame, config, *, pairs, **bounds):
 
 
 def _as_good(frame, config, *, pairs):
-    return _borrowed(frame, config, pairs=pairs, above=-config.margin)
+    return _transferred(frame, config, pairs=pairs, above=-config.margin)
 
 
 _DATA_PAIRS = (("on MNIST", "fashion_on_mnist", "mnist"), ("on Fashion-MNIST", "mnist_on_fashion", "fashion"))
 
 
-_OWN = [(f"{on}: borrowed - own", one, own) for on, one, own in _DATA_PAIRS]
+_OWN = [(f"{on}: transferred - own", one, own) for on, one, own in _DATA_PAIRS]
 
 
-_RANDOM = [(f"{on}: borrowed - random mask", one, f"random_mask_on_{own}") for on, one, own in _DATA_PAIRS]
+_RANDOM = [(f"{on}: transferred - random mask", one, f"random_mask_on_{own}") for on, one, own in _DATA_PAIRS]
 
 
 _OTHER_RULE = (
@@ -155,18 +155,18 @@ _ACROSS_DATA = "fig9a_transfer_data"
 _ACROSS_TASKS = "fig9b_transfer_tasks"
 _ACROSS_SIZES = "fig9c_transfer_size"
 CLAIMS = (
-    Claim("transfer-data", "a ticket of the other data set is as good as the own one (3.5 % kept)", "often close",
-          _ACROSS_DATA, partial(_as_good, pairs=_OWN)),
-    Claim("transfer-random", "a ticket of the other data set is better than a random one (3.5 % kept)", "better",
-          _ACROSS_DATA, partial(_borrowed, pairs=_RANDOM, above=0)),
-    Claim("transfer-optimizer", "a ticket of the other optimizer is as good as the own one (3.5 % kept)",
+    Claim("transfer-data", "a ticket of the other data set is as good as the target's own (3.5% density)",
+          "often close", _ACROSS_DATA, partial(_as_good, pairs=_OWN)),
+    Claim("transfer-random", "a ticket of the other data set is better than a random one (3.5% density)", "better",
+          _ACROSS_DATA, partial(_transferred, pairs=_RANDOM, above=0)),
+    Claim("transfer-optimizer", "a ticket of the other optimizer is as good as the target's own (3.5% density)",
           "high performance", _ACROSS_TASKS, partial(_as_good, pairs=_OTHER_RULE)),
-    Claim("transfer-labels", "with a fresh head a ticket of the labels 0-4 is as good on 5-9 (3.5 % kept)", "nothing",
+    Claim("transfer-labels", "with a fresh head a ticket of the labels 0-4 is as good on 5-9 (3.5% density)", "nothing",
           _ACROSS_TASKS, partial(_as_good, pairs=_FRESH)),
-    Claim("transfer-size", "a ticket found on more images is better (3.5 % kept)", "consistently transferred better",
-          _ACROSS_SIZES, partial(_borrowed, pairs=_SIZE, above=0)),
-    Claim("transfer-classes", "on as many images, more classes give a better ticket (3.5 % kept)", "better",
-          _ACROSS_SIZES, partial(_borrowed, pairs=_CLASSES, above=0)),
+    Claim("transfer-size", "a ticket found on more images is better (3.5% density)", "consistently transferred better",
+          _ACROSS_SIZES, partial(_transferred, pairs=_SIZE, above=0)),
+    Claim("transfer-classes", "on as many images, more classes give a better ticket (3.5% density)", "better",
+          _ACROSS_SIZES, partial(_transferred, pairs=_CLASSES, above=0)),
 )  # fmt: skip
 
 TRANSFER = Experiment(

@@ -148,12 +148,18 @@ def measured(row):
     return short + what
 
 
+def holds_if(row):
+    """What a row compares, and the side of the bound on which the claim holds."""
+    side = row["side"].replace("> -0.5 and < 0.5", "within 0.5")
+    return measured(row) + ("" if row["measured"].startswith("networks") else f" {side}")
+
+
 def claims_table():
     """Markdown: a row per claim of the report, its verdict and the number that the verdict rests on."""
-    lines = ["| claim | the report's words | ours | verdict |", "|---|---|---|---|"]
+    lines = ["| claim | the report's words | holds if: ours | verdict |", "|---|---|---|---|"]
     for first, row in report_rows():
         name, number = first["claim"], claims.number(row)
-        ours = f"{measured(row)}: {number}" if number else ""
+        ours = f"{holds_if(row)}: {number}" if number else ""
         verdict = first["verdict"].partition(" (")[0]  # why it is not judged stands in the long table
         lines.append(f'| {name} | "{claims.WORDS[name]}" | {ours} | {verdict} |')
     return "\n".join(lines)
@@ -163,9 +169,8 @@ def report_table():
     """Markdown: of every claim of the report the bound, the numbers and the verdict."""
     lines = ["| claim | holds if | n | confirmatory | exploratory | verdict |", "|---" * 6 + "|"]
     for first, row in report_rows():
-        side = row["side"].replace("> -0.5 and < 0.5", "within 0.5")
-        holds_if = measured(row) + ("" if row["measured"].startswith("networks") else f" {side}")
-        cells = [first["claim"], holds_if, f"{row['n'] or ''}", claims.number(row), claims.number(row, "exploratory")]
+        numbers = claims.number(row), claims.number(row, "exploratory")
+        cells = [first["claim"], holds_if(row), f"{row['n'] or ''}", *numbers]
         lines.append(f"| {' | '.join([*cells, first['verdict']])} |")
     return "\n".join(lines)
 

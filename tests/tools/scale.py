@@ -54,7 +54,7 @@ def queue(units, address=""):
     pool, progress = processes.pool(WORKERS, address), runs_queue._Progress(plan, WORKERS, lambda line: None)
     for future in [pool.submit(empty, [0]) for _ in range(4 * WORKERS)]:  # the workers are up
         future.result()
-    way, ready = plan.way_behind(), [task for task in plan.missing if task not in plan.waits_for]
+    way, ready = plan.remaining(), [task for task in plan.missing if task not in plan.waits_for]
     return lambda: runs_queue._drain(plan, ready, way, "cpu", pool, WORKERS, progress)
 
 
