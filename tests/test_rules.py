@@ -907,7 +907,8 @@ def test_the_scorecard_is_what_the_csv_files_say():
             assert row[["ours", "low", "high"]].tolist() == pytest.approx(numbers)
             assert (row["alone"], row["n"]) == (alone, len(fresh(row["experiment"])))
         if shown:
-            one = [f"{mean:.2f} [{low:.2f}, {high:.2f}]" for (mean, low, high), _ in shown]
+            numbers = [[round(number, 2) + 0.0 for number in three] for three, _ in shown]  # 0.00, never -0.00
+            one = [f"{mean:.2f} [{low:.2f}, {high:.2f}]" for mean, low, high in numbers]
             assert in_full[claim][3] in one and in_short[claim][2].rpartition(": ")[2] in one
 
 
