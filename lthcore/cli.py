@@ -343,6 +343,7 @@ def execute(job, given, folder):
     environment = _environment(
         LTH_LINKS_FROM=str(target.parent),
         PYDEVD_DISABLE_FILE_VALIDATION="1",
+        OMP_NUM_THREADS="1",  # as many notebooks at once as there are processors
         MPLBACKEND="module://matplotlib_inline.backend_inline",
     )
     process = subprocess.Popen(

@@ -6,7 +6,7 @@ from concurrent.futures.process import BrokenProcessPool
 import numpy as np
 
 from ..config import Config
-from . import download, gpu
+from . import download, gpu, limits
 
 DENSITIES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.28, 0.29, 0.5, 1.0)  # at which steps are timed, for estimates
 OVERHEAD = 0.2  # seconds that a level takes besides steps and evaluations: masks, rows, files
@@ -52,6 +52,7 @@ def seconds_per_level(unit, level, device="cpu"):
     return float(OVERHEAD + step * train.total_steps(config, n_train) + image * evaluated)
 
 
+@limits.one_thread()
 def _measure(kind, device="cpu"):
     """Seconds of one optimizer step and of evaluating one image at each of ``DENSITIES``: two lists of float.
 
@@ -64,8 +65,6 @@ def _measure(kind, device="cpu"):
     config = Config(experiment="task1", **dict(kind))
     model, batch_size = config.model, config.batch_size
     dense = not train.choose_engine(config, device).skips_pruned  # then a mask makes nothing cheaper
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     random = torch.Generator().manual_seed(0)
     images, labels = data.whole(device=device)["train"]
     batches = 3 if dense and device == "cpu" else 15
@@ -80,7 +79,6 @@ def _measure(kind, device="cpu"):
         engine.logits(few[None])
         steps.append(_median(lambda: engine.advance(order[None]), device) / -(-len(order) // batch_size))  # noqa: B023
         evaluations.append(_median(lambda: engine.logits(few[None]), device) / len(few))  # noqa: B023
-    torch.set_num_threads(threads)
     alike = len(DENSITIES) // len(steps)
     return steps * alike, evaluations * alike
 

@@ -5,6 +5,7 @@ A container, a batch job or a systemd scope is a control group of Linux. Version
 above it hold as well.
 """
 
+import contextlib
 import math
 import os
 from pathlib import Path
@@ -23,6 +24,19 @@ def processors():
         allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     quotas = [quota for folder in _groups("cpu") if (quota := _quota(folder)) is not None]
     return max(1, min([allowed or 1, *map(math.ceil, quotas)]))
+
+
+@contextlib.contextmanager
+def one_thread():
+    """Within it torch computes on one thread: networks as small as these lose by more, above all on a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def free_memory():

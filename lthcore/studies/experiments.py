@@ -12,7 +12,7 @@ from ..config import Config, configure
 from ..explore import notebooks
 from ..results import rules, statistics
 from ..results.loading import COLUMNS, load
-from ..runs import archive, gpu, store, sweep
+from ..runs import archive, gpu, limits, store, sweep
 from ..schedule import ARCHITECTURES
 from ..unit import Unit
 from . import REGISTRY, add, claims, names, takes
@@ -280,6 +280,7 @@ def every(wide=False, **parameters):
 
 
 @lru_cache(maxsize=4)
+@limits.one_thread()
 def predicted(study):
     """The masks that pruning theta0 predicts for a study's chains, untrained: tidy rows as of :func:`finished`."""
     from ..probes import collapse  # here, so that a figure needs no torch
@@ -304,6 +305,7 @@ def disconnections(atlas, frame):
     return statistics.disconnections(seen, counted)
 
 
+@limits.one_thread()
 def smaller(study, arm="filters", images=1000, repeats=7):
     """What it saves here to take removed filters out for real: a row per level of a chain of whole filters.
 
@@ -321,15 +323,13 @@ def smaller(study, arm="filters", images=1000, repeats=7):
     from ..probes import filters
 
     unit = next(u for u in study.units if u.arm == arm)
-    config, threads = unit.config, torch.get_num_threads()
+    config = unit.config
     theta0 = lottery.initial(config.model, config.seed, "theta0", unit.replicate)
     batch, nets, rows = data.whole(config.dataset)["test"][0][:images], {}, []
     for level in [k for k in unit.levels if not k or store.find_level(*unit.needs(k))]:
         mask = {name: torch.from_numpy(m) for name, m in sweep.mask_at(unit, level).items()}
         nets[level] = filters.without_filters(config, theta0, mask)
-    torch.set_num_threads(1)
     turns = [{level: _seconds(net, batch) for level, net in nets.items()} for _ in range(repeats + 1)][1:]
-    torch.set_num_threads(threads)
     for level, net in nets.items():
         sizes = " + ".join(str(len(w)) for w in net.parameters() if w.dim() == 4)
         times = {"milliseconds": [1000 * t[level] for t in turns], "times_faster": [t[0] / t[level] for t in turns]}
