@@ -49,10 +49,12 @@ WHEN = {"report": "always", "extended": "wide", "gpu": "named"}
 RECORDS = sorted((e for e in REGISTRY.values() if e.group in WHEN), key=lambda e: e.notebook)
 JOBS = [Job(e.copy or e.notebook, e.notebook, e.name, e.parameters, WHEN[e.group]) for e in RECORDS]
 SCORECARD = Job("00_scorecard", "00_scorecard", None)
-READERS = [SCORECARD, Job("05_explorer", "05_explorer", None)]  # executed when everything is there
+EXPLORER = Job("05_explorer", "05_explorer", None)
+READERS = [SCORECARD, EXPLORER]
 EXECUTING, ENDED = set(), threading.Event()  # processes; whether the user has had enough of them
 # papermill in a process that ends with this one, and ends its kernel then
 PAPERMILL = """import signal, sys
+sys.modules["rfc3987_syntax"] = None
 from lthcore.runs.files import die_with
 die_with(int(sys.argv.pop(1)), signal.SIGTERM)
 from papermill.__main__ import papermill
@@ -298,12 +300,17 @@ def run(options):
         )
         return 0
     print(f"executing {len(jobs) + len(READERS)} notebooks, about {sweep.duration(20 + 6 * len(jobs))}", flush=True)
-    with ThreadPoolExecutor(min(len(jobs), sweep.default_workers("cpu"))) as pool, _ending_what_executes():
-        tasks = [(job, given_to(job, given, options), by_name[job.experiment].folder) for job in jobs]
-        times = pool.map(lambda task: execute(*task), tasks)
-        seconds = dict(zip([job.name for job in jobs], times, strict=True))
-        for job in READERS:
-            seconds[job.name] = pool.submit(execute, job, {**given, "model": options.model}, folder).result()
+    with ThreadPoolExecutor(sweep.default_workers("cpu")) as pool, _ending_what_executes():
+        every = {**given, "model": options.model}
+        running = {job.name: pool.submit(execute, job, given_to(job, given, options), by_name[job.experiment].folder)
+                   for job in jobs}  # fmt: skip
+        explorer = pool.submit(execute, EXPLORER, every, folder)
+        seconds = {}
+        for name, notebook in running.items():
+            seconds[name] = notebook.result()
+            print(f"[{len(seconds):>2}/{len(jobs) + len(READERS)}] {name}: {seconds[name]:.0f} s", flush=True)
+        seconds[SCORECARD.name] = execute(SCORECARD, every, folder)  # when the others' figures are there
+        seconds[EXPLORER.name] = explorer.result()
     _closing_table(studies, jobs, seconds, folder, trained)
     if options.command == "quick":
         _say_how_long_report_takes(options, bool(plan.missing))
@@ -322,6 +329,7 @@ def execute(job, given, folder):
     RuntimeError
         If a cell fails; ends with the cell's own error.
     """
+    sys.modules.setdefault("rfc3987_syntax", None)  # a grammar for jsonschema: 1.7 s to import, and of no use here
     import nbformat
     import yaml
 

@@ -155,15 +155,13 @@ def store_of_all(module_folders):
     return module_folders
 
 
-TOGETHER = ("collapse", "criteria", "transfer", "early_bird", "fashion_conv2")  # of which a turn takes long
+ALONE = ("mlp", "task1")  # of which a turn takes a second or two
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("experiment", [name for name in HERE if name not in TOGETHER])
+@pytest.mark.parametrize("experiment", ALONE)
 def test_every_setting_is_refused_or_works_to_the_end(store_of_all, finish, experiment):
     """Trained for a few steps, read, judged, drawn, and looked at in the explorer; with what was set shown on it."""
-    if configure(experiment).dataset == "fashion":
-        download.fetch(dataset="fashion", say=lambda _: None)
     works = accepted(experiment)
     for settings in works.values():
         study = ask(experiment, "smoke", FEW | settings)
@@ -173,7 +171,7 @@ def test_every_setting_is_refused_or_works_to_the_end(store_of_all, finish, expe
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("experiment", TOGETHER)
+@pytest.mark.parametrize("experiment", [name for name in HERE if name not in ALONE])
 def test_every_setting_works_to_the_end_beside_others(store_of_all, finish, experiment):
     """The same, up to eight settings at once; python tests/tools/settings.py has each alone, and pairs."""
     download.fetch(dataset="fashion", say=lambda _: None)
