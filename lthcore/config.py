@@ -1,11 +1,9 @@
-"""Settings of an experiment and the presets. Everything that decides a result is a field of :class:`Config`.
+"""Settings. Everything that decides a result is a field of :class:`Config`.
 
 Standard library only.
 """
 
 import dataclasses
-import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -28,48 +26,16 @@ def _number(default, low, high, text, *, open_low=False, open_high=False):
     return field(metadata={**bounds, "text": text}, default=default)
 
 
-PRESETS = {  # how much of an experiment is run, where its recipe says nothing else
-    "quick": {"replicates": 3, "controls": 4, "epochs": 1},
-    "report": {"replicates": 3, "controls": 1},
-    "smoke": {"replicates": 1, "controls": 1, "epochs": 1, "max_steps": 30, "test_images": 1000},
-}
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What the settings know of an experiment; its record is a :class:`lthcore.studies.record.Experiment`.
-
-    Parameters
-    ----------
-    settings : dict
-        Fields of :class:`Config` that differ from their defaults.
-    presets : dict of str to dict
-        What differs from `settings` and ``PRESETS`` in a preset.
-    fixed : tuple of str
-        Settings that nobody may change.
-    smallest : float
-        Share of the training images in the smallest subset that an arm trains on, in (0, 1].
-    """
-
-    settings: dict
-    presets: dict = field(default_factory=dict)
-    fixed: tuple = ()
-    smallest: float = 1.0
-
-
-EXPERIMENTS: dict[str, Recipe] = {}  # by name; :mod:`lthcore.studies` registers them
-
-
 @dataclass(frozen=True)
 class Config:
     """One experiment at one scale: a column of the report's Tables 1 and 2, and what they leave open.
 
-    Every field can be overridden by name through :func:`configure`.
+    Every setting can be overridden by name through :func:`lthcore.runs.presets.configure`.
 
     Parameters
     ----------
     experiment, preset : str
-        Which experiment (a name in ``EXPERIMENTS``) and how much of its schedule (``PRESETS``).
+        Which experiment and how much of its schedule: names in :mod:`lthcore.runs.presets`.
     model, activation, pool : str
         A name in :data:`lthcore.schedule.ARCHITECTURES`, where new ones are added; ``default`` activation is ReLU, for
         LeNet-5 tanh; `pool` is what follows a convolution.
@@ -128,10 +94,13 @@ class Config:
         As torch's optimizers take it, for weights and biases, in [0, 1]: added to the gradient (L2) by ``adam`` and
         ``sgd``, taken off the values (decoupled) by ``adamw``, whose default here is 0 as well. It holds in every arm
         of an experiment, those with another optimizer included. A pruned weight stays 0.
+    smallest : float
+        Share of the training images in the smallest subset that an arm trains on, in (0, 1]: no setting, the
+        experiment says it.
     """
 
     experiment: str = "mlp"
-    preset: str = _choice(*PRESETS)
+    preset: str = "quick"
     model: str = "mlp"
     activation: str = _choice("default", "relu", "tanh")
     pool: str = _choice("avg", "max")
@@ -168,15 +137,11 @@ class Config:
     retrain_lr: float | None = _number(None, 0, 10, "None or a number in (0, 10]", open_low=True)
     early_bird: float = _number(0.0, 0, 1, "a number in [0, 1)", open_high=True)
     weight_decay: float = _number(0.0, 0, 1, "a number in [0, 1]")
+    smallest: float = 1.0
 
     def __post_init__(self):
         for f in dataclasses.fields(self):
-            _check(f, getattr(self, f.name))
-        recipe = EXPERIMENTS[self.experiment]
-        for name in recipe.fixed:
-            value, own = getattr(self, name), recipe.settings[name]
-            if value != own:
-                raise ValueError(f"{name} = {value!r}: must be {own!r} in the experiment {self.experiment!r}")
+            check_value(f, getattr(self, f.name))
         last = -1
         for level in self.levels:
             if type(level) is not int or not last < level <= self.rounds:
@@ -226,16 +191,6 @@ class Config:
                 "before the training"
             )
 
-    def __getstate__(self):
-        return self.__dict__, EXPERIMENTS[self.experiment]
-
-    def __setstate__(self, state):
-        """In another process, which may not know a user's own experiment: take its recipe over as well."""
-        values, recipe = state
-        self.__dict__.update(values)
-        if EXPERIMENTS.get(self.experiment) != recipe:
-            EXPERIMENTS[self.experiment] = recipe
-
     @property
     def convolutions(self) -> list[str]:
         """Names of the model's convolutions: list of str."""
@@ -244,7 +199,7 @@ class Config:
     @property
     def _available(self):
         """Training images of the smallest subset, within one of what the split leaves: int."""
-        smallest = round(DATASETS[self.dataset].train * EXPERIMENTS[self.experiment].smallest)
+        smallest = round(DATASETS[self.dataset].train * self.smallest)
         return int(smallest * (1 - self.validation))
 
     @property
@@ -292,24 +247,18 @@ class Config:
         """Kept / total prunable weights at `level`, in [0, 1]."""
         return sum(self.schedule[level].values()) / sum(self.schedule[0].values())
 
-    @property
-    def changes(self) -> dict:
-        """Settings that differ from the preset's own, `device` apart: dict, name -> value."""
-        own = configure(self.experiment, self.preset)
-        return {name: v for name, v in self.table() if name != "device" and v != getattr(own, name)}
-
     def table(self) -> list[tuple]:
-        """Fields as rows (name, value): list of pairs."""
-        return [(f.name, getattr(self, f.name)) for f in dataclasses.fields(self)]
+        """Settings as rows (name, value): list of pairs."""
+        return [(f.name, getattr(self, f.name)) for f in dataclasses.fields(self) if f.name != "smallest"]
 
 
-def _check(f, value):
+def check_value(f: dataclasses.Field, value: Any) -> None:
     """Raise ValueError, in one line, where `value` is not one that field `f` allows."""
 
     def refuse(allowed: str) -> None:
         raise ValueError(f"{f.name} = {value!r}: must be {allowed}")
 
-    allowed = tuple(EXPERIMENTS) if f.name == "experiment" else f.metadata.get("allowed")
+    allowed = f.metadata.get("allowed")
     if allowed and value not in allowed:
         refuse("one of " + ", ".join(map(repr, allowed)))
     if "text" in f.metadata:
@@ -331,71 +280,8 @@ def _check(f, value):
         methods.find(f.name, value)
 
 
-SETTINGS = {f.name: f for f in dataclasses.fields(Config) if f.name not in ("experiment", "preset")}
-
-
-def meant(name: str, names: Iterable[str]) -> str:
-    """``; did you mean 'lr'?`` where a name is nearly one of these, else nothing: str."""
-    near = difflib.get_close_matches(str(name)[:100].lower().replace("-", "_"), names, 1, 0.7)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def check(overrides: dict) -> None:
-    """Refuse, in one line, what is no setting, and values that are allowed in no experiment.
-
-    Parameters
-    ----------
-    overrides : dict
-        Settings by name.
-
-    Raises
-    ------
-    ValueError
-        Names the setting, the value and what is allowed.
-    """
-    for name, value in overrides.items():
-        if name not in SETTINGS:
-            raise ValueError(f"unknown setting {name!r}: must be one of {', '.join(SETTINGS)}{meant(name, SETTINGS)}")
-        _check(SETTINGS[name], tuple(value) if name == "levels" and isinstance(value, list) else value)
-
-
-def configure(experiment: str, preset: str = "quick", **overrides: Any) -> Config:
-    """The settings of one experiment.
-
-    Parameters
-    ----------
-    experiment : str
-        A name in ``EXPERIMENTS``.
-    preset : {"quick", "report", "smoke"}
-    **overrides
-        Fields of :class:`Config` by name. ``None`` is refused except where it is the default.
-
-    Returns
-    -------
-    Config
-
-    Raises
-    ------
-    ValueError
-        One line that names the field, the value and what is allowed.
-
-    Examples
-    --------
-    >>> configure("task1", "report").epochs
-    50
-    >>> configure("mlp", prune_rate=1.2)
-    Traceback (most recent call last):
-    ValueError: prune_rate = 1.2: must be a number in (0, 1)
-    """
-    for name, value, allowed in (("experiment", experiment, tuple(EXPERIMENTS)), ("preset", preset, tuple(PRESETS))):
-        if value not in allowed:
-            near = meant(value, allowed)
-            raise ValueError(f"{name} = {value!r}: must be one of {', '.join(map(repr, allowed))}{near}")
-    check(overrides)
-    if isinstance(overrides.get("levels"), list):
-        overrides["levels"] = tuple(overrides["levels"])
-    recipe = EXPERIMENTS[experiment]
-    settings = {**recipe.settings, **PRESETS[preset], **recipe.presets.get(preset, {})}
-    if settings.get("levels") and "rounds" in overrides and "levels" not in overrides:
-        settings["levels"] = ()  # other rounds than the preset's: every level of them
-    return Config(experiment=experiment, preset=preset, **{**settings, **overrides})
+def __getattr__(name):
+    """What an experiment's own settings are asked for by, under the names that it had here."""
+    if name in ("configure", "EXPERIMENTS", "PRESETS"):
+        return methods.function(f"lthcore.runs.presets:{name}")
+    raise AttributeError(f"module 'lthcore.config' has no attribute {name!r}")

@@ -13,13 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lthcore import config
 from lthcore.config import Config, configure
+from lthcore.runs import presets
+from lthcore.runs.presets import changes
 from lthcore.schedule import ARCHITECTURES, apportion
 from lthcore.unit import NOT_IDENTITY, Unit, draw_seed
 
 EXPERIMENTS = ("mlp", "lenet5", "task1", "task2", "task3")
-FIELDS = [f.name for f in dataclasses.fields(Config)]
+FIELDS = ["experiment", "preset", *presets.SETTINGS]
 
 # Tables 1 and 2 as printed: learning rate, batch size, train epochs, percent pruned, prune iterations
 TABLES = {
@@ -323,12 +324,12 @@ def test_settings_and_units_are_frozen():
 
 def test_changes_are_what_differs_from_the_preset():
     for experiment in EXPERIMENTS:
-        for preset in config.PRESETS:
-            assert configure(experiment, preset).changes == {}
+        for preset in presets.PRESETS:
+            assert changes(configure(experiment, preset)) == {}
     c = configure("task1", "report", lr=0.01, replicates=7, device="cpu", batch_size=50)
-    assert c.changes == {"lr": 0.01, "replicates": 7}
-    assert configure("mlp", "smoke", levels=[0, 1]).changes == {"levels": (0, 1)}
-    assert configure("mlp", "smoke", rounds=1).changes == {"rounds": 1, "levels": ()}
+    assert changes(c) == {"lr": 0.01, "replicates": 7}
+    assert changes(configure("mlp", "smoke", levels=[0, 1])) == {"levels": (0, 1)}
+    assert changes(configure("mlp", "smoke", rounds=1)) == {"rounds": 1, "levels": ()}
 
 
 # a value that differs from the one in _unit(), for every setting that a level's numbers depend on
@@ -389,7 +390,7 @@ def test_replicate_subset_source_start_and_mask_change_the_key():
     assert Unit(c, "a", 0, source=chain, only=(1,)).key == Unit(c, "a", 0, source=chain, only=(1, 3, 5)).key
 
 
-@pytest.mark.parametrize("experiment", config.EXPERIMENTS)
+@pytest.mark.parametrize("experiment", presets.EXPERIMENTS)
 def test_a_units_own_name_is_in_the_slug_alone_and_that_of_its_source_in_its_identity(experiment):
     """For every kind of unit: so neither an arm whose masks others use nor its experiment may ever be renamed."""
     from lthcore.studies import experiments

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lthcore import config, data, engines, lottery, methods, models, pruning, schedule, studies
+from lthcore import data, engines, lottery, methods, models, pruning, schedule, studies
 from lthcore.config import configure
 from lthcore.results import statistics
 from lthcore.runs import download, store
@@ -42,7 +42,7 @@ def carried_out(text, what):
 def forgotten(folders):
     """Everything goes to a folder of the test's own, and what it registers is taken out again."""
     plt.switch_backend("agg")
-    registries = [records for records, _ in methods.RECORDS.values()] + [studies.REGISTRY, config.EXPERIMENTS]
+    registries = [records for records, _ in methods.RECORDS.values()] + [studies.REGISTRY]
     before = [dict(registry) for registry in registries]
     yield
     for registry, known in zip(registries, before, strict=True):

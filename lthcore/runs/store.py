@@ -26,9 +26,10 @@ import pandas as pd
 from safetensors.numpy import load as load_tensors
 
 from .. import __version__
-from ..config import DATASETS, EXPERIMENTS
+from ..config import DATASETS
 from .files import LOCK, clear, data_folder, folder_named, folders, hold, remove, set_aside, write
 from .formats import DAMAGED, ROWS, Found, read_file, read_pack, read_rows, save_tensors, sums
+from .presets import EXPERIMENTS
 
 ROOT = Path(__file__).resolve().parents[2]  # the checkout
 FIGURES = ROOT / "figures"

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from .. import methods
-from ..config import Config, configure
+from ..config import Config
 from ..explore import notebooks
 from ..results import rules, statistics
 from ..results.loading import COLUMNS, load
-from ..runs import archive, gpu, store, sweep
+from ..runs import archive, gpu, presets, store, sweep
+from ..runs.presets import configure
 from ..schedule import ARCHITECTURES
 from ..unit import Unit
 from . import REGISTRY, add, claims, names, takes
@@ -40,7 +41,7 @@ class Study:
     @property
     def folder(self):
         """Where its figures go: ``figures/`` for an unchanged ``report``, a folder of its own for every other scale."""
-        preset, changes = self.config.preset, self.config.changes
+        preset, changes = self.config.preset, presets.changes(self.config)
         if preset == "report" and changes.get("replicates", 0) >= configure(self.config.experiment, preset).replicates:
             del changes["replicates"]  # more replicates than the committed scale make it better
         fewer = self.config.replicates < archive.replicates(self.config.experiment)
