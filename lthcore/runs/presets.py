@@ -5,7 +5,7 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-from ..config import Config, check_value
+from ..config import GROUPS, Config, check_value
 
 PRESETS = {  # how much of an experiment is run, where its record says nothing else
     "quick": {"replicates": 3, "controls": 4, "epochs": 1},
@@ -13,7 +13,7 @@ PRESETS = {  # how much of an experiment is run, where its record says nothing e
     "smoke": {"replicates": 1, "controls": 1, "epochs": 1, "max_steps": 30, "test_images": 1000},
 }
 EXPERIMENTS: dict[str, Any] = {}  # records by name, each a :class:`lthcore.studies.record.Experiment`
-SETTINGS = {f.name: f for f in dataclasses.fields(Config) if f.name not in ("experiment", "preset", "smallest")}
+SETTINGS = {f.name: f for group in GROUPS for f in dataclasses.fields(group) if f.name not in ("experiment", "preset")}
 
 
 def meant(name: str, names: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from ..results.loading import COLUMNS, load
 from ..runs import archive, gpu, presets, store, sweep
 from ..runs.presets import configure
 from ..schedule import ARCHITECTURES
-from ..unit import Unit
+from ..unit import Fresh, MaskOf, RandomLike, Theta0, Unit
 from . import REGISTRY, add, claims, names, takes
 from .collapse import TASK2
 from .common import controls as _controls
@@ -260,11 +260,15 @@ def rivals(study, unit, level):
     """
     same = unit.config, unit.subset, unit.replicate
     alike = [u for u in study.units if (u.config, u.subset, u.replicate) == same]
-    chain = unit.source or unit
-    out = {"dense": (next(u for u in alike if u.source is None), 0)}
-    for role, how in (("ticket", {}), ("random_reinit", {"start": "reinit"}), ("random_mask", {"mask": "random"})):
-        wanted = Unit(unit.config, role, unit.replicate, unit.subset, source=chain, only=(level,), **how)
-        found = [u for u in alike if (u.source or u, u.start, u.mask) == (chain, wanted.start, wanted.mask)]
+    taken, out = MaskOf(unit.chain), {"dense": (next(u for u in alike if u.prunes), 0)}
+    roles = {
+        "ticket": (taken, Theta0()),
+        "random_reinit": (taken, Fresh()),
+        "random_mask": (RandomLike(unit.chain), Theta0()),
+    }
+    for role, (mask, start) in roles.items():
+        wanted = Unit(unit.config, role, unit.replicate, unit.subset, mask, start, (level,))
+        found = [u for u in alike if (u.chain, u.start, u.mask.name) == (unit.chain, start, mask.name)]
         out[role] = (found or [wanted])[0], level
     return out if level else {"dense": out["dense"]}
 
@@ -287,7 +291,7 @@ def predicted(study):
 
     rows = []
     for unit in study.units:
-        for level, mask in enumerate(collapse.untrained(unit)) if unit.source is None else ():
+        for level, mask in enumerate(collapse.untrained(unit)) if unit.prunes else ():
             keys = (unit.config.experiment, unit.config.model, unit.arm, unit.replicate, level)
             facts = collapse.diagnose(unit.config.model, mask)
             rows += [(*keys, facts["density"], 0, 0.0, "mask", name, value) for name, value in facts.items()]
