@@ -14,9 +14,6 @@ from .methods import DATASETS
 from .schedule import ARCHITECTURES
 from .schedule import CLASSES as CLASSES
 
-MNIST_TRAIN = DATASETS["mnist"].train
-MNIST_TEST = DATASETS["mnist"].test
-
 
 def _setting(default, **facts):
     return field(default=default, metadata=facts)
@@ -48,7 +45,7 @@ class Scale:
     """Where it is trained; ``auto`` takes CUDA where there is one."""
     max_steps: int = _number(0, 0, 10**9, "a whole number in 0..1000000000")
     """Upper bound on the steps of a level, for ``smoke``; 0 is no bound."""
-    test_images: int = _number(0, 0, MNIST_TEST, "a whole number in 0..10000")
+    test_images: int = _number(0, 0, 10_000, "a whole number in 0..10000")
     """Upper bound on the test images, for ``smoke``; 0 is no bound."""
     tolerance: float = _number(0.5, 0, 100, "a number in [0, 100], in accuracy points", identity=False)
     """Accuracy points that a ticket may fall below dense."""
@@ -90,7 +87,7 @@ class Train:
     those with another optimizer included. A pruned weight stays 0."""
     warmup: int = _number(0, 0, 1_000_000, "a whole number in 0..1000000", since=2)
     """Steps over which the learning rate rises to `lr`, in proportion to the step."""
-    batch_size: int = _number(60, 1, MNIST_TRAIN, "a whole number in 1..60000")
+    batch_size: int = _number(60, 1, 60_000, "a whole number in 1..60000")
     """Images per step."""
     epochs: int = _number(75, 1, 10_000, "a whole number in 1..10000")
     """Length of the training of a level."""
@@ -234,7 +231,6 @@ class Config(Prune, Train, Data, Scale):
     def schedule(self) -> list[dict[str, int]]:
         """Kept weights at each level 0..rounds, by counting alone: list of dict, pool -> int.
 
-        A pool is a weight tensor, or ``"*"`` for all tensors that a global rate ranks together.
         A pool of n survivors keeps n - round(rate n) (Frankle & Carbin 2019, section 2); the rate is taken as the
         decimal fraction that it is written as, ties go to even.
         """

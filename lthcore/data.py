@@ -16,7 +16,6 @@ from .schedule import CLASSES, apportion
 from .unit import Unit, draw_seed
 
 READ = "lthcore.runs.download:read_checked"  # where the bytes come from: the core knows no disk
-MEAN, STD = DATASETS["mnist"].mean[0], DATASETS["mnist"].std[0]
 
 
 class Split(NamedTuple):
@@ -75,7 +74,7 @@ def split_indices(
     experiment: str,
     replicate: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Indices of a subset's training, validation and test images.
+    """Indices of a subset's training, validation and test images: (n,) arrays of int64, increasing.
 
     Parameters
     ----------
@@ -86,10 +85,6 @@ def split_indices(
         Of the subset, held out for validation, stratified, in [0, 0.5].
     seed, experiment, replicate : int, str, int
         Keys of the draw; halves and validation depend on nothing else.
-
-    Returns
-    -------
-    train, validation, test : (n,) arrays of int64, increasing
     """
     rule = SUBSETS[subset]
     labels, wanted = np.asarray(train_labels), rule.get("labels", range(CLASSES))

@@ -92,13 +92,6 @@ def train_level(
     -------
     list of TrainedLevel
         One per unit; :func:`prune_level` adds the next mask, since chains with other criteria may share a level.
-
-    Raises
-    ------
-    FloatingPointError
-        If a loss is not finite; names the level and the step.
-    ValueError
-        If the criterion or rewind rule is unknown, or the weights of the level before are missing.
     """
     config = units[0].config.at(level)
     if isinstance(units[0].mask, RandomLike):

@@ -110,13 +110,7 @@ BUILT_IN = {setting: dict(records) for setting, (records, _) in RECORDS.items()}
 
 
 def find(setting: str, name: str) -> Criterion | RewindRule:
-    """The record of that name; a plain function in its place is one with the defaults.
-
-    Raises
-    ------
-    ValueError
-        If there is none; one line with the names that there are.
-    """
+    """The record of that name; a plain function in its place is one with the defaults. None is refused in a line."""
     records, kind = RECORDS[setting]
     if not isinstance(name, str) or name not in records:
         raise ValueError(f"{setting} = {name!r}: must be one of {', '.join(map(repr, records))}")
@@ -131,13 +125,6 @@ def find(setting: str, name: str) -> Criterion | RewindRule:
     if record is not BUILT_IN[setting].get(name) and (fault := getattr(record, "fault", "")):
         raise ValueError(f"{setting} = {name!r}: {fault}")
     return record
-
-
-def check(settings: dict) -> None:
-    """Refuse, in one line, a criterion or a rewind rule that there is not."""
-    for setting in SETTINGS:
-        if setting in settings:
-            find(setting, settings[setting])
 
 
 def function(given: Callable | str) -> Callable:

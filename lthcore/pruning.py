@@ -22,7 +22,7 @@ def dense_mask(model: str) -> Tensors:
 
 
 def keep_top(scores: Tensors, mask: Tensors, counts: dict[str, int]) -> Tensors:
-    """Keep the survivors with the largest scores, exactly as many as counted.
+    """Keep the survivors with the largest scores, exactly as many as counted: a subset of the mask.
 
     Parameters
     ----------
@@ -32,11 +32,6 @@ def keep_top(scores: Tensors, mask: Tensors, counts: dict[str, int]) -> Tensors:
         Survivors so far.
     counts : dict of str to int
         How many to keep, by layer, or under ``"*"`` for all the other layers ranked together.
-
-    Returns
-    -------
-    dict of str to bool Tensor
-        A subset of `mask`.
 
     Raises
     ------
@@ -94,22 +89,12 @@ def by_criterion(unit: Unit, weights: Tensors, mask: Tensors, counts: dict[str, 
 
     Parameters
     ----------
-    unit : Unit
     weights : dict of str to Tensor
         Weights and biases by parameter name, at the end of the level or where the criterion wants them, at its start.
     mask, counts
         As for :func:`keep_top`.
     data : lthcore.data.Split
         What was trained on.
-
-    Returns
-    -------
-    dict of str to bool Tensor
-
-    Raises
-    ------
-    ValueError
-        If there is no such criterion, or it cannot score this network.
     """
     scores = scored(unit, weights, mask, data)
     if grouped := STRUCTURES[unit.config.structure]:

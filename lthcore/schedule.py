@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
-from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -49,23 +48,12 @@ class Architecture(NamedTuple):
 CLASSES = 10
 
 
-def _conv(*channels):
-    """Conv-2, -4 or -6: pairs of 3x3 convolutions, a pool after each, then 256-256-10 (Frankle & Carbin 2019, 3)."""
-    shapes = {f"conv{i + 1}": (out, into, 3, 3) for i, (into, out) in enumerate(pairwise((3, *channels)))}
-    flat = channels[-1] * (32 >> len(channels) // 2) ** 2
-    weights = {**shapes, "fc1": (256, flat), "fc2": (256, 256), "head": (10, 256)}
-    return Architecture(weights, "relu", "lthcore.models:ConvNet", ((1, 28, 28), (3, 32, 32)))
-
-
 ARCHITECTURES = {
     "mlp": Architecture({"fc1": (300, 784), "fc2": (100, 300), "head": (10, 100)}, "relu"),
     "lenet5": Architecture(
         {"conv1": (6, 1, 5, 5), "conv2": (16, 6, 5, 5), "fc1": (120, 400), "fc2": (84, 120), "head": (10, 84)}, "tanh",
         "lthcore.models:LeNet5",
     ),
-    "conv2": _conv(64, 64),
-    "conv4": _conv(64, 64, 128, 128),
-    "conv6": _conv(64, 64, 128, 128, 256, 256),
 }  # fmt: skip
 
 
@@ -78,12 +66,9 @@ class Rates(NamedTuple):
 
 
 def kept(model: str, rates: Rates, rounds: int, scope: str = "layer", spare: str = "none") -> list[dict[str, int]]:
-    """Kept weights at each level 0..rounds; parameters as of :class:`lthcore.config.Config`.
+    """Kept weights at each level 0..rounds, by pool; parameters as of :class:`lthcore.config.Config`.
 
-    Returns
-    -------
-    list of dict
-        A level's counts by pool: a weight tensor, or ``"*"`` for all tensors that a global rate ranks together.
+    A pool is a weight tensor, or ``"*"`` for all tensors that a global rate ranks together.
     """
     shapes = tuple(ARCHITECTURES[model].weights.items())  # not the name alone, which may be registered again
     return _kept(shapes, rates, rounds, scope, spare)

@@ -89,11 +89,6 @@ def train(
         Called with the step and the values, (R, ...) tensors by parameter name, at steps `first` and `last` and at the
         end of every epoch between.
 
-    Returns
-    -------
-    list of Trained
-        One per replicate.
-
     Raises
     ------
     FloatingPointError

@@ -171,21 +171,10 @@ def identity_v1(unit: Unit) -> dict:
 
 
 def draw_seed(seed: int, purpose: str, *keys: int | str) -> int:
-    """Seed of one random draw: a pure function of its named keys.
+    """Seed of one random draw, in [0, 2**63): a pure function of the study's seed and of named keys.
 
-    Parameters
-    ----------
-    seed : int
-        The study's seed.
-    purpose : str
-        ``theta0``, ``subset``, ``order``, ``reinit`` or ``ranking``; draws of two purposes never share a stream.
-    *keys
-        What the draw may depend on (replicate, model, level, ...), plain values.
-
-    Returns
-    -------
-    int
-        In [0, 2**63).
+    Draws of two purposes (``theta0``, ``subset``, ``order``, ...) never share a stream; the keys are what a draw may
+    depend on (replicate, model, level, ...), plain values.
     """
     text = json.dumps([seed, purpose, *keys])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

@@ -133,7 +133,11 @@ def test_digits_are_those_of_the_subset(studies):
         images, labels = download.digits(subset, config.test_images)
         test_images, test_labels = data.split(config, subset, 0).test
         assert labels.tolist() == test_labels.tolist() and len(labels) == 150
-        assert np.allclose((images / np.float32(255) - data.MEAN) / data.STD, test_images[:, 0], atol=1e-6)
+        assert np.allclose(
+            (images / np.float32(255) - data.DATASETS["mnist"].mean[0]) / data.DATASETS["mnist"].std[0],
+            test_images[:, 0],
+            atol=1e-6,
+        )
 
 
 def test_orders_of_digits():

@@ -88,7 +88,7 @@ def test_the_loop_fits_one_screen():
     assert loop.end_lineno - loop.lineno < 40
 
 
-CORE_LINES = 1_613  # all nine together, docstrings included; may only shrink
+CORE_LINES = 1_500  # all nine together, docstrings included; may only shrink
 LONG = {"engines.sparse": 743}  # lines of those over 500; may only shrink
 
 

@@ -20,8 +20,9 @@ from urllib.request import urlopen
 import numpy as np
 from filelock import FileLock, Timeout
 
-from ..config import CLASSES, Config
+from ..config import Config
 from ..methods import BUILT_IN, DATASETS, function
+from ..schedule import CLASSES
 from .files import data_folder, set_aside, write
 
 SECONDS = 20  # a source that says nothing for so long is given up,

@@ -7,7 +7,6 @@ from functools import cached_property, lru_cache, partial
 import numpy as np
 import pandas as pd
 
-from .. import methods
 from ..config import Config
 from ..explore import notebooks
 from ..results import rules, statistics
@@ -119,8 +118,6 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
         settings["model"] = model
     if not controls:
         settings["controls"] = 0
-    if {"criterion", "rewind"} & set(overrides):
-        methods.check(overrides)
     asked = Study(configure(experiment, preset, **settings))
     for name in (*overrides, *(["model"] if model else [])):
         if reason := takes.refusal(REGISTRY[experiment], preset, settings, name):

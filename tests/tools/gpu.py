@@ -251,7 +251,9 @@ def loader(model, device, processes, root):
 
     from lthcore import data
 
-    change = transforms.Compose([transforms.ToTensor(), transforms.Normalize((data.MEAN,), (data.STD,))])
+    change = transforms.Compose(
+        [transforms.ToTensor(), transforms.Normalize(data.DATASETS["mnist"].mean, data.DATASETS["mnist"].std)]
+    )
     settings = {"batch_size": 60, "shuffle": True, "drop_last": True, "num_workers": processes}
     settings |= {"pin_memory": device == "cuda", "persistent_workers": processes > 0}
     batches = itertools.chain.from_iterable(itertools.repeat(DataLoader(MNIST(root, True, change), **settings)))
