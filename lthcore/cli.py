@@ -18,9 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from .disk.files import FOLDERS, write
 from .explore import notebooks
 from .runs import limits, presets
-from .runs.files import FOLDERS, write
 from .studies import REGISTRY
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,7 +52,7 @@ READERS = [SCORECARD, Job("05_explorer", "05_explorer", None)]  # executed when 
 EXECUTING, ENDED = set(), threading.Event()  # processes; whether the user has had enough of them
 # papermill in a process that ends with this one, and ends its kernel then
 PAPERMILL = """import signal, sys
-from lthcore.runs.files import die_with
+from lthcore.disk.files import die_with
 die_with(int(sys.argv.pop(1)), signal.SIGTERM)
 from papermill.__main__ import papermill
 papermill(prog_name="papermill")"""

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from test_sweep import TINY, InlinePool, fresh, queue, tasks_of, tiny_study  # noqa: F401
 
 from lthcore import cli
-from lthcore.runs import archive, download, files, formats, processes, store, sweep
+from lthcore.disk import files
+from lthcore.runs import archive, download, formats, processes, store, sweep
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import experiments
 

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 from lthcore import data
 from lthcore.config import configure
-from lthcore.runs import archive, estimate, files, gpu, processes, store, sweep, worker
-from lthcore.runs.files import LOCK
+from lthcore.disk import files
+from lthcore.disk.files import LOCK
+from lthcore.runs import archive, estimate, gpu, processes, store, sweep, worker
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import experiments
 from lthcore.unit import Unit
@@ -440,7 +441,7 @@ def test_a_held_level_is_trained_by_nobody_else_and_its_lock_goes(fresh, monkeyp
 def test_a_killed_holder_holds_nothing_and_its_lock_is_cleared(fresh):
     path = store.runs() / "mlp-ticket-r0-0123456789ab" / "level-00" / LOCK
     code = f"""import pathlib, time
-from lthcore.runs import files
+from lthcore.disk import files
 with files.hold(pathlib.Path({str(path)!r})) as free:
     print(free, flush=True)
     time.sleep(99)"""

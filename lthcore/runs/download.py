@@ -21,9 +21,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from ..config import Config
+from ..disk.files import data_folder, set_aside, write
 from ..methods import BUILT_IN, DATASETS, function
 from ..schedule import CLASSES
-from .files import data_folder, set_aside, write
 
 SECONDS = 20  # a source that says nothing for so long is given up,
 TOTAL = 180  # and so is a file that has not come after so long, drop by drop
@@ -46,7 +46,7 @@ MORE = {  # the same of the other data sets
 
 
 def folder(dataset="mnist"):
-    """Folder of MNIST's four IDX files, :func:`lthcore.runs.files.data_folder`; another data set's lies in it."""
+    """Folder of MNIST's four IDX files, :func:`lthcore.disk.files.data_folder`; another data set's lies in it."""
     root = data_folder()
     return root if dataset == "mnist" else root / dataset
 

@@ -3,6 +3,8 @@
 Importing this package registers them, and needs the standard library only.
 """
 
+from collections.abc import Callable
+
 from ..runs import presets
 from .collapse import COLLAPSE
 from .conv import CONVS
@@ -24,6 +26,7 @@ BUILT_IN = {
         MLP, LENET5, TASK1, TASK2, TASK3, PAPER, *CONVS, REWIND, COLLAPSE, CRITERIA, TRANSFER, EARLY_BIRD,
     )
 }  # fmt: skip
+WHEN_ASKED: list[Callable] = []  # called when a study is asked for: a notebook's parameters are looked at then
 REGISTRY: dict[str, Experiment] = presets.EXPERIMENTS  # these, and what users add
 
 

@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 
 from ..config import Config
-from ..explore import notebooks
 from ..results import rules, statistics
 from ..results.loading import COLUMNS, load
 from ..runs import archive, gpu, presets, store, sweep
 from ..runs.presets import configure
 from ..schedule import ARCHITECTURES
 from ..unit import Fresh, MaskOf, RandomLike, Theta0, Unit
-from . import REGISTRY, add, claims, names, takes
+from . import REGISTRY, WHEN_ASKED, add, claims, names, takes
 from .collapse import TASK2
 from .common import controls as _controls
 from .record import Experiment
@@ -91,7 +90,8 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
         One line that names the setting, its value and what is allowed: also where the experiment does not take it,
         since it would change nothing there, or only some of its arms.
     """
-    notebooks.watch()
+    for call in WHEN_ASKED:
+        call()
     overrides = {} if overrides is None else overrides
     if isinstance(experiment, Experiment):
         experiment = add(experiment).name
