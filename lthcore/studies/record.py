@@ -6,6 +6,7 @@ A study is one :class:`Experiment`. Those of this package stand in a file each; 
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..config import Config
 from ..runs import presets
@@ -68,6 +69,8 @@ class Experiment:
         The notebook that shows it, the parameters that make it one of several, and the name of its executed copy.
     styles : dict of str to (str, str, str)
         Arm -> label, colour (a name in :data:`lthcore.results.figures.OKABE_ITO`) and marker.
+    facts : dict of str to object
+        Arm -> what its name stands for, as values, where figures ask for it.
     figures : dict of str to callable
         File name -> function of ``(study, frame)`` that gives the figure and the table of what is drawn on it.
     claims : tuple of Claim
@@ -89,6 +92,7 @@ class Experiment:
     parameters: dict = field(default_factory=dict)
     copy: str = ""
     styles: dict[str, Style] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, Figure] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
     reported: dict[str, float] = field(default_factory=dict)
