@@ -51,7 +51,7 @@ def end(page):
 
 
 def test_it_offers_what_is_finished(page, studies):
-    changes = "smoke, rounds 2, validation 0.02, max_steps 12, test_images 150"
+    changes = "smoke, max_steps 12, test_images 150, validation 0.02, rounds 2"
     assert page.experiment.options == (f"mlp, {changes}", f"lenet5, {changes}")
     assert [arm for _, arm in page.arm.options] == ["ticket", "random_reinit", "random_mask", "ticket_spared"]
     assert page.replicate.options == (0,)

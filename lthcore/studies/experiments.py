@@ -51,10 +51,8 @@ class Study:
 
     def table(self):
         """The settings as a frame, with what the report's tables fix in front: columns setting, value."""
-        first = list(self.experiment.settings)
-        rows = sorted(
-            self.config.table(), key=lambda row: (row[0] not in ("experiment", "preset"), row[0] not in first)
-        )
+        first = ["experiment", "preset", *self.experiment.settings]
+        rows = sorted(self.config.table(), key=lambda row: first.index(row[0]) if row[0] in first else len(first))
         return pd.DataFrame([(name, str(value)) for name, value in rows], columns=["setting", "value"]).set_index(
             "setting"
         )
