@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from test_sweep import TINY, InlinePool, fresh, queue, tasks_of, tiny_study  # noqa: F401
 
 from lthcore import cli
-from lthcore.disk import files
+from lthcore.disk import files, tensors
 from lthcore.runs import archive, download, formats, processes, store, sweep
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import experiments
@@ -443,7 +443,7 @@ def test_json_bombs_are_no_facts(finished, text):
 
 
 def test_a_file_without_an_end_is_not_read_to_it(finished, monkeypatch):
-    monkeypatch.setattr(formats, "MOST", 100_000)  # more than the mask has, which is read before
+    monkeypatch.setattr(tensors, "MOST", 100_000)  # more than the mask has, which is read before
     (folder(finished[0]) / "rows.csv").unlink()
     (folder(finished[0]) / "rows.csv").symlink_to("/dev/zero")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
