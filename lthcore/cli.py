@@ -18,10 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import config
+from .disk.files import FOLDERS, write
 from .explore import notebooks
-from .runs import limits
-from .runs.files import FOLDERS, write
+from .runs import limits, presets
 from .studies import REGISTRY
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,7 +54,7 @@ EXECUTING, ENDED = set(), threading.Event()  # processes; whether the user has h
 # papermill in a process that ends with this one, and ends its kernel then
 PAPERMILL = """import signal, sys
 sys.modules["rfc3987_syntax"] = None
-from lthcore.runs.files import die_with
+from lthcore.disk.files import die_with
 die_with(int(sys.argv.pop(1)), signal.SIGTERM)
 from papermill.__main__ import papermill
 papermill(prog_name="papermill")"""
@@ -81,9 +80,9 @@ def _meant(word, known):
     setting = name.lstrip("-").replace("-", "_")
     if name in FOLDERS:
         return f"; did you mean {word} ./run_all.sh ...?"
-    if setting in config.SETTINGS and (equals or name.startswith("--")):
+    if setting in presets.SETTINGS and (equals or name.startswith("--")):
         return f"; did you mean --set {setting}={value or 'VALUE'}?"
-    return config.meant(name, known)
+    return presets.meant(name, known)
 
 
 def _one_of(*names):
@@ -107,7 +106,7 @@ def parser():
         allow_abbrev=False,
     )
     p.add_argument(
-        "command", nargs="?", default="quick", type=_one_of(*config.PRESETS, *OTHERS),
+        "command", nargs="?", default="quick", type=_one_of(*presets.PRESETS, *OTHERS),
         help="quick (default, minutes), report (full schedule), smoke (seconds), test (all tests), "
         "bench (how fast it is), lab (JupyterLab); what follows one of these three is an option of pytest, of the "
         "benchmark or of JupyterLab",
@@ -254,7 +253,7 @@ def shard(text):
 def run(options):
     """Train what is missing, execute the notebooks, say what came out: exit status."""
     given = parameters(options)
-    config.check(given["overrides"])  # at once: what the experiments say themselves takes a second to import
+    presets.check(given["overrides"])  # at once: what the experiments say themselves takes a second to import
     jobs, part = wanted(options), shard(options.shard)
     if options.workers < 0:
         raise ValueError(f"--workers {options.workers}: must be a whole number from 0 (one per core) on")

@@ -1,11 +1,10 @@
-"""Settings of an experiment and the presets. Everything that decides a result is a field of :class:`Config`.
+"""Settings, in four groups: everything that decides a result is a field of :class:`Config`. Standard library only.
 
-Standard library only.
+A field's metadata say what is allowed, and what of it is part of a level's identity: `since`, the version of the
+settings that it came with, from 2 on only where it is set, and ``identity=False`` where no level depends on it.
 """
 
 import dataclasses
-import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -15,226 +14,188 @@ from .methods import DATASETS
 from .schedule import ARCHITECTURES
 from .schedule import CLASSES as CLASSES
 
-MNIST_TRAIN = DATASETS["mnist"].train
-MNIST_TEST = DATASETS["mnist"].test
+
+def _setting(default, **facts):
+    return field(default=default, metadata=facts)
 
 
-def _choice(*allowed):
-    return field(metadata={"allowed": allowed}, default=allowed[0])
+def _choice(*allowed, **facts):
+    return _setting(allowed[0], allowed=allowed, **facts)
 
 
-def _number(default, low, high, text, *, open_low=False, open_high=False):
-    bounds = {"low": low, "high": high, "open_low": open_low, "open_high": open_high}
-    return field(metadata={**bounds, "text": text}, default=default)
-
-
-PRESETS = {  # how much of an experiment is run, where its recipe says nothing else
-    "quick": {"replicates": 3, "controls": 4, "epochs": 1},
-    "report": {"replicates": 3, "controls": 1},
-    "smoke": {"replicates": 1, "controls": 1, "epochs": 1, "max_steps": 30, "test_images": 1000},
-}
+def _number(default, low, high, text, **facts):
+    return _setting(default, low=low, high=high, text=text, **facts)
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What the settings know of an experiment; its record is a :class:`lthcore.studies.record.Experiment`.
+class Scale:
+    """How much is run, where, and how it is judged."""
 
-    Parameters
-    ----------
-    settings : dict
-        Fields of :class:`Config` that differ from their defaults.
-    presets : dict of str to dict
-        What differs from `settings` and ``PRESETS`` in a preset.
-    fixed : tuple of str
-        Settings that nobody may change.
-    smallest : float
-        Share of the training images in the smallest subset that an arm trains on, in (0, 1].
-    """
-
-    settings: dict
-    presets: dict = field(default_factory=dict)
-    fixed: tuple = ()
-    smallest: float = 1.0
-
-
-EXPERIMENTS: dict[str, Recipe] = {}  # by name; :mod:`lthcore.studies` registers them
+    experiment: str = _setting("mlp")
+    """Which experiment, by the name of its record."""
+    preset: str = _setting("quick", identity=False)
+    """How much of the experiment is run: a name in :data:`lthcore.runs.presets.PRESETS`."""
+    replicates: int = _number(1, 1, 1000, "a whole number in 1..1000", identity=False)
+    """Independent repetitions."""
+    controls: int = _number(1, 0, 200, "a whole number in 0..200", identity=False)
+    """A control at every so many levels, from level 1 on; 0 for none."""
+    seed: int = _number(0, 0, 2**31 - 1, "a whole number in 0..2147483647")
+    """Root of every random draw."""
+    device: str = _choice("auto", "cpu", "cuda", identity=False)
+    """Where it is trained; ``auto`` takes CUDA where there is one."""
+    max_steps: int = _number(0, 0, 10**9, "a whole number in 0..1000000000")
+    """Upper bound on the steps of a level, for ``smoke``; 0 is no bound."""
+    test_images: int = _number(0, 0, 10_000, "a whole number in 0..10000")
+    """Upper bound on the test images, for ``smoke``; 0 is no bound."""
+    tolerance: float = _number(0.5, 0, 100, "a number in [0, 100], in accuracy points", identity=False)
+    """Accuracy points that a ticket may fall below dense."""
+    margin: float = _number(0.5, 0, 100, "a number in [0, 100], in accuracy points", identity=False)
+    """Accuracy points within which two arms are the same."""
 
 
 @dataclass(frozen=True)
-class Config:
+class Data:
+    """What is trained on."""
+
+    dataset: str = _setting("mnist", since=2)
+    """A name in :data:`lthcore.methods.DATASETS`, where new ones are added; not every model can read its images."""
+    validation: float = _number(1 / 12, 0, 0.5, "a number in [0, 0.5]")
+    """Fraction of every training subset held out, stratified; 0 trains on everything."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """What network is trained at a level, and how."""
+
+    model: str = _setting("mlp")
+    """A name in :data:`lthcore.schedule.ARCHITECTURES`, where new ones are added."""
+    activation: str = _choice("default", "relu", "tanh")
+    """``default`` is the architecture's own: ReLU, for LeNet-5 tanh."""
+    pool: str = _choice("avg", "max")
+    """What follows a convolution."""
+    dropout: float = _number(0.0, 0, 1, "a number in [0, 1)", open_high=True, since=2)
+    """Share of the hidden fully connected units left out at every step."""
+    optimizer: str = _choice("adam", "sgd", "adamw")
+    """As torch's of that name."""
+    lr: float = _number(0.0012, 0, 10, "a number in (0, 10]", open_low=True)
+    """Learning rate, per step."""
+    momentum: float = _number(0.0, 0, 1, "a number in [0, 1)", open_high=True)
+    """Only for ``sgd``."""
+    weight_decay: float = _number(0.0, 0, 1, "a number in [0, 1]", since=2)
+    """As torch's optimizers take it, for weights and biases: added to the gradient (L2) by ``adam`` and ``sgd``, taken
+    off the values (decoupled) by ``adamw``, whose default here is 0 as well. It holds in every arm of an experiment,
+    those with another optimizer included. A pruned weight stays 0."""
+    warmup: int = _number(0, 0, 1_000_000, "a whole number in 0..1000000", since=2)
+    """Steps over which the learning rate rises to `lr`, in proportion to the step."""
+    batch_size: int = _number(60, 1, 60_000, "a whole number in 1..60000")
+    """Images per step."""
+    epochs: int = _number(75, 1, 10_000, "a whole number in 1..10000")
+    """Length of the training of a level."""
+    often: int = _number(15, 0, 10_000, "a whole number in 0..10000", since=2)
+    """Epochs during which the validation set is evaluated every 100 steps; later once an epoch."""
+
+
+@dataclass(frozen=True)
+class Prune:
+    """What is pruned between the levels, and what the survivors start from. Nothing to the dense network's training."""
+
+    prune_rate: float = _number(0.3, 0, 1, "a number in (0, 1)", open_low=True, open_high=True)
+    """Fraction of the surviving weights pruned in one round."""
+    rounds: int = _number(20, 0, 200, "a whole number in 0..200", identity=False)
+    """Number of prunings after the dense network ("prune iterations")."""
+    levels: tuple = _setting((), identity=False)
+    """Levels that are trained, increasing from 0; ``()`` is every level 0..rounds. Skipped levels are pruned through at
+    once, so ``(0, n)`` is one-shot pruning to the density of level n. They enter the identity as a path."""
+    scope: str = _choice("layer", "global")
+    """``layer``: the rate holds in every weight tensor; ``global``: over all of them together."""
+    output_rate: float | None = _number(None, 0, 1, "None or a number in [0, 1)", open_high=True)
+    """Pruning rate of the output layer; ``None`` is `prune_rate`, 0 spares it."""
+    conv_rate: float | None = _number(None, 0, 1, "None or a number in [0, 1)", open_high=True, since=2)
+    """Pruning rate of the convolutions; ``None`` is `prune_rate`."""
+    spare: str = _choice("none", "smallest")
+    """``smallest`` keeps every weight of the smallest layer, which a layer-wise rate empties first, and takes the
+    difference from the others, so that the total stays the same; ``none`` does not."""
+    structure: str = _choice(*methods.STRUCTURES, since=2)
+    """What is pruned: single weights, or whole filters of the convolutions with all that reads them."""
+    criterion: str = _setting("magnitude", since=2)
+    """Which weights are pruned: a name in :data:`lthcore.methods.CRITERIA`, where new ones are added."""
+    early_bird: float = _number(0.0, 0, 1, "a number in [0, 1)", open_high=True, since=2)
+    """A level's next mask is drawn at the first epoch at which the masks of the last five epochs differ by less than
+    this share of the weights (You et al. 2020); 0: at the last step, as where they never do."""
+    rewind: str = _setting("reset", since=2)
+    """What the survivors start from: a name in :data:`lthcore.methods.REWINDS`, where new ones are added."""
+    rewind_step: int = _number(0, 0, 1_000_000, "a whole number in 0..1000000")
+    """Survivors return to their values at this step of the dense training (0: theta0)."""
+    retrain_epochs: int | None = _number(None, 1, 10_000, "None or a whole number in 1..10000", since=2)
+    """`epochs` of the levels after the dense network; ``None``: the same."""
+    retrain_lr: float | None = _number(None, 0, 10, "None or a number in (0, 10]", open_low=True, since=2)
+    """`lr` of the levels after the dense network; ``None``: the same."""
+
+
+@dataclass(frozen=True)
+class Config(Prune, Train, Data, Scale):
     """One experiment at one scale: a column of the report's Tables 1 and 2, and what they leave open.
 
-    Every field can be overridden by name through :func:`configure`.
-
-    Parameters
-    ----------
-    experiment, preset : str
-        Which experiment (a name in ``EXPERIMENTS``) and how much of its schedule (``PRESETS``).
-    model, activation, pool : str
-        A name in :data:`lthcore.schedule.ARCHITECTURES`, where new ones are added; ``default`` activation is ReLU, for
-        LeNet-5 tanh; `pool` is what follows a convolution.
-    optimizer, lr, momentum, batch_size, epochs : str, float, float, int, int
-        How one level is trained: by ``adam``, ``sgd`` or ``adamw``; `lr` per step, `momentum` only for ``sgd``.
-    prune_rate : float
-        Fraction of the surviving weights pruned in one round, in (0, 1).
-    rounds : int
-        Number of prunings after the dense network ("prune iterations").
-    levels : tuple of int
-        Levels that are trained, increasing from 0; ``()`` is every level 0..rounds. Skipped levels
-        are pruned through at once, so ``(0, n)`` is one-shot pruning to the density of level n.
-    scope : str
-        ``layer``: the rate holds in every weight tensor; ``global``: over all of them together.
-    output_rate : float or None
-        Pruning rate of the output layer; ``None`` is `prune_rate`, 0 spares it.
-    spare : str
-        ``smallest`` keeps every weight of the smallest layer, which a layer-wise rate empties first,
-        and takes the difference from the others, so that the total stays the same; ``none`` does not.
-    rewind_step : int
-        Survivors return to their values at this step of the dense training (0: theta0).
-    validation : float
-        Fraction of every training subset held out, stratified, in [0, 0.5]; 0 trains on everything.
-    tolerance, margin : float
-        Accuracy points: how far a ticket may fall below dense, and the width of "the same".
-    replicates, controls : int
-        Independent repetitions; a control at every `controls`-th level from level 1 on, 0 for none.
-    seed : int
-        Root of every random draw.
-    device : str
-        ``auto`` takes CUDA where there is one.
-    max_steps, test_images : int
-        Upper bounds on the steps of a level and on the test images, for ``smoke``; 0 is no bound.
-    dataset : str
-        A name in :data:`lthcore.methods.DATASETS`, where new ones are added: ``mnist``, ``fashion`` (Fashion-MNIST) or
-        ``cifar10``, which only the models ``conv2`` to ``conv6`` can read.
-    conv_rate : float or None
-        Pruning rate of the convolutions; ``None`` is `prune_rate`.
-    dropout : float
-        Share of the hidden fully connected units left out at every step, in [0, 1).
-    warmup : int
-        Steps over which the learning rate rises to `lr`, in proportion to the step.
-    often : int
-        Epochs during which the validation set is looked at every 100 steps; later once an epoch.
-    criterion, rewind : str
-        What is pruned and what the survivors start from: names in :data:`lthcore.methods.CRITERIA` and
-        :data:`lthcore.methods.REWINDS`, where new ones are added and each says what it needs.
-    structure : str
-        What is pruned: single ``weights``, or whole ``filters`` of the convolutions with all that reads them.
-    retrain_epochs, retrain_lr : int or None, float or None
-        `epochs` and `lr` of the levels after the dense network; ``None``: the same.
-    early_bird : float
-        A level's next mask is drawn at the first epoch at which the masks of the last five epochs differ by less than
-        this share of the weights, in [0, 1) (You et al. 2020); 0: at the last step, as where they never do.
-    weight_decay : float
-        As torch's optimizers take it, for weights and biases, in [0, 1]: added to the gradient (L2) by ``adam`` and
-        ``sgd``, taken off the values (decoupled) by ``adamw``, whose default here is 0 as well. It holds in every arm
-        of an experiment, those with another optimizer included. A pruned weight stays 0.
+    The groups' fields are its own: ``config.lr``, ``dataclasses.replace(config, lr=0.01)``.
     """
 
-    experiment: str = "mlp"
-    preset: str = _choice(*PRESETS)
-    model: str = "mlp"
-    activation: str = _choice("default", "relu", "tanh")
-    pool: str = _choice("avg", "max")
-    optimizer: str = _choice("adam", "sgd", "adamw")
-    lr: float = _number(0.0012, 0, 10, "a number in (0, 10]", open_low=True)
-    momentum: float = _number(0.0, 0, 1, "a number in [0, 1)", open_high=True)
-    batch_size: int = _number(60, 1, MNIST_TRAIN, "a whole number in 1..60000")
-    epochs: int = _number(75, 1, 10_000, "a whole number in 1..10000")
-    prune_rate: float = _number(0.3, 0, 1, "a number in (0, 1)", open_low=True, open_high=True)
-    rounds: int = _number(20, 0, 200, "a whole number in 0..200")
-    levels: tuple = ()
-    scope: str = _choice("layer", "global")
-    output_rate: float | None = _number(None, 0, 1, "None or a number in [0, 1)", open_high=True)
-    spare: str = _choice("none", "smallest")
-    rewind_step: int = _number(0, 0, 1_000_000, "a whole number in 0..1000000")
-    validation: float = _number(1 / 12, 0, 0.5, "a number in [0, 0.5]")
-    tolerance: float = _number(0.5, 0, 100, "a number in [0, 100], in accuracy points")
-    margin: float = _number(0.5, 0, 100, "a number in [0, 100], in accuracy points")
-    replicates: int = _number(1, 1, 1000, "a whole number in 1..1000")
-    controls: int = _number(1, 0, 200, "a whole number in 0..200")
-    seed: int = _number(0, 0, 2**31 - 1, "a whole number in 0..2147483647")
-    device: str = _choice("auto", "cpu", "cuda")
-    max_steps: int = _number(0, 0, 10**9, "a whole number in 0..1000000000")
-    test_images: int = _number(0, 0, MNIST_TEST, "a whole number in 0..10000")
-    dataset: str = "mnist"
-    conv_rate: float | None = _number(None, 0, 1, "None or a number in [0, 1)", open_high=True)
-    dropout: float = _number(0.0, 0, 1, "a number in [0, 1)", open_high=True)
-    warmup: int = _number(0, 0, 1_000_000, "a whole number in 0..1000000")
-    often: int = _number(15, 0, 10_000, "a whole number in 0..10000")
-    criterion: str = "magnitude"
-    rewind: str = "reset"
-    structure: str = _choice("weights", "filters")
-    retrain_epochs: int | None = _number(None, 1, 10_000, "None or a whole number in 1..10000")
-    retrain_lr: float | None = _number(None, 0, 10, "None or a number in (0, 10]", open_low=True)
-    early_bird: float = _number(0.0, 0, 1, "a number in [0, 1)", open_high=True)
-    weight_decay: float = _number(0.0, 0, 1, "a number in [0, 1]")
+    smallest: float = 1.0
+    """Share of the training images in the smallest subset that an arm trains on, in (0, 1]: no setting, its experiment
+    says it."""
 
     def __post_init__(self):
-        for f in dataclasses.fields(self):
-            _check(f, getattr(self, f.name))
-        recipe = EXPERIMENTS[self.experiment]
-        for name in recipe.fixed:
-            value, own = getattr(self, name), recipe.settings[name]
-            if value != own:
-                raise ValueError(f"{name} = {value!r}: must be {own!r} in the experiment {self.experiment!r}")
+        for group in GROUPS:
+            for f in dataclasses.fields(group):
+                check_value(f, getattr(self, f.name))
+        self._check_levels()
+        self._check_training()
+        self._check_pruning()
+        self.at(1)  # whose settings must be valid as well
+
+    def _refuse(self, name, reason):
+        raise ValueError(f"{name} = {getattr(self, name)!r}: {reason}")
+
+    def _check_levels(self):
         last = -1
         for level in self.levels:
             if type(level) is not int or not last < level <= self.rounds:
-                raise ValueError(
-                    f"levels = {self.levels!r}: must be whole numbers increasing from 0 to rounds = {self.rounds}"
-                )
+                self._refuse("levels", f"must be whole numbers increasing from 0 to rounds = {self.rounds}")
             last = level
         if self.levels and self.levels[0] != 0:
-            raise ValueError(f"levels = {self.levels!r}: must begin with level 0, the dense network")
+            self._refuse("levels", "must begin with level 0, the dense network")
+
+    def _check_training(self):
         if self.momentum and self.optimizer != "sgd":
-            raise ValueError(
-                f"momentum = {self.momentum}: must be 0 unless optimizer = 'sgd' (it is {self.optimizer!r})"
-            )
+            self._refuse("momentum", f"must be 0 unless optimizer = 'sgd' (it is {self.optimizer!r})")
         if self.batch_size > self._available:
-            raise ValueError(f"batch_size = {self.batch_size}: larger than the data, must be in 1..{self._available}")
-        if self.rewind_step >= self.steps:
-            raise ValueError(
-                f"rewind_step = {self.rewind_step}: must be a whole number in 0..{self.steps - 1}, within the training"
-            )
+            self._refuse("batch_size", f"larger than the data, must be in 1..{self._available}")
         shape = DATASETS[self.dataset].shape
         if shape not in ARCHITECTURES[self.model].images:
             able = [repr(name) for name, known in ARCHITECTURES.items() if shape in known.images]
             names = " or ".join(filter(None, (", ".join(able[:-1]), *able[-1:]))) or "one that reads its images"
-            raise ValueError(f"dataset = {self.dataset!r}: needs model = {names}, not {self.model!r}")
-        if self.spare != "none" and (self.scope != "layer" or self.output_rate is not None):
-            raise ValueError(f"spare = {self.spare!r}: needs scope = 'layer' and no output_rate")
-        for name, value in (("pool", "avg"), ("conv_rate", None), ("structure", "weights")):
-            if not self.convolutions and getattr(self, name) != value:
-                needed = f"a model with convolutions, which {self.model!r} is not"
-                raise ValueError(f"{name} = {getattr(self, name)!r}: needs {needed}")
-        if self.conv_rate is not None and self.scope != "layer":
-            raise ValueError(f"conv_rate = {self.conv_rate}: needs scope = 'layer'")
-        self.at(1)  # whose settings must be valid as well
+            self._refuse("dataset", f"needs model = {names}, not {self.model!r}")
+
+    def _check_pruning(self):
+        if self.rewind_step >= self.steps:
+            self._refuse("rewind_step", f"must be a whole number in 0..{self.steps - 1}, within the training")
         if self.rewind_step and not methods.find("rewind", self.rewind).takes_step:
             those = " or ".join(repr(name) for name in methods.REWINDS if methods.find("rewind", name).takes_step)
-            raise ValueError(f"rewind_step = {self.rewind_step}: must be 0 unless rewind = {those}")
-        if self.structure == "filters" and (
-            self.scope != "layer" or self.spare != "none" or self.output_rate is not None
-        ):
-            raise ValueError("structure = 'filters': needs scope = 'layer', spare = 'none' and no output_rate")
+            self._refuse("rewind_step", f"must be 0 unless rewind = {those}")
+        if self.spare != "none" and (self.scope != "layer" or self.output_rate is not None):
+            self._refuse("spare", "needs scope = 'layer' and no output_rate")
+        for name in ("pool", "conv_rate", "structure"):
+            if not self.convolutions and getattr(self, name) != getattr(Config, name):
+                self._refuse(name, f"needs a model with convolutions, which {self.model!r} is not")
+        if self.conv_rate is not None and self.scope != "layer":
+            self._refuse("conv_rate", "needs scope = 'layer'")
+        if methods.STRUCTURES[self.structure] and (self.scope, self.spare, self.output_rate) != ("layer", "none", None):
+            self._refuse("structure", "needs scope = 'layer', spare = 'none' and no output_rate")
         criterion = methods.find("criterion", self.criterion)
         if needs := criterion.supports(self):
-            raise ValueError(f"criterion = {self.criterion!r}: {needs}")
+            self._refuse("criterion", needs)
         if self.early_bird and criterion.when == "start":
-            raise ValueError(
-                f"early_bird = {self.early_bird}: must be 0 with criterion = {self.criterion!r}, whose mask is drawn "
-                "before the training"
-            )
-
-    def __getstate__(self):
-        return self.__dict__, EXPERIMENTS[self.experiment]
-
-    def __setstate__(self, state):
-        """In another process, which may not know a user's own experiment: take its recipe over as well."""
-        values, recipe = state
-        self.__dict__.update(values)
-        if EXPERIMENTS.get(self.experiment) != recipe:
-            EXPERIMENTS[self.experiment] = recipe
+            mask = f"criterion = {self.criterion!r}, whose mask is drawn before the training"
+            self._refuse("early_bird", f"must be 0 with {mask}")
 
     @property
     def convolutions(self) -> list[str]:
@@ -244,7 +205,7 @@ class Config:
     @property
     def _available(self):
         """Training images of the smallest subset, within one of what the split leaves: int."""
-        smallest = round(DATASETS[self.dataset].train * EXPERIMENTS[self.experiment].smallest)
+        smallest = round(DATASETS[self.dataset].train * self.smallest)
         return int(smallest * (1 - self.validation))
 
     @property
@@ -270,12 +231,13 @@ class Config:
     def schedule(self) -> list[dict[str, int]]:
         """Kept weights at each level 0..rounds, by counting alone: list of dict, pool -> int.
 
-        A pool is a weight tensor, or ``"*"`` for all tensors that a global rate ranks together.
         A pool of n survivors keeps n - round(rate n) (Frankle & Carbin 2019, section 2); the rate is taken as the
         decimal fraction that it is written as, ties go to even.
         """
         rates = schedule.Rates(self.prune_rate, self.output_rate, self.conv_rate)
-        return schedule.kept(self.model, rates, self.rounds, self.scope, self.spare, self.structure)
+        if grouped := methods.STRUCTURES[self.structure]:
+            return methods.function(f"{grouped}:kept")(self.model, rates, self.rounds)
+        return schedule.kept(self.model, rates, self.rounds, self.scope, self.spare)
 
     def at(self, level: int) -> "Config":
         """The settings that a level is trained with: after the dense network, those of retraining."""
@@ -292,24 +254,21 @@ class Config:
         """Kept / total prunable weights at `level`, in [0, 1]."""
         return sum(self.schedule[level].values()) / sum(self.schedule[0].values())
 
-    @property
-    def changes(self) -> dict:
-        """Settings that differ from the preset's own, `device` apart: dict, name -> value."""
-        own = configure(self.experiment, self.preset)
-        return {name: v for name, v in self.table() if name != "device" and v != getattr(own, name)}
-
     def table(self) -> list[tuple]:
-        """Fields as rows (name, value): list of pairs."""
-        return [(f.name, getattr(self, f.name)) for f in dataclasses.fields(self)]
+        """Settings as rows (name, value): list of pairs."""
+        return [(f.name, getattr(self, f.name)) for group in GROUPS for f in dataclasses.fields(group)]
 
 
-def _check(f, value):
+GROUPS = (Scale, Data, Train, Prune)
+
+
+def check_value(f: dataclasses.Field, value: Any) -> None:
     """Raise ValueError, in one line, where `value` is not one that field `f` allows."""
 
     def refuse(allowed: str) -> None:
         raise ValueError(f"{f.name} = {value!r}: must be {allowed}")
 
-    allowed = tuple(EXPERIMENTS) if f.name == "experiment" else f.metadata.get("allowed")
+    allowed = f.metadata.get("allowed")
     if allowed and value not in allowed:
         refuse("one of " + ", ".join(map(repr, allowed)))
     if "text" in f.metadata:
@@ -321,8 +280,8 @@ def _check(f, value):
             refuse(m["text"])
         if (
             not (m["low"] <= value <= m["high"])
-            or (m["open_low"] and value == m["low"])
-            or (m["open_high"] and value == m["high"])
+            or (m.get("open_low") and value == m["low"])
+            or (m.get("open_high") and value == m["high"])
         ):
             refuse(m["text"])
     if f.name == "levels" and not isinstance(value, tuple):
@@ -331,71 +290,8 @@ def _check(f, value):
         methods.find(f.name, value)
 
 
-SETTINGS = {f.name: f for f in dataclasses.fields(Config) if f.name not in ("experiment", "preset")}
-
-
-def meant(name: str, names: Iterable[str]) -> str:
-    """``; did you mean 'lr'?`` where a name is nearly one of these, else nothing: str."""
-    near = difflib.get_close_matches(str(name)[:100].lower().replace("-", "_"), names, 1, 0.7)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def check(overrides: dict) -> None:
-    """Refuse, in one line, what is no setting, and values that are allowed in no experiment.
-
-    Parameters
-    ----------
-    overrides : dict
-        Settings by name.
-
-    Raises
-    ------
-    ValueError
-        Names the setting, the value and what is allowed.
-    """
-    for name, value in overrides.items():
-        if name not in SETTINGS:
-            raise ValueError(f"unknown setting {name!r}: must be one of {', '.join(SETTINGS)}{meant(name, SETTINGS)}")
-        _check(SETTINGS[name], tuple(value) if name == "levels" and isinstance(value, list) else value)
-
-
-def configure(experiment: str, preset: str = "quick", **overrides: Any) -> Config:
-    """The settings of one experiment.
-
-    Parameters
-    ----------
-    experiment : str
-        A name in ``EXPERIMENTS``.
-    preset : {"quick", "report", "smoke"}
-    **overrides
-        Fields of :class:`Config` by name. ``None`` is refused except where it is the default.
-
-    Returns
-    -------
-    Config
-
-    Raises
-    ------
-    ValueError
-        One line that names the field, the value and what is allowed.
-
-    Examples
-    --------
-    >>> configure("task1", "report").epochs
-    50
-    >>> configure("mlp", prune_rate=1.2)
-    Traceback (most recent call last):
-    ValueError: prune_rate = 1.2: must be a number in (0, 1)
-    """
-    for name, value, allowed in (("experiment", experiment, tuple(EXPERIMENTS)), ("preset", preset, tuple(PRESETS))):
-        if value not in allowed:
-            near = meant(value, allowed)
-            raise ValueError(f"{name} = {value!r}: must be one of {', '.join(map(repr, allowed))}{near}")
-    check(overrides)
-    if isinstance(overrides.get("levels"), list):
-        overrides["levels"] = tuple(overrides["levels"])
-    recipe = EXPERIMENTS[experiment]
-    settings = {**recipe.settings, **PRESETS[preset], **recipe.presets.get(preset, {})}
-    if settings.get("levels") and "rounds" in overrides and "levels" not in overrides:
-        settings["levels"] = ()  # other rounds than the preset's: every level of them
-    return Config(experiment=experiment, preset=preset, **{**settings, **overrides})
+def __getattr__(name):
+    """What an experiment's own settings are asked for by, under the names that it had here."""
+    if name in ("configure", "EXPERIMENTS", "PRESETS"):
+        return methods.function(f"lthcore.runs.presets:{name}")
+    raise AttributeError(f"module 'lthcore.config' has no attribute {name!r}")

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from .config import Config
-from .methods import BUILT_IN, DATASETS, function
+from .methods import DATASETS, function
 from .schedule import CLASSES, apportion
 from .unit import Unit, draw_seed
 
-MEAN, STD = DATASETS["mnist"].mean[0], DATASETS["mnist"].std[0]
+READ = "lthcore.runs.download:read_checked"  # where the bytes come from: the core knows no disk
 
 
 class Split(NamedTuple):
@@ -40,28 +40,6 @@ class Split(NamedTuple):
         return self.train[0][places], self.train[1][places]
 
 
-def read(dataset: str, parts: tuple = ("train", "test"), labels_only: bool = False) -> dict[str, tuple]:
-    """The bytes of a data set, as its record gives them; refused in one line where they are not what it says."""
-    there = function(DATASETS[dataset].read)(parts, labels_only)
-    for part in parts if dataset not in BUILT_IN["dataset"] else ():  # whose files are checked
-        _check(dataset, part, *there[part], labels_only)
-    return there
-
-
-def _check(dataset, part, images, labels, labels_only):
-    known = DATASETS[dataset]
-    count = getattr(known, part)
-    arrays = [("labels", labels, (count,))]
-    if not labels_only:
-        arrays.append(("images", images, (count, *known.shape)))
-    for name, array, shape in arrays:
-        if array.shape != shape or array.dtype != np.uint8:
-            found = f"{array.shape} {array.dtype}"
-            raise ValueError(f"dataset = {dataset!r}: its {part} {name} are {found}, must be {shape} uint8")
-    if labels.max() >= CLASSES:
-        raise ValueError(f"dataset = {dataset!r}: its {part} labels must be in 0..{CLASSES - 1}")
-
-
 @lru_cache(maxsize=2)
 def whole(dataset: str = "mnist", device: str = "cpu") -> dict[str, tuple]:
     """All of a data set: dict, ``train`` and ``test`` -> (images, labels) as in :class:`Split`."""
@@ -71,7 +49,7 @@ def whole(dataset: str = "mnist", device: str = "cpu") -> dict[str, tuple]:
         pixels, labels = (torch.from_numpy(x.copy()).to(device) for x in (pixels, labels))
         return (pixels / 255 - mean) / std, labels.long()
 
-    return {part: normalised(*arrays) for part, arrays in read(dataset).items()}
+    return {part: normalised(*arrays) for part, arrays in function(READ)(dataset).items()}
 
 
 # name of a subset -> how it is cut out of all the data; a new subset is one line here
@@ -96,7 +74,7 @@ def split_indices(
     experiment: str,
     replicate: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Indices of a subset's training, validation and test images.
+    """Indices of a subset's training, validation and test images: (n,) arrays of int64, increasing.
 
     Parameters
     ----------
@@ -107,10 +85,6 @@ def split_indices(
         Of the subset, held out for validation, stratified, in [0, 0.5].
     seed, experiment, replicate : int, str, int
         Keys of the draw; halves and validation depend on nothing else.
-
-    Returns
-    -------
-    train, validation, test : (n,) arrays of int64, increasing
     """
     rule = SUBSETS[subset]
     labels, wanted = np.asarray(train_labels), rule.get("labels", range(CLASSES))
@@ -147,10 +121,3 @@ def split(config: Config, subset: str, replicate: int, device: str = "cpu") -> S
 def load(unit: Unit, device: str = "cpu") -> Split:
     """The same for a unit: what the loop is given the data by."""
     return split(unit.config, unit.subset, unit.replicate, device)
-
-
-def __getattr__(name):
-    """What left for the files' own module, under the names that it had here."""
-    if name in ("fetch", "folder", "digits", "sizes"):
-        return function(f"lthcore.runs.download:{name}")
-    raise AttributeError(f"module 'lthcore.data' has no attribute {name!r}")

@@ -15,11 +15,10 @@ import torch
 
 from .data import Split
 from .methods import DRAW_EARLY, PROBES, find, function
-from .methods import REWINDS as REWINDS  # where new ones are added
 from .models import initial
 from .pruning import Tensors, by_criterion, dense_mask, random_mask
 from .train import Training, train
-from .unit import Unit
+from .unit import Fresh, FreshHead, RandomLike, Unit
 
 
 class TrainedLevel(NamedTuple):
@@ -44,7 +43,7 @@ def find_ticket(chain: Unit, load: Callable[[Unit], Split]) -> Iterator[TrainedL
     Parameters
     ----------
     chain : Unit
-        A unit without a source.
+        A unit that prunes for itself.
     load : callable
         Unit -> the data that it is trained and tested on, such as :func:`lthcore.data.load`.
 
@@ -93,16 +92,9 @@ def train_level(
     -------
     list of TrainedLevel
         One per unit; :func:`prune_level` adds the next mask, since chains with other criteria may share a level.
-
-    Raises
-    ------
-    FloatingPointError
-        If a loss is not finite; names the level and the step.
-    ValueError
-        If the criterion or rewind rule is unknown, or the weights of the level before are missing.
     """
     config = units[0].config.at(level)
-    if units[0].mask == "random":
+    if isinstance(units[0].mask, RandomLike):
         masks = [random_mask(m, config.model, config.seed, u.replicate) for u, m in zip(units, masks, strict=True)]
     if values:
         starts = [(v, config.rewind_step if level else 0) for v in values]
@@ -114,7 +106,7 @@ def train_level(
     training = Training(config, level, replicates, units[0].subset, first=starts[0][1])
     epochs = []
     each_epoch = None
-    if config.early_bird and units[0].source is None:
+    if config.early_bird and units[0].prunes:
         each_epoch = lambda *of_epoch: epochs.append(of_epoch)  # noqa: E731
     trained = train([v for v, _ in starts], masks, data, training, each_epoch)
     out = []
@@ -122,7 +114,7 @@ def train_level(
         start, first = starts[r]
         own = tuple((step, {name: v[r].cpu() for name, v in each.items()}) for step, each in epochs)
         found = TrainedLevel(level, masks[r], None, t.weights, t.rows, start, t.logits, first, own)
-        for probe in ("collapse", unit.beside) if unit.beside else ("collapse",):
+        for probe in ("collapse", *unit.probes):
             found = found._replace(rows=found.rows + function(PROBES[probe])(unit, found, data[r]))
         out.append(found)
     return out
@@ -135,7 +127,7 @@ def prune_level(unit: Unit, trained: TrainedLevel, data: Split) -> TrainedLevel:
     asks for the mask of an early epoch, the rows of :func:`lthcore.probes.early_bird.draw` are added.
     """
     level = min((k for k in unit.levels if k > trained.level), default=None)
-    if unit.source or level is None:
+    if not unit.prunes or level is None:
         return trained
     counts = unit.config.schedule[level]
     if not trained.epochs:
@@ -159,13 +151,13 @@ def starting_values(
 ) -> tuple[Tensors, int]:
     """The values that a level's survivors start from, and the step they belong to."""
     config = unit.config
-    if unit.start.startswith("reinit"):
-        again = [unit.start] if unit.start != "reinit" else []
+    if isinstance(unit.start, Fresh):
+        again = [] if unit.start == Fresh() else [unit.start.name]
         return initial(config.model, config.seed, "reinit", unit.replicate, level, *again), 0
-    own = level and unit.source is None  # a transferred mask is always reset
+    own = level and unit.prunes  # a transferred mask is always reset
     rule = function(find("rewind", config.rewind).values) if own else reset
     values, first = rule(unit, level, before, load)
-    if unit.start == "fresh_head":
+    if isinstance(unit.start, FreshHead):
         fresh = initial(config.model, config.seed, "reinit", unit.replicate, level)
         values = values | {name: fresh[name] for name in list(fresh)[-2:]}  # the last layer's weight and bias
     return values, first
@@ -176,7 +168,7 @@ def reset(unit: Unit, level: int, before: Tensors | None, load: Callable[[Unit],
 
     For a later step (Frankle et al. 2020, *Stabilizing*) the chain's dense network is retrained to it, bit for bit.
     """
-    chain = unit.source or unit
+    chain = unit.chain
     theta0 = initial(unit.config.model, unit.config.seed, "theta0", unit.replicate)
     k = unit.config.rewind_step if level else 0
     if k == 0:

@@ -4,7 +4,6 @@ A record says where its function stands, so that settings are checked and levels
 :mod:`lthcore.pruning` and :mod:`lthcore.lottery` hold the functions and call them. Standard library only.
 """
 
-import importlib
 import pkgutil
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -17,70 +16,48 @@ def _any(config):
 
 
 class Criterion(NamedTuple):
-    """What says which weights are pruned.
-
-    Parameters
-    ----------
-    scores : callable or str
-        Function of (weights, mask, unit, data), as of :func:`lthcore.pruning.by_criterion`, that gives every weight a
-        score, by layer; the largest are kept. Or where it stands, as ``"module:name"``.
-    supports : callable
-        Function of a :class:`lthcore.config.Config`: "" where it can score such a network, else what it needs.
-    when : {"trained", "start"}
-        Whether it is given the weights at the end of the level or those that the level started from.
-    predicts_loss : bool
-        Whether the scores of what is pruned add up to the rise of the loss that it expects.
-    """
+    """What says which weights are pruned."""
 
     scores: Callable | str
+    """Function of (weights, mask, unit, data), as of :func:`lthcore.pruning.by_criterion`, that gives every weight
+    a score, by layer; the largest are kept. Or where it stands, as ``"module:name"``."""
     supports: Callable = _any
+    """Function of a :class:`lthcore.config.Config`: "" where it can score such a network, else what it needs."""
     when: Literal["trained", "start"] = "trained"
+    """Whether it is given the weights at the end of the level or those that the level started from."""
     predicts_loss: bool = False
+    """Whether the scores of what is pruned add up to the rise of the loss that it expects."""
 
 
 class RewindRule(NamedTuple):
-    """What the survivors of a pruning start from.
-
-    Parameters
-    ----------
-    values : callable or str
-        Function of (unit, level, before, load), as of :func:`lthcore.lottery.reset`, that gives the values of
-        all weights and biases and the step of the training they belong to; `load` gives the data of a unit. Or where it
-        stands, as ``"module:name"``.
-    needs_previous : bool
-        Whether it is given the final weights of the level before, `before`, which are then kept in the store; else
-        `before` may be None.
-    takes_step : bool
-        Whether it follows the setting ``rewind_step``.
-    """
+    """What the survivors of a pruning start from."""
 
     values: Callable | str
+    """Function of (unit, level, before, load), as of :func:`lthcore.lottery.reset`, that gives the values of all
+    weights and biases and the step of the training they belong to; `load` gives the data of a unit. Or where it
+    stands, as ``"module:name"``."""
     needs_previous: bool = True
+    """Whether it is given the final weights of the level before, `before`, which are then kept in the store; else
+    `before` may be None."""
     takes_step: bool = False
+    """Whether it follows the setting ``rewind_step``."""
 
 
 class DataSet(NamedTuple):
-    """Where a data set comes from, its sizes, and what makes its pixels 0 on average with a deviation of 1.
-
-    Parameters
-    ----------
-    read : callable or str
-        Function of (parts, labels_only) that gives the bytes of those parts, or more: dict, ``train`` and ``test`` ->
-        arrays of uint8, images (N, channels, rows, columns) and labels (N,). Or where it stands, ``"module:name"``.
-    train, test : int
-        Numbers of images.
-    mean, std : tuple of float
-        Of the training pixels in [0, 1], by channel.
-    shape : (int, int, int)
-        Channels, rows and columns of an image; which models can read it stands in ``ARCHITECTURES``.
-    """
+    """Where a data set comes from, its sizes, and what makes its pixels 0 on average with a deviation of 1."""
 
     read: Callable | str
+    """Function of (parts, labels_only) that gives the bytes of those parts, or more: dict, ``train`` and ``test``
+    -> arrays of uint8, images (N, channels, rows, columns) and labels (N,). Or where it stands,
+    ``"module:name"``."""
     train: int
     test: int
+    """Numbers of images, to train and to test."""
     mean: tuple
     std: tuple
+    """Of the training pixels in [0, 1], by channel."""
     shape: tuple = (1, 28, 28)
+    """Channels, rows and columns of an image; which models can read it stands in ``ARCHITECTURES``."""
 
     @property
     def fault(self) -> str:
@@ -105,6 +82,9 @@ REWINDS = {
     "reset": RewindRule("lthcore.lottery:reset", needs_previous=False, takes_step=True),
     "final": RewindRule("lthcore.lottery:final"),
 }
+# What is pruned together: nothing, or groups, by a module with `kept`, how many weights are left at each level, and
+# `group_scores`, which gives each weight its group's.
+STRUCTURES = {"weights": "", "filters": "lthcore.probes.whole_filters"}
 DATASETS = {
     "mnist": DataSet("lthcore.runs.download:read_mnist", 60_000, 10_000, (0.1307,), (0.3081,)),
     "fashion": DataSet("lthcore.runs.download:read_fashion", 60_000, 10_000, (0.2860,), (0.3530,)),
@@ -130,16 +110,8 @@ BUILT_IN = {setting: dict(records) for setting, (records, _) in RECORDS.items()}
 
 
 def find(setting: str, name: str) -> Criterion | RewindRule:
-    """The record of that name; a plain function in its place is one with the defaults.
-
-    Raises
-    ------
-    ValueError
-        If there is none; one line with the names that there are.
-    """
+    """The record of that name; a plain function in its place is one with the defaults. None is refused in a line."""
     records, kind = RECORDS[setting]
-    if isinstance(name, str) and name not in records and setting in SETTINGS:
-        importlib.import_module("lthcore.lottery")  # it, or lthcore.pruning, may add to them
     if not isinstance(name, str) or name not in records:
         raise ValueError(f"{setting} = {name!r}: must be one of {', '.join(map(repr, records))}")
     record = records[name]
@@ -153,13 +125,6 @@ def find(setting: str, name: str) -> Criterion | RewindRule:
     if record is not BUILT_IN[setting].get(name) and (fault := getattr(record, "fault", "")):
         raise ValueError(f"{setting} = {name!r}: {fault}")
     return record
-
-
-def check(settings: dict) -> None:
-    """Refuse, in one line, a criterion or a rewind rule that there is not."""
-    for setting in SETTINGS:
-        if setting in settings:
-            find(setting, settings[setting])
 
 
 def function(given: Callable | str) -> Callable:

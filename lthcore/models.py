@@ -22,16 +22,8 @@ POOLS = {"avg": F.avg_pool2d, "max": F.max_pool2d}
 class Network(nn.Module):
     """The layers of an architecture by name, and the fully connected end that all of them share.
 
-    To add a convolutional model, extend it by a ``forward``.
-
-    Parameters
-    ----------
-    name : str
-        One of ``ARCHITECTURES``.
-    activation : {"relu", "tanh", "identity"}
-    pool : {"avg", "max"}
-    dropout : float
-        Share of the hidden fully connected units left out in training mode.
+    To add a convolutional model, extend it by a ``forward``. Its arguments are a name in ``ARCHITECTURES``, names in
+    ``ACTIVATIONS`` and ``POOLS``, and the share of the hidden fully connected units left out in training mode.
     """
 
     def __init__(self, name, activation, pool="avg", dropout=0.0):
@@ -81,26 +73,6 @@ class LeNet5(Network):
         return self.classify(x)
 
 
-class ConvNet(Network):
-    """Conv-2, -4, -6, a small VGG (Frankle & Carbin 2019, Figure 2): 4.3, 2.4 and 2.3 million parameters.
-
-    The paper prints 1.7 million for Conv-6, which its layers, as it gives them, do not add up to.
-    """
-
-    def padding(self, layer: str) -> int:
-        return 1
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Images (B, 3, 32, 32), or (B, 1, 28, 28), whose border and channel are repeated -> logits (B, 10)."""
-        if x.shape[1] == 1:
-            x = F.pad(x, (2, 2, 2, 2), mode="replicate").expand(-1, 3, -1, -1)
-        convolutions = [layer for layer in self.children() if isinstance(layer, nn.Conv2d)]
-        for i, layer in enumerate(convolutions):
-            x = self.activation(layer(x))
-            x = self.pool(x, 2) if i % 2 else x
-        return self.classify(x)
-
-
 def build(
     model: str, activation: str = "default", pool: str = "avg", device: str = "cpu", dropout: float = 0.0
 ) -> nn.Module:
@@ -112,20 +84,10 @@ def build(
 
 
 def initial(model: str, seed: int, purpose: str, *keys: int | str) -> dict[str, torch.Tensor]:
-    """Fresh values: Glorot-normal weights, zero biases.
+    """Fresh values, by parameter name (``fc1.weight``), on the CPU: Glorot-normal weights, zero biases.
 
-    Parameters
-    ----------
-    model : str
-    seed : int
-    purpose : {"theta0", "reinit"}
-    *keys
-        For ``theta0`` the replicate, nothing else: the same initial network under every optimizer, task and scope.
-
-    Returns
-    -------
-    dict of str to float32 Tensor
-        ``fc1.weight``, ``fc1.bias``, ...; on the CPU.
+    The purpose is ``theta0``, whose one key is the replicate, so that the initial network is the same under every
+    optimizer, task and scope, or ``reinit``.
     """
     random = np.random.default_rng(draw_seed(seed, purpose, model, *keys))
     values = {}

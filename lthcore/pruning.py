@@ -5,14 +5,11 @@ masked. How many weights are kept at a level is counted beforehand (`Config.sche
 decided which. To add a criterion, write a function like those below and add a line to `methods.CRITERIA`.
 """
 
-import math
-
 import numpy as np
 import torch
 
 from .data import Split
-from .methods import CRITERIA as CRITERIA  # where new ones are added
-from .methods import find, function
+from .methods import STRUCTURES, find, function
 from .schedule import ARCHITECTURES
 from .unit import Unit, draw_seed
 
@@ -25,7 +22,7 @@ def dense_mask(model: str) -> Tensors:
 
 
 def keep_top(scores: Tensors, mask: Tensors, counts: dict[str, int]) -> Tensors:
-    """Keep the survivors with the largest scores, exactly as many as counted.
+    """Keep the survivors with the largest scores, exactly as many as counted: a subset of the mask.
 
     Parameters
     ----------
@@ -35,11 +32,6 @@ def keep_top(scores: Tensors, mask: Tensors, counts: dict[str, int]) -> Tensors:
         Survivors so far.
     counts : dict of str to int
         How many to keep, by layer, or under ``"*"`` for all the other layers ranked together.
-
-    Returns
-    -------
-    dict of str to bool Tensor
-        A subset of `mask`.
 
     Raises
     ------
@@ -76,15 +68,6 @@ def _largest(values: torch.Tensor, count: int) -> torch.Tensor:
     return torch.cat([above, equal[: count - len(above)]])
 
 
-def magnitude(weights: Tensors, mask: Tensors, counts: dict[str, int]) -> Tensors:
-    """Prune the smallest final magnitudes (Frankle & Carbin 2019, section 1).
-
-    Parameters are those of :func:`keep_top`, with the trained `weights` by parameter name
-    (``fc1.weight``) in place of scores.
-    """
-    return keep_top(magnitudes(weights, mask), mask, counts)
-
-
 # ------------------------------------------------------------------------------------------------------- criteria
 
 
@@ -115,56 +98,17 @@ def by_criterion(unit: Unit, weights: Tensors, mask: Tensors, counts: dict[str, 
 
     Parameters
     ----------
-    unit : Unit
     weights : dict of str to Tensor
         Weights and biases by parameter name, at the end of the level or where the criterion wants them, at its start.
     mask, counts
         As for :func:`keep_top`.
     data : lthcore.data.Split
         What was trained on.
-
-    Returns
-    -------
-    dict of str to bool Tensor
-
-    Raises
-    ------
-    ValueError
-        If there is no such criterion, or it cannot score this network.
     """
     scores = scored(unit, weights, mask, data)
-    if unit.config.structure == "filters":
-        scores = by_filter(scores, mask, counts)
+    if grouped := STRUCTURES[unit.config.structure]:
+        scores = function(f"{grouped}:group_scores")(scores, mask, counts)
     return keep_top(scores, mask, counts)
-
-
-def by_filter(scores: Tensors, mask: Tensors, counts: dict[str, int]) -> Tensors:
-    """Scores of whole filters, for pruning filter by filter (Li et al. 2017).
-
-    A filter's score is the sum of its survivors' (of magnitudes: its L1 norm), and each of its weights has it. What
-    reads a filter that goes, a kernel of the next convolution or columns behind the last, goes first.
-
-    Parameters
-    ----------
-    scores, mask, counts
-        As for :func:`keep_top`; `counts` those of whole filters.
-
-    Returns
-    -------
-    dict of str to Tensor
-    """
-    out, left = {}, None
-    for name, m in mask.items():
-        value = torch.zeros(m.shape, dtype=torch.float64)
-        if m.dim() == 4:
-            value += (scores[name] * m).double().flatten(1).sum(1).view(-1, 1, 1, 1)
-        if left is not None:
-            value.view(len(m), len(left), -1)[:, ~left] = -math.inf
-        out[name] = value
-        left = (
-            keep_top({name: value}, {name: m}, {name: counts[name]})[name].flatten(1).any(1) if m.dim() == 4 else None
-        )
-    return out
 
 
 # -------------------------------------------------------------------------------------------- controls

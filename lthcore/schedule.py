@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
-from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -12,27 +11,19 @@ if TYPE_CHECKING:
 
 
 class Architecture(NamedTuple):
-    """What the study must know of a model without building it.
-
-    Parameters
-    ----------
-    weights : dict of str to tuple of int
-        Name of a layer -> shape of its weight, (out, in) or, of a convolution, (out, in, rows, columns); from the input
-        to the ten outputs. All of them are pruned; biases are not.
-    activation : str
-        Used where ``Config.activation`` is ``default``.
-    module : callable or str
-        Function of (name, activation, pool, dropout), such as a class that extends :class:`lthcore.models.Network`,
-        that gives the module, whose layers have the names above. Or where it stands, as ``"module:name"``. By default
-        one fully connected layer after the other.
-    images : tuple of (int, int, int)
-        Shapes (channels, rows, columns) of the images that it can read.
-    """
+    """What the study must know of a model without building it."""
 
     weights: dict
+    """Name of a layer -> shape of its weight, (out, in) or, of a convolution, (out, in, rows, columns); from the
+    input to the ten outputs. All of them are pruned; biases are not."""
     activation: str = "relu"
+    """Used where ``Config.activation`` is ``default``."""
     module: Callable | str = "lthcore.models:MLP"
+    """Function of (name, activation, pool, dropout), such as a class that extends :class:`lthcore.models.Network`,
+    that gives the module, whose layers have the names above. Or where it stands, as ``"module:name"``. By default
+    one fully connected layer after the other."""
     images: tuple = ((1, 28, 28),)
+    """Shapes (channels, rows, columns) of the images that it can read."""
 
     @property
     def fault(self) -> str:
@@ -57,23 +48,12 @@ class Architecture(NamedTuple):
 CLASSES = 10
 
 
-def _conv(*channels):
-    """Conv-2, -4 or -6: pairs of 3x3 convolutions, a pool after each, then 256-256-10 (Frankle & Carbin 2019, 3)."""
-    shapes = {f"conv{i + 1}": (out, into, 3, 3) for i, (into, out) in enumerate(pairwise((3, *channels)))}
-    flat = channels[-1] * (32 >> len(channels) // 2) ** 2
-    weights = {**shapes, "fc1": (256, flat), "fc2": (256, 256), "head": (10, 256)}
-    return Architecture(weights, "relu", "lthcore.models:ConvNet", ((1, 28, 28), (3, 32, 32)))
-
-
 ARCHITECTURES = {
     "mlp": Architecture({"fc1": (300, 784), "fc2": (100, 300), "head": (10, 100)}, "relu"),
     "lenet5": Architecture(
         {"conv1": (6, 1, 5, 5), "conv2": (16, 6, 5, 5), "fc1": (120, 400), "fc2": (84, 120), "head": (10, 84)}, "tanh",
         "lthcore.models:LeNet5",
     ),
-    "conv2": _conv(64, 64),
-    "conv4": _conv(64, 64, 128, 128),
-    "conv6": _conv(64, 64, 128, 128, 256, 256),
 }  # fmt: skip
 
 
@@ -85,25 +65,18 @@ class Rates(NamedTuple):
     convolutions: float | None = None
 
 
-def kept(
-    model: str, rates: Rates, rounds: int, scope: str = "layer", spare: str = "none", structure: str = "weights"
-) -> list[dict[str, int]]:
-    """Kept weights at each level 0..rounds; parameters as of :class:`lthcore.config.Config`.
+def kept(model: str, rates: Rates, rounds: int, scope: str = "layer", spare: str = "none") -> list[dict[str, int]]:
+    """Kept weights at each level 0..rounds, by pool; parameters as of :class:`lthcore.config.Config`.
 
-    Returns
-    -------
-    list of dict
-        A level's counts by pool: a weight tensor, or ``"*"`` for all tensors that a global rate ranks together.
+    A pool is a weight tensor, or ``"*"`` for all tensors that a global rate ranks together.
     """
     shapes = tuple(ARCHITECTURES[model].weights.items())  # not the name alone, which may be registered again
-    return _kept(shapes, rates, rounds, scope, spare, structure)
+    return _kept(shapes, rates, rounds, scope, spare)
 
 
 @lru_cache
-def _kept(shapes, rates, rounds, scope, spare, structure):
+def _kept(shapes, rates, rounds, scope, spare):
     rate, output_rate, conv_rate = rates
-    if structure == "filters":
-        return _filters(dict(shapes), Fraction(str(rate if conv_rate is None else conv_rate)), rounds)
     pools = {name: math.prod(shape) for name, shape in shapes}
     smallest, head = min(pools, key=pools.get), list(pools)[-1]
     special = {head: rate if output_rate is None else output_rate}
@@ -117,19 +90,6 @@ def _kept(shapes, rates, rounds, scope, spare, structure):
     for _ in range(rounds):
         levels.append({name: n - round(exact[name] * n) for name, n in levels[-1].items()})
     return levels if spare == "none" else _spared(levels, smallest)
-
-
-def _filters(shapes, rate, rounds):
-    """Where whole filters go, at least one of a layer stays, and what reads them goes too: kept weights by layer."""
-    filters, levels = {name: shape[0] for name, shape in shapes.items() if len(shape) == 4}, []
-    for _ in range(rounds + 1):
-        levels.append({})
-        read = Fraction(1)  # share of the inputs that are left
-        for name, (out, *rest) in shapes.items():
-            levels[-1][name] = int(filters.get(name, out) * math.prod(rest) * read)
-            read = Fraction(filters.get(name, out), out)
-        filters = {name: max(1, n - round(rate * n)) for name, n in filters.items()}
-    return levels
 
 
 def _spared(levels, spared):

@@ -42,8 +42,8 @@ from typing import NamedTuple
 import numpy as np
 from safetensors import deserialize
 
-from .runs.files import write as write_file
-from .runs.store import DAMAGED, read_file, save_tensors
+from .disk.files import write as write_file
+from .disk.tensors import DAMAGED, read_file, save_tensors
 from .schedule import ARCHITECTURES
 
 HEADER = 20_000  # bytes: a ticket's header is smaller

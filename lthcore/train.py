@@ -37,27 +37,19 @@ class Trained(NamedTuple):
 
 
 class Engine(NamedTuple):
-    """What trains networks of some kind on some devices.
-
-    Parameters
-    ----------
-    name : str
-        As it is kept with every level.
-    supports : callable
-        Function of (config, type of the device): whether it can train such networks there.
-    build : callable
-        Function of (values, masks, data, config, first), lists of the replicates', that gives an object with
-        ``advance(order)``, a step per batch of (R, n) places of training images -> losses (steps, R);
-        ``logits(images)``, (R, N, ...) -> (R, N, 10); ``values()``, copies by parameter name, with a leading axis R;
-        and ``restore(values)``, which puts such values in their place.
-    skips_pruned : bool
-        Whether a step costs less when fewer weights are left.
-    """
+    """What trains networks of some kind on some devices."""
 
     name: str
+    """As it is kept with every level."""
     supports: Callable
+    """Function of (config, type of the device): whether it can train such networks there."""
     build: Callable
+    """Function of (values, masks, data, config, first), lists of the replicates', that gives an object with
+    ``advance(order)``, a step per batch of (R, n) places of training images -> losses (steps, R);
+    ``logits(images)``, (R, N, ...) -> (R, N, 10); ``values()``, copies by parameter name, with a leading axis R;
+    and ``restore(values)``, which puts such values in their place."""
     skips_pruned: bool = False
+    """Whether a step costs less when fewer weights are left."""
 
 
 ENGINES: list[Engine] = []  # the first that supports a training has it
@@ -96,11 +88,6 @@ def train(
     each_epoch : callable or None
         Called with the step and the values, (R, ...) tensors by parameter name, at steps `first` and `last` and at the
         end of every epoch between.
-
-    Returns
-    -------
-    list of Trained
-        One per replicate.
 
     Raises
     ------

@@ -10,98 +10,130 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from . import methods
-from .config import Config
+from .config import GROUPS, Config, Prune
 
 ALGORITHM = 1  # raise it when a change of code changes numbers: finished levels get new identities
-# What a level's numbers do not depend on: it says how much is run, where, or how it is judged. `levels` and
-# `rounds` enter through a unit's path, so that a longer chain goes on from a shorter one's finished levels.
-# Settings that came later than the first finished levels are part of an identity only where they are set.
-LATER = (
-    "dataset", "conv_rate", "dropout", "warmup", "often", "criterion", "rewind", "structure", "retrain_epochs",
-    "retrain_lr", "early_bird", "weight_decay",
-)  # fmt: skip
-NOT_IDENTITY = ("preset", "tolerance", "margin", "replicates", "controls", "device", "rounds", "levels")
-PRUNING = (  # nothing to the training of the dense network
-    "prune_rate", "scope", "output_rate", "conv_rate", "spare", "rewind_step", "criterion", "rewind", "structure",
-    "retrain_epochs", "retrain_lr",
-)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Self:
+    """The unit's own masks: it is a chain, which prunes for itself."""
+
+    name = "ticket"  # here and below: the word in an identity, which may never change
+
+
+@dataclass(frozen=True)
+class MaskOf:
+    """The masks of a chain."""
+
+    chain: "Unit"
+    name = "ticket"
+
+
+@dataclass(frozen=True)
+class RandomLike:
+    """Random masks of the same layer-wise densities as those of a chain."""
+
+    chain: "Unit"
+    name = "random"
+
+
+@dataclass(frozen=True)
+class Theta0:
+    """The values of a chain's dense network, at step 0 or at ``config.rewind_step``."""
+
+    name = "theta0"
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """Fresh values from the same initialiser, by the first draw of them or another."""
+
+    draw: int = 1
+
+    @property
+    def name(self) -> str:
+        """The word in an identity, and the key of the draw."""
+        return "reinit" if self.draw == 1 else f"reinit{self.draw}"
+
+
+@dataclass(frozen=True)
+class FreshHead:
+    """Those of :class:`Theta0`, but in the output layer those of :class:`Fresh`."""
+
+    name = "fresh_head"
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One arm of one replicate: the levels of a chain, or of an arm that takes a chain's masks.
-
-    Parameters
-    ----------
-    config : Config
-        How its networks are trained (and, for a chain, pruned).
-    arm : str
-        Name of its curve in the figures.
-    replicate : int
-        0, 1, ...
-    subset : str
-        The part of the data it trains on and is tested on; see :func:`lthcore.data.split`.
-    source : Unit or None
-        The chain whose masks it uses; ``None``: it is a chain and prunes for itself.
-    start : str
-        ``theta0``, or ``reinit``, ``reinit2``, ... for fresh values from the same initialiser; ``fresh_head``:
-        theta0, but the output layer's values are those of ``reinit``. ``config.rewind`` is for the chain alone: a unit
-        that takes its masks is reset, to theta0 or the rewind step.
-    mask : str
-        ``ticket``: the source's mask; ``random``: as many weights per tensor, chosen at random.
-    beside : str
-        The network that is trained beside it and compared: ``order``, the same in another order of the batches,
-        ``dense``, the dense network in the same order, or none. Without training: ``deletion``, itself pruned at once
-        to many densities (of level 0), ``smaller``, itself with its removed filters taken out.
-    only : tuple of int
-        Levels trained, for a unit with a source; a chain trains ``config.trained_levels``.
-    """
+    """One arm of one replicate: the levels of a chain, or of an arm that takes a chain's masks."""
 
     config: Config
+    """How its networks are trained (and, for a chain, pruned)."""
     arm: str
+    """Name of its curve in the figures."""
     replicate: int
+    """0, 1, ..."""
     subset: str = "full"
-    source: "Unit | None" = None
-    start: str = "theta0"
-    mask: str = "ticket"
-    beside: str = ""
-    only: tuple = ()
+    """The part of the data it trains on and is tested on; see :func:`lthcore.data.split`."""
+    mask: Self | MaskOf | RandomLike = Self()
+    """Which weights its networks have."""
+    start: Theta0 | Fresh | FreshHead = Theta0()
+    """What its networks are trained from. ``config.rewind`` is for the chain alone: a unit that takes its masks is
+    reset, to theta0 or the rewind step."""
+    levels: tuple[int, ...] = ()
+    """The levels that are trained, increasing; of a chain, ``config.trained_levels``."""
+    probes: tuple[str, ...] = ()
+    """What is measured on each trained network beside its collapse: names in :data:`lthcore.methods.PROBES`."""
 
-    @cached_property
-    def levels(self) -> tuple[int, ...]:
-        """Levels of this unit: tuple of int, increasing."""
-        return self.only if self.source else self.config.trained_levels
+    def __post_init__(self):
+        if self.prunes:
+            if self.levels not in ((), self.config.trained_levels):
+                raise ValueError(f"levels = {self.levels!r}: must be those of its config, since the unit is a chain")
+            object.__setattr__(self, "levels", self.config.trained_levels)
+        if self.prunes and self.start != Theta0():
+            raise ValueError(f"start = {self.start!r}: must be Theta0() for a chain, whose config has a rewind rule")
+        if not self.chain.prunes:
+            raise ValueError(f"mask: must be that of a chain, which {self.chain.arm!r} is not")
+        if self.chain.config.model != self.config.model:
+            raise ValueError(f"mask: must be one of {self.config.model!r}, not of {self.chain.config.model!r}")
+        for probe in self.probes:
+            if probe not in methods.PROBES:
+                raise ValueError(f"probes: {probe!r} must be one of {', '.join(map(repr, methods.PROBES))}")
+
+    @property
+    def prunes(self) -> bool:
+        """Whether it is a chain, which prunes for itself: bool."""
+        return isinstance(self.mask, Self)
+
+    @property
+    def chain(self) -> "Unit":
+        """The unit whose pruning gives its masks: itself, if it is a chain."""
+        return self if self.prunes else self.mask.chain
 
     def needs(self, level: int) -> "tuple[Unit, int] | None":
         """The (unit, level) whose pruning gives this level's mask, or None for a dense level."""
-        chain = self.source or self
-        before = [k for k in chain.levels if k < level]
-        return (chain, before[-1]) if before else None
+        before = [k for k in self.chain.levels if k < level]
+        return (self.chain, before[-1]) if before else None
 
     @property
     def goes_on(self) -> bool:
         """Whether a level needs the final weights of the one before, which are kept for that: bool."""
-        return self.source is None and methods.find("rewind", self.config.rewind).needs_previous
+        return self.prunes and methods.find("rewind", self.config.rewind).needs_previous
 
     @cached_property
     def identity(self) -> dict:
         """What the unit's numbers depend on: dict of plain values."""
-        later = {f.name: f.default for f in dataclasses.fields(self.config) if f.name in LATER}
-        settings = {k: v for k, v in self.config.table() if k not in NOT_IDENTITY and (k not in later or v != later[k])}
-        path = list(self.config.levels) if self.config.levels else "every level"
-        source = self.source.key if self.source else None
-        return {
-            "algorithm": ALGORITHM, **settings, "path": path, "replicate": self.replicate,
-            "subset": self.subset, "source": source, "start": self.start, "mask": self.mask,
-            **({"beside": self.beside} if self.beside else {}),
-        }  # fmt: skip
+        return identity_v1(self)
 
     @cached_property
     def dense(self) -> str:
         """What the training of a chain's dense network depends on: str, the same for chains that share it."""
-        less = ("path",) if self.beside else (*PRUNING, "path")  # what is measured beside it may depend on all of them
-        settings = {k: v for k, v in self.identity.items() if k not in less}
-        if "early_bird" in settings:  # at whatever threshold, it asks for the weights of every epoch
+        less = {"path"}
+        if not self.probes:  # what is measured may depend on all of them
+            less |= {f.name for f in dataclasses.fields(Prune)}
+        settings = {name: value for name, value in self.identity.items() if name not in less}
+        if self.config.early_bird:  # at whatever threshold, it asks for the weights of every epoch
             settings["early_bird"] = True
         return json.dumps(settings, sort_keys=True)
 
@@ -112,22 +144,37 @@ class Unit:
         return f"{self.config.experiment}-{self.arm}-r{self.replicate}-{digest}"
 
 
+def identity_v1(unit: Unit) -> dict:
+    """What a unit's numbers depend on, in the words by which every finished level is found. Frozen.
+
+    Not in it are the settings that say how much is run, where, or how it is judged. `levels` and `rounds` enter as a
+    path, so that a longer chain goes on from a shorter one's finished levels. A setting that came after the first
+    finished levels (``since=2``) enters where it is set.
+    """
+    settings = {}
+    for f in (f for group in GROUPS for f in dataclasses.fields(group) if f.metadata.get("identity", True)):
+        value = getattr(unit.config, f.name)
+        if f.metadata.get("since", 1) == 1 or value != f.default:
+            settings[f.name] = value
+    probes = {"beside": "+".join(unit.probes)} if unit.probes else {}
+    return {
+        "algorithm": ALGORITHM,
+        **settings,
+        "path": list(unit.config.levels) or "every level",
+        "replicate": unit.replicate,
+        "subset": unit.subset,
+        "source": None if unit.prunes else unit.chain.key,
+        "start": unit.start.name,
+        "mask": unit.mask.name,
+        **probes,
+    }
+
+
 def draw_seed(seed: int, purpose: str, *keys: int | str) -> int:
-    """Seed of one random draw: a pure function of its named keys.
+    """Seed of one random draw, in [0, 2**63): a pure function of the study's seed and of named keys.
 
-    Parameters
-    ----------
-    seed : int
-        The study's seed.
-    purpose : str
-        ``theta0``, ``subset``, ``order``, ``reinit`` or ``ranking``; draws of two purposes never share a stream.
-    *keys
-        What the draw may depend on (replicate, model, level, ...), plain values.
-
-    Returns
-    -------
-    int
-        In [0, 2**63).
+    Draws of two purposes (``theta0``, ``subset``, ``order``, ...) never share a stream; the keys are what a draw may
+    depend on (replicate, model, level, ...), plain values.
     """
     text = json.dumps([seed, purpose, *keys])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

@@ -1,18 +1,17 @@
 """What tests and tools share: a study asked for, trained here, and looked at by everything that reads one."""
 
-import dataclasses
 import random
 from itertools import combinations
 
 import matplotlib.pyplot as plt
 
-from lthcore.config import EXPERIMENTS, Config
+from lthcore.config import EXPERIMENTS
 from lthcore.explore import explorer, pages
 from lthcore.results import statistics
-from lthcore.runs import store, sweep
+from lthcore.runs import presets, store, sweep
 from lthcore.studies import claims, experiments, plots, takes
 
-SETTINGS = [f.name for f in dataclasses.fields(Config) if f.name not in takes.SCALE]
+SETTINGS = [name for name in presets.SETTINGS if name not in takes.SCALE]
 HERE = [name for name in EXPERIMENTS if not name.startswith("conv")]  # the others want CIFAR-10 and a GPU
 FEW = {"max_steps": 2, "test_images": 50, "validation": 0.01}
 # values that make little work of a setting; for the others, the first that is allowed
@@ -37,7 +36,7 @@ def values_of(experiment, preset, name):
 def train(study):
     """Train a study here, without processes."""
     store.make()
-    for unit in sorted(study.units, key=lambda u: u.source is not None):  # chains first
+    for unit in sorted(study.units, key=lambda u: not u.prunes):  # chains first
         for level in unit.levels:
             sweep.run_levels([(unit, level)])
     return study

@@ -27,7 +27,7 @@ from lthcore.results import statistics
 from lthcore.runs import download, store, sweep
 from lthcore.studies import claims, early_bird, experiments, transfer
 from lthcore.train import steps_per_epoch, total_steps
-from lthcore.unit import Unit
+from lthcore.unit import Fresh, FreshHead, MaskOf, Theta0, Unit
 
 
 def few(first=0, images=200):
@@ -183,7 +183,7 @@ def test_masks_are_drawn_early_at_every_level_that_prunes_and_at_no_other():
         for name, m in (played.next_mask or {}).items():
             assert int(m.sum()) == config.schedule[{0: 2, 2: 4}[played.level]][name]
             assert not (m & ~played.mask[name]).any()
-    borrower = Unit(config, "x", 0, source=Unit(config, "early", 0), only=(2,))
+    borrower = Unit(config, "x", 0, mask=MaskOf(Unit(config, "early", 0)), levels=(2,))
     rows = play(borrower, 2, dense_mask("mlp"), lambda _: few()).rows
     assert not [row for row in rows if "distance" in row[3]]
 
@@ -203,7 +203,7 @@ def test_replicates_in_lockstep_have_early_masks_of_their_own(monkeypatch):
 def test_early_masks_of_every_density_share_their_dense_network(folders, monkeypatch):
     monkeypatch.setattr(data, "split", lambda *_: few())
     overrides = {"max_steps": 0, "batch_size": 50, "epochs": 6}
-    chains = [u for u in experiments.study("early_bird", "smoke", overrides=overrides).units if u.source is None]
+    chains = [u for u in experiments.study("early_bird", "smoke", overrides=overrides).units if u.prunes]
     early = [u for u in chains if u.config.early_bird]
     assert len({u.dense for u in chains}) == 2 and len({u.dense for u in early}) == 1 and len(early) == 7
     store.make()
@@ -239,7 +239,7 @@ def test_who_borrows_what():
     units = [unit for unit in experiments.study("transfer", "report").units if unit.replicate == 1]
     seen = {
         u.arm: (
-            u.source and u.source.arm, u.config.dataset, u.subset, u.config.optimizer, u.start, u.mask
+            None if u.prunes else u.chain.arm, u.config.dataset, u.subset, u.config.optimizer, u.start.name, u.mask.name
         ) for u in units
     }  # fmt: skip
     full = ("mnist", "full", "adam", "theta0", "ticket")
@@ -258,7 +258,7 @@ def test_who_borrows_what():
         assert seen[f"random_mask_on_{on}"] == (on, *trained, "theta0", "random")
         assert seen[f"random_reinit_on_{on}"] == (on, *trained, "reinit", "ticket")
     assert len(seen) == len(units) == 29
-    assert {u.only for u in units if u.source} == {(3, 4, 5, 6, 7)}
+    assert {u.levels for u in units if not u.prunes} == {(3, 4, 5, 6, 7)}
     assert all(u.config.schedule[7]["head"] == 1000 for u in units)  # the head is spared: its density is 1
     assert len(experiments.study("transfer", "report", controls=False).units) == 3 * (29 - 8)
 
@@ -266,7 +266,7 @@ def test_who_borrows_what():
 def test_chains_on_less_data_take_as_many_steps():
     taken = {}
     for unit in experiments.study("transfer", "report", replicates=1).units:
-        if unit.source is None and unit.config.dataset == "mnist":
+        if unit.prunes and unit.config.dataset == "mnist":
             images = download.sizes(unit.config, unit.subset)[0]
             taken[unit.subset] = total_steps(unit.config, images)
             assert steps_per_epoch(unit.config, images) * unit.config.epochs == taken[unit.subset]
@@ -289,25 +289,25 @@ def test_fewer_classes_have_as_many_images(one, other, apart):
 
 def test_a_fresh_head_is_the_only_thing_that_is_fresh():
     config = recipe("transfer", levels=(0, 5, 7))
-    chain = Unit(config, "labels5-9", 1, "labels5-9")
+    taken = {"mask": MaskOf(Unit(config, "labels5-9", 1, "labels5-9")), "levels": (5, 7)}
     starts = {
-        start: lottery.starting_values(Unit(config, "x", 1, source=chain, start=start, only=(5, 7)), 5, None)[0]
-        for start in ("theta0", "reinit", "fresh_head")
+        start.name: lottery.starting_values(Unit(config, "x", 1, start=start, **taken), 5, None)[0]
+        for start in (Theta0(), Fresh(), FreshHead())
     }
     for name, value in starts["fresh_head"].items():
         alike = "reinit" if name.startswith("head") else "theta0"
         assert torch.equal(value, starts[alike][name]), name
     assert not torch.equal(starts["theta0"]["head.weight"], starts["reinit"]["head.weight"])
-    later = lottery.starting_values(Unit(config, "x", 1, source=chain, start="fresh_head", only=(5, 7)), 7, None)[0]
+    later = lottery.starting_values(Unit(config, "x", 1, start=FreshHead(), **taken), 7, None)[0]
     assert not torch.equal(later["head.weight"], starts["fresh_head"]["head.weight"])
 
 
-@pytest.mark.parametrize("start", ["theta0", "fresh_head"])
+@pytest.mark.parametrize("start", [Theta0(), FreshHead()], ids=lambda start: start.name)
 def test_a_mask_of_another_data_set_brings_its_own_early_values(start):
     """Rewound to step 3 of the chain's training: on the chain's data, not on the borrower's."""
     config = recipe("transfer", levels=(0, 5, 7), rewind_step=3)
     fashion = Unit(configure("transfer", "smoke", **{**dict(config.table()[2:]), "dataset": "fashion"}), "fashion", 0)
-    unit = Unit(config, "fashion_on_mnist", 0, source=fashion, start=start, only=(5,))
+    unit = Unit(config, "fashion_on_mnist", 0, mask=MaskOf(fashion), start=start, levels=(5,))
     asked = []
 
     def load(unit):
@@ -318,7 +318,7 @@ def test_a_mask_of_another_data_set_brings_its_own_early_values(start):
     theirs = train(initial("mlp", 0, "theta0", 0), dense_mask("mlp"), few(1000), fashion.config, **KEYS, last=3).weights
     assert set(asked) == {"mnist", "fashion"}
     for name, value in theirs.items():
-        assert torch.equal(played.start[name], value) == (start == "theta0" or not name.startswith("head")), name
+        assert torch.equal(played.start[name], value) == (start == Theta0() or not name.startswith("head")), name
 
 
 # ------------------------------------------------------------------------------------------------ verdicts and figures

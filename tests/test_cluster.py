@@ -223,7 +223,7 @@ def test_two_shards_on_one_folder_finish_a_study_and_train_nothing_twice(alone, 
 
 
 def family(unit):
-    return (unit.source or unit).dense
+    return unit.chain.dense
 
 
 @given(st.sampled_from(["mlp", "task2", "task3", "paper", "rewind", "collapse"]), st.integers(1, 6), st.integers(1, 9))

@@ -1,5 +1,6 @@
 """Settings: the report's tables, what is refused and how, what a result's identity is made of."""
 
+import ast
 import dataclasses
 import hashlib
 import json
@@ -8,18 +9,21 @@ import subprocess
 import sys
 from dataclasses import replace
 from decimal import ROUND_HALF_EVEN, Decimal
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lthcore import config
-from lthcore.config import Config, configure
+from lthcore.config import GROUPS, Config, configure
+from lthcore.runs import presets
+from lthcore.runs.presets import changes
 from lthcore.schedule import ARCHITECTURES, apportion
-from lthcore.unit import NOT_IDENTITY, Unit, draw_seed
+from lthcore.unit import Fresh, FreshHead, MaskOf, RandomLike, Unit, draw_seed
 
 EXPERIMENTS = ("mlp", "lenet5", "task1", "task2", "task3")
-FIELDS = [f.name for f in dataclasses.fields(Config)]
+FIELDS = ["experiment", "preset", *presets.SETTINGS]
 
 # Tables 1 and 2 as printed: learning rate, batch size, train epochs, percent pruned, prune iterations
 TABLES = {
@@ -323,12 +327,12 @@ def test_settings_and_units_are_frozen():
 
 def test_changes_are_what_differs_from_the_preset():
     for experiment in EXPERIMENTS:
-        for preset in config.PRESETS:
-            assert configure(experiment, preset).changes == {}
+        for preset in presets.PRESETS:
+            assert changes(configure(experiment, preset)) == {}
     c = configure("task1", "report", lr=0.01, replicates=7, device="cpu", batch_size=50)
-    assert c.changes == {"lr": 0.01, "replicates": 7}
-    assert configure("mlp", "smoke", levels=[0, 1]).changes == {"levels": (0, 1)}
-    assert configure("mlp", "smoke", rounds=1).changes == {"rounds": 1, "levels": ()}
+    assert changes(c) == {"lr": 0.01, "replicates": 7}
+    assert changes(configure("mlp", "smoke", levels=[0, 1])) == {"levels": (0, 1)}
+    assert changes(configure("mlp", "smoke", rounds=1)) == {"rounds": 1, "levels": ()}
 
 
 # a value that differs from the one in _unit(), for every setting that a level's numbers depend on
@@ -346,8 +350,23 @@ FREE = {
 
 
 def test_every_setting_is_either_identity_or_not():
-    assert set(FREE) | {"levels"} == set(NOT_IDENTITY)
-    assert set(OTHER) | set(NOT_IDENTITY) == set(FIELDS) and not set(OTHER) & set(NOT_IDENTITY)
+    free = {f.name for f in dataclasses.fields(Config) if not f.metadata.get("identity", True)}
+    assert set(FREE) | {"levels"} == free
+    assert set(OTHER) | free == set(FIELDS) and not set(OTHER) & free
+
+
+def test_every_setting_is_in_one_group_and_described_there():
+    """By a docstring under it."""
+    tree, described = ast.parse(Path(config.__file__).read_text()), []
+    for group in GROUPS:
+        body = next(node for node in tree.body if getattr(node, "name", "") == group.__name__).body[1:]
+        for setting, said in zip(body[::2], body[1::2], strict=True):
+            assert isinstance(setting, ast.AnnAssign) and isinstance(said.value, ast.Constant), setting.target.id
+            assert said.value.value.endswith("."), setting.target.id
+            described.append(setting.target.id)
+    assert described == [name for name, _ in configure("mlp").table()] and len(set(described)) == len(described)
+    assert described[:2] == ["experiment", "preset"] and set(described) == set(FIELDS)
+    assert {f.name for f in dataclasses.fields(Config)} == {*described, "smallest"}
 
 
 def _unit(**settings):
@@ -382,14 +401,33 @@ def test_replicate_subset_source_start_and_mask_change_the_key():
     c = configure("task1", "report")
     chain, other = Unit(c, "a", 0), Unit(c, "a", 0, "half1")
     units = [
-        chain, other, Unit(c, "a", 1), Unit(c, "a", 0, source=chain, only=(1,)), Unit(c, "a", 0, source=other),
-        Unit(c, "a", 0, source=chain, start="reinit"), Unit(c, "a", 0, source=chain, mask="random"),
+        chain, other, Unit(c, "a", 1), Unit(c, "a", 0, mask=MaskOf(chain), levels=(1,)),
+        Unit(c, "a", 0, mask=MaskOf(other)),
+        Unit(c, "a", 0, mask=MaskOf(chain), start=Fresh()), Unit(c, "a", 0, mask=RandomLike(chain)),
     ]  # fmt: skip
     assert len({u.key for u in units}) == len(units)
-    assert Unit(c, "a", 0, source=chain, only=(1,)).key == Unit(c, "a", 0, source=chain, only=(1, 3, 5)).key
+    one, three = (Unit(c, "a", 0, mask=MaskOf(chain), levels=levels) for levels in ((1,), (1, 3, 5)))
+    assert one.key == three.key
 
 
-@pytest.mark.parametrize("experiment", config.EXPERIMENTS)
+def test_a_unit_that_makes_no_sense_is_refused_in_one_line():
+    c, lenet5 = configure("task1", "report"), configure("task1", "report", model="lenet5")
+    chain = Unit(c, "ticket", 0)
+    taken = Unit(c, "taken", 0, mask=MaskOf(chain), levels=(1,))
+    cases = (
+        ({"levels": (0, 3)}, "levels = (0, 3): must be those of its config, since the unit is a chain"),
+        ({"start": Fresh()}, "start = Fresh(draw=1): must be Theta0() for a chain, whose config has a rewind rule"),
+        ({"start": FreshHead()}, "start = FreshHead(): must be Theta0() for a chain, whose config has a rewind rule"),
+        ({"mask": MaskOf(taken)}, "mask: must be that of a chain, which 'taken' is not"),
+        ({"mask": RandomLike(Unit(lenet5, "ticket", 0))}, "mask: must be one of 'mlp', not of 'lenet5'"),
+        ({"probes": ("ordre",)}, "probes: 'ordre' must be one of 'collapse', 'order', 'dense', 'deletion', 'smaller'"),
+    )
+    for how, words in cases:
+        assert refusal(Unit, c, "x", 0, **how) == words
+    assert replace(chain, arm="another").levels == chain.levels == (0, 1, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize("experiment", presets.EXPERIMENTS)
 def test_a_units_own_name_is_in_the_slug_alone_and_that_of_its_source_in_its_identity(experiment):
     """For every kind of unit: so neither an arm whose masks others use nor its experiment may ever be renamed."""
     from lthcore.studies import experiments
@@ -401,11 +439,11 @@ def test_a_units_own_name_is_in_the_slug_alone_and_that_of_its_source_in_its_ide
         assert renamed.identity == unit.identity and renamed.dense == unit.dense
         assert renamed.key == f"{experiment}-another-r0-{unit.key.rsplit('-', 1)[1]}"
         assert len(unit.key.rsplit("-", 1)[1]) == 12
-        kinds.add(unit.source is None)
-        if unit.source:
-            other = replace(unit, source=replace(unit.source, arm="another"))
-            assert other.identity == {**unit.identity, "source": other.source.key} != unit.identity
-            assert unit.identity["source"] == unit.source.key != other.source.key
+        kinds.add(unit.prunes)
+        if not unit.prunes:
+            other = replace(unit, mask=replace(unit.mask, chain=replace(unit.chain, arm="another")))
+            assert other.identity == {**unit.identity, "source": other.chain.key} != unit.identity
+            assert unit.identity["source"] == unit.chain.key != other.chain.key
             assert unit.key.rsplit("-", 1)[1] != other.key.rsplit("-", 1)[1]
     assert kinds >= {True} and (len(kinds) == 2 or experiment == "collapse")  # chains, and who borrows their masks
 
@@ -422,7 +460,7 @@ def test_more_rounds_go_on_from_fewer(a, b, presets):
 def test_who_waits_for_whom():
     c = configure("mlp", "report", levels=[0, 3, 9])
     chain = Unit(c, "ticket", 0)
-    control = Unit(c, "random_mask", 0, source=chain, only=(3, 9))
+    control = Unit(c, "random_mask", 0, mask=RandomLike(chain), levels=(3, 9))
     assert [chain.needs(k) for k in (0, 3, 9)] == [None, (chain, 0), (chain, 3)]
     assert [control.needs(k) for k in control.levels] == [(chain, 0), (chain, 3)]
 

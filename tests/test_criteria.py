@@ -24,12 +24,13 @@ from lthcore.data import Split, whole
 from lthcore.models import build, initial
 from lthcore.probes.curvature import curvature, saliencies
 from lthcore.probes.filters import costs, without_filters
-from lthcore.pruning import by_filter, dense_mask, keep_top
+from lthcore.probes.whole_filters import group_scores
+from lthcore.pruning import dense_mask, keep_top
 from lthcore.results import statistics
 from lthcore.runs import archive, estimate, formats, store, sweep
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import claims, experiments
-from lthcore.unit import Unit
+from lthcore.unit import Fresh, MaskOf, Theta0, Unit
 
 KINDS = {"relu": F.relu, "tanh": torch.tanh}
 
@@ -130,7 +131,7 @@ def test_second_derivatives_of_convolutions_are_refused():
 
 
 def test_a_deleted_network_has_the_loss_of_plain_torch():
-    unit = Unit(tiny(criterion="obd", levels=(0,), rounds=0), "obd_deleted", 0, beside="deletion")
+    unit = Unit(tiny(criterion="obd", levels=(0,), rounds=0), "obd_deleted", 0, probes=("deletion",))
     (played,), split = find_ticket(unit, load), load()
     rows = {(row[2], row[3]): row[4] for row in played.rows}
     scores = saliencies(played.weights, played.mask, unit, split)
@@ -238,7 +239,7 @@ def test_a_mask_that_is_not_of_whole_filters_is_refused():
 
 def test_filters_are_trained_as_masks_and_proved_for_real():
     config = tiny("lenet5", structure="filters", rewind="final", retrain_epochs=1)
-    for played in find_ticket(Unit(config, "filters", 0, beside="smaller"), load):
+    for played in find_ticket(Unit(config, "filters", 0, probes=("smaller",)), load):
         rows = {row[3]: row[4] for row in played.rows}
         assert rows["smaller_apart"] < 1e-4
         assert rows["live_units:conv2"] == played.mask["conv2"].flatten(1).any(1).sum()
@@ -251,7 +252,7 @@ def test_random_filters_are_random_and_each_replicates_own():
     one, again, other = (
         pruning.by_criterion(Unit(config, "random", r), weights, mask, config.schedule[2], None) for r in (0, 0, 1)
     )
-    l1 = keep_top(by_filter(pruning.magnitudes(weights, mask), mask, config.schedule[2]), mask, config.schedule[2])
+    l1 = keep_top(group_scores(pruning.magnitudes(weights, mask), mask, config.schedule[2]), mask, config.schedule[2])
     assert same(one, again) and not same(one, other) and not same(one, l1)
 
 
@@ -278,17 +279,17 @@ def test_with_reset_and_level_0_nothing_is_changed_by_the_rule():
 
 def test_who_borrows_the_masks_of_such_a_chain_starts_anew():
     chain = Unit(tiny(rewind="final"), "lr_rewind", 0)
-    for start in ("theta0", "reinit"):
-        borrower = Unit(chain.config, "any", 0, source=chain, start=start, only=(1,))
+    for start in (Theta0(), Fresh()):
+        borrower = Unit(chain.config, "any", 0, mask=MaskOf(chain), start=start, levels=(1,))
         values, step = starting_values(borrower, 1, load)
-        expected = initial("mlp", 0, "theta0", 0) if start == "theta0" else initial("mlp", 0, "reinit", 0, 1)
+        expected = initial("mlp", 0, "theta0", 0) if start == Theta0() else initial("mlp", 0, "reinit", 0, 1)
         assert same(values, expected) and step == 0 and not borrower.goes_on
     with pytest.raises(ValueError, match=r"^rewind = 'final': level 1 goes on from the level before[^\n]*$"):
         play(chain, 1, dense_mask("mlp"), load)
 
 
 @pytest.mark.parametrize("value", ["nothing", "", 1, []])
-@pytest.mark.parametrize(("setting", "rules"), [("criterion", pruning.CRITERIA), ("rewind", lottery.REWINDS)])
+@pytest.mark.parametrize(("setting", "rules"), [("criterion", methods.CRITERIA), ("rewind", methods.REWINDS)])
 def test_a_name_that_there_is_not_is_refused_before_anything_is_trained(setting, rules, value):
     with pytest.raises(ValueError) as error:
         experiments.study("mlp", "smoke", overrides={setting: value})
@@ -345,8 +346,8 @@ def test_a_chain_that_goes_on_is_taken_up_again_bit_for_bit(folders):
 def test_a_dense_network_that_criteria_share_is_trained_once_and_pruned_by_each(folders, monkeypatch):
     store.make()
     config = tiny(scope="global", test_images=100, levels=(0, 1), max_steps=5, rewind="final")
-    chains = [Unit(dataclasses.replace(config, criterion=name), name, 0) for name in pruning.CRITERIA]
-    deleted = Unit(dataclasses.replace(config, rewind="reset", levels=(0,)), "deleted", 0, beside="deletion")
+    chains = [Unit(dataclasses.replace(config, criterion=name), name, 0) for name in methods.CRITERIA]
+    deleted = Unit(dataclasses.replace(config, rewind="reset", levels=(0,)), "deleted", 0, probes=("deletion",))
     for unit in chains:
         finish(unit, [0])
     alone = [kept_files(unit) for unit in chains]
@@ -413,7 +414,7 @@ def frame(module_folders):
     options = {"max_steps": 4, "test_images": 100, "levels": (0, 1, 2), "rounds": 2}
     study = experiments.study("criteria", "smoke", overrides=options)
     store.make()
-    for unit in sorted(study.units, key=lambda u: u.source is not None):
+    for unit in sorted(study.units, key=lambda u: not u.prunes):
         finish(unit, unit.levels)
     return study, experiments.finished(study)
 
@@ -497,4 +498,4 @@ def test_the_documents_example_of_a_criterion_and_a_rule_runs(monkeypatch):
     assert len(lines) == len(chain.levels) and [line.split()[0] for line in lines] == [
         str(chain.config.density(level)) for level in chain.levels
     ]
-    assert chain.goes_on and "grown" in pruning.CRITERIA and len([x for x in example.splitlines() if x.strip()]) < 15
+    assert chain.goes_on and "grown" in methods.CRITERIA and len([x for x in example.splitlines() if x.strip()]) < 15

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from test_sweep import TINY, InlinePool, fresh, queue, tasks_of, tiny_study  # noqa: F401
 
 from lthcore import cli
-from lthcore.runs import archive, download, files, formats, processes, store, sweep
+from lthcore.disk import files, tensors
+from lthcore.runs import archive, download, formats, processes, store, sweep
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import experiments
 
@@ -28,7 +29,7 @@ def save(unit, level, seed):
     """A level of its own numbers and its own mask."""
     random = np.random.default_rng(seed)
     mask = {name: random.random(shape) < 0.5 for name, shape in SHAPES.items()}
-    goes_on = unit.source is None and level != unit.levels[-1]
+    goes_on = unit.prunes and level != unit.levels[-1]
     rows = [(0, 0.0, "test", "accuracy", float(seed)), (12, 0.5, "test", "accuracy", seed + 0.5)]
     store.save_level(unit, level, rows, mask if goes_on else None, {"seconds": 1.0})
 
@@ -80,7 +81,7 @@ KINDS = {
 @pytest.mark.parametrize("level", [0, 1])
 def test_a_damaged_level_is_named_set_aside_and_alone_trained_again(queue, finished, place, kind, level):  # noqa: F811
     chain = finished[0][0]
-    assert chain.source is None
+    assert chain.prunes
     path, other = folder((chain, level)) / place, folder((chain, 1 - level)) / place
     damaged = KINDS[kind](path.read_bytes(), other.read_bytes())
     path.write_bytes(damaged)
@@ -142,7 +143,7 @@ def test_more_rounds_train_the_mask_that_fewer_did_not_need(queue, finished):  #
     units = experiments.study("mlp", "smoke", overrides={**TINY, "rounds": 3}).units
     queue.finished.update(task for task in tasks_of(units) if store.find_level(*task) and task[1] < 2)
     sweep.run(units, "cpu", 1, say=lambda line: None)
-    chains = [u for u in units if u.source is None]
+    chains = [u for u in units if u.prunes]
     assert {(u, 2) for u in chains} | {(u, 3) for u in chains} <= set(queue.started)
     assert not {(u, k) for u in chains for k in (0, 1)} & set(queue.started)
 
@@ -442,7 +443,7 @@ def test_json_bombs_are_no_facts(finished, text):
 
 
 def test_a_file_without_an_end_is_not_read_to_it(finished, monkeypatch):
-    monkeypatch.setattr(formats, "MOST", 100_000)  # more than the mask has, which is read before
+    monkeypatch.setattr(tensors, "MOST", 100_000)  # more than the mask has, which is read before
     (folder(finished[0]) / "rows.csv").unlink()
     (folder(finished[0]) / "rows.csv").symlink_to("/dev/zero")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -36,12 +36,12 @@ def test_pre_midsem(name, rounds, every):
     found = arms(name)
     assert set(found) == {"ticket", "random_reinit", "random_mask", "ticket_spared"}
     ticket, spared = found["ticket"], found["ticket_spared"]
-    assert ticket.source is None and ticket.levels == tuple(range(rounds + 1))
-    assert spared.source is None and spared.config == dataclasses.replace(ticket.config, spare="smallest")
+    assert ticket.prunes and ticket.levels == tuple(range(rounds + 1))
+    assert spared.prunes and spared.config == dataclasses.replace(ticket.config, spare="smallest")
     assert {u.subset for u in found.values()} == {"full"}
     for arm, start, mask in (("random_reinit", "reinit", "ticket"), ("random_mask", "theta0", "random")):
         control = found[arm]
-        assert (control.source, control.start, control.mask) == (ticket, start, mask)
+        assert (control.chain, control.start.name, control.mask.name) == (ticket, start, mask)
         assert control.config == ticket.config and control.levels == tuple(range(1, rounds + 1, every))
 
 
@@ -55,13 +55,13 @@ def test_task_1_and_2(name, s1, s2, rounds):
     assert set(found) == {arm + suffix for arm in five for suffix in suffixes}
     for suffix in suffixes:
         t1, t2 = found["t1_on_s1" + suffix], found["t2_on_s2" + suffix]
-        assert (t1.source, t1.subset, t2.source, t2.subset) == (None, s1, None, s2)
+        assert (t1.prunes, t1.subset, t2.prunes, t2.subset) == (True, s1, True, s2)
         assert t1.levels == t2.levels == tuple(range(rounds + 1))
         for arm, start, mask in (
             ("t1_on_s2", "theta0", "ticket"), ("random_reinit", "reinit", "ticket"), ("random_mask", "theta0", "random")
         ):  # fmt: skip
             u = found[arm + suffix]  # T1's mask, or as many weights; trained afresh on S2, at every level from 1 on
-            assert (u.source, u.subset, u.start, u.mask) == (t1, s2, start, mask), arm
+            assert (u.chain, u.subset, u.start.name, u.mask.name) == (t1, s2, start, mask), arm
             assert u.levels == tuple(range(1, rounds + 1))
         heads = {u.config.output_rate for arm, u in found.items() if arm.endswith("_spared") == (suffix != "")}
         assert heads == {0 if suffix else None}
@@ -75,9 +75,9 @@ def test_task_3_crosses_masks_and_trainers():
     for arm, u in found.items():
         owner, _, trainer = arm.partition("_mask_by_")
         assert (u.config.optimizer, u.config.momentum) == trainers[trainer or owner]
-        assert u.source == (found[owner] if trainer else None)
+        assert u.chain == (found[owner] if trainer else u)
         assert u.levels == tuple(range(1 if trainer else 0, 11))
-        assert (u.subset, u.start, u.mask) == ("full", "theta0", "ticket")
+        assert (u.subset, u.start.name, u.mask.name) == ("full", "theta0", "ticket")
         # nothing but the optimizer differs
         plain = dataclasses.replace(u.config, optimizer="adam", momentum=0.0)
         assert plain == configure("task3", "report")
@@ -103,9 +103,9 @@ def test_units_have_keys_of_their_own_and_sources_among_them(name, preset):
     assert len({u.key for u in units}) == len(units)
     assert Counter(u.replicate for u in units) == {0: len(units) // 2, 1: len(units) // 2}
     for u in units:
-        if u.source:
-            assert u.source in units and u.source.replicate == u.replicate
-            assert u.levels and all(u.needs(k) in {(u.source, j) for j in u.source.levels} for k in u.levels)
+        if not u.prunes:
+            assert u.chain in units and u.chain.replicate == u.replicate
+            assert u.levels and all(u.needs(k) in {(u.chain, j) for j in u.chain.levels} for k in u.levels)
 
 
 # Networks by hand. A spared layer cuts a chain where nothing would be left of the others: the MLP's head (1,000 of
@@ -238,7 +238,7 @@ def test_the_table_of_settings_has_the_reports_own_in_front():
     table = experiments.study("task1", "report").table()
     assert table.index.tolist()[:2] == ["experiment", "preset"]
     assert set(table.index[2:7]) == {"model", "batch_size", "epochs", "prune_rate", "rounds"}
-    assert table.loc["epochs", "value"] == "50" and len(table) == len(dataclasses.fields(configure("mlp")))
+    assert table.loc["epochs", "value"] == "50" and len(table) == len(configure("mlp").table())
 
 
 # ---------------------------------------------------------------------------------------------- a notebook's parameters

@@ -51,7 +51,7 @@ def end(page):
 
 
 def test_it_offers_what_is_finished(page, studies):
-    changes = "smoke, rounds 2, validation 0.02, max_steps 12, test_images 150"
+    changes = "smoke, max_steps 12, test_images 150, validation 0.02, rounds 2"
     assert page.experiment.options == (f"mlp, {changes}", f"lenet5, {changes}")
     assert [arm for _, arm in page.arm.options] == ["ticket", "random_reinit", "random_mask", "ticket_spared"]
     assert page.replicate.options == (0,)
@@ -133,7 +133,11 @@ def test_digits_are_those_of_the_subset(studies):
         images, labels = download.digits(subset, config.test_images)
         test_images, test_labels = data.split(config, subset, 0).test
         assert labels.tolist() == test_labels.tolist() and len(labels) == 150
-        assert np.allclose((images / np.float32(255) - data.MEAN) / data.STD, test_images[:, 0], atol=1e-6)
+        assert np.allclose(
+            (images / np.float32(255) - data.DATASETS["mnist"].mean[0]) / data.DATASETS["mnist"].std[0],
+            test_images[:, 0],
+            atol=1e-6,
+        )
 
 
 def test_orders_of_digits():

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 import torch
 
-from lthcore import config, data, engines, lottery, methods, models, pruning, schedule, studies
+from lthcore import data, engines, lottery, methods, models, pruning, schedule, studies
 from lthcore.config import configure
 from lthcore.results import statistics
-from lthcore.runs import download, store
+from lthcore.runs import download, store, sweep
 from lthcore.studies import experiments
 from lthcore.unit import Unit
 
@@ -42,7 +42,7 @@ def carried_out(text, what):
 def forgotten(folders):
     """Everything goes to a folder of the test's own, and what it registers is taken out again."""
     plt.switch_backend("agg")
-    registries = [records for records, _ in methods.RECORDS.values()] + [studies.REGISTRY, config.EXPERIMENTS]
+    registries = [records for records, _ in methods.RECORDS.values()] + [studies.REGISTRY]
     before = [dict(registry) for registry in registries]
     yield
     for registry, known in zip(registries, before, strict=True):
@@ -208,6 +208,24 @@ def test_a_data_set():
     figure, _ = done["study"].experiment.figures["fig1a_mlp_accuracy_vs_density"](done["study"], done["frame"])
     assert figure._supxlabel.get_text().startswith("mirrored · mlp")
     plt.close(figure)
+
+
+def test_a_control():
+    """The document's example, as it stands."""
+    assert all(name in row("a control") for name in ("RandomLike", "MaskOf", "Fresh"))
+    text = (ROOT / "lthcore/README.md").read_text()
+    (example,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "RandomLike" in block]
+    exec(example, done := {"__name__": "__main__"})
+    ticket, random_mask, fresh = done["study"].units
+    assert ticket.levels == (0, 1, 2) and random_mask.levels == fresh.levels == (1, 2)
+    assert set(done["last"]["arm"]) == {"ticket", "random_mask", "random_reinit"} and len(done["last"]) == 7
+    dense, *sparse = the_loop_gives_the_same(done["study"])
+    for trained in sparse:
+        for name, own in trained.mask.items():
+            random, kept = (torch.from_numpy(sweep.mask_at(unit, trained.level)[name]) for unit in (random_mask, fresh))
+            assert (kept == own).all() and (random != own).any() and random.sum() == own.sum()
+    values = lottery.starting_values(fresh, 1, data.load)[0]
+    assert not torch.equal(values["fc1.weight"], dense.start["fc1.weight"])
 
 
 STUDY = """

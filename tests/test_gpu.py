@@ -417,7 +417,7 @@ def test_a_process_for_the_cpu_sees_no_gpu():
 def test_weights_are_trained_again_on_the_cpu_where_the_gpu_fails(store_here, monkeypatch, at):
     study, said = tiny_study(), []
     sweep.run(study.units, "cpu", 1, say=lambda line: None)
-    tasks = [(unit, level) for unit in study.units if unit.source is None for level in unit.levels]
+    tasks = [(unit, level) for unit in study.units if unit.prunes for level in unit.levels]
     keep, calls = sweep.keep_weights, []
 
     def broken(unit, level, device):

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 from kill import Place, cases, go_through, numbers, wait_until
 
-from lthcore.runs.files import LOCK
+from lthcore.disk.files import LOCK
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and PR_SET_PDEATHSIG")]
 

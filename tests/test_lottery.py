@@ -13,8 +13,8 @@ from lthcore import train as room
 from lthcore.config import configure
 from lthcore.data import Split, whole
 from lthcore.models import initial
-from lthcore.pruning import dense_mask, magnitude
-from lthcore.unit import Unit
+from lthcore.pruning import dense_mask, keep_top, magnitudes
+from lthcore.unit import Fresh, MaskOf, RandomLike, Unit
 
 COLLAPSED = 20  # a level far past the head's collapse
 
@@ -128,7 +128,7 @@ def test_masks_are_the_largest_final_magnitudes_as_many_as_counted():
 def test_pruning_is_by_final_magnitude_not_by_initial():
     first = next(find_ticket(ticket(recipe()), load_few))
     theta0 = initial("mlp", 0, "theta0", 0)
-    by_start = magnitude(theta0, first.mask, recipe().schedule[1])
+    by_start = keep_top(magnitudes(theta0, first.mask), first.mask, recipe().schedule[1])
     assert not torch.equal(first.next_mask["head"], by_start["head"])
 
 
@@ -165,7 +165,7 @@ def test_late_rewinding_starts_from_the_weights_at_step_k_of_the_dense_training(
 def test_an_arm_that_borrows_a_ticket_rewinds_to_the_dense_training_of_its_chain():
     config = recipe(experiment="task1", rewind_step=5)
     chain = ticket(config, 0, "labels0-4")
-    borrower = Unit(config, "t1_on_s2", 0, "labels5-9", source=chain, only=(1,))
+    borrower = Unit(config, "t1_on_s2", 0, "labels5-9", mask=MaskOf(chain), levels=(1,))
     ours, theirs = starting_values(chain, 1, load_few), starting_values(borrower, 1, load_few)
     assert ours[1] == theirs[1] == 5
     assert same(ours[0], theirs[0])
@@ -182,13 +182,13 @@ def chain():
     return unit, list(find_ticket(unit, load_few))
 
 
-def arm(unit, name, **settings):
-    return Unit(unit.config, name, unit.replicate, source=unit, only=unit.levels[1:], **settings)
+def arm(unit, name, mask=MaskOf, **settings):
+    return Unit(unit.config, name, unit.replicate, mask=mask(unit), levels=unit.levels[1:], **settings)
 
 
 def test_random_reinit_is_the_tickets_very_mask_under_fresh_values(seen, chain):
     unit, levels = chain
-    control = arm(unit, "random_reinit", start="reinit")
+    control = arm(unit, "random_reinit", start=Fresh())
     for level in levels[1:]:
         played = play(control, level.level, level.mask, load_few)
         call = seen[-1]
@@ -207,7 +207,7 @@ def test_random_reinit_is_the_tickets_very_mask_under_fresh_values(seen, chain):
 
 def test_random_mask_is_theta0_under_as_many_weights(seen, chain):
     unit, levels = chain
-    control, before = arm(unit, "random_mask", mask="random"), dense_mask("mlp")
+    control, before = arm(unit, "random_mask", mask=RandomLike), dense_mask("mlp")
     for level in levels[1:]:
         played = play(control, level.level, level.mask, load_few)
         assert not same(played.mask, level.mask)
@@ -222,7 +222,7 @@ def test_a_transferred_ticket_trains_theta0_on_the_other_data(seen):
     config = recipe(experiment="task2", rounds=1)
     t1 = ticket(config, 0, "labels0-4")
     mask = next(find_ticket(t1, load_few)).next_mask
-    played = play(Unit(config, "t1_on_s2", 0, "labels5-9", source=t1, only=(1,)), 1, mask, load_few)
+    played = play(Unit(config, "t1_on_s2", 0, "labels5-9", mask=MaskOf(t1), levels=(1,)), 1, mask, load_few)
     call = seen[-1]
     assert same(played.mask, mask)
     assert same(call["engine"], masked(initial("mlp", 0, "theta0", 0), mask))
@@ -234,7 +234,7 @@ def test_a_crossed_arm_is_trained_by_its_own_optimizer(seen):
     adam = recipe(experiment="task3", rounds=1)
     sgd = dataclasses.replace(adam, optimizer="sgd")
     mask = next(find_ticket(ticket(adam), load_few)).next_mask
-    play(Unit(sgd, "adam_mask_by_sgd", 0, source=ticket(adam), only=(1,)), 1, mask, load_few)
+    play(Unit(sgd, "adam_mask_by_sgd", 0, mask=MaskOf(ticket(adam)), levels=(1,)), 1, mask, load_few)
     assert [call["config"].optimizer for call in seen] == ["adam", "sgd"]
     assert same(seen[1]["engine"], masked(seen[0]["engine"], mask))
 
@@ -341,7 +341,7 @@ def test_a_chain_past_its_collapse_answers_live_outputs_and_at_most_one_dead(see
 def test_thin_networks_answer_live_outputs_and_at_most_one_dead(seen, weights, optimizer):
     lr = {"adam": 0.0012, "sgd": 0.1}[optimizer]
     chain = ticket(recipe(experiment="task3", epochs=2, optimizer=optimizer, lr=lr))
-    unit = Unit(chain.config, "borrowed", 0, source=chain, only=(2,))
+    unit = Unit(chain.config, "borrowed", 0, mask=MaskOf(chain), levels=(2,))
     played = play(unit, 2, thinned(weights), load)
     live = assert_answers(played, seen[-1]["trained"], load("full").test[0])
     assert len(live) < 10
@@ -354,7 +354,7 @@ def test_thin_networks_answer_live_outputs_and_at_most_one_dead(seen, weights, o
 
 def test_a_dead_lenet5_answers_one_class(seen):
     chain = ticket(recipe("lenet5", epochs=1))
-    unit = Unit(chain.config, "borrowed", 0, source=chain, only=(2,))
+    unit = Unit(chain.config, "borrowed", 0, mask=MaskOf(chain), levels=(2,))
     mask = dense_mask("lenet5")
     mask["conv2"][:] = False
     played = play(unit, 2, mask, load_few)

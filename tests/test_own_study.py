@@ -9,7 +9,7 @@ from dataclasses import replace
 import matplotlib.pyplot as plt
 import pytest
 
-from lthcore import config, studies
+from lthcore import studies
 from lthcore.config import configure
 from lthcore.explore import pages
 from lthcore.results import statistics
@@ -37,17 +37,15 @@ def shown(module_folders):
         exec(SHOWN, names)
         yield names
     studies.REGISTRY.pop(NAME, None)
-    config.EXPERIMENTS.pop(NAME, None)
 
 
 @pytest.fixture
 def forgotten():
     """What a test registers is taken out again."""
-    known, recipes = dict(studies.REGISTRY), dict(config.EXPERIMENTS)
+    known = dict(studies.REGISTRY)
     yield
-    for registry, before in ((studies.REGISTRY, known), (config.EXPERIMENTS, recipes)):
-        registry.clear()
-        registry.update(before)
+    studies.REGISTRY.clear()
+    studies.REGISTRY.update(known)
 
 
 def one_arm(c, replicate):
@@ -108,10 +106,10 @@ def test_settings_are_taken_or_refused_as_elsewhere(shown):
 
 
 def test_another_process_learns_of_it_from_its_settings(shown):
-    """A worker imports the package alone: the recipe comes with the settings."""
-    code = "import pickle, sys; u = pickle.load(sys.stdin.buffer); from lthcore.config import configure; "
-    code += "from dataclasses import replace; c = replace(u.config, lr=0.5); "
-    code += "print(u.key, c.steps, configure('stepwise', 'report').max_steps)"
+    """A worker imports the package alone, and does not know the study: all it needs are the settings."""
+    code = "import pickle, sys; u = pickle.load(sys.stdin.buffer); from lthcore.studies import REGISTRY; "
+    code += "from dataclasses import replace; c = replace(u.config, lr=0.5); assert 'stepwise' not in REGISTRY; "
+    code += "print(u.key, c.steps, c.at(1).max_steps)"
     unit = shown["study"].units[-1]
     done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(unit), capture_output=True, cwd=store.ROOT)
     assert done.stdout.decode().split() == [unit.key, "200", "200"], done.stderr.decode()
@@ -145,4 +143,4 @@ def test_a_record_that_makes_no_sense_is_refused_in_one_line(forgotten, change, 
     with pytest.raises(ValueError, match="^" + re.escape(words)) as error:
         experiments.study(Experiment(**{"name": "own", "arms": one_arm, **change}))
     assert "\n" not in str(error.value)
-    assert "own" not in studies.REGISTRY and "own" not in config.EXPERIMENTS
+    assert "own" not in studies.REGISTRY

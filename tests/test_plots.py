@@ -18,7 +18,7 @@ import pytest
 
 from lthcore.explore import pages
 from lthcore.results import figures, rules
-from lthcore.runs import store
+from lthcore.runs import presets, store
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import REGISTRY, experiments, plots, task1
 
@@ -116,7 +116,7 @@ def test_the_picture_is_not_blank(studies, drawn, experiment, name):
 def test_preset_and_n_are_stamped_on_it(studies, drawn, experiment, name):
     text = (studies[experiment][0].folder / f"{name}.svg").read_text()
     model = "lenet5" if experiment == "lenet5" else "mlp"
-    changes = [f"{k} = {v}" for k, v in studies[experiment][0].config.changes.items() if k != "replicates"]
+    changes = [f"{k} = {v}" for k, v in presets.changes(studies[experiment][0].config).items() if k != "replicates"]
     assert changes and " · ".join(["MNIST", model, "preset smoke", *changes, "n = 1 "]) in text
     figure, _ = figure_of(studies, experiment, name, twice(studies[experiment][1]))
     assert " n = 2 " in figure.get_supxlabel()

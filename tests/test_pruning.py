@@ -17,7 +17,7 @@ from lthcore import studies
 from lthcore.config import configure
 from lthcore.models import initial
 from lthcore.probes.collapse import diagnose, live_units, on_path
-from lthcore.pruning import dense_mask, keep_top, magnitude, random_mask
+from lthcore.pruning import dense_mask, keep_top, magnitudes, random_mask
 from lthcore.schedule import ARCHITECTURES, apportion
 
 SETTINGS = settings(max_examples=80, deadline=None)
@@ -62,6 +62,11 @@ def layers(draw):
         weights[f"layer{i}.weight"] = torch.from_numpy(random.integers(-values, values + 1, shape) / 8).float()
         mask[f"layer{i}"] = torch.from_numpy(random.random(shape) < draw(st.sampled_from([0.2, 0.8, 1.1])))
     return weights, mask
+
+
+def magnitude(weights, mask, counts):
+    """Prune the smallest final magnitudes."""
+    return keep_top(magnitudes(weights, mask), mask, counts)
 
 
 # ---- which weights are kept ------------------------------------------------------------------------------------------

@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from lthcore import config, studies
-from lthcore.config import PRESETS, configure
 from lthcore.results import figures
-from lthcore.runs import store
+from lthcore.runs import presets, store
+from lthcore.runs.presets import PRESETS, configure
 from lthcore.studies import REGISTRY, experiments
 from lthcore.studies.record import GROUPS
 
@@ -23,9 +23,11 @@ def test_importing_them_needs_no_package():
     assert "lthcore" in loaded and not {"numpy", "pandas", "matplotlib", "torch", "scipy"} & loaded
 
 
-def test_the_core_knows_their_recipes_and_no_others():
-    assert list(config.EXPERIMENTS) == list(REGISTRY)
-    assert all(config.EXPERIMENTS[name] == record.recipe for name, record in REGISTRY.items())
+def test_there_is_one_registry_of_them_and_old_names_lead_to_it():
+    assert config.EXPERIMENTS is presets.EXPERIMENTS is REGISTRY
+    assert config.configure is configure and config.PRESETS is PRESETS
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = config.nonsense
     assert studies.names("report") == ["mlp", "lenet5", "task1", "task2", "task3"]
     assert sorted(studies.names(*GROUPS)) == sorted(REGISTRY) and not studies.names("own")
 
@@ -38,7 +40,7 @@ def test_a_record_is_complete(name):
     for preset in PRESETS:
         settings = configure(name, preset)
         units = experiments.study(name, preset).units
-        assert units and settings.changes == {}
+        assert units and presets.changes(settings) == {}
         assert all(getattr(settings, setting) == record.settings[setting] for setting in record.fixed)
     for label, colour, marker in record.styles.values():
         assert label and colour in figures.OKABE_ITO and marker

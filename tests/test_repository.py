@@ -15,11 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted((ROOT / "lthcore").rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 CORE = ("lottery", "train", "pruning", "methods", "models", "data", "unit", "config", "schedule")
-FOLDERS = ("engines", "probes", "tickets", "runs", "results", "studies", "explore", "cli")  # from the bottom up
+FOLDERS = ("disk", "engines", "probes", "tickets", "runs", "results", "studies", "explore", "cli")  # from the bottom up
 LAYERS = ("core", *FOLDERS, "__main__")
-# what is still to be turned round: a study watches its notebook
-STILL = {("studies.experiments", "explore"), ("engines.compiled", "runs")}
-STILL |= {("tickets", "runs")}
 PARAMETERS = {"preset", "replicates", "controls", "seed", "device", "overrides", "drive"}
 
 
@@ -62,13 +59,13 @@ def test_imports_point_downwards(path):
     if name != "__init__":
         own = LAYERS.index(layer_of(name))
         above = {layer for layer in imports_of(path) if LAYERS.index(layer) > own}
-        assert {(name, layer) for layer in above} <= STILL, f"{name} imports {above}, which is above it"
+        assert not above, f"{name} imports {above}, which is above it"
 
 
 def test_names_from_before_the_folders_still_lead_to_their_modules():
     import lthcore
 
-    for old, new in lthcore._MOVED.items():
+    for old, new in {**lthcore._MOVED, "notebooks": "explore.notebooks"}.items():
         assert getattr(lthcore, old).__name__ == f"lthcore.{new}"
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = lthcore.nonsense
@@ -88,7 +85,7 @@ def test_the_loop_fits_one_screen():
     assert loop.end_lineno - loop.lineno < 40
 
 
-CORE_LINES = 1_780  # all nine together, docstrings included; may only shrink
+CORE_LINES = 1_500  # all nine together, docstrings included; may only shrink
 LONG = {"engines.sparse": 743}  # lines of those over 500; may only shrink
 
 

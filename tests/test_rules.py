@@ -149,9 +149,9 @@ def test_a_changed_rule_is_a_changed_test():
 
 def test_a_rule_that_cannot_be_judged_is_refused():
     with pytest.raises(ValueError, match=r"^quantity = 'acc': must be one of accuracy, "):
-        rules.Measure("x", "acc", ("ticket", 1))
+        rules.Comparison("x", "acc", ("ticket", 1))
     with pytest.raises(ValueError, match=r"^quantity = 'last': must be one of accuracy, "):
-        rules.Measure("x", "accuracy", ("ticket", 1), also=("last",))
+        rules.Comparison("x", "accuracy", ("ticket", 1), also=("last",))
     with pytest.raises(ValueError, match=r"^rule 'x': must have either parts or a count$"):
         rules.Rule("x", "mlp", "", "", "")
     with pytest.raises(ValueError, match=r"^count = 'all': must be one of networks at"):

@@ -22,8 +22,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lthcore.config import configure
-from lthcore.runs import archive, files, formats, store
-from lthcore.runs.files import data_folder
+from lthcore.disk import files
+from lthcore.disk.files import data_folder
+from lthcore.runs import archive, formats, store
 from lthcore.schedule import ARCHITECTURES, Architecture
 from lthcore.studies import experiments
 from lthcore.unit import Unit

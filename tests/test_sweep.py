@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 from lthcore import data
 from lthcore.config import configure
-from lthcore.runs import archive, estimate, files, gpu, processes, store, sweep, worker
-from lthcore.runs.files import LOCK
+from lthcore.disk import files
+from lthcore.disk.files import LOCK
+from lthcore.runs import archive, estimate, gpu, processes, store, sweep, worker
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import experiments
 from lthcore.unit import Unit
@@ -94,7 +95,7 @@ def test_the_loop_in_one_process_finds_the_same(uninterrupted, monkeypatch):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        for chain in [u for u in tiny_study().units if u.source is None]:
+        for chain in [u for u in tiny_study().units if u.prunes]:
             for played in lottery.find_ticket(chain, data.load):
                 found = store.find_level(chain, played.level)
                 assert [tuple(row) for row in found.rows().itertuples(index=False)] == played.rows
@@ -344,7 +345,7 @@ def test_the_longest_chain_goes_first(queue):
 def test_chains_are_added_to_the_arms_that_borrow_their_masks(queue):
     (control,) = [u for u in experiments.study("task1", "smoke").units if u.arm == "random_mask"]
     sweep.run([control], "cpu", 2, say=lambda line: None)
-    assert set(queue.started) == tasks_of([control, control.source])
+    assert set(queue.started) == tasks_of([control, control.chain])
 
 
 def test_what_is_found_is_not_trained_and_frees_what_waits_for_it(queue):
@@ -389,7 +390,7 @@ def test_a_level_that_another_run_holds_is_left_until_nothing_else_is(queue):
     queue.held = {task: 3}
     sweep.run(units, "cpu", 1, say=said.append)
     assert queue.finished == tasks_of(units)
-    waiting = [t for t in queue.started if t[0] not in (task[0], *(u for u in units if u.source is task[0]))]
+    waiting = [t for t in queue.started if t[0] not in (task[0], *(u for u in units if u.chain is task[0]))]
     tries = [i for i, t in enumerate(queue.started) if t == task]
     assert len(tries) == 4 and tries[0] == 0 and max(map(queue.started.index, waiting)) < tries[1]
     lines = [line for line in said if "another run is training it" in line]
@@ -440,7 +441,7 @@ def test_a_held_level_is_trained_by_nobody_else_and_its_lock_goes(fresh, monkeyp
 def test_a_killed_holder_holds_nothing_and_its_lock_is_cleared(fresh):
     path = store.runs() / "mlp-ticket-r0-0123456789ab" / "level-00" / LOCK
     code = f"""import pathlib, time
-from lthcore.runs import files
+from lthcore.disk import files
 with files.hold(pathlib.Path({str(path)!r})) as free:
     print(free, flush=True)
     time.sleep(99)"""

@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import pytest
 from helpers import FEW, HERE, SETTINGS, ask, look_at, values_of
 
-from lthcore.config import EXPERIMENTS, PRESETS, configure
 from lthcore.runs import download
+from lthcore.runs.presets import EXPERIMENTS, PRESETS, changes, configure
 from lthcore.studies import experiments, takes
 
 
@@ -25,7 +25,7 @@ def test_what_is_accepted_changes_units_and_what_is_refused_is_one_line(experime
                 assert "\n" not in found and name in found and repr(settings[name]) in found, found
             elif name not in takes.JUDGING:
                 assert keys(found) != own, settings
-                assert settings.items() <= found.config.changes.items()  # and it is shown
+                assert settings.items() <= changes(found.config).items()  # and it is shown
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_what_follows_in_every_arm_is_taken():
         ("criteria", {"epochs": 6}),
         ("paper", {"levels": [0, 7]}),
     ):
-        assert ask(experiment, "report", settings).config.changes
+        assert changes(ask(experiment, "report", settings).config)
     assert "epochs" in experiments.taken("transfer") and "momentum" in experiments.taken("mlp")
 
 

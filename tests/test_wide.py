@@ -27,7 +27,7 @@ from lthcore.runs import download, queue, store
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import claims, experiments, names
 from lthcore.train import choose_engine
-from lthcore.unit import LATER, Unit
+from lthcore.unit import Fresh, MaskOf, Unit
 
 BEYOND = names("extended", "gpu")  # the report
 
@@ -52,11 +52,12 @@ def test_a_later_setting_is_part_of_an_identity_only_where_it_is_set():
     other |= {"criterion": "random", "rewind": "final", "structure": "filters", "retrain_epochs": 3, "retrain_lr": 1e-4}
     other |= {"weight_decay": 1e-4}
     plain = Unit(configure("lenet5"), "ticket", 0)
-    assert set(other) == set(LATER) and not set(LATER) & set(plain.identity)
+    later = {f.name for f in dataclasses.fields(Config) if f.metadata.get("since", 1) > 1}
+    assert set(other) == later and not later & set(plain.identity)
     for name, value in other.items():
         changed = Unit(configure("lenet5", **{name: value}), "ticket", 0)
         assert changed.identity[name] == value and changed.key != plain.key
-    beside = Unit(plain.config, "ticket", 0, source=plain, beside="order", only=(1,))
+    beside = Unit(plain.config, "ticket", 0, mask=MaskOf(plain), probes=("order",), levels=(1,))
     assert beside.identity["beside"] == "order" and "beside" not in plain.identity
 
 
@@ -65,7 +66,7 @@ def test_a_later_setting_is_part_of_an_identity_only_where_it_is_set():
 def test_every_wide_study_has_units_of_its_own(name, preset):
     units = experiments.study(name, preset).units
     assert len({unit.key for unit in units}) == len(units) > 0
-    assert all(level in (unit.source or unit).levels for unit in units for level in unit.levels)
+    assert all(level in unit.chain.levels for unit in units for level in unit.levels)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +296,7 @@ def test_a_comparison_is_what_two_trainings_give():
     config = tiny(rewind_step=3, levels=(0, 1, 2))
     chain = Unit(config, "rewind_3", 0)
     mask = random_mask({n: torch.rand(m.shape) < 0.2 for n, m in dense_mask("mlp").items()}, "mlp", 0, 0)
-    unit = Unit(config, "order_ticket_3", 0, source=chain, beside="order", only=(1,))
+    unit = Unit(config, "order_ticket_3", 0, mask=MaskOf(chain), probes=("order",), levels=(1,))
     rows = {row[3]: row[4] for row in play(unit, 1, mask, load).rows if row[3] not in ("loss", "accuracy")}
     start, first = starting_values(unit, 1, load)
     assert first == 3
@@ -317,22 +318,22 @@ def test_a_comparison_is_what_two_trainings_give():
 def test_the_dense_network_is_at_no_distance_from_itself():
     config = tiny(levels=(0, 1))
     chain = Unit(config, "ticket", 0)
-    for only, mask in (
+    for levels, mask in (
         ((0,), dense_mask("mlp")),
         ((1,), {n: torch.rand(m.shape) < 0.2 for n, m in dense_mask("mlp").items()}),
     ):
-        unit = Unit(config, "dense_ticket_0", 0, source=chain, beside="dense", only=only)
-        rows = play(unit, only[0], mask, load).rows
+        unit = Unit(config, "dense_ticket_0", 0, mask=MaskOf(chain), probes=("dense",), levels=levels)
+        rows = play(unit, levels[0], mask, load).rows
         distance = [row[4] for row in rows if row[3] == "distance"]
-        assert (distance == [0.0]) == (only == (0,)) and not any(row[3].startswith("path_") for row in rows)
+        assert (distance == [0.0]) == (levels == (0,)) and not any(row[3].startswith("path_") for row in rows)
 
 
 def test_every_re_initialisation_is_its_own():
     config = tiny()
     chain = Unit(config, "ticket", 0)
     drawn = [
-        starting_values(Unit(config, "x", 0, source=chain, start=start, only=(7, 15)), level, load)[0]
-        for start in ("reinit", "reinit2", "reinit3")
+        starting_values(Unit(config, "x", 0, mask=MaskOf(chain), start=start, levels=(7, 15)), level, load)[0]
+        for start in (Fresh(), Fresh(2), Fresh(3))
         for level in (7, 15)
     ]
     drawn = [values["fc1.weight"] for values in drawn]

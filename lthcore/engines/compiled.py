@@ -19,7 +19,7 @@ import numba
 from numba import njit
 from numba.core import caching
 
-from ..runs.files import set_aside, write
+from ..disk.files import set_aside, write
 
 FLAGS = ("reassoc", "contract", "nsz")
 FOLDER = "machine-code"  # in each of numba's places, so that its mode is ours to choose

@@ -16,7 +16,7 @@ from IPython.display import Image, display
 
 from .. import tickets
 from ..results import statistics
-from ..runs import download, store, sweep
+from ..runs import download, presets, store, sweep
 from ..studies import experiments, plots
 from . import pages
 
@@ -78,7 +78,7 @@ def _begun(study):
 
 
 def _name(study):
-    changes = {k: v for k, v in study.config.changes.items() if k not in ("replicates", "controls", "levels")}
+    changes = {k: v for k, v in presets.changes(study.config).items() if k not in ("replicates", "controls", "levels")}
     return ", ".join([study.config.experiment, study.config.preset, *(f"{k} {v}" for k, v in changes.items())])
 
 

@@ -15,6 +15,8 @@ import signal
 import sys
 from pathlib import Path
 
+from ..studies import WHEN_ASKED
+
 HERE = Path(__file__).resolve().parents[2]  # the checkout that this module is of
 INJECTED = "# Parameters"  # the first line of the cell that papermill puts behind the parameters
 ALWAYS = "preset"  # a parameter that every notebook has: the cell that assigns it is the cell of the parameters
@@ -83,6 +85,9 @@ def watch():
     cells = [cell for cell in _history(shell) if _is_injected(cell) or _has_parameters(cell)]
     if cells and _is_injected(cells[-1]):
         _refuse(cells[-1], cells[:-1])
+
+
+WHEN_ASKED.append(watch)
 
 
 def _shell():

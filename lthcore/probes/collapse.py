@@ -3,7 +3,7 @@
 import torch
 
 from ..models import build, initial
-from ..pruning import dense_mask, magnitude
+from ..pruning import dense_mask, keep_top, magnitudes
 from ..schedule import ARCHITECTURES
 
 
@@ -82,5 +82,5 @@ def untrained(chain):
     config, mask = chain.config, dense_mask(chain.config.model)
     theta0 = initial(config.model, config.seed, "theta0", chain.replicate)
     for counts in config.schedule:
-        mask = magnitude(theta0, mask, counts)
+        mask = keep_top(magnitudes(theta0, mask), mask, counts)
         yield mask

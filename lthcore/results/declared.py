@@ -1,6 +1,6 @@
 """The report's claims and the rule of each, as they were written down before the replicates that decide. No torch."""
 
-from .measures import Measure, Rule
+from .measures import Comparison, Rule
 
 COMMIT = "0b8a7c2"  # in which the rules were written down
 MARGIN = 0.5  # points
@@ -36,21 +36,21 @@ INDEPENDENT = (
 
 
 def _difference(what, one, other, level, **bounds):
-    return Measure(what, "accuracy", (one, level), (other, level), also=LAST, **bounds)
+    return Comparison(what, "accuracy", (one, level), (other, level), also=LAST, **bounds)
 
 
 def _over_dense(level, **bounds):
-    return Measure("ticket - dense", "accuracy", ("ticket", level), ("ticket", 0), also=LAST, **bounds)
+    return Comparison("ticket - dense", "accuracy", ("ticket", level), ("ticket", 0), also=LAST, **bounds)
 
 
 def _below_80(level):
-    return Measure("ticket", "accuracy", ("ticket", level), below=80, also=LAST)
+    return Comparison("ticket", "accuracy", ("ticket", level), below=80, also=LAST)
 
 
 def _faster(experiment, **bounds):
     quantity = {"mlp": "steps_to_97", "lenet5": "steps_to_98"}[experiment]
     at = ("ticket", B[experiment])
-    return Measure("ticket / dense", quantity, at, ("ticket", 0), below=1, also=("early_steps",), **bounds)
+    return Comparison("ticket / dense", quantity, at, ("ticket", 0), below=1, also=("early_steps",), **bounds)
 
 
 def _cliff(id, experiment, level, levels, exploratory, model=""):
@@ -63,7 +63,7 @@ def _cliff(id, experiment, level, levels, exploratory, model=""):
         levels,
         parts=(_below_80(level),),
         refuted_at=tuple(_below_80(k) for k in BEYOND_95[model or experiment]),
-        shown=(Measure("ticket", "active_outputs", ("ticket", level)),),
+        shown=(Comparison("ticket", "active_outputs", ("ticket", level)),),
         reason=SHARP,
         exploratory=exploratory,
     )
@@ -98,7 +98,7 @@ def _of_network(network, experiment, exploratory):
         quotation="and generalizing better",
         section="2.2",
         levels=at_best,
-        parts=(Measure("ticket - dense", "gap", ("ticket", best), ("ticket", 0), below=0),),
+        parts=(Comparison("ticket - dense", "gap", ("ticket", best), ("ticket", 0), below=0),),
         reason=SHARP,
         **common,
     )
@@ -156,7 +156,7 @@ def _labels(id, suffix, words, level, *shown):
         "7.2",
         f"level {level}: L of T1 on S1, {words}",
         parts=(_difference("T1 on S2 - T2 on S2", t1, t2, level, below=-MARGIN),),
-        shown=(Measure("T1 on S2", "accuracy", (t1, level)), *shown),
+        shown=(Comparison("T1 on S2", "accuracy", (t1, level)), *shown),
         tolerance=MARGIN,
         reason=SAME,
         exploratory=FIVE,
@@ -244,8 +244,8 @@ REPORT = (
             _difference("T1 on S2 - random mask on S2", "t1_on_s2", "random_mask", L["task1"], above=0),
         ),
         shown=(
-            Measure("T1 on S1", "accuracy", ("t1_on_s1", L["task1"])),
-            Measure("T1 on S2", "accuracy", ("t1_on_s2", L["task1"])),
+            Comparison("T1 on S1", "accuracy", ("t1_on_s1", L["task1"])),
+            Comparison("T1 on S2", "accuracy", ("t1_on_s2", L["task1"])),
         ),
         tolerance=MARGIN,
         reason=f"of the first part: {SAME}",
@@ -257,7 +257,7 @@ REPORT = (
         "_spared",
         "the output layer not pruned",
         L["task2 ticket"],
-        Measure(
+        Comparison(
             "share carried over: (T1 on S2 - random mask) / (T2 on S2 - random mask)",
             "accuracy",
             ("t1_on_s2_spared", L["task2 ticket"]),

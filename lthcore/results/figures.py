@@ -13,6 +13,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from ..runs import presets
 from . import statistics
 
 OKABE_ITO = {  # Okabe & Ito's colours, told apart with every kind of colour vision
@@ -119,7 +120,9 @@ class Sheet:
         units = [unit for unit in self.study.units if unit.arm in arms] or self.study.units
         models = " and ".join(dict.fromkeys(unit.config.model for unit in units))
         data = " and ".join(dict.fromkeys(DATA.get(unit.config.dataset, unit.config.dataset) for unit in units))
-        changes = [f"{k} = {v}" for k, v in config.changes.items() if k not in ("replicates", "model", "dataset")]
+        changes = [
+            f"{k} = {v}" for k, v in presets.changes(config).items() if k not in ("replicates", "model", "dataset")
+        ]
         stamp = " · ".join([data, models, f"preset {config.preset}", *changes, f"n = {n}", shown])
         width = int(13 * self.figure.get_figwidth())  # characters that fit: what was set may be much
         self.figure.supxlabel(textwrap.fill(stamp, width), fontsize=8, color="0.4", x=0.99, ha="right")

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtr, stdtrit  # scipy.stats alone takes a second to import
 
+from ..runs import presets
 from .declared import REPORT
 from .measures import COUNTS, FEWEST, LEVEL, LOOK, QUANTITIES
 from .statistics import density_at, interval
@@ -234,7 +235,7 @@ def another(config):
     """Why a study is not the report's schedule, and so not judged, in words; an empty str if it is."""
     if config.preset != "report":
         return config.preset
-    changed = [name for name in config.changes if name not in ("replicates", "controls", "seed")]
+    changed = [name for name in presets.changes(config) if name not in ("replicates", "controls", "seed")]
     return f"other {', '.join(changed)}" if changed else ""
 
 

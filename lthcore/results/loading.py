@@ -1,6 +1,5 @@
 """A study's finished levels, each read once: the table, what is missing, and where the numbers come from. No torch."""
 
-import dataclasses
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -85,7 +84,7 @@ def keys_of(unit, level, density):
 
 def _provenance(study, facts):
     return {
-        "config": dataclasses.asdict(study.config),
+        "config": dict(study.config.table()),
         "units": [unit.key for unit in study.units],
         "levels": len(facts),
         "levels_expected": sum(len(unit.levels) for unit in study.units),

@@ -168,7 +168,7 @@ COUNTS = {"networks at exactly 1028/4861 with an active output among 5-9": at_on
 
 
 @dataclass(frozen=True)
-class Measure:
+class Comparison:
     """One comparison, and the side of a bound on which the claim wants it.
 
     Parameters
@@ -225,11 +225,11 @@ class Rule:
         The report's words, and where they stand.
     levels : str
         Why it is judged at the levels of its measures.
-    parts : tuple of Measure
+    parts : tuple of Comparison
         The claim holds if all of them do. It does not hold if one does not, unless `refuted_at` is given.
-    refuted_at : tuple of Measure
+    refuted_at : tuple of Comparison
         For a claim that something happens at some level: it does not hold only if none of these does.
-    shown : tuple of Measure
+    shown : tuple of Comparison
         Part of no verdict.
     count : str
         A name in ``COUNTS``: the claim is judged by counting networks, and stands outside Holm's procedure.

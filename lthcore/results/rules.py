@@ -34,7 +34,7 @@ from .measures import (
     LEVEL,
     LOOK,
     QUANTITIES,
-    Measure,
+    Comparison,
     Quantity,
     Rule,
     at_one_class,
@@ -46,7 +46,7 @@ from .measures import (
 
 __all__ = [
     "BEYOND_95", "CLIFF", "COLUMNS", "COMMIT", "COUNTS", "FEWEST", "HOLDS", "KEYS", "LEVEL", "LOOK", "NAMED",
-    "NOT_AFTER_HOLM", "QUANTITIES", "REFUTED", "REPORT", "UNRESOLVED", "B", "L", "Measure", "Outcome", "Quantity",
+    "NOT_AFTER_HOLM", "QUANTITIES", "REFUTED", "REPORT", "UNRESOLVED", "B", "Comparison", "L", "Outcome", "Quantity",
     "Rule", "adjusted", "another", "at_one_class", "combine", "constant", "decide", "declare_levels", "gap", "holm",
     "judge", "last_fifth", "needed", "steps_to",
 ]  # fmt: skip

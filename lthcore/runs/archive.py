@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from . import files, store
+from ..disk import files
+from . import store
 from .formats import pack_bytes, read_pack
 
 

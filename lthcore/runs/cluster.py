@@ -17,8 +17,8 @@ from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from pathlib import Path
 
+from ..disk.files import FOLDERS
 from . import sending, store
-from .files import FOLDERS
 
 CONNECT = 30  # seconds in which the scheduler must answer, and then a worker come
 LOOK = 1.0  # seconds for which the number of workers is taken to be what it was

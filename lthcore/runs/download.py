@@ -20,8 +20,10 @@ from urllib.request import urlopen
 import numpy as np
 from filelock import FileLock, Timeout
 
-from ..config import CLASSES, Config
-from .files import data_folder, set_aside, write
+from ..config import Config
+from ..disk.files import data_folder, set_aside, write
+from ..methods import BUILT_IN, DATASETS, function
+from ..schedule import CLASSES
 
 SECONDS = 20  # a source that says nothing for so long is given up,
 TOTAL = 180  # and so is a file that has not come after so long, drop by drop
@@ -44,7 +46,7 @@ MORE = {  # the same of the other data sets
 
 
 def folder(dataset="mnist"):
-    """Folder of MNIST's four IDX files, :func:`lthcore.runs.files.data_folder`; another data set's lies in it."""
+    """Folder of MNIST's four IDX files, :func:`lthcore.disk.files.data_folder`; another data set's lies in it."""
     root = data_folder()
     return root if dataset == "mnist" else root / dataset
 
@@ -284,6 +286,28 @@ def _raw(root, dataset, part, labels_only=False):
 read_mnist, read_fashion, read_cifar10 = (partial(read, dataset) for dataset in ("mnist", "fashion", "cifar10"))
 
 
+def read_checked(dataset, parts=("train", "test"), labels_only=False):
+    """The bytes of a data set, as its record gives them; refused in one line where they are not what it says."""
+    there = function(DATASETS[dataset].read)(parts, labels_only)
+    for part in parts if dataset not in BUILT_IN["dataset"] else ():  # whose files are checked
+        _check(dataset, part, *there[part], labels_only)
+    return there
+
+
+def _check(dataset, part, images, labels, labels_only):
+    known = DATASETS[dataset]
+    count = getattr(known, part)
+    arrays = [("labels", labels, (count,))]
+    if not labels_only:
+        arrays.append(("images", images, (count, *known.shape)))
+    for name, array, shape in arrays:
+        if array.shape != shape or array.dtype != np.uint8:
+            found = f"{array.shape} {array.dtype}"
+            raise ValueError(f"dataset = {dataset!r}: its {part} {name} are {found}, must be {shape} uint8")
+    if labels.max() >= CLASSES:
+        raise ValueError(f"dataset = {dataset!r}: its {part} labels must be in 0..{CLASSES - 1}")
+
+
 @lru_cache(maxsize=4)
 def digits(subset: str, most: int = 0, dataset: str = "mnist") -> tuple[np.ndarray, np.ndarray]:
     """The test images of `subset`, to look at, and their labels: arrays (N, 28, 28) uint8 and (N,).
@@ -292,7 +316,7 @@ def digits(subset: str, most: int = 0, dataset: str = "mnist") -> tuple[np.ndarr
     """
     from .. import data
 
-    images, labels = data.read(dataset, ("test",))["test"]
+    images, labels = read_checked(dataset, ("test",))["test"]
     wanted = np.flatnonzero(np.isin(labels, list(data.SUBSETS[subset].get("labels", range(CLASSES)))))
     wanted = wanted[: most or len(wanted)]
     return images[wanted].mean(1).astype(np.uint8), labels[wanted]
@@ -303,7 +327,7 @@ def sizes(config: Config, subset: str) -> tuple[int, int, int]:
     """Numbers of training, validation and test images of `subset`: three int. Reads labels only."""
     from .. import data
 
-    there = data.read(config.dataset, labels_only=True)
+    there = read_checked(config.dataset, labels_only=True)
     labels = [there[part][1] for part in ("train", "test")]
     train, held_out, test = map(
         len, data.split_indices(*labels, subset, config.validation, config.seed, config.experiment, 0)

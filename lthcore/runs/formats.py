@@ -6,29 +6,23 @@ What is damaged raises one of ``DAMAGED``, or is nothing.
 import hashlib
 import io
 import json
-import lzma
 import os
 import zipfile
-import zlib
 from functools import lru_cache
 
 import numpy as np
 import pandas as pd
-from safetensors import SafetensorError
-from safetensors import numpy as safetensors
 from safetensors.numpy import load as load_tensors
 
+from ..disk.tensors import DAMAGED, MOST, save_tensors
 from ..schedule import ARCHITECTURES
 
-DAMAGED = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, NotImplementedError, RecursionError)
-DAMAGED += (SafetensorError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # what reading a damaged file may raise
 PACKED = "levels.json", "rows.csv", "masks.safetensors"  # the members of a pack of the archive,
 SUMS = "sha256.json"  # and the one with their sums
 NOTHING = {"levels": {}, "rows": {}, "masks": {}}  # what a pack holds that is missing or damaged
 ROWS = ["step", "epoch", "split", "metric", "value"]
 # read back exactly what was written: pandas does so by itself from 3.1 on, which warns where it is asked for
 EXACT = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
-MOST = 1 << 28  # bytes: no file of the store and no member of a pack is nearly as large
 
 
 class Found:
@@ -69,23 +63,9 @@ class Found:
             return False
 
 
-def read_file(path):
-    """A file's bytes, but no endless ones."""
-    with open(path, "rb") as f:
-        content = f.read(MOST + 1)
-    if len(content) > MOST:
-        raise ValueError(f"{path} is larger than any file of the store")
-    return content
-
-
 def sums(files):
     """SHA-256 of files, name -> bytes: dict."""
     return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-
-
-def save_tensors(tensors, metadata=None):
-    """Arrays by name as bytes; safetensors itself would write a view, such as a transpose, in its memory's order."""
-    return safetensors.save({name: np.ascontiguousarray(array) for name, array in tensors.items()}, metadata)
 
 
 def read_rows(content, path, columns=ROWS):

@@ -20,7 +20,7 @@ class Plan:
 
     def __init__(self, units, device="cpu"):
         self.device, self.free = device, None  # bytes of the GPU's memory, once they are known, a process
-        self.units = list(dict.fromkeys([u.source for u in units if u.source] + list(units)))
+        self.units = list(dict.fromkeys([u.chain for u in units if not u.prunes] + list(units)))
         self.tasks = [(unit, level) for unit in self.units for level in unit.levels]
         self.found = _finished_levels(self.units)
         self.missing = [task for task in self.tasks if task not in self.found]
@@ -89,7 +89,7 @@ def shard(units, place, of):
     """
     groups = {}
     for unit in units:
-        groups.setdefault((unit.source or unit).dense, []).append(unit)
+        groups.setdefault(unit.chain.dense, []).append(unit)
     shards, loads = [[] for _ in range(of)], [(0, k) for k in range(of)]
     sizes = {dense: sum(len(unit.levels) for unit in group) for dense, group in groups.items()}
     for dense in sorted(sizes, key=sizes.get, reverse=True):
@@ -108,7 +108,7 @@ def finished(unit, level, later=()):
         Finished levels after this one, where these have been looked up.
     """
     found = store.find_level(unit, level)
-    if not found or unit.source or level == unit.levels[-1]:
+    if not found or not unit.prunes or level == unit.levels[-1]:
         return found
     if not found.has_mask(unit.config.model):
         return None
@@ -138,4 +138,4 @@ def all_finished(units):
 def training(task):
     """What a level's training depends on: the same for the dense networks of chains that only prune otherwise."""
     unit, level = task
-    return unit.dense if level == 0 and unit.source is None else task
+    return unit.dense if level == 0 and unit.prunes else task

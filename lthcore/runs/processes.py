@@ -11,8 +11,8 @@ import warnings
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.context import SpawnContext, SpawnProcess
 
+from ..disk.files import die_with
 from . import gpu, limits, sending
-from .files import die_with
 
 MEMORY = 1.3e9  # bytes that a process takes: torch, MNIST, the subsets it has seen; measured: 1.26, the driver 1.52
 SHORT = 0.8  # share of what is needed, below which memory is clearly short

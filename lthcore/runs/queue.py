@@ -177,7 +177,7 @@ def _alike(ready, task, device, free=None):
 
     def kind(task):
         unit, level = task
-        return unit.config, unit.arm, unit.subset, unit.start, unit.mask, level
+        return unit.config, unit.arm, unit.subset, unit.start, unit.mask.name, level
 
     together = [task]
     if device != "cpu" and not task[0].config.dropout:  # whose draws must not depend on who trains beside whom

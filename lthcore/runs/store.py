@@ -26,9 +26,11 @@ import pandas as pd
 from safetensors.numpy import load as load_tensors
 
 from .. import __version__
-from ..config import DATASETS, EXPERIMENTS
-from .files import LOCK, clear, data_folder, folder_named, folders, hold, remove, set_aside, write
-from .formats import DAMAGED, ROWS, Found, read_file, read_pack, read_rows, save_tensors, sums
+from ..config import DATASETS
+from ..disk.files import LOCK, clear, data_folder, folder_named, folders, hold, remove, set_aside, write
+from ..disk.tensors import DAMAGED, read_file, save_tensors
+from .formats import ROWS, Found, read_pack, read_rows, sums
+from .presets import EXPERIMENTS
 
 ROOT = Path(__file__).resolve().parents[2]  # the checkout
 FIGURES = ROOT / "figures"
@@ -105,7 +107,7 @@ def clear_up(figures):
 
     These are copies aside that are an hour old, in the store, the archive, the data's folder and the folders of
     figures, partial copies of executed notebooks as old, and locks that nobody holds.
-    See :func:`lthcore.runs.files.clear`.
+    See :func:`lthcore.disk.files.clear`.
 
     Parameters
     ----------

@@ -5,6 +5,7 @@ import time
 from functools import partial
 
 from .. import tickets
+from ..unit import Fresh, RandomLike
 from . import gpu, plan, store
 
 LATE = 90.0  # seconds for which a network folder may show an older state: NFS's longest by default is 60
@@ -129,7 +130,7 @@ def mask_at(unit, level):
     from .. import pruning
 
     mask, config = _chain_mask(unit, level), unit.config
-    if unit.mask == "random":
+    if isinstance(unit.mask, RandomLike):
         mask = pruning.random_mask(mask, config.model, config.seed, unit.replicate)
     return {name: m.numpy() for name, m in mask.items()}
 
@@ -193,7 +194,7 @@ def ticket(unit, level):
     kept, config = store.find_weights(unit, level), unit.config
     if kept:
         values = kept.start
-    elif level and not unit.start.startswith("reinit") and (config.rewind_step or unit.goes_on):
+    elif level and not isinstance(unit.start, Fresh) and (config.rewind_step or unit.goes_on):
         where = "that it starts from" if unit.goes_on else f"at step {config.rewind_step}"
         raise ValueError(f"the values {where} are not kept yet: train the weights first")
     else:

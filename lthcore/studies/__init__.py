@@ -1,9 +1,11 @@
 """The experiments, a file each: their settings, arms, styles, figures and claims.
 
-Importing this package registers them with the core, and needs the standard library only.
+Importing this package registers them, and needs the standard library only.
 """
 
-from .. import config
+from collections.abc import Callable
+
+from ..runs import presets
 from .collapse import COLLAPSE
 from .conv import CONVS
 from .criteria import CRITERIA
@@ -24,7 +26,8 @@ BUILT_IN = {
         MLP, LENET5, TASK1, TASK2, TASK3, PAPER, *CONVS, REWIND, COLLAPSE, CRITERIA, TRANSFER, EARLY_BIRD,
     )
 }  # fmt: skip
-REGISTRY: dict[str, Experiment] = {}  # these, and what users add
+WHEN_ASKED: list[Callable] = []  # called when a study is asked for: a notebook's parameters are looked at then
+REGISTRY: dict[str, Experiment] = presets.EXPERIMENTS  # these, and what users add
 
 
 def add(experiment: Experiment) -> Experiment:
@@ -32,7 +35,6 @@ def add(experiment: Experiment) -> Experiment:
     if BUILT_IN.get(experiment.name, experiment) is not experiment:
         raise ValueError(f"name = {experiment.name!r}: is taken by a study of this package")
     REGISTRY[experiment.name] = experiment
-    config.EXPERIMENTS[experiment.name] = experiment.recipe
     return experiment
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 from ..config import Config
 from ..results.later import figures, statistics, verdicts
@@ -9,28 +10,52 @@ from ..unit import Unit
 from .record import Claim, Experiment
 
 RATES = {"mlp": ((0.2, 28), (0.3, 17), (0.5, 9)), "lenet5": ((0.2, 20),)}  # model -> (rate, rounds)
+SCOPES = ("layer", "global")
+
+
+class Facts(NamedTuple):
+    """What the name of a chain stands for."""
+
+    model: str
+    scope: str
+    rate: float
+    head: str
+    """The output layer's rate: the same, half of it, or none."""
+
+    @property
+    def arm(self):
+        """The chain's name."""
+        return " ".join(map(str, self))
 
 
 def arms(config: Config, replicate: int) -> Iterator[Unit]:
     """Chains of every scope, rate and output rate."""
     for model, rates in RATES.items():
         for rate, rounds in rates:
-            for scope in ("layer", "global"):
+            for scope in SCOPES:
                 for head, output_rate in (("same", None), ("half", rate / 2), ("spared", 0)):
                     levels = config.levels and (*(k for k in config.levels if k < rounds), rounds)
                     grid = {"model": model, "prune_rate": rate, "rounds": rounds, "levels": levels}
                     of_arm = replace(config, **grid, scope=scope, output_rate=output_rate)
-                    yield Unit(of_arm, f"{model} {scope} {rate} {head}", replicate)
+                    yield Unit(of_arm, Facts(model, scope, rate, head).arm, replicate)
 
 
-_RATES = {"0.2": "blue", "0.3": "orange", "0.35": "red", "0.5": "green"}
+_RATES = {0.2: "blue", 0.3: "orange", 0.35: "red", 0.5: "green"}
 
 
 _HEADS = {"same": ("o", "-"), "half": ("s", "--"), "spared": ("D", ":")}
 
 
 # the report's own schedules among the chains
-TASK2 = "mlp layer 0.35 same"  # the report's Task 2, named as the chains of this study are; it is none of them
+_TASK2 = Facts("mlp", "layer", 0.35, "same")
+TASK2 = _TASK2.arm  # the report's Task 2, named as the chains of this study are; it is none of them
+FACTS = [
+    Facts(model, scope, rate, head)
+    for model, rates in RATES.items()
+    for rate, _ in rates
+    for scope in SCOPES
+    for head in _HEADS
+]
 _REPORTED = {"mlp layer 0.3 same": "report's MLP", "lenet5 layer 0.2 same": "report's LeNet-5"}
 _REPORTED |= {TASK2: "report's Task 2 (21.1479 %)"}
 
@@ -42,20 +67,21 @@ def fig11a(study, frame):
     from . import experiments
 
     table = experiments.disconnections(study, frame).reset_index()
+    facts = study.experiment.facts
     sheet = figures.Sheet(
         study, "Figure 11a. Where the first output is disconnected: predicted by counting, and observed after training"
     )
     for axis, model in zip(sheet.axes, ("mlp", "lenet5"), strict=True):
-        chains = table[table["arm"].str.startswith(f"{model} ")]
+        chains = table[table["arm"].map(lambda arm: facts[arm].model) == model]
         both = chains.dropna(subset=["predicted", "seen"]).sort_values("seen")
         alive = f"in {len(chains) - len(both)} of {len(chains)} chains every output stays connected"
         axis.annotate(alive, (0.02, 0.04), xycoords="axes fraction", fontsize=8, color="0.3")
         for i, (arm, predicted, seen) in enumerate(both[["arm", "predicted", "seen"]].itertuples(index=False)):
-            _, scope, rate, head = arm.split()
+            _, scope, rate, head = facts[arm]
             colour = figures.OKABE_ITO[_RATES[rate]]
             face = "none" if scope == "global" else colour
             axis.scatter(predicted, seen, s=42, marker=_HEADS[head][0], edgecolors=colour, facecolors=face, zorder=3)
-            words = _REPORTED.get(arm) or f"{100 * float(rate):g} %, {scope}, head {head}"
+            words = _REPORTED.get(arm) or f"{100 * rate:g} %, {scope}, head {head}"
             offset = {"xytext": (7 - 14 * (i % 2), -3), "ha": "right" if i % 2 else "left"}  # those that are near
             axis.annotate(words, (predicted, seen), fontsize=7, textcoords="offset points", **offset)
         for set_scale, ticks in ((axis.set_xscale, axis.set_xticks), (axis.set_yscale, axis.set_yticks)):
@@ -73,13 +99,14 @@ def fig11a(study, frame):
 
 def _atlas(study, frame, letter, metric, split, words):
     sheet = figures.Sheet(study, f"Figure 11{letter}. The collapse: {words}, by scope, rate and output rate", rows=2)
-    panels = [(model, scope) for model in ("mlp", "lenet5") for scope in ("layer", "global")]
+    panels = [(model, scope) for model in ("mlp", "lenet5") for scope in SCOPES]
+    facts = study.experiment.facts
     for axis, (model, scope) in zip(sheet.axes, panels, strict=True):
-        for arm in [a for a in dict.fromkeys(frame["arm"]) if a.startswith(f"{model} {scope} ")]:
-            rate, head = arm.split()[2:]
+        for arm in [a for a in dict.fromkeys(frame["arm"]) if facts[a][:2] == (model, scope)]:
+            rate, head = facts[arm][2:]
             of_arm = frame[frame["arm"] == arm]
             table = figures.spread(statistics.at_end(of_arm, metric, split), of_arm).sort_values("density")
-            label = f"{100 * float(rate):g} %, head {head}"
+            label = f"{100 * rate:g} %, head {head}"
             look = {"ls": _HEADS[head][1], "lw": 1.6}
             sheet.line(axis, table, "density", label, figures.OKABE_ITO[_RATES[rate]], f"{model} {scope}", **look)
         figures.density_axis(axis)
@@ -134,6 +161,7 @@ COLLAPSE = Experiment(
     settings={"model": "mlp", "batch_size": 60, "epochs": 3, "prune_rate": 0.3, "rounds": 20},
     presets={"quick": {"replicates": 1}, "smoke": {"levels": (0, 1, 2, 20)}},
     arms=arms,
+    facts={known.arm: known for known in (*FACTS, _TASK2)},
     figures={"fig11a_collapse_map": fig11a, "fig11b_collapse_accuracy": fig11b, "fig11c_effective_density": fig11c},
     claims=CLAIMS,
 )

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ..config import Config
-from ..unit import Unit
+from ..unit import Fresh, MaskOf, RandomLike, Unit
 
 STYLES = {
     "ticket": ("ticket (theta0)", "blue", "o"),
@@ -36,7 +36,7 @@ def ticket_and_controls(config: Config, replicate: int, subset: str = "full") ->
 
 def controls(config: Config, chain: Unit, subset: str = "full", suffix: str = "") -> Iterator[Unit]:
     """The ticket's mask with fresh values, and theta0 under a random mask of the same layer-wise densities."""
-    common = {"replicate": chain.replicate, "subset": subset, "source": chain, "only": config.control_levels}
-    if common["only"]:
-        yield Unit(config, f"random_reinit{suffix}", start="reinit", **common)
-        yield Unit(config, f"random_mask{suffix}", mask="random", **common)
+    common = {"replicate": chain.replicate, "subset": subset, "levels": config.control_levels}
+    if config.control_levels:
+        yield Unit(config, f"random_reinit{suffix}", mask=MaskOf(chain), start=Fresh(), **common)
+        yield Unit(config, f"random_mask{suffix}", mask=RandomLike(chain), **common)

@@ -1,15 +1,35 @@
 """Conv-2, -4 and -6 by the protocol of Frankle & Carbin (2019), and what a CPU can show of them in minutes."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from ..config import Config
+from ..methods import BUILT_IN
 from ..results.later import figures, statistics, verdicts
+from ..schedule import ARCHITECTURES, Architecture
 from ..unit import Unit
 from .common import STYLES, ticket_and_controls
 from .record import Claim, Experiment
 
 SETTINGS = {"dataset": "cifar10", "pool": "max", "batch_size": 60, "prune_rate": 0.2, "output_rate": 0.1, "rounds": 20}
 SMOKE = {"max_steps": 3, "test_images": 100}  # a step takes a third of a second
+
+
+def _architecture(*channels):
+    """Conv-2, -4 or -6: pairs of 3x3 convolutions, a pool after each, then 256-256-10 (Frankle & Carbin 2019, 3)."""
+    shapes = {f"conv{i + 1}": (out, into, 3, 3) for i, (into, out) in enumerate(pairwise((3, *channels)))}
+    flat = channels[-1] * (32 >> len(channels) // 2) ** 2
+    weights = {**shapes, "fc1": (256, flat), "fc2": (256, 256), "head": (10, 256)}
+    return Architecture(weights, "relu", "lthcore.studies.networks:ConvNet", ((1, 28, 28), (3, 32, 32)))
+
+
+NETWORKS = {
+    "conv2": _architecture(64, 64),
+    "conv4": _architecture(64, 64, 128, 128),
+    "conv6": _architecture(64, 64, 128, 128, 256, 256),
+}
+for _known in (ARCHITECTURES, BUILT_IN["model"]):  # as built-in ones, which need not be sent to other processes
+    _known.update(NETWORKS)
 
 
 def on_a_tenth(config: Config, replicate: int) -> Iterator[Unit]:

@@ -6,7 +6,7 @@ from functools import partial
 
 from ..config import Config
 from ..results.later import figures, statistics, verdicts
-from ..unit import Unit
+from ..unit import Fresh, MaskOf, Unit
 from .common import PROTOCOL, STYLES
 from .record import Claim, Experiment
 
@@ -24,16 +24,16 @@ def arms(config: Config, replicate: int) -> Iterator[Unit]:
     for name in ("magnitude", "obd", "random"):
         every = replace(on, criterion=name, scope="global", output_rate=None)
         yield Unit(every, f"{name}_retrained", replicate)
-        yield Unit(replace(every, rewind="reset", levels=(0,)), f"{name}_deleted", replicate, beside="deletion")
+        yield Unit(replace(every, rewind="reset", levels=(0,)), f"{name}_deleted", replicate, probes=("deletion",))
     whole = replace(config, **FILTERS)
-    filters = Unit(replace(whole, **tuned), "filters", replicate, beside="smaller")
+    filters = Unit(replace(whole, **tuned), "filters", replicate, probes=("smaller",))
     yield filters
     yield Unit(replace(whole, **tuned, criterion="random"), "filters_random", replicate)
     yield Unit(whole, "filters_reset", replicate)
     if config.control_levels:  # at full length and rate, as if nothing had been learned
-        fresh = {"start": "reinit", "only": config.control_levels}
-        yield Unit(config, "random_reinit", replicate, source=kept, **fresh)
-        yield Unit(whole, "filters_reinit", replicate, source=filters, **fresh)
+        fresh = {"start": Fresh(), "levels": config.control_levels}
+        yield Unit(config, "random_reinit", replicate, mask=MaskOf(kept), **fresh)
+        yield Unit(whole, "filters_reinit", replicate, mask=MaskOf(filters), **fresh)
 
 
 STYLES = {

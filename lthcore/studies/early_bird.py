@@ -6,7 +6,7 @@ from functools import partial
 
 from ..config import Config
 from ..results.later import figures, statistics, verdicts
-from ..unit import Unit
+from ..unit import RandomLike, Unit
 from .common import SPARED, STYLES
 from .record import Claim, Experiment
 
@@ -24,7 +24,7 @@ def arms(config: Config, replicate: int) -> Iterator[Unit]:
         if level > 1:  # as large a share of what two random masks differ in as 0.1 is at half the weights
             yield Unit(replace(one_shot, early_bird=round(0.4 * d * (1 - d), 4)), "early_strict", replicate)
         if config.controls:
-            yield Unit(one_shot, "random_mask", replicate, source=whole, mask="random", only=(level,))
+            yield Unit(one_shot, "random_mask", replicate, mask=RandomLike(whole), levels=(level,))
 
 
 STYLES = {

@@ -7,15 +7,14 @@ from functools import cached_property, lru_cache, partial
 import numpy as np
 import pandas as pd
 
-from .. import methods
-from ..config import Config, configure
-from ..explore import notebooks
+from ..config import Config
 from ..results import rules, statistics
 from ..results.loading import COLUMNS, load
-from ..runs import archive, gpu, limits, store, sweep
+from ..runs import archive, gpu, limits, presets, store, sweep
+from ..runs.presets import configure
 from ..schedule import ARCHITECTURES
-from ..unit import Unit
-from . import REGISTRY, add, claims, names, takes
+from ..unit import Fresh, MaskOf, RandomLike, Theta0, Unit
+from . import REGISTRY, WHEN_ASKED, add, claims, names, takes
 from .collapse import TASK2
 from .common import controls as _controls
 from .record import Experiment
@@ -40,7 +39,7 @@ class Study:
     @property
     def folder(self):
         """Where its figures go: ``figures/`` for an unchanged ``report``, a folder of its own for every other scale."""
-        preset, changes = self.config.preset, self.config.changes
+        preset, changes = self.config.preset, presets.changes(self.config)
         if preset == "report" and changes.get("replicates", 0) >= configure(self.config.experiment, preset).replicates:
             del changes["replicates"]  # more replicates than the committed scale make it better
         fewer = self.config.replicates < archive.replicates(self.config.experiment)
@@ -52,10 +51,8 @@ class Study:
 
     def table(self):
         """The settings as a frame, with what the report's tables fix in front: columns setting, value."""
-        first = list(self.experiment.settings)
-        rows = sorted(
-            self.config.table(), key=lambda row: (row[0] not in ("experiment", "preset"), row[0] not in first)
-        )
+        first = ["experiment", "preset", *self.experiment.settings]
+        rows = sorted(self.config.table(), key=lambda row: first.index(row[0]) if row[0] in first else len(first))
         return pd.DataFrame([(name, str(value)) for name, value in rows], columns=["setting", "value"]).set_index(
             "setting"
         )
@@ -91,7 +88,8 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
         One line that names the setting, its value and what is allowed: also where the experiment does not take it,
         since it would change nothing there, or only some of its arms.
     """
-    notebooks.watch()
+    for call in WHEN_ASKED:
+        call()
     overrides = {} if overrides is None else overrides
     if isinstance(experiment, Experiment):
         experiment = add(experiment).name
@@ -118,8 +116,6 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
         settings["model"] = model
     if not controls:
         settings["controls"] = 0
-    if {"criterion", "rewind"} & set(overrides):
-        methods.check(overrides)
     asked = Study(configure(experiment, preset, **settings))
     for name in (*overrides, *(["model"] if model else [])):
         if reason := takes.refusal(REGISTRY[experiment], preset, settings, name):
@@ -259,11 +255,15 @@ def rivals(study, unit, level):
     """
     same = unit.config, unit.subset, unit.replicate
     alike = [u for u in study.units if (u.config, u.subset, u.replicate) == same]
-    chain = unit.source or unit
-    out = {"dense": (next(u for u in alike if u.source is None), 0)}
-    for role, how in (("ticket", {}), ("random_reinit", {"start": "reinit"}), ("random_mask", {"mask": "random"})):
-        wanted = Unit(unit.config, role, unit.replicate, unit.subset, source=chain, only=(level,), **how)
-        found = [u for u in alike if (u.source or u, u.start, u.mask) == (chain, wanted.start, wanted.mask)]
+    taken, out = MaskOf(unit.chain), {"dense": (next(u for u in alike if u.prunes), 0)}
+    roles = {
+        "ticket": (taken, Theta0()),
+        "random_reinit": (taken, Fresh()),
+        "random_mask": (RandomLike(unit.chain), Theta0()),
+    }
+    for role, (mask, start) in roles.items():
+        wanted = Unit(unit.config, role, unit.replicate, unit.subset, mask, start, (level,))
+        found = [u for u in alike if (u.chain, u.start, u.mask.name) == (unit.chain, start, mask.name)]
         out[role] = (found or [wanted])[0], level
     return out if level else {"dense": out["dense"]}
 
@@ -287,7 +287,7 @@ def predicted(study):
 
     rows = []
     for unit in study.units:
-        for level, mask in enumerate(collapse.untrained(unit)) if unit.source is None else ():
+        for level, mask in enumerate(collapse.untrained(unit)) if unit.prunes else ():
             keys = (unit.config.experiment, unit.config.model, unit.arm, unit.replicate, level)
             facts = collapse.diagnose(unit.config.model, mask)
             rows += [(*keys, facts["density"], 0, 0.0, "mask", name, value) for name, value in facts.items()]

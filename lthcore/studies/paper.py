@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from ..config import Config
 from ..results.later import figures, statistics, verdicts
-from ..unit import Unit
+from ..unit import Fresh, MaskOf, Unit
 from .common import PROTOCOL, SGD, STYLES, by_sgd, ticket_and_controls
 from .record import Claim, Experiment
 
@@ -16,9 +16,10 @@ def arms(config: Config, replicate: int) -> Iterator[Unit]:
     yield ticket
     yield from beside
     for again in (2, 3):
-        only = tuple(k for k in (7, 15) if k in config.control_levels)
-        if only:
-            yield Unit(config, f"random_reinit_{again}", replicate, source=ticket, start=f"reinit{again}", only=only)
+        levels = tuple(k for k in (7, 15) if k in config.control_levels)
+        if levels:
+            how = {"mask": MaskOf(ticket), "start": Fresh(again), "levels": levels}
+            yield Unit(config, f"random_reinit_{again}", replicate, **how)
     for level in (7, 11, 15):
         if level <= config.rounds:
             yield Unit(replace(config, levels=(0, level)), "one_shot", replicate)

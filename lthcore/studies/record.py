@@ -6,9 +6,10 @@ A study is one :class:`Experiment`. Those of this package stand in a file each; 
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
-from .. import config
-from ..config import Config, Recipe
+from ..config import Config
+from ..runs import presets
 from ..unit import Unit
 
 Figure = Callable  # (study, frame) -> the figure and the table of what is drawn on it
@@ -53,7 +54,7 @@ class Experiment:
     settings : dict
         Fields of :class:`lthcore.config.Config` that differ from their defaults.
     presets : dict of str to dict
-        What differs in a preset from `settings` and :data:`lthcore.config.PRESETS`.
+        What differs in a preset from `settings` and :data:`lthcore.runs.presets.PRESETS`.
     fixed : tuple of str
         Settings that nobody may change.
     smallest : float
@@ -68,6 +69,8 @@ class Experiment:
         The notebook that shows it, the parameters that make it one of several, and the name of its executed copy.
     styles : dict of str to (str, str, str)
         Arm -> label, colour (a name in :data:`lthcore.results.figures.OKABE_ITO`) and marker.
+    facts : dict of str to object
+        Arm -> what its name stands for, as values, where figures ask for it.
     figures : dict of str to callable
         File name -> function of ``(study, frame)`` that gives the figure and the table of what is drawn on it.
     claims : tuple of Claim
@@ -89,6 +92,7 @@ class Experiment:
     parameters: dict = field(default_factory=dict)
     copy: str = ""
     styles: dict[str, Style] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, Figure] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
     reported: dict[str, float] = field(default_factory=dict)
@@ -99,18 +103,13 @@ class Experiment:
         if self.group not in GROUPS:
             raise ValueError(f"group = {self.group!r}: must be one of {', '.join(map(repr, GROUPS))}")
         for preset in self.presets:
-            if preset not in config.PRESETS:
-                raise ValueError(f"preset = {preset!r}: must be one of {', '.join(map(repr, config.PRESETS))}")
+            if preset not in presets.PRESETS:
+                raise ValueError(f"preset = {preset!r}: must be one of {', '.join(map(repr, presets.PRESETS))}")
         for given in (self.settings, *self.presets.values()):
-            config.check(given)
+            presets.check(given)
         for name in self.fixed:
             if name not in self.settings:
                 raise ValueError(f"fixed = {name!r}: must be one of its settings")
         for claim in self.claims:
             if claim.figure not in self.figures:
                 raise ValueError(f"figure = {claim.figure!r}: must be one of its figures")
-
-    @property
-    def recipe(self) -> Recipe:
-        """What the core knows of it."""
-        return Recipe(self.settings, self.presets, self.fixed, self.smallest)

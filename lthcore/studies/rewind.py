@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from ..config import Config
 from ..results.later import figures, statistics, verdicts
-from ..unit import Unit
+from ..unit import MaskOf, RandomLike, Unit
 from .common import PROTOCOL
 from .record import Claim, Experiment
 
@@ -17,11 +17,11 @@ def arms(config: Config, replicate: int) -> Iterator[Unit]:
     for k in sorted({min(k, config.steps - 1) for k in STEPS}):
         chain = Unit(replace(config, rewind_step=k), f"rewind_{k}", replicate)
         yield chain
-        only = tuple(level for level in (5, 10, 15) if level in chain.levels) or chain.levels[-1:]
-        for beside in ("order", "dense"):
-            for mask in ("ticket", "random"):
-                how = {"mask": mask, "beside": beside, "only": only}
-                yield Unit(chain.config, f"{beside}_{mask}_{k}", replicate, source=chain, **how)
+        levels = tuple(level for level in (5, 10, 15) if level in chain.levels) or chain.levels[-1:]
+        for probe in ("order", "dense"):
+            for mask in (MaskOf(chain), RandomLike(chain)):
+                how = {"mask": mask, "levels": levels, "probes": (probe,)}
+                yield Unit(chain.config, f"{probe}_{mask.name}_{k}", replicate, **how)
 
 
 STYLES = {

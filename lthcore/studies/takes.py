@@ -8,7 +8,7 @@ import dataclasses
 from functools import lru_cache
 
 from .. import methods
-from ..config import Config, configure
+from ..runs.presets import SETTINGS, configure
 from .record import Experiment
 
 JUDGING = ("tolerance", "margin")  # what a verdict or a figure depends on, and no unit
@@ -16,7 +16,7 @@ JUDGING = ("tolerance", "margin")  # what a verdict or a figure depends on, and 
 OTHERS = {"criterion": ("random", "magnitude"), "rewind": ("final", "reset"), "levels": ((0, 1), (0,))}
 NEEDS = {"momentum": {"optimizer": "sgd"}}
 # The parameters of a study that say how much is run and where; an experiment without controls may be run without them.
-SCALE = ("experiment", "preset", "replicates", "controls", "device", "seed")
+SCALE = ("replicates", "controls", "device", "seed")
 
 
 def refusal(record: Experiment, preset: str, settings: dict, name: str) -> str:
@@ -65,7 +65,7 @@ def refusal(record: Experiment, preset: str, settings: dict, name: str) -> str:
 @lru_cache
 def taken(record: Experiment, preset: str) -> list[str]:
     """Names of the settings that an experiment takes, found by trying other values of each."""
-    names = [f.name for f in dataclasses.fields(Config) if f.name not in SCALE]
+    names = [name for name in SETTINGS if name not in SCALE]
     return [name for name in names if _takes(record, preset, name)]
 
 
@@ -94,7 +94,7 @@ def _takes(record, preset, name):
 def _allowed(experiment, preset, name):
     """Other values of a setting than the preset's that its config allows, with what they need: list of settings."""
     own = getattr(configure(experiment, preset), name)
-    field = next(f for f in dataclasses.fields(Config) if f.name == name)
+    field = SETTINGS[name]
     values = field.metadata.get("allowed") or OTHERS.get(name)
     if values is None and name in methods.RECORDS:
         values = tuple(methods.RECORDS[name][0])

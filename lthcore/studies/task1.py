@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from ..config import Config
 from ..results.later import figures
-from ..unit import Unit
+from ..unit import MaskOf, Unit
 from .common import STYLES, controls
 from .record import Experiment
 
@@ -14,7 +14,7 @@ def two_halves(config: Config, replicate: int, s1: str, s2: str, suffix: str = "
     t1 = Unit(config, f"t1_on_s1{suffix}", replicate, s1)
     yield t1
     yield Unit(config, f"t2_on_s2{suffix}", replicate, s2)
-    yield Unit(config, f"t1_on_s2{suffix}", replicate, s2, source=t1, only=config.trained_levels[1:])
+    yield Unit(config, f"t1_on_s2{suffix}", replicate, s2, mask=MaskOf(t1), levels=config.trained_levels[1:])
     yield from controls(config, t1, s2, suffix)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from ..config import Config
 from ..results.later import figures, statistics
-from ..unit import Unit
+from ..unit import MaskOf, Unit
 from .record import Experiment
 
 
@@ -21,7 +21,7 @@ def arms(config: Config, replicate: int) -> Iterator[Unit]:
     yield from chains.values()
     only = config.trained_levels[1:]
     for mask, trainer in (("sgd", "adam"), ("adam", "sgd"), ("momentum", "adam"), ("adam", "momentum")):
-        yield Unit(trainers[trainer], f"{mask}_mask_by_{trainer}", replicate, source=chains[mask], only=only)
+        yield Unit(trainers[trainer], f"{mask}_mask_by_{trainer}", replicate, mask=MaskOf(chains[mask]), levels=only)
 
 
 STYLES = {

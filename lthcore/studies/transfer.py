@@ -6,7 +6,7 @@ from functools import partial
 
 from ..config import Config
 from ..results.later import figures, verdicts
-from ..unit import Unit
+from ..unit import Fresh, FreshHead, MaskOf, RandomLike, Unit
 from .common import SPARED, STYLES, by_sgd
 from .record import Claim, Experiment
 
@@ -17,25 +17,25 @@ CONTROLLED = ("mnist", "fashion", "momentum", "labels5-9")  # chains whose tasks
 
 def arms(config: Config, replicate: int) -> Iterator[Unit]:
     """Masks transferred between data sets, optimizers and labels, and from smaller data sets."""
-    only = tuple(k for k in config.trained_levels if k >= 3)
+    levels = tuple(k for k in config.trained_levels if k >= 3)
     chains = {"mnist": config, "fashion": replace(config, dataset="fashion"), "momentum": by_sgd(config, "momentum")}
     chains = {name: Unit(c, name, replicate) for name, c in chains.items()}
     for subset, times in SAME_STEPS.items():
         chains[subset] = Unit(replace(config, epochs=times * config.epochs), subset, replicate, subset)
     yield from chains.values()
 
-    def transferred(on, arm, **how):
-        return Unit(chains[on].config, arm, replicate, chains[on].subset, only=only, **how)
+    def transferred(on, arm, mask, **start):
+        return Unit(chains[on].config, arm, replicate, chains[on].subset, mask, levels=levels, **start)
 
     pairs = (("fashion", "mnist"), ("mnist", "fashion"), ("momentum", "mnist"), ("mnist", "momentum"))
     smaller = ((subset, "mnist") for subset in SAME_STEPS if subset != "labels5-9")
     for mask, on in (*pairs, *smaller, ("labels0-4", "labels5-9")):
-        yield transferred(on, f"{mask}_on_{on}", source=chains[mask])
+        yield transferred(on, f"{mask}_on_{on}", MaskOf(chains[mask]))
     for mask in ("labels0-4", "labels5-9"):
-        yield transferred("labels5-9", f"{mask}_fresh_head", source=chains[mask], start="fresh_head")
+        yield transferred("labels5-9", f"{mask}_fresh_head", MaskOf(chains[mask]), start=FreshHead())
     for on in CONTROLLED if config.controls else ():
-        yield transferred(on, f"random_reinit_on_{on}", source=chains[on], start="reinit")
-        yield transferred(on, f"random_mask_on_{on}", source=chains[on], mask="random")
+        yield transferred(on, f"random_reinit_on_{on}", MaskOf(chains[on]), start=Fresh())
+        yield transferred(on, f"random_mask_on_{on}", RandomLike(chains[on]))
 
 
 STYLES = {

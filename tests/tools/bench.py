@@ -113,7 +113,9 @@ def usual_epoch(root, images):
     from torchvision import transforms
     from torchvision.datasets import MNIST
 
-    change = transforms.Compose([transforms.ToTensor(), transforms.Normalize((data.MEAN,), (data.STD,))])
+    change = transforms.Compose(
+        [transforms.ToTensor(), transforms.Normalize(data.DATASETS["mnist"].mean, data.DATASETS["mnist"].std)]
+    )
     chosen = Subset(MNIST(root, True, change), range(images))
     test = Subset(MNIST(root, False, change), range(min(images, 10_000)))
     net = models.build("mlp")

@@ -251,7 +251,9 @@ def loader(model, device, processes, root):
 
     from lthcore import data
 
-    change = transforms.Compose([transforms.ToTensor(), transforms.Normalize((data.MEAN,), (data.STD,))])
+    change = transforms.Compose(
+        [transforms.ToTensor(), transforms.Normalize(data.DATASETS["mnist"].mean, data.DATASETS["mnist"].std)]
+    )
     settings = {"batch_size": 60, "shuffle": True, "drop_last": True, "num_workers": processes}
     settings |= {"pin_memory": device == "cuda", "persistent_workers": processes > 0}
     batches = itertools.chain.from_iterable(itertools.repeat(DataLoader(MNIST(root, True, change), **settings)))
@@ -377,7 +379,7 @@ def same_work(task):
     unit, level = task
     c = unit.config.at(level)
     kind = c.experiment, c.model, c.optimizer, c.momentum, c.batch_size, c.epochs, c.max_steps
-    return *kind, unit.subset, unit.beside
+    return *kind, unit.subset, unit.probes
 
 
 def report(journal, options):
@@ -397,7 +399,7 @@ def report(journal, options):
     groups = {}  # what is trained at once: an arm's level of all replicates, once where chains share it
     for task in dict.fromkeys(plan.first.values()):
         unit, level = task
-        groups.setdefault((unit.config, unit.arm, unit.subset, unit.start, unit.mask, level), []).append(task)
+        groups.setdefault((unit.config, unit.arm, unit.subset, unit.start, unit.mask.name, level), []).append(task)
     work = {}
     for group in groups.values():
         work.setdefault(same_work(group[0]), []).append(group)
@@ -436,7 +438,7 @@ def carried(journal, options):
     kinds = {}
     for study in experiments.every(preset=options.preset, replicates=1):
         for unit in study.units:
-            if unit.source is None:
+            if unit.prunes:
                 n_train = 60_000 // {"half": 2, "labe": 2}.get(unit.subset[:4], 1)
                 kinds[same_work((unit, 0))] = unit.config.model, train.total_steps(unit.config, n_train)
     best = 1

@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from lthcore import tickets  # noqa: E402
+from lthcore.disk.files import LOCK  # noqa: E402
 from lthcore.runs import download, sweep  # noqa: E402
-from lthcore.runs.files import LOCK  # noqa: E402
 from lthcore.studies import experiments  # noqa: E402
 
 TINY = {"rounds": 2, "max_steps": 12, "test_images": 200, "validation": 0.02}

@@ -44,7 +44,7 @@ def chains(levels):
 
 def keep(unit, level, sample):
     """Write a level with another's content."""
-    goes_on = unit.source is None and level != unit.levels[-1]
+    goes_on = unit.prunes and level != unit.levels[-1]
     store.save_level(unit, level, sample["rows"], sample["mask"] if goes_on else None, sample["facts"])
 
 
@@ -116,7 +116,7 @@ def main(argv=None):
     for name, value in [("repeats", options.repeats), *(("levels", n) for n in options.levels)]:
         if value < 1:
             p.error(f"--{name} {value}: must be a whole number from 1 on")
-    chain = next(u for u in experiments.study("mlp", "report").units if u.source is None)
+    chain = next(u for u in experiments.study("mlp", "report").units if u.prunes)
     found = store.find_level(chain, 5)
     sample = {"rows": list(found.rows().itertuples(index=False, name=None)), "mask": found.next_mask("mlp")}
     sample["facts"] = found.facts["facts"]

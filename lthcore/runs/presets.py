@@ -1,0 +1,94 @@
+"""The experiments' own settings, how much of them a preset runs, and :func:`configure`. Standard library only."""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+from ..config import GROUPS, Config, check_value
+
+PRESETS = {  # how much of an experiment is run, where its record says nothing else
+    "quick": {"replicates": 3, "controls": 4, "epochs": 1},
+    "report": {"replicates": 3, "controls": 1},
+    "smoke": {"replicates": 1, "controls": 1, "epochs": 1, "max_steps": 30, "test_images": 1000},
+}
+EXPERIMENTS: dict[str, Any] = {}  # records by name, each a :class:`lthcore.studies.record.Experiment`
+SETTINGS = {f.name: f for group in GROUPS for f in dataclasses.fields(group) if f.name not in ("experiment", "preset")}
+
+
+def meant(name: str, names: Iterable[str]) -> str:
+    """``; did you mean 'lr'?`` where a name is nearly one of these, else nothing: str."""
+    near = difflib.get_close_matches(str(name)[:100].lower().replace("-", "_"), names, 1, 0.7)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def check(overrides: dict) -> None:
+    """Refuse, in one line, what is no setting, and values that are allowed in no experiment.
+
+    Parameters
+    ----------
+    overrides : dict
+        Settings by name.
+
+    Raises
+    ------
+    ValueError
+        Names the setting, the value and what is allowed.
+    """
+    for name, value in overrides.items():
+        if name not in SETTINGS:
+            raise ValueError(f"unknown setting {name!r}: must be one of {', '.join(SETTINGS)}{meant(name, SETTINGS)}")
+        check_value(SETTINGS[name], tuple(value) if name == "levels" and isinstance(value, list) else value)
+
+
+def configure(experiment: str, preset: str = "quick", **overrides: Any) -> Config:
+    """The settings of one experiment.
+
+    Parameters
+    ----------
+    experiment : str
+        A name in ``EXPERIMENTS``.
+    preset : {"quick", "report", "smoke"}
+    **overrides
+        Fields of :class:`lthcore.config.Config` by name. ``None`` is refused except where it is the default.
+
+    Returns
+    -------
+    Config
+
+    Raises
+    ------
+    ValueError
+        One line that names the field, the value and what is allowed.
+
+    Examples
+    --------
+    >>> configure("task1", "report").epochs
+    50
+    >>> configure("mlp", prune_rate=1.2)
+    Traceback (most recent call last):
+    ValueError: prune_rate = 1.2: must be a number in (0, 1)
+    """
+    for name, value, allowed in (("experiment", experiment, tuple(EXPERIMENTS)), ("preset", preset, tuple(PRESETS))):
+        if value not in allowed:
+            near = meant(value, allowed)
+            raise ValueError(f"{name} = {value!r}: must be one of {', '.join(map(repr, allowed))}{near}")
+    check(overrides)
+    if isinstance(overrides.get("levels"), list):
+        overrides["levels"] = tuple(overrides["levels"])
+    record = EXPERIMENTS[experiment]
+    settings = {**record.settings, **PRESETS[preset], **record.presets.get(preset, {})}
+    if settings.get("levels") and "rounds" in overrides and "levels" not in overrides:
+        settings["levels"] = ()  # other rounds than the preset's: every level of them
+    settings |= overrides
+    for name in record.fixed:
+        value, own = settings[name], record.settings[name]
+        if value != own:
+            raise ValueError(f"{name} = {value!r}: must be {own!r} in the experiment {experiment!r}")
+    return Config(experiment=experiment, preset=preset, smallest=record.smallest, **settings)
+
+
+def changes(config: Config) -> dict:
+    """Settings that differ from those of the experiment's preset, `device` apart: dict, name -> value."""
+    own = configure(config.experiment, config.preset)
+    return {name: v for name, v in config.table() if name != "device" and v != getattr(own, name)}
