@@ -45,30 +45,20 @@ def keep_top(scores: Tensors, mask: Tensors, counts: dict[str, int]) -> Tensors:
     out = {}
     for names, count in pools:
         alive = torch.cat([mask[name].flatten() for name in names])
-        score = torch.cat([scores[name].detach().flatten() for name in names])
         where = alive.nonzero().flatten()
+        score = torch.cat([scores[name].detach().flatten() for name in names])[where]
         if count > len(where):
             raise ValueError(f"cannot keep {count} weights of {'+'.join(names)}: only {len(where)} survive")
-        if score[where].isnan().any():
+        if score.isnan().any():
             raise ValueError(f"a score of {'+'.join(names)} is not a number")
         kept = torch.zeros_like(alive)
-        kept[where[_largest(score[where], count)]] = True
+        if count:  # the k-th largest takes linear time, and sorting does not
+            least = score.kthvalue(len(score) - count + 1).values
+            above, equal = where[score > least], where[score == least]
+            kept[torch.cat([above, equal[: count - len(above)]])] = True
         for name, part in zip(names, kept.split([mask[name].numel() for name in names]), strict=True):
             out[name] = part.view_as(mask[name])
     return {name: out[name] for name in mask}
-
-
-def _largest(values: torch.Tensor, count: int) -> torch.Tensor:
-    """Indices of the `count` largest values, the earlier ones of equals: linear time, where sorting is not."""
-    if not count:
-        return torch.empty(0, dtype=torch.long, device=values.device)
-    least = values.kthvalue(len(values) - count + 1).values
-    above = (values > least).nonzero().flatten()
-    equal = (values == least).nonzero().flatten()
-    return torch.cat([above, equal[: count - len(above)]])
-
-
-# ------------------------------------------------------------------------------------------------------- criteria
 
 
 def magnitudes(weights: Tensors, mask: Tensors, unit: Unit | None = None, data: Split | None = None) -> Tensors:
