@@ -9,8 +9,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from ..results import rules
-from ..results.statistics import interval
+from ..results import measures, rules
 from . import REGISTRY, names
 
 REPORT_REPLICATES = 3  # a verdict needs at least so many, and the preset `report`
@@ -44,11 +43,12 @@ PLACES = {
 
 GROUPS = ("exploratory", "pooled", "later")  # of replicates that decide nothing and are shown beside those that do
 COLUMNS = [
-    "experiment", "claim", "text", "report", "role", "measured", "side", "density", "n", "ours", "low", "high",
+    "experiment", "claim", "text", "report", "role", "measured", "unit", "side", "above", "below", "published",
+    "density", "n", "ours", "low", "high",
     *(column for group in GROUPS for column in (f"{group}_n", group, f"{group}_low", f"{group}_high")),
-    "note", "n_needed", "alone", "p", "verdict", "rule", "figure", "notebook",
+    "note", "n_needed", "alone", "p_holds", "p_refuted", "p", "verdict", "rule", "figure", "notebook",
 ]  # fmt: skip
-WITHOUT = dict.fromkeys(COLUMNS, math.nan) | dict.fromkeys(("side", "note", "rule"), "") | {"role": "judged"}
+WITHOUT = dict.fromkeys(COLUMNS, math.nan) | dict.fromkeys(("side", "note", "rule", "unit"), "") | {"role": "judged"}
 
 
 def judge(frame, config):
@@ -68,15 +68,18 @@ def judge(frame, config):
 
         experiment, claim, text, report : its experiment, name and words; the number or the section that is published
         role : ``judged``, ``some level`` or ``shown``; see :func:`lthcore.results.rules.judge`
-        measured, side, density : what is compared, the claim's side of it, and at which density in [0, 1]
+        measured, unit, density : what is compared, and at which density in [0, 1]
+        side, above, below : the claim's side of the bound, in words and numbers
+        published : the number that was published for this measure, if there is one
         n, ours, low, high : replicates, mean and 95 % interval; of a claim of the report, of the confirmatory
             replicates alone
         exploratory*, pooled*, later* : the same of the exploratory replicates, of all, and, if there are more than
             decide, of all confirmatory ones: claims of the report only
         note, n_needed : counts and bounds; the replicates it would take to resolve what is unresolved
-        alone, p, verdict : the measure's own verdict; the claim's p and verdict, on its first row: ``holds`` if all its
-            measures do, ``does not hold`` if one does not, else ``unresolved``; ``not judged (...)`` below the preset
-            ``report``, below 3 replicates or without a validation set
+        alone, p_holds, p_refuted : the measure's own verdict, and its one-sided p-values
+        p, verdict : the claim's, on its first row: ``holds`` if all its measures do, ``does not hold`` if one does not,
+            else ``unresolved``; ``not judged (...)`` below the preset ``report``, below 3 replicates or without a
+            validation set
         rule : the commit in which the rule was written down
         figure, notebook : what shows it
     """
@@ -91,15 +94,19 @@ def _published(frame, config):
     for claim in experiment.claims:
         about = {"claim": claim.id, "text": claim.text, "report": claim.published}
         about |= {"figure": claim.figure, "notebook": experiment.notebook}
-        measures = claim.measures(frame, config) if len(frame) else []
-        verdict = _verdict(measures, config)
+        parts = claim.measures(frame, config) if len(frame) else []
+        verdict = _verdict(parts, config)
         final = verdict in ("holds", "does not hold", "unresolved")
         numbers = ("n", "ours", "low", "high")
-        for i, m in enumerate(measures):
-            found = dict(zip(numbers, interval(m.values), strict=True))
+        for i, m in enumerate(parts):
+            found = dict(zip(numbers, m.estimate(), strict=True)) | {"note": m.note}
             found |= {"measured": m.what, "density": m.density, "role": "judged" if m.judged else "shown"}
+            found |= {"unit": m.unit, "above": m.above, "below": m.below, "published": m.published}
+            if m.judged:
+                found |= {"side": measures.side(m.above, m.below)}
+                found |= dict(zip(("p_holds", "p_refuted"), m.p_values(), strict=True))
             yield about | found | {"alone": m.verdict() if final else "", "verdict": "" if i else verdict}
-        if not measures:
+        if not parts:
             yield about | {"measured": "", "n": 0, "alone": "", "verdict": verdict}
 
 
@@ -128,10 +135,10 @@ def _by_rule(frame, config):
             yield {name: value for name, value in row.items() if name in COLUMNS}
 
 
-def _verdict(measures, config):
-    judged = [m for m in measures if m.judged]
+def _verdict(parts, config):
+    judged = [m for m in parts if m.judged]
     n = min((len(m.values) for m in judged), default=0)
-    if not measures or n == 0:
+    if not parts or n == 0:
         return "not run"
     if config.preset != "report":
         return f"not judged ({config.preset})"
@@ -148,10 +155,18 @@ def _verdict(measures, config):
 
 
 def decisive(rows):
-    """Of one claim's rows the one that its verdict rests on, else its first."""
+    """Of one claim's rows the one that its verdict rests on, else its first.
+
+    Where all parts hold, or one is unresolved, that is the weakest part, whose p-value for ``holds`` is the largest;
+    where a part does not hold, the part that is refuted most clearly.
+    """
     verdict = rows["verdict"].iloc[0].removesuffix(rules.NOT_AFTER_HOLM)
-    same = rows[rows["alone"] == verdict]
-    return (same if len(same) else rows).iloc[0]
+    same = rows[(rows["role"] == "judged") & (rows["alone"] == verdict)]
+    if same.empty:
+        return rows.iloc[0]
+    refuted = verdict == rules.REFUTED
+    p = same["p_refuted" if refuted else "p_holds"].astype(float)
+    return same.iloc[0 if p.isna().all() else int(p.argmin() if refuted else p.argmax())]
 
 
 def number(row, group=""):
@@ -170,7 +185,9 @@ def number(row, group=""):
     if row["measured"] in rules.COUNTS or row["measured"].startswith("of these: "):
         return f"{mean:.0f} of {n:.0f}"
     mean, low, high = (round(x, 2) + 0.0 for x in (mean, low, high))  # never -0.00
-    return f"{mean:.2f}" + (f" [{low:.2f}, {high:.2f}]" if low == low else "")
+    if low == low:
+        return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{mean:.2f}" + (f" in all {n:.0f}" if n > 1 else "")  # equal values are counted
 
 
 def _column(group, name):
@@ -188,8 +205,7 @@ def show(verdicts):
     out = verdicts[["claim", "text", "report", "measured"]].copy()
     out["kept"] = [f"{100 * d:.3g} %" if d == d else "" for d in verdicts["density"]]
     records = verdicts.to_dict("records")
-    if ruled:
-        out["holds if"] = verdicts["side"]
+    out["holds if"] = verdicts["side"]
     out["confirmatory" if ruled else "ours"] = [number(row) for row in records]
     out["n"] = verdicts["n"]
     for group in GROUPS if ruled else ():

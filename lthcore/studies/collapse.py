@@ -109,6 +109,7 @@ def _collapse(frame, config):
     at = {"level": first, "density": statistics.density_at(frame, "mlp layer 0.3 same", first)}
     there = statistics.levels(frame, "mlp layer 0.3 spared") if first is not None else []
     level = next((k for k in there if statistics.density_at(frame, "mlp layer 0.3 spared", k) <= at["density"]), None)
+    at["unit"] = "test accuracy (%)"
     end = statistics.at_end(frame)
     return [
         verdicts.Measure(
