@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import os
 import re
 import subprocess
@@ -17,7 +18,7 @@ import pandas as pd
 import pytest
 
 from lthcore.explore import pages
-from lthcore.results import figures, rules
+from lthcore.results import figures, forest, measures, rules
 from lthcore.runs import store
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import REGISTRY, experiments, plots, task1
@@ -387,6 +388,54 @@ def test_the_scorecard_links_what_is_there(studies, drawn, monkeypatch, tmp_path
     assert "href" not in plots.scorecard([studies["mlp"][0]]).data
     plots.gallery([studies["mlp"][0]])
     assert capsys.readouterr().out.count("not drawn yet") == 2
+
+
+def test_the_forest_plot_has_a_row_per_claim_and_is_not_judged_below_the_report(studies, drawn):
+    shown = [studies[name][0] for name in NAMES]
+    (path,) = plots.draw_scorecard(shown)
+    assert path.name == "fig0a_claims.png" and path.parent == shown[0].folder
+    table = pd.read_csv(path.with_suffix(".csv"))
+    assert table["claim"].tolist() == list(dict.fromkeys(experiments.verdicts(*shown)["claim"]))
+    assert set(table["verdict"]) <= {"not judged (smoke)", "not run"}
+    facts = json.loads(path.with_suffix(".json").read_text())
+    assert facts["config"] == {"preset": "smoke"} and facts["levels"] == facts["levels_expected"] > 0
+    tiles = plots.tiles(shown).data
+    assert f"{len(table)}</b><br>without a verdict yet" in tiles and tiles.count(" 0</b>") == 3
+
+
+CLAIMED = {
+    "claim": "a",
+    "name": "a claim",
+    "measured": "one - other",
+    "unit": measures.PP,
+    "above": 0,
+    "below": math.inf,
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"mean": 0.2, "low": 0.1, "high": 0.3, "n": 5, "verdict": "holds, not after Holm"},
+        {"mean": 0, "n": 3, "verdict": "does not hold", "published": 0.5},
+        {"mean": 0.7, "low": 0.5, "high": 0.9, "n": 4, "unit": measures.RATIO, "above": -math.inf, "below": 1},
+        {"mean": 98.0, "low": 97.0, "high": 99.0, "n": 5, "verdict": "unresolved", "name": "many words " * 30},
+    ],
+)
+def test_a_forest_plot_of_whatever_there_is(change):
+    row = {**CLAIMED, **dict.fromkeys(("published", "mean", "low", "high"), math.nan), "n": 0, "number": "none yet"}
+    rows = [row | {"verdict": "not run"}, row | {"verdict": "not judged"} | change]
+    figure = forest.forest(pd.DataFrame(rows), "title", "stamp")
+    figure.draw_without_rendering()
+    words = [text.get_text() for axis in figure.axes for text in axis.texts]
+    assert words.count("none yet") == 2 and "– not run" in words
+    left = [
+        mark for axis in figure.axes for line in axis.get_lines() if (mark := line.get_marker()) not in ("None", "")
+    ]
+    assert len(left) == ("mean" in change) + ("published" in change)
+    plt.close(figure)
 
 
 def test_figures_and_results_need_no_torch(studies, drawn):

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from ..results import measures, rules
+from ..results import measures, rules, statistics
 from . import REGISTRY, names
 
 REPORT_REPLICATES = 3  # a verdict needs at least so many, and the preset `report`
@@ -34,6 +34,34 @@ WORDS = {
     "task2-ticket": "labels 5-9): 21.1479",
     "task2-cause": "not able to learn the features",
     **dict.fromkeys(("task3", "task3-sgd", "task3-momentum"), "optimizer-independent"),
+}
+# the same claims as a figure names them
+NAMES = {
+    "mlp-90": "MLP: as accurate as dense, more than 90% pruned",
+    "lenet-85": "LeNet-5: as accurate as dense, more than 85% pruned",
+    "mlp-cliff": "MLP: below 80% somewhere beyond 95% pruned",
+    "mlp-at-95": "MLP: below 80% already at 95% pruned",
+    "lenet-cliff": "LeNet-5: below 80% somewhere beyond 95% pruned",
+    "lenet-relu-cliff": "LeNet-5 with ReLU and max pooling: below 80% beyond 95%",
+    "lenet-at-95": "LeNet-5: below 80% already at 95% pruned",
+    **{
+        f"{id}-{claim}": f"{network}: {words}"
+        for id, network in (("mlp", "MLP"), ("lenet", "LeNet-5"))
+        for claim, words in (
+            ("better", "ticket more accurate than dense"),
+            ("faster", "ticket learns faster than dense"),
+            ("generalise", "ticket generalises better than dense"),
+            ("init", "ticket beats its reinitialised copy"),
+            ("lth", "ticket as fast and as accurate as dense"),
+        )
+    },
+    "task1": "Task 1: T1 carries over to the other half of the data",
+    "task2-as-pruned": "Task 2: T1 fails on the other labels, as pruned",
+    "task2-ticket": "Task 2: T1 fails on them, the output layer spared",
+    "task2-cause": "Task 2: at 21.1479% it could not learn the features",
+    "task3": "Task 3: Adam's and SGD's masks are interchangeable",
+    "task3-sgd": "Task 3: the same, SGD at a rate of its own (0.2)",
+    "task3-momentum": "Task 3: Adam's and momentum's masks are interchangeable",
 }
 # what shows the report's claims
 PLACES = {
@@ -192,6 +220,82 @@ def number(row, group=""):
 
 def _column(group, name):
     return name if not group else group if name == "ours" else f"{group}_{name}"
+
+
+def in_short(verdicts):
+    """A row per claim, with the measure that decides, for :func:`lthcore.results.forest.forest`.
+
+    Of a claim of the report that only exploratory replicates speak of, their numbers.
+    """
+    rows = []
+    for claim, of_claim in verdicts.groupby("claim", sort=False):
+        first, row = of_claim.iloc[0], decisive(of_claim)
+        counted = row["measured"] in rules.COUNTS
+        group = "" if row["n"] > 0 or not row["exploratory_n"] > 0 else "exploratory"
+        n, mean, low, high = (row[_column(group, name)] for name in ("n", "ours", "low", "high"))
+        if counted:
+            mean = 100 * mean / n if n else math.nan
+        words = number(row, group)
+        words += f", n = {n:.0f}" if words and not counted and " in all " not in words else ""
+        at = f", {100 * row['density']:.2g}% density" if not counted and row["density"] < 1 else ""
+        rows.append(
+            {
+                "claim": claim,
+                "name": NAMES.get(claim, row["text"]),
+                "measured": row["measured"].replace(", mean of the last fifth of training", "") + at,
+                "unit": "share of the networks (%)" if counted else row["unit"] or measures.PP,
+                "above": 0.0 if counted else row["above"],
+                "below": math.inf if counted else row["below"],
+                "published": row["published"],
+                "n": n,
+                "mean": mean,
+                "low": low,
+                "high": high,
+                "number": words + (" (exploratory)" if group else ""),
+                "verdict": first["verdict"].replace(" (exploratory replicates only)", ""),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def reported(results):
+    """The accuracies that the report gives, with ours less them: rows like those of :func:`in_short`, not judged.
+
+    At the level of the ticket in the report's own schedule, over all replicates; other schedules have none.
+    """
+    rows = []
+    for frame, config, numbers in ((r.frame, r.study.config, r.study.experiment.reported) for r in results):
+        level = rules.L.get(config.experiment)
+        if rules.another(config) or not numbers or frame.empty:
+            continue
+        accuracy = rules.last_fifth(frame)
+        for arm, theirs in numbers.items():
+            values = statistics.paired(accuracy, arm, level)
+            n, mean, low, high = statistics.interval(values)
+            if not n:
+                continue
+            if rules.constant(values):
+                low, high = math.nan, math.nan
+            ours = pd.Series({"measured": "", "n": n, "ours": mean, "low": low, "high": high})
+            task, label = config.experiment.title(), REGISTRY[config.experiment].styles[arm][0].partition(",")[0]
+            rows.append(
+                {
+                    "claim": "",
+                    "name": f"{task[:-1]} {task[-1]}: {label}, {theirs:g}% in the report",
+                    "measured": f"level {level}, {100 * statistics.density_at(frame, arm, level):.2g}% density",
+                    "unit": "our accuracy minus the report's (pp)",
+                    "above": -math.inf,
+                    "below": math.inf,
+                    "published": 0.0,
+                    "n": n,
+                    "mean": mean - theirs,
+                    "low": low - theirs,
+                    "high": high - theirs,
+                    "number": f"ours {number(ours)}" + (f", n = {n}" if low == low else ""),
+                    "verdict": "not judged",
+                }
+            )
+    return pd.DataFrame(rows)
 
 
 def show(verdicts):
