@@ -16,12 +16,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from lthcore.explore import pages
 from lthcore.results import figures, forest, measures, rules
 from lthcore.runs import store
 from lthcore.schedule import ARCHITECTURES
-from lthcore.studies import REGISTRY, experiments, plots, task1
+from lthcore.studies import REGISTRY, experiments, plots, task1, task2
 
 NAMES = ("mlp", "lenet5", "task1", "task2", "task3")
 TINY = {"levels": [0, 1, 15], "max_steps": 5, "test_images": 200, "validation": 0.02}
@@ -46,13 +47,19 @@ def drawn(studies):
 
 def test_a_control_of_another_level_is_named_on_its_panel(studies):
     """Controls stand at every fourth level in `quick`: what is drawn under a level's title is not of that level."""
-    s, frame = studies["task1"]
+    s, frame = studies["task2"]
     last = frame["level"].max()
     less = frame[~((frame["arm"] == "random_mask") & (frame["level"] == last))]
     for table, expected in ((frame, []), (less, ["but for\nrandom mask, level 1 (dashed)"])):
-        figure, _ = task1.fig3(s, table)
-        for axis in figure.axes[:2]:
-            assert [text.get_text() for text in axis.texts] == expected
+        figure, _ = task2.fig4a(s, table)
+        assert [text.get_text() for text in figure.axes[0].texts] == expected
+        plt.close(figure)
+    s, frame = studies["task1"]
+    for table, expected in ((frame, []), (less.assign(experiment="task1"), ["but for\nrandom mask, level 1"])):
+        sheet = figures.Sheet(s, "")
+        sheet.against_step(sheet.axes[0], table, task1.ARMS, last)
+        assert [text.get_text() for text in sheet.axes[0].texts] == expected
+        plt.close(sheet.figure)
 
 
 def twice(frame):
@@ -116,7 +123,7 @@ def test_the_picture_is_not_blank(studies, drawn, experiment, name):
 @pytest.mark.parametrize(("experiment", "name"), ALL)
 def test_preset_and_n_are_stamped_on_it(studies, drawn, experiment, name):
     text = (studies[experiment][0].folder / f"{name}.svg").read_text()
-    model = "lenet5" if experiment == "lenet5" else "mlp"
+    model = "LeNet-5" if experiment == "lenet5" else "MLP"
     changes = [f"{k} = {v}" for k, v in studies[experiment][0].config.changes.items() if k != "replicates"]
     assert changes and " · ".join(["MNIST", model, "preset smoke", *changes, "n = 1 "]) in text
     figure, _ = figure_of(studies, experiment, name, twice(studies[experiment][1]))
@@ -215,7 +222,10 @@ def test_the_csv_has_the_numbers_of_the_tidy_table(studies, drawn, experiment, n
         at = row.get("step")
         values = mine.loc[mine["step"] == (mine["step"].max() if at is None or np.isnan(at) else at), "value"]
         assert row["n"] == len(values) == replicates
-        assert (row["mean"], row["low"], row["high"]) == pytest.approx((values.mean(), values.min(), values.max()))
+        half = stats.t.ppf(0.975, replicates - 1) * stats.sem(values) if replicates > 1 else math.nan
+        found = row["mean"], row["low"], row["high"], row["least"], row["greatest"]
+        mean = values.mean()
+        assert found == pytest.approx((mean, mean - half, mean + half, values.min(), values.max()), nan_ok=True)
         assert row["density"] == pytest.approx(mine["density"].iloc[0])
 
 

@@ -65,8 +65,15 @@ def fig8a(study, frame):
     """What the survivors start from: theta0, their final weights, or fresh values."""
     arms = ("reset", "lr_rewind", "random_reinit", "finetune")
     sheet = figures.Sheet(study, f"Figure 8a. What the survivors start from; MLP, {_length(study)}")
-    sheet.full_and_near(frame, arms)
-    return sheet.done(where="lower left")
+    sheet.against_density(sheet.axes[0], frame, arms, title="accuracy")
+    pairs = (
+        ("lr_rewind", "learning-rate - weight rewinding", "reset"),
+        ("random_reinit", "re-initialised - learning-rate rewinding", "lr_rewind"),
+        ("finetune", "fine-tuned - weight rewinding", "reset"),
+    )
+    pairs = [pair for pair in pairs if pair[0] in set(frame["arm"])]
+    sheet.differences(sheet.axes[1], frame, pairs, "paired differences", -study.config.margin)
+    return sheet.done(legend_on=(0, 1), where="lower left")
 
 
 def fig8b(study, frame):

@@ -56,8 +56,10 @@ def fig6b(study, frame):
     sheet = figures.Sheet(
         study, "Figure 6b. The paper's protocol, tickets of three optimizers, at the minimum validation loss"
     )
-    sheet.full_and_near(frame, arms, "early_accuracy")
-    return sheet.done(where="lower left")
+    sheet.against_density(sheet.axes[0], frame, arms, "early_accuracy", "accuracy")
+    pairs = [(arm, f"{sheet.style(arm)[0]} - dense", None) for arm in arms if arm in set(frame["arm"])]
+    sheet.differences(sheet.axes[1], frame, pairs, "less the dense network", -0.3, "early_accuracy")
+    return sheet.done(legend_on=(0, 1), where="lower left")
 
 
 _LEVELS = {"faster": 7, "reinit": 7, "better": 9, "random": 10, "back": 15}  # 21.1, 13.5, 10.7 and 3.6 % kept
