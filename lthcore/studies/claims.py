@@ -37,8 +37,8 @@ WORDS = {
 }
 # the same claims as a figure names them
 NAMES = {
-    "mlp-90": "MLP: as accurate as dense, more than 90% pruned",
-    "lenet-85": "LeNet-5: as accurate as dense, more than 85% pruned",
+    "mlp-90": "MLP: almost as accurate as dense, over 90% pruned",
+    "lenet-85": "LeNet-5: almost as accurate as dense, over 85% pruned",
     "mlp-cliff": "MLP: below 80% somewhere beyond 95% pruned",
     "mlp-at-95": "MLP: below 80% already at 95% pruned",
     "lenet-cliff": "LeNet-5: below 80% somewhere beyond 95% pruned",
@@ -52,7 +52,7 @@ NAMES = {
             ("faster", "ticket learns faster than dense"),
             ("generalise", "ticket generalises better than dense"),
             ("init", "ticket beats its reinitialised copy"),
-            ("lth", "ticket as fast and as accurate as dense"),
+            ("lth", "ticket no slower and no less accurate"),
         )
     },
     "task1": "Task 1: T1 carries over to the other half of the data",
