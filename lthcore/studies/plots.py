@@ -155,7 +155,9 @@ SCORECARD = {
 
 
 def _folder(results):
-    """Where figures about several studies go: to the first that is not of the committed scale."""
+    """Where figures about several studies go: beside the notebook that is executed, else to the first other scale."""
+    if executed := os.environ.get("LTH_LINKS_FROM"):
+        return Path(executed).parent
     folders = [r.study.folder for r in results]
     return next((folder for folder in folders if folder != store.FIGURES), store.FIGURES)
 
