@@ -19,7 +19,7 @@ import pytest
 from scipy import stats
 
 from lthcore.explore import pages
-from lthcore.results import figures, forest, measures, rules
+from lthcore.results import figures, forest, measures, rules, statistics
 from lthcore.runs import store
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import REGISTRY, experiments, plots, task1, task2
@@ -343,6 +343,34 @@ def test_a_level_on_its_own(studies):
     plain = {a for a in frame["arm"] if not a.endswith("_spared")}
     assert set(table["arm"]) == plain and set(table["level"]) == {1}
     plt.close(figure)
+
+
+def test_a_panel_of_differences_has_the_paired_differences_and_the_bound(studies):
+    s, frame = studies["task1"]
+    frame = twice(frame)
+    sheet = figures.Sheet(s, "")
+    pairs = [("t1_on_s2", "T1 - T2", "t2_on_s2"), ("t1_on_s1", "T1 - dense", None)]
+    sheet.differences(sheet.axes[0], frame, pairs, "differences", -0.5)
+    drawn, final = pd.concat(sheet.drawn), statistics.at_end(frame)
+    for row in drawn.to_dict("records"):
+        other = ("t2_on_s2", row["level"]) if row["arm"] == "t1_on_s2" else ("t1_on_s1", 0)
+        values = final[row["arm"], row["level"]] - final[other]
+        assert (row["n"], row["mean"], row["least"]) == (2, pytest.approx(values.mean()), pytest.approx(values.min()))
+    assert set(zip(drawn["arm"], drawn["level"], strict=True)) == {
+        ("t1_on_s2", 1), ("t1_on_s2", 15), ("t1_on_s1", 1), ("t1_on_s1", 15)
+    }  # fmt: skip
+    assert [text.get_text() for text in sheet.axes[0].texts] == ["bound: -0.5"]
+    guides = [line.get_ydata()[0] for line in sheet.axes[0].get_lines() if line.get_linestyle() == ":"]
+    assert guides == [0, -0.5]
+    plt.close(sheet.figure)
+
+
+def test_the_reports_numbers_are_marked_where_they_are_in_view(studies):
+    sheet = figures.Sheet(studies["task1"][0], "")
+    sheet.axes[0].set_ylim(96, 99)
+    sheet.reported(sheet.axes[0], ("t1_on_s1", "t1_on_s2", "t2_on_s2"))
+    assert [text.get_text() for text in sheet.axes[0].texts] == ["report, T1 on S2: 96.14"]
+    plt.close(sheet.figure)
 
 
 # ------------------------------------------------------------------------------------------------- what is missing

@@ -107,17 +107,23 @@ def fig8b(study, frame):
 def fig8c(study, frame):
     """Whole filters of LeNet-5: accuracy against what is left of its weights, and of its multiply-adds."""
     arms = [a for a in ("filters_reset", "filters_reinit", "filters_random", "filters") if a in set(frame["arm"])]
-    sheet = figures.Sheet(study, f"Figure 8c. Whole filters of LeNet-5 removed; {_length(study)}")
+    sheet = figures.Sheet(study, f"Figure 8c. Whole filters of LeNet-5 removed; {_length(study)}", columns=3, width=4.6)
     sheet.against_density(sheet.axes[0], frame, arms, title="against remaining weights")
     cost = statistics.at_end(frame, "multiply_adds", "mask").groupby("level").mean()
     share = frame["level"].map(cost / cost.max()).astype(float)
     sheet.against_density(sheet.axes[1], frame.assign(density=share), arms, title="against remaining multiply-adds")
     sheet.axes[1].set(xlabel="multiply-adds of an image (% of the whole network's)")
+    pairs = (
+        ("filters", "L1, fine-tuned - dense", None),
+        ("filters", "L1, fine-tuned - re-initialised", "filters_reinit"),
+    )
+    pairs = [pair for pair in pairs if {pair[0], pair[2]} <= {None, *arms}]
+    sheet.differences(sheet.axes[2], frame, pairs, "paired differences", -study.config.margin)
     for axis in sheet.axes:
         axis.set_xscale("linear")
         axis.set_xlim(1.05, 0.1)
         axis.set_xticks([1, 0.8, 0.6, 0.4, 0.2], ["100", "80", "60", "40", "20"])
-    return sheet.done(where="lower left")
+    return sheet.done(legend_on=(0, 2), where="lower left")
 
 
 _WORDS = {  # of the arms, in a line
