@@ -242,11 +242,11 @@ def _in_short(verdicts, links):
         of_claim = verdicts[verdicts["claim"] == row["claim"]]
         colour, _, character = forest.style(row["verdict"])
         colour = GREY if colour == forest.OTHER[0] else colour
-        holds_if = f"{row['measured']} {claims.decisive(of_claim)['side']}"
+        side = _escaped(claims.decisive(of_claim)["side"])
         cells = [
             f'<b style="color:{colour}">{character} {row["verdict"]}</b>',
             f"{_escaped(row['name'])}<br><i>{_escaped(of_claim['text'].iloc[0])}</i> ({row['claim']})",
-            _escaped(holds_if),
+            f"{_escaped(row['measured'])}<br><b>{side}</b>",
             _escaped(row["number"]).replace(", n", "<br>n"),
             links[row["claim"]],
         ]
