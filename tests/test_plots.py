@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import os
 import re
 import subprocess
@@ -15,12 +16,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from lthcore.explore import pages
-from lthcore.results import figures, rules
+from lthcore.results import figures, forest, measures, rules, statistics
 from lthcore.runs import presets, store
 from lthcore.schedule import ARCHITECTURES
-from lthcore.studies import REGISTRY, experiments, plots, task1
+from lthcore.studies import REGISTRY, experiments, plots, task1, task2
 
 NAMES = ("mlp", "lenet5", "task1", "task2", "task3")
 TINY = {"levels": [0, 1, 15], "max_steps": 5, "test_images": 200, "validation": 0.02}
@@ -45,13 +47,19 @@ def drawn(studies):
 
 def test_a_control_of_another_level_is_named_on_its_panel(studies):
     """Controls stand at every fourth level in `quick`: what is drawn under a level's title is not of that level."""
-    s, frame = studies["task1"]
+    s, frame = studies["task2"]
     last = frame["level"].max()
     less = frame[~((frame["arm"] == "random_mask") & (frame["level"] == last))]
     for table, expected in ((frame, []), (less, ["but for\nrandom mask, level 1 (dashed)"])):
-        figure, _ = task1.fig3(s, table)
-        for axis in figure.axes[:2]:
-            assert [text.get_text() for text in axis.texts] == expected
+        figure, _ = task2.fig4a(s, table)
+        assert [text.get_text() for text in figure.axes[0].texts] == expected
+        plt.close(figure)
+    s, frame = studies["task1"]
+    for table, expected in ((frame, []), (less.assign(experiment="task1"), ["but for\nrandom mask, level 1"])):
+        sheet = figures.Sheet(s, "")
+        sheet.against_step(sheet.axes[0], table, task1.ARMS, last)
+        assert [text.get_text() for text in sheet.axes[0].texts] == expected
+        plt.close(sheet.figure)
 
 
 def twice(frame):
@@ -115,7 +123,7 @@ def test_the_picture_is_not_blank(studies, drawn, experiment, name):
 @pytest.mark.parametrize(("experiment", "name"), ALL)
 def test_preset_and_n_are_stamped_on_it(studies, drawn, experiment, name):
     text = (studies[experiment][0].folder / f"{name}.svg").read_text()
-    model = "lenet5" if experiment == "lenet5" else "mlp"
+    model = "LeNet-5" if experiment == "lenet5" else "MLP"
     changes = [f"{k} = {v}" for k, v in presets.changes(studies[experiment][0].config).items() if k != "replicates"]
     assert changes and " · ".join(["MNIST", model, "preset smoke", *changes, "n = 1 "]) in text
     figure, _ = figure_of(studies, experiment, name, twice(studies[experiment][1]))
@@ -214,7 +222,10 @@ def test_the_csv_has_the_numbers_of_the_tidy_table(studies, drawn, experiment, n
         at = row.get("step")
         values = mine.loc[mine["step"] == (mine["step"].max() if at is None or np.isnan(at) else at), "value"]
         assert row["n"] == len(values) == replicates
-        assert (row["mean"], row["low"], row["high"]) == pytest.approx((values.mean(), values.min(), values.max()))
+        half = stats.t.ppf(0.975, replicates - 1) * stats.sem(values) if replicates > 1 else math.nan
+        found = row["mean"], row["low"], row["high"], row["least"], row["greatest"]
+        mean = values.mean()
+        assert found == pytest.approx((mean, mean - half, mean + half, values.min(), values.max()), nan_ok=True)
         assert row["density"] == pytest.approx(mine["density"].iloc[0])
 
 
@@ -334,6 +345,34 @@ def test_a_level_on_its_own(studies):
     plt.close(figure)
 
 
+def test_a_panel_of_differences_has_the_paired_differences_and_the_bound(studies):
+    s, frame = studies["task1"]
+    frame = twice(frame)
+    sheet = figures.Sheet(s, "")
+    pairs = [("t1_on_s2", "T1 - T2", "t2_on_s2"), ("t1_on_s1", "T1 - dense", None)]
+    sheet.differences(sheet.axes[0], frame, pairs, "differences", -0.5)
+    drawn, final = pd.concat(sheet.drawn), statistics.at_end(frame)
+    for row in drawn.to_dict("records"):
+        other = ("t2_on_s2", row["level"]) if row["arm"] == "t1_on_s2" else ("t1_on_s1", 0)
+        values = final[row["arm"], row["level"]] - final[other]
+        assert (row["n"], row["mean"], row["least"]) == (2, pytest.approx(values.mean()), pytest.approx(values.min()))
+    assert set(zip(drawn["arm"], drawn["level"], strict=True)) == {
+        ("t1_on_s2", 1), ("t1_on_s2", 15), ("t1_on_s1", 1), ("t1_on_s1", 15)
+    }  # fmt: skip
+    assert [text.get_text() for text in sheet.axes[0].texts] == ["bound: -0.5"]
+    guides = [line.get_ydata()[0] for line in sheet.axes[0].get_lines() if line.get_linestyle() == ":"]
+    assert guides == [0, -0.5]
+    plt.close(sheet.figure)
+
+
+def test_the_reports_numbers_are_marked_where_they_are_in_view(studies):
+    sheet = figures.Sheet(studies["task1"][0], "")
+    sheet.axes[0].set_ylim(96, 99)
+    sheet.reported(sheet.axes[0], ("t1_on_s1", "t1_on_s2", "t2_on_s2"))
+    assert [text.get_text() for text in sheet.axes[0].texts] == ["report, T1 on S2: 96.14"]
+    plt.close(sheet.figure)
+
+
 # ------------------------------------------------------------------------------------------------- what is missing
 
 
@@ -387,6 +426,54 @@ def test_the_scorecard_links_what_is_there(studies, drawn, monkeypatch, tmp_path
     assert "href" not in plots.scorecard([studies["mlp"][0]]).data
     plots.gallery([studies["mlp"][0]])
     assert capsys.readouterr().out.count("not drawn yet") == 2
+
+
+def test_the_forest_plot_has_a_row_per_claim_and_is_not_judged_below_the_report(studies, drawn):
+    shown = [studies[name][0] for name in NAMES]
+    (path,) = plots.draw_scorecard(shown)
+    assert path.name == "fig0a_claims.png" and path.parent == shown[0].folder
+    table = pd.read_csv(path.with_suffix(".csv"))
+    assert table["claim"].tolist() == list(dict.fromkeys(experiments.verdicts(*shown)["claim"]))
+    assert set(table["verdict"]) <= {"not judged (smoke)", "not run"}
+    facts = json.loads(path.with_suffix(".json").read_text())
+    assert facts["config"] == {"preset": "smoke"} and facts["levels"] == facts["levels_expected"] > 0
+    tiles = plots.tiles(shown).data
+    assert f"{len(table)}</b><br>without a verdict yet" in tiles and tiles.count(" 0</b>") == 3
+
+
+CLAIMED = {
+    "claim": "a",
+    "name": "a claim",
+    "measured": "one - other",
+    "unit": measures.PP,
+    "above": 0,
+    "below": math.inf,
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"mean": 0.2, "low": 0.1, "high": 0.3, "n": 5, "verdict": "holds, not after Holm"},
+        {"mean": 0, "n": 3, "verdict": "does not hold", "published": 0.5},
+        {"mean": 0.7, "low": 0.5, "high": 0.9, "n": 4, "unit": measures.RATIO, "above": -math.inf, "below": 1},
+        {"mean": 98.0, "low": 97.0, "high": 99.0, "n": 5, "verdict": "unresolved", "name": "many words " * 30},
+    ],
+)
+def test_a_forest_plot_of_whatever_there_is(change):
+    row = {**CLAIMED, **dict.fromkeys(("published", "mean", "low", "high"), math.nan), "n": 0, "number": "none yet"}
+    rows = [row | {"verdict": "not run"}, row | {"verdict": "not judged"} | change]
+    figure = forest.forest(pd.DataFrame(rows), "title", "stamp")
+    figure.draw_without_rendering()
+    words = [text.get_text() for axis in figure.axes for text in axis.texts]
+    assert words.count("none yet") == 2 and "– not run" in words
+    left = [
+        mark for axis in figure.axes for line in axis.get_lines() if (mark := line.get_marker()) not in ("None", "")
+    ]
+    assert len(left) == ("mean" in change) + ("published" in change)
+    plt.close(figure)
 
 
 def test_figures_and_results_need_no_torch(studies, drawn):

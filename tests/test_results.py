@@ -277,6 +277,47 @@ def test_a_measure_has_one_verdict_and_a_wider_bound_never_unmakes_it(values):
     assert found == sorted(found)
 
 
+@pytest.mark.parametrize(
+    ("values", "above", "below", "expected"),
+    [
+        ((0, 0, 0), 0, math.inf, "does not hold"),
+        ((87.5,) * 3, 0, math.inf, "holds"),
+        ((0, 0, 0), -math.inf, 0, "holds"),
+    ],
+)
+def test_equal_values_are_counted_and_have_no_interval(values, above, below, expected):
+    measure = verdicts.Measure("", 1, 0.5, pd.Series(values), above=above, below=below)
+    assert measure.verdict() == expected and measure.note == f"3 of 3 are {values[0]:g}"
+    n, mean, low, high = measure.estimate()
+    assert (n, mean) == (3, values[0]) and np.isnan([low, high]).all()
+    row = pd.Series({"measured": "", "n": n, "ours": mean, "low": low, "high": high})
+    assert claims.number(row) == f"{values[0]:.2f} in all 3"
+
+
+def test_the_interval_of_ratios_is_that_of_their_logarithms():
+    values = pd.Series([0.4, 0.5, 0.9])
+    measure = verdicts.Measure("", 1, 0.5, values, below=1, ratio=True)
+    low, high = stats.ttest_1samp(np.log(values), 0).confidence_interval(0.95)
+    assert measure.estimate()[1:] == pytest.approx((stats.gmean(values), np.exp(low), np.exp(high)))
+    assert measure.verdict() == "unresolved"
+    p = stats.ttest_1samp(np.log(values), 0, alternative="less").pvalue
+    assert measure.p_values()[0] == pytest.approx(p)
+
+
+def test_of_several_parts_the_one_that_decides_is_shown():
+    parts = [("first", "holds", 0.001, 1.0), ("second", "holds", 0.04, 1.0), ("third", "unresolved", 0.4, 0.6)]
+
+    def shown(*some, verdict):
+        rows = pd.DataFrame(some, columns=["measured", "alone", "p_holds", "p_refuted"]).assign(role="judged")
+        return claims.decisive(rows.assign(verdict=[verdict, *[""] * (len(rows) - 1)]))["measured"]
+
+    assert shown(*parts[:2], verdict="holds, not after Holm") == "second"
+    assert shown(*parts, verdict="unresolved") == "third"
+    refuted = [("fourth", "does not hold", 1.0, 0.01), ("fifth", "does not hold", 1.0, 0.001)]
+    assert shown(*parts, *refuted, verdict="does not hold") == "fifth"
+    assert shown(*parts, verdict="not judged (quick)") == "first"
+
+
 # --------------------------------------------------------------------------------------------------- what is not judged
 
 

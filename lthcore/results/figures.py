@@ -1,6 +1,6 @@
 """What figures are drawn with: a sheet of panels, axes, styles. No torch.
 
-Density axes are logarithmic and decrease to the right; lines are means, bands the range over
+Density axes are logarithmic and decrease to the right; lines are means, bands 95% t-intervals over
 replicates; an arm has one colour in every figure; preset and n are stamped on it.
 """
 
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from scipy.special import stdtrit
 
 from ..runs import presets
 from . import statistics
@@ -32,6 +33,12 @@ DENSITY_TICKS = (1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 1e-4, 
 
 
 DATA = {"mnist": "MNIST", "fashion": "Fashion-MNIST", "cifar10": "CIFAR-10"}
+
+
+MODELS = {"mlp": "MLP", "lenet5": "LeNet-5", "conv2": "Conv-2", "conv4": "Conv-4", "conv6": "Conv-6"}
+
+
+SMALL = {"fontsize": 8, "color": "0.3"}
 
 
 def style(arm, styles):
@@ -64,7 +71,8 @@ class Sheet:
         n = int(table["n"].max())
         axis.plot(table[x], table["mean"], label=f"{label} (n = {n})" if label else None, color=colour, **look)
         if n > 1 and band:
-            axis.fill_between(table[x], table["low"], table["high"], color=colour, alpha=0.18, linewidth=0)
+            low, high = _within(table)
+            axis.fill_between(table[x], low, high, color=colour, alpha=0.18, linewidth=0)
         self.drawn.append(table.assign(panel=panel))
 
     def against_density(self, axis, frame, arms, metric="accuracy", title="", zoom=None, series=None):
@@ -79,6 +87,46 @@ class Sheet:
         axis.set(ylabel=UNITS.get(metric, UNITS["accuracy"]), title=title)
         if zoom:
             axis.set_ylim(*zoom)
+
+    def differences(self, axis, frame, pairs, title, bound=None, metric="accuracy"):
+        """Paired differences in accuracy against density, with the bound by which a claim about them is judged.
+
+        Parameters
+        ----------
+        pairs : list of (str, str, str or None)
+            Arm, label, and the arm that is subtracted at the same level; None: the arm's own dense network. A curve
+            has the colour of its arm; where several have the same arm, of what is subtracted.
+        bound : float or None
+        """
+        values, seen = statistics.at_end(frame, metric), []
+        first = [arm for arm, _, _ in pairs]
+        for (arm, label, other), width in zip(pairs, _widths(pairs), strict=True):
+            levels = [k for k in statistics.levels(frame, arm) if k or other is not None]
+            at = {k: statistics.paired(values, arm, k, other or arm, None if other else 0) for k in levels}
+            rows = [(arm, k, statistics.density_at(frame, arm, k), *mean_and_band(v)) for k, v in at.items() if len(v)]
+            table = pd.DataFrame(rows, columns=["arm", "level", "density", *BAND]).sort_values("density")
+            _, colour, marker = self.style(other if other and first.count(arm) > 1 else arm)
+            self.line(axis, table, "density", label, colour, title, marker=marker, ms=1 + 2.2 * width, lw=width)
+            seen += table["mean"].tolist()
+        axis.axhline(0, color="0.4", lw=1, ls=":")
+        if bound:
+            axis.axhline(bound, color="0.2", lw=1.2, ls=":")
+            axis.annotate(f"bound: {bound:g}", (0.01, bound), xycoords=("axes fraction", "data"), va="bottom", **SMALL)
+        density_axis(axis)
+        near = [x for x in seen if abs(x) <= 6] + [-1, 1]
+        axis.set_ylim(min(near) - 0.6, max(near) + 0.6)
+        axis.set(ylabel="difference in accuracy (pp)", title=title)
+
+    def reported(self, axis, arms):
+        """The accuracies that the report gives for these arms, as labelled lines; an arm may stand for a variant."""
+        for arm in arms:
+            number = self.study.experiment.reported.get(arm)
+            low, high = axis.get_ylim()
+            if number is not None and low < number < high:
+                label, colour, _ = self.style(arm)
+                axis.axhline(number, color=colour, lw=1.2, ls=":")
+                where = {"xycoords": ("axes fraction", "data"), "va": "bottom", "fontsize": 8}
+                axis.annotate(f"report, {label}: {number:g}", (0.01, number), color=colour, **where)
 
     def full_and_near(self, frame, arms, metric="accuracy"):
         """The first two panels: the curves against density, and their part near the dense network."""
@@ -108,7 +156,7 @@ class Sheet:
         if metric == "loss":
             loss_axis(axis)
 
-    def done(self, legend_on=0, where="best", shown="lines: mean, bands: range over replicates"):
+    def done(self, legend_on=0, where="best", shown="lines: mean, bands: 95% t-interval over replicates"):
         """Stamp and legends: (Figure, DataFrame of what is drawn)."""
         for i in np.atleast_1d(legend_on):
             if self.axes[i].get_legend_handles_labels()[0]:
@@ -118,7 +166,7 @@ class Sheet:
         n = int(drawn["n"].max()) if len(drawn) else 0
         arms = set(drawn.get("arm", ()))
         units = [unit for unit in self.study.units if unit.arm in arms] or self.study.units
-        models = " and ".join(dict.fromkeys(unit.config.model for unit in units))
+        models = " and ".join(dict.fromkeys(MODELS.get(unit.config.model, unit.config.model) for unit in units))
         data = " and ".join(dict.fromkeys(DATA.get(unit.config.dataset, unit.config.dataset) for unit in units))
         changes = [
             f"{k} = {v}" for k, v in presets.changes(config).items() if k not in ("replicates", "model", "dataset")
@@ -134,19 +182,42 @@ def _widths(arms):
     return np.linspace(3.2, 1.2, len(arms))
 
 
+BAND = ["n", "mean", "low", "high", "least", "greatest"]
+
+
+def mean_and_band(values):
+    """The numbers of one point of a curve, in the order of ``BAND``: n, mean, 95% t-interval, range."""
+    values = np.asarray(values, float)
+    return (*statistics.interval(values), values.min(), values.max())
+
+
+def _over_replicates(grouped):
+    """The same of grouped values: frame with the groups' keys and the columns ``BAND``."""
+    table = grouped.agg(n="size", mean="mean", std="std", least="min", greatest="max").reset_index()
+    half = stdtrit(np.maximum(table["n"] - 1, 1), 0.975) * table.pop("std") / np.sqrt(table["n"])  # of one: NaN
+    return table.assign(low=table["mean"] - half, high=table["mean"] + half)
+
+
+def _within(table):
+    """Ends of a band as they are drawn: percentages within 0 and 100, losses above 0 for their logarithmic axis."""
+    low, high = table["low"].fillna(table["mean"]), table["high"].fillna(table["mean"])
+    inside = (table["mean"] >= 0).all()
+    if inside and (table["mean"] <= 100).all() and table["mean"].max() > 20:
+        return low.clip(lower=0), high.clip(upper=100)
+    return (low.clip(lower=table["mean"] / 10), high) if inside else (low, high)
+
+
 def spread(series, frame):
-    """Mean and range over replicates: frame with arm, level, density, n, mean, low, high."""
-    grouped = series.groupby(["arm", "level"])
-    table = grouped.agg(n="size", mean="mean", low="min", high="max").reset_index()
+    """Mean, interval and range over replicates: frame with arm, level, density and the columns ``BAND``."""
+    table = _over_replicates(series.groupby(["arm", "level"]))
     density = frame.groupby(["arm", "level"])["density"].first()
     return table.assign(density=[density[key] for key in zip(table["arm"], table["level"], strict=True)])
 
 
 def by_step(frame, level, metric):
-    """The same at every step of a level: frame with arm, level, density, step, n, mean, low, high."""
+    """The same at every step of a level: frame with arm, level, density, step and the columns ``BAND``."""
     rows = frame[(frame["level"] == level) & (frame["metric"] == metric) & (frame["split"] == "test")]
-    grouped = rows.groupby(["arm", "level", "density", "step"])["value"]
-    return grouped.agg(n="size", mean="mean", low="min", high="max").reset_index()
+    return _over_replicates(rows.groupby(["arm", "level", "density", "step"])["value"])
 
 
 def _at_or_before(frame, arm, level):
@@ -203,7 +274,7 @@ def at_levels(frame, arm, level, last):
     """Which level is drawn solid and which one dashed, in words: str."""
 
     def words(k):
-        return f"level {k} ({100 * statistics.density_at(frame, arm, k):.3g} % kept)"
+        return f"level {k} ({100 * statistics.density_at(frame, arm, k):.3g}% kept)"
 
     if level is None:
         return "not run"

@@ -175,7 +175,7 @@ def adjusted(p_values):
 
 
 COLUMNS = [
-    "claim", "section", "quotation", "role", "measured", "quantity", "density", "side",
+    "claim", "section", "quotation", "role", "measured", "quantity", "unit", "density", "side", "above", "below",
     "replicates", "n", "estimate", "low", "high", "alone", "p_holds", "p_refuted", "note", "n_needed", "pairing",
     "exploratory_n", "exploratory", "exploratory_low", "exploratory_high",
     "pooled_n", "pooled", "pooled_low", "pooled_high",
@@ -207,7 +207,8 @@ def judge(frame, config, rules=None, exploratory=False):
         claim, section, quotation : the rule's
         role : ``judged``; ``some level`` (a level at which a claim that something happens at some level must fail to be
             refuted); ``shown``
-        measured, quantity, density, side : what is compared, at which density in [0, 1], and the claim's side of it
+        measured, quantity, unit, density : what is compared, and at which density in [0, 1]
+        side, above, below : the claim's side of the bound, in words and numbers
         replicates, n : those that decide: the first `LOOK` confirmatory ones
         estimate, low, high : their mean (of ratios the geometric one) and 95% t-interval; for a count, the instances
             among n networks. Equal values have no interval: `note` counts them
@@ -338,7 +339,10 @@ class _Judged:
             "measured": f"{measure.what}, level {measure.first[1]}",
             "quantity": kind.words,
             "density": density_at(self.readings["densities"], *measure.first),
+            "unit": measure.unit(quantity),
             "side": measure.side if tested else "",
+            "above": measure.above,
+            "below": measure.below,
             "replicates": ", ".join(map(str, values.index)),
             "alone": tested.verdict if tested and enough else "",
             "p_holds": tested.p_holds if tested else math.nan,

@@ -14,6 +14,9 @@ LOOK = 5  # confirmatory replicates that decide; fixed beforehand, so that nobod
 FEWEST = 3  # with fewer nothing is judged
 LEVEL = 0.05  # of the two-sided interval, and of Holm's procedure over a table of claims
 KEYS = ["arm", "level", "replicate"]
+PP = "difference in accuracy (pp)"  # units, as an axis says them
+PERCENT = "test accuracy (%)"
+RATIO = "ratio of training steps"
 
 
 def last_fifth(frame, split="test"):
@@ -167,6 +170,13 @@ def at_one_class(frame, accuracy=100 * 1028 / 4861, labels=(5, 6, 7, 8, 9)):
 COUNTS = {"networks at exactly 1028/4861 with an active output among 5-9": at_one_class}
 
 
+def side(above, below, closed=False):
+    """The side of a bound in words: str."""
+    low = "" if above == -math.inf else f"{'>=' if closed else '>'} {above:g}"
+    high = "" if below == math.inf else f"{'<=' if closed else '<'} {below:g}"
+    return " and ".join(part for part in (low, high) if part)
+
+
 @dataclass(frozen=True)
 class Comparison:
     """One comparison, and the side of a bound on which the claim wants it.
@@ -208,9 +218,17 @@ class Comparison:
     @property
     def side(self):
         """The bound in words: str."""
-        low = "" if self.above == -math.inf else f"{'>=' if self.closed else '>'} {self.above:g}"
-        high = "" if self.below == math.inf else f"{'<=' if self.closed else '<'} {self.below:g}"
-        return " and ".join(part for part in (low, high) if part)
+        return side(self.above, self.below, self.closed)
+
+    def unit(self, quantity):
+        """The unit of what is compared, as an axis says it: str. `quantity` is its own or one of `also`."""
+        if self.base is not None:
+            return "share"
+        if QUANTITIES[quantity].ratio:
+            return RATIO
+        if quantity == "active_outputs":
+            return "outputs"
+        return PERCENT if self.second is None else PP
 
 
 @dataclass(frozen=True)

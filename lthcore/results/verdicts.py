@@ -3,8 +3,11 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
+from .judging import HOLDS, REFUTED, UNRESOLVED, constant, decide
+from .measures import PERCENT, PP, RATIO
 from .statistics import at_end, density_at, interval, paired
 
 EARLY = {"metric": "early_accuracy"}  # at minimum validation loss, where the paper takes its numbers
@@ -21,13 +24,19 @@ class Measure:
     level, density : int, float
         Where it is taken.
     values : Series
-        One per replicate: accuracy points, or steps.
+        One per replicate: accuracy points, steps, or ratios.
     above, below : float
         It holds if the whole interval lies in (above, below].
     fails_below : float
         It does not hold if the whole interval lies below this; by default below `above`.
     judged : bool
         False: shown beside the claim, part of no verdict.
+    ratio : bool
+        True: the values are ratios, whose mean is the geometric one; the interval is that of their logarithms.
+    published : float
+        The number that was published for it, if there is one.
+    unit : str
+        Of the values, as an axis says it.
     """
 
     what: str
@@ -38,17 +47,50 @@ class Measure:
     below: float = math.inf
     fails_below: float | None = None
     judged: bool = True
+    ratio: bool = False
+    published: float = math.nan
+    unit: str = PP
+
+    def __post_init__(self):
+        if self.ratio:
+            object.__setattr__(self, "unit", RATIO)
+
+    def estimate(self):
+        """n, mean, low and high of the 95% t-interval; equal values are counted and have no interval (NaN)."""
+        n, mean, low, high = interval(self._scaled(self.values))
+        if constant(self.values):
+            low, high = math.nan, math.nan
+        return (n, *(math.exp(x) if self.ratio else x for x in (mean, low, high)))
+
+    @property
+    def note(self):
+        """The count that stands in for an interval where all values are equal, else an empty str."""
+        n = len(self.values)
+        return f"{n} of {n} are {self.values.iloc[0]:.6g}" if constant(self.values) else ""
+
+    def p_values(self):
+        """One-sided p-values for ``holds`` and for ``does not hold``: they tell which of several parts decides."""
+        bounds = [self._scaled(bound) for bound in (self.above, self.below)]
+        return decide(self._scaled(self.values), *bounds)[1:]
 
     def verdict(self):
         """``holds``, ``does not hold`` or ``unresolved``; empty if it is only shown."""
         if not self.judged:
             return ""
-        _, _, low, high = interval(self.values)
+        _, mean, low, high = self.estimate()
+        if constant(self.values):
+            return HOLDS if self.above < mean <= self.below else REFUTED
         if low > self.above and high <= self.below:
-            return "holds"
+            return HOLDS
         if high < (self.above if self.fails_below is None else self.fails_below) or low > self.below:
-            return "does not hold"
-        return "unresolved"
+            return REFUTED
+        return UNRESOLVED
+
+    def _scaled(self, values):
+        """Values or a bound on the scale of the t-interval: of ratios the logarithm, infinities as they are."""
+        if not self.ratio or (np.isscalar(values) and not 0 < values < math.inf):
+            return values
+        return np.log(values)
 
 
 def difference(frame, what, one, other, metric="accuracy", **bounds):
@@ -64,7 +106,7 @@ def difference(frame, what, one, other, metric="accuracy", **bounds):
         Arm and level.
     metric : str
     **bounds
-        ``above``, ``below`` and ``judged`` of :class:`Measure`.
+        ``above``, ``below``, ``judged`` and ``published`` of :class:`Measure`.
     """
     values = paired(at_end(frame, metric), *one, *other)
     return Measure(what, one[1], density_at(frame, *one), values, **bounds)
@@ -72,4 +114,5 @@ def difference(frame, what, one, other, metric="accuracy", **bounds):
 
 def shown(frame, what, arm, level):
     """The accuracy of a network at the last step, which is part of no verdict."""
-    return Measure(what, level, density_at(frame, arm, level), paired(at_end(frame), arm, level), judged=False)
+    values = paired(at_end(frame), arm, level)
+    return Measure(what, level, density_at(frame, arm, level), values, judged=False, unit=PERCENT)

@@ -9,8 +9,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from ..results import rules
-from ..results.statistics import interval
+from ..results import measures, rules, statistics
 from . import REGISTRY, names
 
 REPORT_REPLICATES = 3  # a verdict needs at least so many, and the preset `report`
@@ -36,6 +35,34 @@ WORDS = {
     "task2-cause": "not able to learn the features",
     **dict.fromkeys(("task3", "task3-sgd", "task3-momentum"), "optimizer-independent"),
 }
+# the same claims as a figure names them
+NAMES = {
+    "mlp-90": "MLP: almost as accurate as dense, over 90% pruned",
+    "lenet-85": "LeNet-5: almost as accurate as dense, over 85% pruned",
+    "mlp-cliff": "MLP: below 80% somewhere beyond 95% pruned",
+    "mlp-at-95": "MLP: below 80% already at 95% pruned",
+    "lenet-cliff": "LeNet-5: below 80% somewhere beyond 95% pruned",
+    "lenet-relu-cliff": "LeNet-5 with ReLU and max pooling: below 80% beyond 95%",
+    "lenet-at-95": "LeNet-5: below 80% already at 95% pruned",
+    **{
+        f"{id}-{claim}": f"{network}: {words}"
+        for id, network in (("mlp", "MLP"), ("lenet", "LeNet-5"))
+        for claim, words in (
+            ("better", "ticket more accurate than dense"),
+            ("faster", "ticket learns faster than dense"),
+            ("generalise", "ticket generalises better than dense"),
+            ("init", "ticket beats its reinitialised copy"),
+            ("lth", "ticket no slower and no less accurate"),
+        )
+    },
+    "task1": "Task 1: T1 carries over to the other half of the data",
+    "task2-as-pruned": "Task 2: T1 fails on the other labels, as pruned",
+    "task2-ticket": "Task 2: T1 fails on them, the output layer spared",
+    "task2-cause": "Task 2: at 21.1479% it could not learn the features",
+    "task3": "Task 3: Adam's and SGD's masks are interchangeable",
+    "task3-sgd": "Task 3: the same, SGD at a rate of its own (0.2)",
+    "task3-momentum": "Task 3: Adam's and momentum's masks are interchangeable",
+}
 # what shows the report's claims
 PLACES = {
     name: {"figure": next(iter(REGISTRY[name].figures)), "notebook": REGISTRY[name].notebook}
@@ -44,11 +71,12 @@ PLACES = {
 
 GROUPS = ("exploratory", "pooled", "later")  # of replicates that decide nothing and are shown beside those that do
 COLUMNS = [
-    "experiment", "claim", "text", "report", "role", "measured", "side", "density", "n", "ours", "low", "high",
+    "experiment", "claim", "text", "report", "role", "measured", "unit", "side", "above", "below", "published",
+    "density", "n", "ours", "low", "high",
     *(column for group in GROUPS for column in (f"{group}_n", group, f"{group}_low", f"{group}_high")),
-    "note", "n_needed", "alone", "p", "verdict", "rule", "figure", "notebook",
+    "note", "n_needed", "alone", "p_holds", "p_refuted", "p", "verdict", "rule", "figure", "notebook",
 ]  # fmt: skip
-WITHOUT = dict.fromkeys(COLUMNS, math.nan) | dict.fromkeys(("side", "note", "rule"), "") | {"role": "judged"}
+WITHOUT = dict.fromkeys(COLUMNS, math.nan) | dict.fromkeys(("side", "note", "rule", "unit"), "") | {"role": "judged"}
 
 
 def judge(frame, config):
@@ -68,15 +96,18 @@ def judge(frame, config):
 
         experiment, claim, text, report : its experiment, name and words; the number or the section that is published
         role : ``judged``, ``some level`` or ``shown``; see :func:`lthcore.results.rules.judge`
-        measured, side, density : what is compared, the claim's side of it, and at which density in [0, 1]
+        measured, unit, density : what is compared, and at which density in [0, 1]
+        side, above, below : the claim's side of the bound, in words and numbers
+        published : the number that was published for this measure, if there is one
         n, ours, low, high : replicates, mean and 95 % interval; of a claim of the report, of the confirmatory
             replicates alone
         exploratory*, pooled*, later* : the same of the exploratory replicates, of all, and, if there are more than
             decide, of all confirmatory ones: claims of the report only
         note, n_needed : counts and bounds; the replicates it would take to resolve what is unresolved
-        alone, p, verdict : the measure's own verdict; the claim's p and verdict, on its first row: ``holds`` if all its
-            measures do, ``does not hold`` if one does not, else ``unresolved``; ``not judged (...)`` below the preset
-            ``report``, below 3 replicates or without a validation set
+        alone, p_holds, p_refuted : the measure's own verdict, and its one-sided p-values
+        p, verdict : the claim's, on its first row: ``holds`` if all its measures do, ``does not hold`` if one does not,
+            else ``unresolved``; ``not judged (...)`` below the preset ``report``, below 3 replicates or without a
+            validation set
         rule : the commit in which the rule was written down
         figure, notebook : what shows it
     """
@@ -91,15 +122,19 @@ def _published(frame, config):
     for claim in experiment.claims:
         about = {"claim": claim.id, "text": claim.text, "report": claim.published}
         about |= {"figure": claim.figure, "notebook": experiment.notebook}
-        measures = claim.measures(frame, config) if len(frame) else []
-        verdict = _verdict(measures, config)
+        parts = claim.measures(frame, config) if len(frame) else []
+        verdict = _verdict(parts, config)
         final = verdict in ("holds", "does not hold", "unresolved")
         numbers = ("n", "ours", "low", "high")
-        for i, m in enumerate(measures):
-            found = dict(zip(numbers, interval(m.values), strict=True))
+        for i, m in enumerate(parts):
+            found = dict(zip(numbers, m.estimate(), strict=True)) | {"note": m.note}
             found |= {"measured": m.what, "density": m.density, "role": "judged" if m.judged else "shown"}
+            found |= {"unit": m.unit, "above": m.above, "below": m.below, "published": m.published}
+            if m.judged:
+                found |= {"side": measures.side(m.above, m.below)}
+                found |= dict(zip(("p_holds", "p_refuted"), m.p_values(), strict=True))
             yield about | found | {"alone": m.verdict() if final else "", "verdict": "" if i else verdict}
-        if not measures:
+        if not parts:
             yield about | {"measured": "", "n": 0, "alone": "", "verdict": verdict}
 
 
@@ -128,10 +163,10 @@ def _by_rule(frame, config):
             yield {name: value for name, value in row.items() if name in COLUMNS}
 
 
-def _verdict(measures, config):
-    judged = [m for m in measures if m.judged]
+def _verdict(parts, config):
+    judged = [m for m in parts if m.judged]
     n = min((len(m.values) for m in judged), default=0)
-    if not measures or n == 0:
+    if not parts or n == 0:
         return "not run"
     if config.preset != "report":
         return f"not judged ({config.preset})"
@@ -148,10 +183,18 @@ def _verdict(measures, config):
 
 
 def decisive(rows):
-    """Of one claim's rows the one that its verdict rests on, else its first."""
+    """Of one claim's rows the one that its verdict rests on, else its first.
+
+    Where all parts hold, or one is unresolved, that is the weakest part, whose p-value for ``holds`` is the largest;
+    where a part does not hold, the part that is refuted most clearly.
+    """
     verdict = rows["verdict"].iloc[0].removesuffix(rules.NOT_AFTER_HOLM)
-    same = rows[rows["alone"] == verdict]
-    return (same if len(same) else rows).iloc[0]
+    same = rows[(rows["role"] == "judged") & (rows["alone"] == verdict)]
+    if same.empty:
+        return rows.iloc[0]
+    refuted = verdict == rules.REFUTED
+    p = same["p_refuted" if refuted else "p_holds"].astype(float)
+    return same.iloc[0 if p.isna().all() else int(p.argmin() if refuted else p.argmax())]
 
 
 def number(row, group=""):
@@ -170,11 +213,89 @@ def number(row, group=""):
     if row["measured"] in rules.COUNTS or row["measured"].startswith("of these: "):
         return f"{mean:.0f} of {n:.0f}"
     mean, low, high = (round(x, 2) + 0.0 for x in (mean, low, high))  # never -0.00
-    return f"{mean:.2f}" + (f" [{low:.2f}, {high:.2f}]" if low == low else "")
+    if low == low:
+        return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{mean:.2f}" + (f" in all {n:.0f}" if n > 1 else "")  # equal values are counted
 
 
 def _column(group, name):
     return name if not group else group if name == "ours" else f"{group}_{name}"
+
+
+def in_short(verdicts):
+    """A row per claim, with the measure that decides, for :func:`lthcore.results.forest.forest`.
+
+    Of a claim of the report that only exploratory replicates speak of, their numbers.
+    """
+    rows = []
+    for claim, of_claim in verdicts.groupby("claim", sort=False):
+        first, row = of_claim.iloc[0], decisive(of_claim)
+        counted = row["measured"] in rules.COUNTS
+        group = "" if row["n"] > 0 or not row["exploratory_n"] > 0 else "exploratory"
+        n, mean, low, high = (row[_column(group, name)] for name in ("n", "ours", "low", "high"))
+        if counted:
+            mean = 100 * mean / n if n else math.nan
+        words = number(row, group)
+        words += f", n = {n:.0f}" if words and not counted and " in all " not in words else ""
+        at = f", {100 * row['density']:.2g}% density" if not counted and row["density"] < 1 else ""
+        rows.append(
+            {
+                "claim": claim,
+                "name": NAMES.get(claim, row["text"]),
+                "measured": row["measured"].replace(", mean of the last fifth of training", "") + at,
+                "unit": "share of the networks (%)" if counted else row["unit"] or measures.PP,
+                "above": 0.0 if counted else row["above"],
+                "below": math.inf if counted else row["below"],
+                "published": row["published"],
+                "n": n,
+                "mean": mean,
+                "low": low,
+                "high": high,
+                "number": words + (" (exploratory)" if group else ""),
+                "verdict": first["verdict"].replace(" (exploratory replicates only)", ""),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def reported(results):
+    """The accuracies that the report gives, with ours less them: rows like those of :func:`in_short`, not judged.
+
+    At the level of the ticket in the report's own schedule, over all replicates; other schedules have none.
+    """
+    rows = []
+    for frame, config, numbers in ((r.frame, r.study.config, r.study.experiment.reported) for r in results):
+        level = rules.L.get(config.experiment)
+        if rules.another(config) or not numbers or frame.empty:
+            continue
+        accuracy = rules.last_fifth(frame)
+        for arm, theirs in numbers.items():
+            values = statistics.paired(accuracy, arm, level)
+            n, mean, low, high = statistics.interval(values)
+            if not n:
+                continue
+            if rules.constant(values):
+                low, high = math.nan, math.nan
+            ours = pd.Series({"measured": "", "n": n, "ours": mean, "low": low, "high": high})
+            task, label = config.experiment.title(), REGISTRY[config.experiment].styles[arm][0].partition(",")[0]
+            rows.append(
+                {
+                    "claim": "",
+                    "name": f"{task[:-1]} {task[-1]}: {label}, {theirs:g}% in the report",
+                    "measured": f"level {level}, {100 * statistics.density_at(frame, arm, level):.2g}% density",
+                    "unit": "our accuracy minus the report's (pp)",
+                    "above": -math.inf,
+                    "below": math.inf,
+                    "published": 0.0,
+                    "n": n,
+                    "mean": mean - theirs,
+                    "low": low - theirs,
+                    "high": high - theirs,
+                    "number": f"ours {number(ours)}" + (f", n = {n}" if low == low else ""),
+                    "verdict": "not judged",
+                }
+            )
+    return pd.DataFrame(rows)
 
 
 def show(verdicts):
@@ -188,8 +309,7 @@ def show(verdicts):
     out = verdicts[["claim", "text", "report", "measured"]].copy()
     out["kept"] = [f"{100 * d:.3g} %" if d == d else "" for d in verdicts["density"]]
     records = verdicts.to_dict("records")
-    if ruled:
-        out["holds if"] = verdicts["side"]
+    out["holds if"] = verdicts["side"]
     out["confirmatory" if ruled else "ours"] = [number(row) for row in records]
     out["n"] = verdicts["n"]
     for group in GROUPS if ruled else ():

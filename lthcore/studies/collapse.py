@@ -57,7 +57,7 @@ FACTS = [
     for head in _HEADS
 ]
 _REPORTED = {"mlp layer 0.3 same": "report's MLP", "lenet5 layer 0.2 same": "report's LeNet-5"}
-_REPORTED |= {TASK2: "report's Task 2 (21.1479 %)"}
+_REPORTED |= {TASK2: "report's Task 2 (21.1479%)"}
 
 
 def fig11a(study, frame):
@@ -81,7 +81,7 @@ def fig11a(study, frame):
             colour = figures.OKABE_ITO[_RATES[rate]]
             face = "none" if scope == "global" else colour
             axis.scatter(predicted, seen, s=42, marker=_HEADS[head][0], edgecolors=colour, facecolors=face, zorder=3)
-            words = _REPORTED.get(arm) or f"{100 * rate:g} %, {scope}, head {head}"
+            words = _REPORTED.get(arm) or f"{100 * rate:g}%, {scope}, output layer {head}"
             offset = {"xytext": (7 - 14 * (i % 2), -3), "ha": "right" if i % 2 else "left"}  # those that are near
             axis.annotate(words, (predicted, seen), fontsize=7, textcoords="offset points", **offset)
         for set_scale, ticks in ((axis.set_xscale, axis.set_xticks), (axis.set_yscale, axis.set_yticks)):
@@ -91,13 +91,13 @@ def fig11a(study, frame):
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.yaxis.set_minor_formatter(NullFormatter())
         axis.axline((0.01, 0.01), (0.1, 0.1), color="0.5", lw=1, ls=":")
-        axis.set(xlim=(0.2, 0.0018), ylim=(0.0018, 0.2), title=model)
+        axis.set(xlim=(0.2, 0.0018), ylim=(0.0018, 0.2), title=figures.MODELS[model])
         axis.set(xlabel="predicted, theta0 pruned: kept weights (%)", ylabel="observed: kept weights (%)")
     sheet.drawn.append(table.assign(panel="map", n=study.config.replicates))
     return sheet.done()
 
 
-def _atlas(study, frame, letter, metric, split, words):
+def _atlas(study, frame, letter, words, values):
     sheet = figures.Sheet(study, f"Figure 11{letter}. The collapse: {words}, by scope, rate and output rate", rows=2)
     panels = [(model, scope) for model in ("mlp", "lenet5") for scope in SCOPES]
     facts = study.experiment.facts
@@ -105,28 +105,36 @@ def _atlas(study, frame, letter, metric, split, words):
         for arm in [a for a in dict.fromkeys(frame["arm"]) if facts[a][:2] == (model, scope)]:
             rate, head = facts[arm][2:]
             of_arm = frame[frame["arm"] == arm]
-            table = figures.spread(statistics.at_end(of_arm, metric, split), of_arm).sort_values("density")
-            label = f"{100 * rate:g} %, head {head}"
+            table = figures.spread(values(of_arm), of_arm).sort_values("density")
+            label = f"{100 * rate:g}%, output layer {head}"
             look = {"ls": _HEADS[head][1], "lw": 1.6}
             sheet.line(axis, table, "density", label, figures.OKABE_ITO[_RATES[rate]], f"{model} {scope}", **look)
         figures.density_axis(axis)
-        axis.set(ylabel=words, title=f"{model}, rate {'in every layer' if scope == 'layer' else 'over all layers'}")
+        axis.set(
+            ylabel=words,
+            title=f"{figures.MODELS[model]}, rate {'in every layer' if scope == 'layer' else 'over all layers'}",
+        )
     return sheet
 
 
 def fig11b(study, frame):
     """Accuracy against density, for every scope, rate and output rate."""
-    return _atlas(study, frame, "b", "accuracy", "test", figures.UNITS["accuracy"]).done(
-        legend_on=(0, 2), where="lower left"
-    )
+    sheet = _atlas(study, frame, "b", figures.UNITS["accuracy"], statistics.at_end)
+    return sheet.done(legend_on=(0, 2), where="lower left")
+
+
+def _active(frame):
+    """Active over nominal density: Series over (arm, level, replicate)."""
+    active = statistics.at_end(frame, "effective_density", "mask")
+    nominal = frame.groupby(["arm", "level"])["density"].first()
+    return active / nominal.reindex(active.index.droplevel("replicate")).to_numpy()
 
 
 def fig11c(study, frame):
-    """Effective against nominal density: what is left on a path from a pixel to an output."""
-    sheet = _atlas(study, frame, "c", "effective_density", "mask", "effective density")
+    """Active over nominal density: of the kept weights, the share on a path from a pixel to an output."""
+    sheet = _atlas(study, frame, "c", "active / nominal density", _active)
     for axis in sheet.axes:
-        axis.set_yscale("log")
-        axis.axline((1e-2, 1e-2), (1, 1), color="0.5", lw=1)
+        axis.set_ylim(0, 1.05)
     return sheet.done(legend_on=(0, 2), where="lower left")
 
 
@@ -136,6 +144,7 @@ def _collapse(frame, config):
     at = {"level": first, "density": statistics.density_at(frame, "mlp layer 0.3 same", first)}
     there = statistics.levels(frame, "mlp layer 0.3 spared") if first is not None else []
     level = next((k for k in there if statistics.density_at(frame, "mlp layer 0.3 spared", k) <= at["density"]), None)
+    at["unit"] = "test accuracy (%)"
     end = statistics.at_end(frame)
     return [
         verdicts.Measure(

@@ -41,7 +41,10 @@ def fig6c(study, frame):
     """A convolutional network at its last level, and dense, against the training step."""
     arms = ("ticket", "random_reinit", "random_mask")
     last = max(statistics.levels(frame, "ticket"), default=None)
-    title = f"Figure 6c. {study.config.model}: {figures.at_levels(frame, 'ticket', last, 0)}"
+    model = figures.MODELS.get(study.config.model, study.config.model)
+    title = f"Figure 6c. {model}: {figures.at_levels(frame, 'ticket', last, 0)}"
+    if frame["replicate"].nunique() == 1:
+        title += "; one replicate: an illustration, no evidence"
     sheet = figures.Sheet(study, title)
     for axis, metric in zip(sheet.axes, ("accuracy", "loss"), strict=True):
         sheet.against_step(axis, frame, arms, last, metric, metric, dashed=0)

@@ -65,8 +65,15 @@ def fig8a(study, frame):
     """What the survivors start from: theta0, their final weights, or fresh values."""
     arms = ("reset", "lr_rewind", "random_reinit", "finetune")
     sheet = figures.Sheet(study, f"Figure 8a. What the survivors start from; MLP, {_length(study)}")
-    sheet.full_and_near(frame, arms)
-    return sheet.done(where="lower left")
+    sheet.against_density(sheet.axes[0], frame, arms, title="accuracy")
+    pairs = (
+        ("lr_rewind", "learning-rate - weight rewinding", "reset"),
+        ("random_reinit", "re-initialised - learning-rate rewinding", "lr_rewind"),
+        ("finetune", "fine-tuned - weight rewinding", "reset"),
+    )
+    pairs = [pair for pair in pairs if pair[0] in set(frame["arm"])]
+    sheet.differences(sheet.axes[1], frame, pairs, "paired differences", -study.config.margin)
+    return sheet.done(legend_on=(0, 1), where="lower left")
 
 
 def fig8b(study, frame):
@@ -100,50 +107,88 @@ def fig8b(study, frame):
 def fig8c(study, frame):
     """Whole filters of LeNet-5: accuracy against what is left of its weights, and of its multiply-adds."""
     arms = [a for a in ("filters_reset", "filters_reinit", "filters_random", "filters") if a in set(frame["arm"])]
-    sheet = figures.Sheet(study, f"Figure 8c. Whole filters of LeNet-5 removed; {_length(study)}")
+    sheet = figures.Sheet(study, f"Figure 8c. Whole filters of LeNet-5 removed; {_length(study)}", columns=3, width=4.6)
     sheet.against_density(sheet.axes[0], frame, arms, title="against remaining weights")
     cost = statistics.at_end(frame, "multiply_adds", "mask").groupby("level").mean()
     share = frame["level"].map(cost / cost.max()).astype(float)
     sheet.against_density(sheet.axes[1], frame.assign(density=share), arms, title="against remaining multiply-adds")
     sheet.axes[1].set(xlabel="multiply-adds of an image (% of the whole network's)")
+    pairs = (
+        ("filters", "L1, fine-tuned - dense", None),
+        ("filters", "L1, fine-tuned - re-initialised", "filters_reinit"),
+    )
+    pairs = [pair for pair in pairs if {pair[0], pair[2]} <= {None, *arms}]
+    sheet.differences(sheet.axes[2], frame, pairs, "paired differences", -study.config.margin)
     for axis in sheet.axes:
         axis.set_xscale("linear")
         axis.set_xlim(1.05, 0.1)
         axis.set_xticks([1, 0.8, 0.6, 0.4, 0.2], ["100", "80", "60", "40", "20"])
-    return sheet.done(where="lower left")
+    return sheet.done(legend_on=(0, 2), where="lower left")
+
+
+_WORDS = {  # of the arms, in a line
+    "lr_rewind": "learning-rate rewinding",
+    "reset": "weight rewinding",
+    "finetune": "fine-tuned",
+    "random_reinit": "reinitialised",
+    "obd_retrained": "OBD",
+    "magnitude_retrained": "magnitude",
+    "random_retrained": "random",
+    "filters": "L1 filters",
+    "filters_reinit": "L1 filters, reinitialised",
+}
 
 
 def _better_than(frame, config, *, pairs, levels=(5,), slack=0):
     """The first arm of each pair is better than the second; with `slack` 1, not worse by more than the margin."""
     return [
-        verdicts.difference(frame, f"{one} - {other}, level {k}", (one, k), (other, k), above=-slack * config.margin)
+        verdicts.difference(
+            frame, f"{_WORDS[one]} - {_WORDS[other]}, level {k}", (one, k), (other, k), above=-slack * config.margin
+        )
         for k in levels
         for one, other in pairs
     ]
 
 
-def _still_dense(frame, config, *, arm, level):
+def _still_dense(frame, config, *, arm, level, **published):
     """An arm at a level is at most the margin below its own dense network; beside it, what its first level gained."""
     measures = [
-        verdicts.difference(frame, f"{arm} - dense, level {level}", (arm, level), (arm, 0), above=-config.margin)
+        verdicts.difference(
+            frame, f"{_WORDS[arm]} - dense, level {level}", (arm, level), (arm, 0), above=-config.margin, **published
+        )
     ]
     if level > 1:  # the dense network itself is not trained on
-        measures.append(verdicts.difference(frame, f"{arm}, level 1 - dense", (arm, 1), (arm, 0), judged=False))
+        measures.append(verdicts.difference(frame, f"{_WORDS[arm]}, level 1 - dense", (arm, 1), (arm, 0), judged=False))
     return measures
+
+
+_BY = {"obd": "OBD", "magnitude": "magnitude", "random": "random"}
 
 
 def _deletable(frame, config, *, one, other):
     a, b = (statistics.deletable(statistics.deletions(frame), f"{name}_deleted") for name in (one, other))
     what = "% of the weights deleted before the training loss rises by 0.1 nats"
-    shown = [verdicts.Measure(f"{name}: {what}", 0, 1.0, share, judged=False) for name, share in ((one, a), (other, b))]
-    return [verdicts.Measure(f"{one} - {other}: {what}", 0, 1.0, (a - b).dropna(), above=0), *shown]
+    unit = {"unit": "difference in deleted weights (pp)"}
+    shown = [
+        verdicts.Measure(f"{_BY[name]}: {what}", 0, 1.0, share, judged=False, **unit)
+        for name, share in ((one, a), (other, b))
+    ]
+    return [verdicts.Measure(f"{_BY[one]} - {_BY[other]}: {what}", 0, 1.0, (a - b).dropna(), above=0, **unit), *shown]
 
 
 def _filters(frame, config):
     cost = statistics.at_end(frame, "multiply_adds", "mask")
     saved = 100 * (1 - statistics.paired(cost, "filters", 1) / statistics.paired(cost, "filters", 0))
     at = statistics.density_at(frame, "filters", 1)
-    shown = verdicts.Measure("multiply-adds saved, in percent, level 1", 1, at, saved, judged=False)
+    shown = verdicts.Measure(
+        "multiply-adds saved, in percent, level 1",
+        1,
+        at,
+        saved,
+        judged=False,
+        published=34,
+        unit="multiply-adds saved (%)",
+    )
     return [*_still_dense(frame, config, arm="filters", level=1), shown]
 
 
@@ -165,25 +210,27 @@ _DELETION = "fig8b_deletion"
 _WHOLE = "fig8c_filters"
 CLAIMS = (
     Claim("criteria-lr-rewinding",
-          "learning-rate rewinding is as good as weight rewinding (Renda et al. 2020)", "matches or outperforms",
-          _RULES, _lr_rewinding),
+          "learning-rate rewinding is at most 0.5 pp worse than weight rewinding (12.6, 3.2%; Renda et al. 2020)",
+          "matches or outperforms", _RULES, _lr_rewinding),
     Claim("criteria-fine-tuning",
-          "both are better than fine-tuning for a third of the epochs, at a tenth of the rate (3.2%; Renda et al.)",
+          "both beat fine-tuning for a third of the epochs at a tenth of the rate (3.2% density; Renda et al.)",
           "both outperform it", _RULES, _fine_tuning),
     Claim("criteria-twelfth",
-          "fine-tuned, a sixteenth of the weights is as good as the dense network (Han et al. 2015)",
-          "error 1.64 to 1.59% at 12x", _RULES, partial(_still_dense, arm="finetune", level=4)),
+          "fine-tuned, a sixteenth of the weights is at most 0.5 pp worse than dense (Han et al. 2015)",
+          "error 1.64 to 1.59% at 12x", _RULES, partial(_still_dense, arm="finetune", level=4, published=0.05)),
     Claim("criteria-retain",
-          "retained weights are better than reinitialised ones (3.2% density; Han et al. 2015)", "better",
-          _RULES, partial(_better_than, pairs=[("lr_rewind", "random_reinit")])),
+          "at full rate and length, retained weights beat fresh ones under the same mask (3.2%; Han et al. 2015)",
+          "better", _RULES, partial(_better_than, pairs=[("lr_rewind", "random_reinit")])),
     Claim("criteria-obd", "deleted at once by OBD, the loss rises less than by magnitude (LeCun et al. 1990)",
           "significantly smaller", _DELETION, partial(_deletable, one="obd", other="magnitude")),
-    Claim("criteria-obd-random", "deleted at random, it rises far more (LeCun et al. 1990)", "beyond their scale",
-          _DELETION, partial(_deletable, one="obd", other="random")),
-    Claim("criteria-obd-retrained", "retrained, 75% can be deleted by OBD (LeCun et al. 1990)",
+    Claim("criteria-obd-random", "deleted by OBD, it rises less than at random (LeCun et al. 1990)",
+          "beyond their scale", _DELETION, partial(_deletable, one="obd", other="random")),
+    Claim("criteria-obd-retrained",
+          "after OBD to 25%, retrained at full rate, at most 0.5 pp worse than dense (LeCun et al. 1990; no control)",
           "60%: almost the same", _DELETION, partial(_still_dense, arm="obd_retrained", level=2)),
-    Claim("criteria-random", "retrained, random deletion is still worst (3.1% density)", "nothing", _DELETION, _random),
-    Claim("criteria-filters", "retrained, a third of the multiply-adds can go with whole filters (Li et al. 2017)",
+    Claim("criteria-random", "retrained, OBD and magnitude beat random deletion (3.1% density)", "nothing",
+          _DELETION, _random),
+    Claim("criteria-filters", "a round of whole filters removed, retrained: at most 0.5 pp worse (Li et al. 2017)",
           "VGG-16: 34%, close to the original accuracy", _WHOLE, _filters),
     Claim("criteria-scratch", "trained from scratch, the smaller network is worse (Li et al. 2017)", "worse", _WHOLE,
           partial(_better_than, pairs=[("filters", "filters_reinit")], levels=(3,))),

@@ -6,7 +6,7 @@ from .record import Experiment
 
 def fig2a(study, frame):
     """LeNet-5: test accuracy against density."""
-    return accuracy_vs_density(study, frame, 2, "LeNet-5", ((0.15, "85 % pruned"), (0.05, "95 % pruned")))
+    return accuracy_vs_density(study, frame, 2, "LeNet-5", ((0.15, "85% pruned"), (0.05, "95% pruned")))
 
 
 def fig2b(study, frame):

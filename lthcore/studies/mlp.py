@@ -33,6 +33,7 @@ def accuracy_vs_density(study, frame, number, name, marks):
                 look = {"rotation": 90, "fontsize": 8, "color": "0.4", "ha": "right", "va": "center"}
                 axis.annotate(words, (density, 0.5), xycoords=("data", "axes fraction"), **look)
     sheet.axes[0].axhline(80, color="0.5", lw=1, ls=":")
+    sheet.axes[0].annotate("80%", (0.01, 80.5), xycoords=("axes fraction", "data"), **figures.SMALL)
     return sheet.done(where="lower left")
 
 
@@ -45,12 +46,12 @@ def accuracy_vs_step(study, frame, number, name):
         study, f"Figure {number}b. {name}: test accuracy against training step, a curve per density (ticket)"
     )
     there = statistics.levels(frame, "ticket")
-    wanted = sorted({there[round(i)] for i in np.linspace(0, len(there) - 1, min(8, len(there)))}) if there else []
+    wanted = sorted({there[round(i)] for i in np.linspace(0, len(there) - 1, min(5, len(there)))}) if there else []
     colours = sns.color_palette("viridis", len(wanted))
     for axis, title in zip(sheet.axes, ("all of it", "near the dense network"), strict=True):
         for level, colour in zip(wanted, colours, strict=True):
             table = figures.by_step(frame[frame["arm"] == "ticket"], level, "accuracy")
-            label = f"level {level}: {100 * statistics.density_at(frame, 'ticket', level):.3g} %"
+            label = f"level {level}: {100 * statistics.density_at(frame, 'ticket', level):.3g}% density"
             sheet.line(axis, table, "step", label, colour, title, lw=1.6)
         figures.step_axis(axis)
         axis.set(ylabel=figures.UNITS["accuracy"], title=title)
@@ -61,7 +62,7 @@ def accuracy_vs_step(study, frame, number, name):
 
 def fig1a(study, frame):
     """MLP: test accuracy against density."""
-    return accuracy_vs_density(study, frame, 1, "MLP", ((0.1, "90 % pruned"), (0.05, "95 % pruned")))
+    return accuracy_vs_density(study, frame, 1, "MLP", ((0.1, "90% pruned"), (0.05, "95% pruned")))
 
 
 def fig1b(study, frame):

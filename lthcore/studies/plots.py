@@ -1,6 +1,8 @@
 """The figures of a study, drawn, saved and shown, and the scorecard. No torch."""
 
+import base64
 import html
+import inspect
 import io
 import json
 import os
@@ -8,10 +10,11 @@ from pathlib import Path
 
 import matplotlib
 import matplotlib.pyplot as plt
+import pandas as pd
 import PIL.Image
-from IPython.display import HTML, Image, display
+from IPython.display import HTML, display
 
-from ..results import figures, statistics
+from ..results import figures, forest, rules, statistics
 from ..runs import store
 from . import REGISTRY, claims, experiments
 
@@ -71,7 +74,10 @@ def save_figure(results, name, figure, drawn):
 
     It reads nothing; `results` are what :func:`lthcore.studies.experiments.load` gives.
     """
-    folder = results.study.folder
+    return _save(results.study.folder, results.provenance, name, figure, drawn)
+
+
+def _save(folder, provenance, name, figure, drawn):
     vector, raster, few = io.BytesIO(), io.BytesIO(), io.BytesIO()
     figure.savefig(vector, format="svg", metadata={"Date": None})
     figure.savefig(raster, format="png", dpi=130, metadata={"Software": None})
@@ -80,43 +86,207 @@ def save_figure(results, name, figure, drawn):
     store.write(folder / f"{name}.svg", vector.getvalue())
     store.write(folder / f"{name}.png", few.getvalue())
     store.write(folder / f"{name}.csv", drawn.to_csv(index=False, lineterminator="\n"))
-    store.write(folder / f"{name}.json", json.dumps(results.provenance, indent=1, sort_keys=True) + "\n")
+    store.write(folder / f"{name}.json", json.dumps(provenance, indent=1, sort_keys=True) + "\n")
     return folder / f"{name}.png"
 
 
-def scorecard(studies):
-    """Every claim about these studies, or what was loaded of them: HTML with numbers, verdicts and links to figures.
+def tiles(studies, verdicts=None):
+    """How many of the report's claims hold, do not hold, and are open, at a glance: HTML."""
+    table = _verdicts(studies, verdicts)
+    words = claims.in_short(table[table["rule"] != ""])["verdict"].str.removesuffix(rules.NOT_AFTER_HOLM)
+    counts = {"hold": words == rules.HOLDS, "do not hold": words == rules.REFUTED, "unresolved": words == "unresolved"}
+    counts["without a verdict yet"] = ~words.isin([rules.HOLDS, rules.REFUTED, rules.UNRESOLVED])
+    looks = [forest.style(v) for v in (rules.HOLDS, rules.REFUTED, rules.UNRESOLVED, "")]
+    return HTML(
+        "".join(_tile(label, there.sum(), look) for (label, there), look in zip(counts.items(), looks, strict=True))
+    )
 
-    The report's claims come first, then those that others have published. Links are relative to ``LTH_LINKS_FROM``
-    (where an executed notebook will lie), else to the working directory.
+
+def _tile(label, count, look):
+    colour, _, character = look
+    colour = GREY if colour == forest.OTHER[0] else colour
+    box = f"display:inline-block;margin:0 12px 8px 0;padding:8px 18px;border:2px solid {colour};border-radius:6px"
+    return f'<div style="{box}"><b style="font-size:28px;color:{colour}">{character} {count}</b><br>{label}</div>'
+
+
+def _verdicts(studies, verdicts):
+    return experiments.verdicts(*studies) if verdicts is None else verdicts
+
+
+def draw_scorecard(studies, verdicts=None):
+    """Draw, save and show the report's claims as a forest plot; save another of what others have published.
+
+    Parameters
+    ----------
+    studies : list of Study or Results
+    verdicts : DataFrame
+        What :func:`lthcore.studies.experiments.verdicts` says of them, if it is known.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The pictures, with the same files beside them as those of :func:`draw`.
     """
     results = [experiments.load(s) for s in studies]
-    verdicts = experiments.verdicts(*results)
-    folders = {r.study.config.experiment: r.study.folder for r in results}
+    verdicts = _verdicts(results, verdicts)
     ruled = verdicts["rule"] != ""
-    parts = {"The report's claims": verdicts[ruled], "Published claims of others": verdicts[~ruled]}
-    return HTML("".join(f"<h3>{words}</h3>{_table(part, folders)}" for words, part in parts.items() if len(part)))
+    paths = []
+    for name, (title, lines) in SCORECARD.items():
+        mine = verdicts[ruled == (lines == 2)]
+        if mine.empty:
+            continue
+        about = [r for r in results if r.study.config.experiment in set(mine["experiment"])]
+        table = claims.in_short(mine)
+        if lines == 2:
+            table = pd.concat([table, claims.reported(about)], ignore_index=True)
+        with matplotlib.rc_context():
+            figure = forest.forest(table, title, _stamp(about), lines)
+            paths.append(_save(_folder(results), _together(about), name, figure, table))
+            if lines == 2:
+                plt.show()
+            plt.close(figure)
+    return paths
 
 
-def _table(verdicts, folders):
-    """HTML of these verdicts, a link to the figure in each claim's first row."""
-    start = os.environ.get("LTH_LINKS_FROM") or Path.cwd()
-    table, links = claims.show(verdicts), []
-    shown = verdicts[verdicts["role"] != "some level"]
-    for claim, experiment, figure in zip(table.index, shown["experiment"], shown["figure"], strict=True):
-        path = folders[experiment] / f"{figure}.png"
+SCORECARD = {
+    "fig0a_claims": ("The report's claims: 95% t-intervals against their bounds", 2),
+    "fig0b_published": ("Published claims of others, on this study's small networks", 3),
+}
+
+
+def _folder(results):
+    """Where figures about several studies go: beside the notebook that is executed, else to the first other scale."""
+    if executed := os.environ.get("LTH_LINKS_FROM"):
+        return Path(executed).parent
+    folders = [r.study.folder for r in results]
+    return next((folder for folder in folders if folder != store.FIGURES), store.FIGURES)
+
+
+def _together(results):
+    """The provenance of a figure about several studies; those that are not begun are named."""
+    begun = [r for r in results if r.provenance["levels"]]
+    return {
+        "config": {"preset": (begun or results)[0].study.config.preset},
+        "levels": sum(r.provenance["levels"] for r in begun),
+        "levels_expected": sum(r.provenance["levels_expected"] for r in begun),
+        "studies": {r.study.config.experiment: r.provenance for r in begun},
+        "not_begun": [r.study.config.experiment for r in results if r not in begun],
+    }
+
+
+def _stamp(results):
+    presets = " and ".join(dict.fromkeys(r.study.config.preset for r in results))
+    changes = {k: v for r in results for k, v in r.study.config.changes.items() if k not in ("replicates", "model")}
+    words = [
+        f"preset {presets}",
+        *(f"{k} = {v}" for k, v in changes.items()),
+        "mean [95% t-interval] over n replicates",
+    ]
+    return " · ".join(words)
+
+
+def scorecard(studies, verdicts=None):
+    """Every claim about these studies: HTML with verdicts, numbers and links to figures.
+
+    The report's claims come first, a row each; what else is known of them, and the claims that others have published,
+    are folded. Links are relative to ``LTH_LINKS_FROM`` (where an executed notebook will lie), else to the working
+    directory.
+
+    Parameters
+    ----------
+    studies : list of Study or Results
+    verdicts : DataFrame
+        What :func:`lthcore.studies.experiments.verdicts` says of them, if it is known.
+    """
+    results = [experiments.load(s) for s in studies]
+    verdicts = _verdicts(results, verdicts)
+    ruled = verdicts["rule"] != ""
+    links = _links(verdicts, {r.study.config.experiment: r.study.folder for r in results})
+    parts = []
+    if ruled.any():
+        every = claims.show(verdicts[ruled]).drop(columns="verdict")
+        parts += [_in_short(verdicts[ruled], links), _folded("Every measure of these claims", _wide(every))]
+    if not ruled.all():
+        table = claims.show(verdicts[~ruled])
+        table["figure"] = [links[claim] if claim else "" for claim in table.index]
+        path = _folder(results) / f"{list(SCORECARD)[1]}.png"
+        seen = picture(path, SCORECARD[path.stem][0]) if path.exists() else ""
+        parts.append(_folded("Published claims of others", seen + _wide(table)))
+    return HTML("".join(parts))
+
+
+def _links(verdicts, folders):
+    """A link to the figure of each claim, or an empty str where there is none: dict of claim to HTML."""
+    start, links = os.environ.get("LTH_LINKS_FROM") or Path.cwd(), {}
+    for row in verdicts.drop_duplicates("claim").to_dict("records"):
+        path = folders[row["experiment"]] / f"{row['figure']}.png"
         link = os.path.relpath(path, start).replace(os.sep, "/")
-        links.append(f'<a href="{link}">{figure.split("_")[0]}</a>' if claim and path.exists() else "")
-    text = table.reset_index().map(lambda cell: html.escape(str(cell)).replace("&#x27;", "'")).assign(figure=links)
-    return text.to_html(escape=False, index=False)
+        number = row["figure"].split("_")[0]
+        links[row["claim"]] = _Html(f'<a href="{link}">{number}</a>' if path.exists() else "")
+    return links
+
+
+class _Html(str):
+    """Text that is HTML already."""
+
+
+GREY = "#737373"  # as text, on a light page and on a dark one
+LEFT_ALIGNED = "text-align:left;vertical-align:top"
+
+
+def _in_short(verdicts, links):
+    """HTML: a row per claim of the report, its verdict first."""
+    columns = {"verdict": 14, "claim, and the report's words": 40, "holds if": 20, "ours": 20, "figure": 6}
+    lines = ["".join(f'<th style="{LEFT_ALIGNED};width:{width}%">{name}</th>' for name, width in columns.items())]
+    for row in claims.in_short(verdicts).to_dict("records"):
+        of_claim = verdicts[verdicts["claim"] == row["claim"]]
+        colour, _, character = forest.style(row["verdict"])
+        colour = GREY if colour == forest.OTHER[0] else colour
+        side = _escaped(claims.decisive(of_claim)["side"])
+        cells = [
+            f'<b style="color:{colour}">{character} {row["verdict"]}</b>',
+            f"{_escaped(row['name'])}<br><i>{_escaped(of_claim['text'].iloc[0])}</i> ({row['claim']})",
+            f"{_escaped(row['measured'])}<br><b>{side}</b>",
+            _escaped(row["number"]).replace(", n", "<br>n"),
+            links[row["claim"]],
+        ]
+        unbroken = f"{LEFT_ALIGNED};white-space:nowrap"
+        looks = [LEFT_ALIGNED, LEFT_ALIGNED, LEFT_ALIGNED, unbroken, unbroken]
+        lines.append("".join(f'<td style="{look}">{cell}</td>' for look, cell in zip(looks, cells, strict=True)))
+    rows = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f'<table style="table-layout:fixed;width:100%;max-width:960px">{rows}</table>'
+
+
+def _escaped(words):
+    return words if isinstance(words, _Html) else html.escape(str(words)).replace("&#x27;", "'")
+
+
+def _wide(table):
+    """HTML of a table that may be wider than the page."""
+    text = table.reset_index().map(_escaped).to_html(escape=False, index=False)
+    cells = f'<td style="{LEFT_ALIGNED}">'
+    return f'<div style="overflow-x:auto">{text.replace("<td>", cells)}</div>'
+
+
+def _folded(words, content):
+    return f"<details><summary><b>{words}</b></summary>{content}</details>"
+
+
+def picture(path, words, width=1000):
+    """An image file as HTML that needs no other file: str. `words` say what it shows to who does not see it."""
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f'<img src="data:image/png;base64,{data}" alt="{html.escape(words)}" style="width:{width}px;max-width:100%">'
 
 
 def gallery(studies):
-    """Show the figures of these studies that have been drawn."""
+    """Show the figures of these studies that have been drawn, folded by study."""
     for study in studies:
-        for name in study.experiment.figures:
+        drawn = []
+        for name, function in study.experiment.figures.items():
             path = study.folder / f"{name}.png"
             if path.exists():
-                display(Image(path, width=1000))
+                drawn.append(picture(path, f"{name.split('_')[0]}: {inspect.getdoc(function) or name}"))
             else:
                 print(f"{name}: not drawn yet")
+        if drawn:
+            display(HTML(_folded(study.experiment.title or study.config.experiment, "".join(drawn))))

@@ -35,14 +35,15 @@ ARMS = ("t1_on_s1", "t2_on_s2", "random_reinit", "random_mask", "t1_on_s2")
 
 def fig3(study, frame):
     """Task 1: test accuracy and loss against training step, and final accuracy against density."""
-    level, last = figures.ticket_and_last(study, frame, "t1_on_s1")
-    levels = figures.at_levels(frame, "t1_on_s1", level, last)
+    level, _ = figures.ticket_and_last(study, frame, "t1_on_s1")
+    words = figures.at_levels(frame, "t1_on_s1", level, level).removeprefix("solid: ")
     sheet = figures.Sheet(study, "Figure 3. Task 1, S1 and S2 = halves of the training images", rows=2)
     *by_step, full, near = sheet.axes
     for axis, metric in zip(by_step, figures.UNITS, strict=True):
-        sheet.against_step(axis, frame, ARMS, level, metric, f"{metric} while a level trains\n{levels}", dashed=last)
+        sheet.against_step(axis, frame, ARMS, level, metric, f"{metric} while a level trains: {words}")
     sheet.against_density(full, frame, ARMS, title="accuracy at the last step of every level")
     sheet.against_density(near, frame, ARMS, title="the same, near the dense network", zoom=figures.zoom(frame, ARMS))
+    sheet.reported(near, study.experiment.reported)
     return sheet.done(legend_on=2, where="lower left")
 
 

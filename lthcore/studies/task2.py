@@ -1,5 +1,6 @@
 """Task 2: does a ticket found on the digits 0-4 win on the digits 5-9?"""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -33,11 +34,18 @@ def _task2(study, frame, letter, metric):
             sheet.against_density(
                 axis, frame, arms, title="the same, near the dense network", zoom=figures.zoom(frame, arms)
             )
+            sheet.reported(axis, ("t1_on_s1",) if not suffix else ())
+        if metric == "loss":
+            for axis in (steps, density):
+                axis.axhline(math.log(5), color="0.3", lw=1, ls=":")
+            where = {"xycoords": ("axes fraction", "data"), "va": "bottom", "ha": "right"}
+            steps.annotate("ln 5: constant logits over five classes", (0.99, math.log(5)), **where, **figures.SMALL)
         shares = statistics.dead_labels(frame, f"t1_on_s2{suffix}", range(5, 10))
         if metric == "accuracy" and len(shares):
             share = shares["class_share"].iloc[-1]
             density.axhline(share, color="0.4", lw=1, ls=":")
-            words = f"{share:.4f} %: all answers are {shares['top_answer'].iloc[-1]}"
+            words = f"{share:.4f}%: all answers are {shares['top_answer'].iloc[-1]}"
+            words += ", the report's number" if f"{share:.4f}" == f"{study.experiment.reported['t1_on_s2']:.4f}" else ""
             density.annotate(words, (0.02, share + 1.5), xycoords=("axes fraction", "data"), fontsize=8, color="0.3")
     return sheet.done(legend_on=(2, 3), where="center left" if metric == "accuracy" else "upper left")
 

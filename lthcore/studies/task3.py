@@ -55,6 +55,7 @@ def fig5a(study, frame):
         full, near = sheet.axes[column::2]
         sheet.against_density(full, frame, arms, title=words)
         sheet.against_density(near, frame, arms, title=f"{words}, near the dense networks", zoom=zoom)
+        sheet.reported(near, arms)
     return sheet.done(legend_on=(0, 1))
 
 

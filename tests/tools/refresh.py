@@ -193,7 +193,7 @@ def published():
 def published_table():
     """Markdown: two rows per claim that others have published, its words and its number, under the same count."""
     words = ["| | claim | published | figure | verdict |", "|---" * 5 + "|"]
-    numbers = ["| | measured | density | n | ours |", "|---" * 5 + "|"]
+    numbers = ["| | holds if | density | n | ours |", "|---" * 5 + "|"]
     links = {}
     for i, (first, row) in enumerate(published(), 1):
         figure = first["figure"].partition("_")[0]
@@ -203,8 +203,8 @@ def published_table():
         cells = [f"{i}", first["text"], first["report"], figure, first["verdict"]]
         words.append(f"| {' | '.join(cells)} |")
         if row["n"]:
-            ours = f"{row['ours']:.2f}" + (f" [{row['low']:.2f}, {row['high']:.2f}]" if row["n"] > 1 else "")
-            cells = [f"{i}", row["measured"], f"{100 * row['density']:.3g}%", f"{row['n']}", ours]
+            what = f"{row['measured']} {row['side']}"
+            cells = [f"{i}", what, f"{100 * row['density']:.3g}%", f"{row['n']}", claims.number(row)]
             numbers.append(f"| {' | '.join(cells)} |")
     return "\n".join([*words, "", *numbers, "", *(f"{name}: {where}" for name, where in sorted(links.items()))])
 
