@@ -15,7 +15,7 @@ import PIL.Image
 from IPython.display import HTML, display
 
 from ..results import figures, forest, rules, statistics
-from ..runs import store
+from ..runs import presets, store
 from . import REGISTRY, claims, experiments
 
 
@@ -175,13 +175,11 @@ def _together(results):
 
 
 def _stamp(results):
-    presets = " and ".join(dict.fromkeys(r.study.config.preset for r in results))
-    changes = {k: v for r in results for k, v in r.study.config.changes.items() if k not in ("replicates", "model")}
-    words = [
-        f"preset {presets}",
-        *(f"{k} = {v}" for k, v in changes.items()),
-        "mean [95% t-interval] over n replicates",
-    ]
+    scales = " and ".join(dict.fromkeys(r.study.config.preset for r in results))
+    changes = {
+        k: v for r in results for k, v in presets.changes(r.study.config).items() if k not in ("replicates", "model")
+    }
+    words = [f"preset {scales}", *(f"{k} = {v}" for k, v in changes.items()), "mean [95% t-interval] over n replicates"]
     return " · ".join(words)
 
 
