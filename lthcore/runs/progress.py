@@ -6,9 +6,10 @@ Where output is a file, a log or the copy that papermill or nbconvert makes, a b
 import contextlib
 import os
 import sys
+import time
 from pathlib import Path
 
-NOTEBOOK_COLUMNS = 110  # characters of a bar in a notebook, which does not say how wide it is
+NOTEBOOK_COLUMNS = 94  # characters of a bar in a notebook, which does not say how wide it is
 ENGINE = Path(__file__).resolve().parents[1] / "engines" / "sparse.py"
 SENT = {
     "cellId",
@@ -63,7 +64,7 @@ class Bar:
     """Levels, the last one's accuracy, and the time left, in one line that is written over; other lines stand above."""
 
     def __init__(self):
-        self.bar = None
+        self.bar, self.begun = None, time.time()
 
     def __call__(self, text):
         if self.bar is None:
@@ -79,6 +80,7 @@ class Bar:
             width = {"dynamic_ncols": True} if _terminal() else {"ncols": NOTEBOOK_COLUMNS}
             form = "{n_fmt}/{total_fmt} levels |{bar}| {elapsed}, {desc}"
             self.bar = tqdm(total=total, file=sys.stdout, bar_format=form, mininterval=0, **width)
+            self.bar.start_t = self.begun
         self.bar.n = done
         self.bar.set_description_str(f"{left} left, {words}")
         if done == total:

@@ -286,14 +286,18 @@ def every(wide=False, **parameters):
 @lru_cache(maxsize=4)
 def predicted(study):
     """The masks that pruning theta0 predicts for a study's chains, untrained: tidy rows as of :func:`finished`."""
+    import torch
+
     from ..probes import collapse  # here, so that a figure needs no torch
 
-    rows = []
+    rows, threads = [], torch.get_num_threads()
+    torch.set_num_threads(1)  # the tensors are small: more threads wait for each other
     for unit in study.units:
         for level, mask in enumerate(collapse.untrained(unit)) if unit.source is None else ():
             keys = (unit.config.experiment, unit.config.model, unit.arm, unit.replicate, level)
             facts = collapse.diagnose(unit.config.model, mask)
             rows += [(*keys, facts["density"], 0, 0.0, "mask", name, value) for name, value in facts.items()]
+    torch.set_num_threads(threads)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

@@ -46,7 +46,7 @@ def badge(notebook):
     return f"[![Open In Colab]({BADGE})]({colab(notebook)})"
 
 
-SETUP = """# @title Set-up: finds the checkout that this notebook lies in; Colab clones it and installs what it lacks
+SETUP = """# @title Set-up: finds this notebook's checkout; Colab clones and installs it
 import sys
 from pathlib import Path
 
