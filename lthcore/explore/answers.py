@@ -155,7 +155,8 @@ ANSWERS = {
         "criteria-fine-tuning",
         (
             "Weight and learning-rate rewinding are both better than fine-tuning when little is left.",
-            "what survivors start from, and how long they train, decides more than which criterion removed the rest.",
+            "when little is left, how the survivors are retrained matters; see in the table whether the criterion that "
+            "removed the rest does.",
         ),
         (
             "Rewinding is no better than fine-tuning when little is left.",
@@ -373,24 +374,26 @@ def claimed(results):
     The whole table, with the replicates that decide nothing, is folded below it.
     """
     table = verdicts(results)
-    rows = []
-
-    def whole(text):
-        return f'<span style="white-space:nowrap">{text}</span>'
-
-    for row in table[table["role"] != "some level"].to_dict("records"):
-        numbers = [claims.number(row, group) for group in ("", "exploratory", "pooled")]
-        ours = next((number for number in numbers if number), "")
-        first = row["verdict"] != ""
-        about = (chip(row["verdict"]), _quoted(row)) if first else (html.escape(row["alone"]), "")
-        rows.append((*about, html.escape(row["measured"]), whole(ours), whole(html.escape(row["side"]))))
-    head = ("verdict", "claim", "measured", "ours", "holds if")
+    head = ["verdict", "claim", "measured", "ours"]
+    if (table["side"] != "").any():
+        head.append("holds if")
+    rows = [_cells(row)[: len(head)] for row in table[table["role"] != "some level"].to_dict("records")]
     cells = "".join(f"<tr>{''.join(f'<td {LEFT}>{cell}</td>' for cell in row)}</tr>" for row in rows)
     heads = "".join(f"<th {LEFT}>{name}</th>" for name in head)
     everything = claims.show(table)
     folded = f"<details><summary>all numbers, replicates and rules</summary>{everything.to_html()}</details>"
     text = f"<table><thead><tr>{heads}</tr></thead><tbody>{cells}</tbody></table>{folded}"
     return Shown(text, everything.to_string())
+
+
+def _cells(row):
+    """The cells of a measure: verdict, claim, what is measured, the number and the claim's side; the last two whole."""
+    ours = claims.number(row)
+    if not ours and (explored := claims.number(row, "exploratory")):
+        ours = f"{explored}, exploratory"
+    about = [chip(row["verdict"]), _quoted(row)] if row["verdict"] else [html.escape(row["alone"]), ""]
+    unbroken = [f'<span style="white-space:nowrap">{html.escape(text)}</span>' for text in (ours, row["side"])]
+    return [*about, html.escape(row["measured"]), *unbroken]
 
 
 def _quoted(row):
