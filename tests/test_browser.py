@@ -28,6 +28,7 @@ from lthcore.runs import store
 CHROMIUM = os.environ.get("LTH_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 SHOTS = Path(store.__file__).resolve().parents[2] / "figures/smoke/screenshots"
 WIDTH = 1000
+TASK1 = "02_task1_data_halves"
 PATIENCE = 60_000  # ms, for whatever has to appear
 
 if os.environ.get("LTH_NEED_BROWSER") == "1":
@@ -45,6 +46,8 @@ def lab(tmp_path_factory):
     """JupyterLab with folders of its own, on a copy of the notebook: its address."""
     folder, root = tmp_path_factory.mktemp("jupyter"), tmp_path_factory.mktemp("notebooks")
     shutil.copy(store.ROOT / "notebooks/05_explorer.ipynb", root)
+    task1 = (store.ROOT / f"notebooks/{TASK1}.ipynb").read_text()
+    (root / f"{TASK1}.ipynb").write_text(task1.replace('preset: str = \\"report\\"', 'preset: str = \\"smoke\\"'))
     own = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR")
     own += ("JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR", "LTH_RUNS")
     environment = os.environ | {name: str(folder / name) for name in own} | {"PYTHONPATH": str(store.ROOT)}
@@ -93,17 +96,22 @@ def page(lab):
         page.errors = []
         page.on("pageerror", lambda error: page.errors.append(str(error)))
         page.set_default_timeout(PATIENCE)
-        page.goto(lab)
-        page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for()
-        idle(page).wait_for()  # a named, idle kernel: before that, Run All asks for one
-        page.keyboard.press("Control+B")  # the folder's list, which takes a third of the page
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-        image(page, 0).wait_for()
-        idle(page).wait_for()
+        run_all(page, lab)
         yield page
         page.screenshot(path=SHOTS / "last.png")
         browser.close()
+
+
+def run_all(page, address):
+    """Open a notebook and run it to its end."""
+    page.goto(address)
+    page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for()
+    idle(page).wait_for()  # a named, idle kernel: before that, Run All asks for one
+    page.keyboard.press("Control+B")  # the folder's list, which takes a third of the page
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    image(page, 0).wait_for()
+    idle(page).wait_for()
 
 
 def idle(page):
@@ -275,3 +283,21 @@ def test_a_ticket_is_kept_and_loaded_and_a_damaged_one_refused(page, tmp_path):
     path.write_bytes(path.read_bytes()[:-100] + bytes(100))
     hand_in(page, path)
     says(page, "not a ticket: it does not have the sum")
+
+
+def test_a_notebook_shows_a_bar_and_its_answer_and_folds_its_plumbing(page, lab):
+    """Task 1 at the scale of `smoke`, which is trained here; the bar is one line, however many levels there are."""
+    other = page.context.browser.new_page(viewport={"width": WIDTH, "height": 1250})
+    other.set_default_timeout(PATIENCE)
+    run_all(other, lab.replace("05_explorer", TASK1))
+    said = "\n".join(other.locator(".jp-OutputArea-output pre").all_inner_texts())
+    lines = [line for line in said.splitlines() if "test accuracy" in line]
+    assert len(lines) == 1 and re.search(r"^(\d+)/\1 levels \|.*\| \d\d:\d\d, 0 s left, task1 ", lines[0]), said
+    assert said.index("this will take about") < said.index(lines[0])
+    answer = other.get_by_text("Not judged at this scale (preset smoke)")
+    answer.scroll_into_view_if_needed()
+    assert answer.is_visible() and other.get_by_text("not judged (smoke)").first.is_visible()
+    folded = other.locator(".jp-InputPlaceholder, .jp-Placeholder")
+    assert folded.count() == 2 and folded.first.inner_text().startswith("# @title Set-up")
+    other.screenshot(path=SHOTS / "answer.png")
+    other.close()

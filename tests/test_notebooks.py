@@ -57,6 +57,39 @@ def test_the_setup_cell_comes_first_and_is_the_same_in_all(path):
     assert "parameters" in cells[1].metadata.tags and notebooks.ALWAYS in notebooks._assigned(cells[1].source)
 
 
+@every_notebook
+def test_a_notebook_reads_the_committed_schedule_by_default(path):
+    assert ast.literal_eval(notebooks._assigned(code(path)[1])[notebooks.ALWAYS][1]) == "report"
+
+
+ORDER = (
+    "# ", "@title Set-up", "## Predict first", "preset: str", "answers.settings(study)", "experiments.run(study)",
+    "answers.answer(results)", "## The figure", "answers.figures(results)", "answers.claimed(results), answers.so",
+    "## Two exercises", "explorer.levels(",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.stem[:2] not in ("00", "05")], ids=lambda path: path.stem)
+def test_a_notebook_asks_predicts_answers_and_ends_with_its_widget(path):
+    cells = nbformat.read(path, 4).cells
+    text = "\n".join(cell.source for cell in cells)
+    places = [text.index(part) for part in ORDER]
+    assert places == sorted(places) and places[0] == 0 and len(cells) <= 16
+    assert cells[0].source.splitlines()[0].endswith("?") and "trained: the committed schedule is read" in text
+    exercises = cells[-2].source.partition("## Move")[0].splitlines()[2:]
+    assert [line[:3] for line in exercises if line] == ["1. ", "2. "] and exercises[0].endswith("?")
+
+
+@every_notebook
+def test_plumbing_is_folded_and_what_needs_a_kernel_is_marked(path):
+    for cell in nbformat.read(path, 4).cells:
+        folded = notebooks.COLLAPSED in cell.metadata.get("tags", ())
+        assert folded == (cell.cell_type == "code" and cell.source.startswith("# @title "))
+        assert {name: cell.metadata.get(name) for name in notebooks.FOLDED} == (
+            notebooks.FOLDED if folded else dict.fromkeys(notebooks.FOLDED)
+        )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS[::4], ids=lambda path: path.stem)
 def test_plain_papermill_refuses_an_unknown_parameter(path, tmp_path, environment):
@@ -280,7 +313,7 @@ def kernel(tmp_path, environment):
 @pytest.mark.parametrize("seconds", [0.05, 5])
 def test_an_interrupted_run_ends_in_one_line_and_leaves_no_worker(kernel, seconds):
     setup, parameters, study, run, *_ = code(NOTEBOOKS[2])
-    for cell in (setup, parameters.replace('"quick"', '"smoke"'), study):
+    for cell in (setup, f"{parameters}\npreset = 'smoke'", study):
         kernel(cell)
     outputs = kernel(run, lambda: (time.sleep(seconds), kernel.interrupt()))
     assert outputs[-1] == ["KeyboardInterrupt: interrupted; finished levels are kept, the same cell goes on from them"]

@@ -70,7 +70,15 @@ def still(studies):
     view = pages.Pictures(studies[0])
     arm, replicate, level = view.start()
     digits, _ = download.digits(view.units[arm, replicate].subset, dataset=view.units[arm, replicate].config.dataset)
-    display(Image(view.seen(arm, replicate, level, digits[0])), Image(view.stands(arm, replicate, level)))
+    where = f"{_name(studies[0])}, {arm}, replicate {replicate}, level {level}"
+    seen = f"What the network still reads, beside a digit, and what is left of every layer: {where}"
+    stands = (
+        f"Accuracy against density, a ring at the chosen level, and its training curve over the dense one's: {where}"
+    )
+    display(
+        Image(view.seen(arm, replicate, level, digits[0]), alt=seen),
+        Image(view.stands(arm, replicate, level), alt=stands),
+    )
 
 
 def _begun(study):

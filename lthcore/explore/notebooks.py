@@ -27,6 +27,13 @@ LANGUAGE = {
     "file_extension": ".py", "mimetype": "text/x-python", "name": "python", "nbconvert_exporter": "python",
     "pygments_lexer": "ipython3",
 }  # fmt: skip
+COLLAPSED = "hide-input"  # the tag of a cell whose code is folded away, here and in exported pages
+FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}}  # the same for Colab and JupyterLab
+LIVE = "skip-execution"  # the tag of a cell that shows something in a live notebook alone
+PAGE = """{% extends 'lab/index.html.j2' %}
+{% block data_png %}{% set alt = output | get_metadata('alt', 'image/png') %}
+{%- if alt %}{{ super() | replace('<img ', '<img alt="' ~ (alt | escape_html) ~ '" ', 1) }}
+{%- else %}{{ super() }}{% endif %}{% endblock data_png %}"""  # of a notebook: the text that stands for a picture
 WIDGET_STATE, WIDGET_VIEW = (f"application/vnd.jupyter.widget-{part}+json" for part in ("state", "view"))
 
 
@@ -238,7 +245,7 @@ def normalised(path):
         for n, cell in enumerate(found.cells):
             tags = cell.get("metadata", {}).get("tags")
             tags = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
-            metadata = {"tags": tags} if tags else {}
+            metadata = ({"tags": tags} if tags else {}) | (FOLDED if COLLAPSED in tags else {})
             kept = makers.get(cell.cell_type, v4.new_raw_cell)(source=cell.source, metadata=metadata)
             name = str(cell.get("id", ""))
             taken = {c.id for c in cells}
@@ -277,9 +284,13 @@ def without_times(path):
 
 
 def page(path):
-    """An executed notebook as html, without the widgets whose state is not in it: str."""
+    """An executed notebook as html: str.
+
+    Without the code that is folded away, the cells that need a kernel, and the widgets whose state is not in it.
+    """
     import nbformat
     from nbconvert import HTMLExporter
+    from nbconvert.preprocessors import TagRemovePreprocessor
 
     notebook = nbformat.read(path, 4)
     kept = notebook.metadata.get("widgets")
@@ -293,7 +304,10 @@ def page(path):
             view = output.get("data", {}).get(WIDGET_VIEW)
             if view is not None and not (isinstance(view, dict) and view.get("model_id") in models):
                 del output.data[WIDGET_VIEW]
-    return HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": Path(path).stem}})[0]
+    notebook.cells = [c for c in notebook.cells if c.get("outputs") or LIVE not in c.metadata.get("tags", ())]
+    exporter = HTMLExporter(raw_template=PAGE)
+    exporter.register_preprocessor(TagRemovePreprocessor(remove_input_tags={COLLAPSED}), enabled=True)
+    return exporter.from_notebook_node(notebook, {"metadata": {"name": Path(path).stem}})[0]
 
 
 def why_it_failed(status, said):

@@ -14,7 +14,10 @@ from concurrent.futures.process import BrokenProcessPool
 
 from . import download, estimate, gpu, processes, store, worker
 from .plan import Plan, training
+from .progress import Bar, engine_is_compiled
 
+LONG = 60  # seconds from which on it is said how a run becomes cheaper
+CHEAPER = "; fewer replicates, epochs or rounds, or the preset quick, take less; interrupted, it keeps what is finished"
 RETRIES = 2  # times a level is tried again after its worker process died
 
 
@@ -28,7 +31,8 @@ def run(units, device="auto", workers=0, say=print, scheduler=""):
     workers : int
         Processes; 0: one per core, or one where there is a GPU.
     say : callable
-        Called with a line at the start, per finished level, and at the end.
+        Called with a line at the start, per finished level, and at the end; a :class:`lthcore.runs.progress.Bar` shows
+        the levels in one line.
     scheduler : str
         Address of a Dask scheduler: its workers train, in the place of processes here.
 
@@ -67,6 +71,8 @@ def run(units, device="auto", workers=0, say=print, scheduler=""):
     try:
         if device != "cpu":
             plan.free = _check_gpu(plan.missing, device, pool, say).free // workers
+        elif not scheduler and not engine_is_compiled():
+            say("compiling the engine: about a minute, once")
         estimate.time_steps(plan, pool, workers)
         total, progress = plan.seconds(workers), _Progress(plan, workers, say)
     except gpu.Lost as lost:
@@ -77,7 +83,7 @@ def run(units, device="auto", workers=0, say=print, scheduler=""):
     except BaseException:  # from here on the queue ends its workers itself
         processes.stop(pool)
         raise
-    say(f"this will take about {duration(total)}")
+    say(f"this will take about {duration(total)}{CHEAPER * (total > LONG)}")
     way, failures = plan.remaining(), 0
     ready = [task for task in plan.missing if task not in plan.waits_for]
     while ready:  # once, and again with a fresh pool after a worker died
@@ -269,12 +275,14 @@ class _Progress:
     def _line(self, task, words):
         unit, level = task
         config, pace = unit.config, self.spent / self.expected if self.expected else 1
-        self.say(
-            f"[{self.done:>4}/{len(self.plan.missing)}] {duration(time.monotonic() - self.start)}, "
-            f"{duration(max(self.left, 0) * pace / self.workers)} left  "
-            f"{config.experiment} {unit.arm} r{unit.replicate} level {level} "
-            f"({100 * config.density(level):.3g} % kept): {words}"
-        )
+        total, left = len(self.plan.missing), duration(max(self.left, 0) * pace / self.workers)
+        name = f"{config.experiment} {unit.arm} r{unit.replicate} level {level}"
+        if isinstance(self.say, Bar):
+            self.say.level(self.done, total, left, f"{name}: {words}")
+            return
+        passed = duration(time.monotonic() - self.start)
+        kept = f"({100 * config.density(level):.3g} % kept)"
+        self.say(f"[{self.done:>4}/{total}] {passed}, {left} left  {name} {kept}: {words}")
 
 
 def duration(seconds):

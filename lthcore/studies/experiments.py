@@ -11,6 +11,7 @@ from ..config import Config
 from ..results import rules, statistics
 from ..results.loading import COLUMNS, load
 from ..runs import archive, gpu, limits, presets, store, sweep
+from ..runs import progress as progress_bar  # a function here has that name
 from ..runs.presets import configure
 from ..schedule import ARCHITECTURES
 from ..unit import Fresh, MaskOf, RandomLike, Theta0, Unit
@@ -165,16 +166,19 @@ def several(experiments, preset="quick", say=print, **parameters):
     return found
 
 
-def run(*studies, workers=0, say=print, scheduler="", shard=(1, 1)):
+def run(*studies, workers=0, say=None, scheduler="", shard=(1, 1)):
     """Train what is missing of these studies, or of a shard of them (which, of how many), in one queue.
 
-    See :func:`lthcore.runs.sweep.run` and :func:`lthcore.runs.sweep.shard`.
+    See :func:`lthcore.runs.sweep.run` and :func:`lthcore.runs.sweep.shard`; where nothing is said of `say`, it is
+    :func:`lthcore.runs.progress.shown`.
     """
+    say = say or progress_bar.shown()
     store.clear_up(s.folder for s in studies)
     try:
         units = sweep.shard([unit for s in studies for unit in s.units], *shard)
         sweep.run(units, studies[0].config.device, workers, say, scheduler)
     finally:  # what is finished of the committed scale goes into the archive, whatever stopped the rest
+        progress_bar.close(say)
         for s in studies:
             if s.folder == store.FIGURES:
                 archive.write(s.units)

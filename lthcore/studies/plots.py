@@ -41,7 +41,7 @@ def at_level(study, frame, level):
     return sheet.done()
 
 
-def draw(study, frame=None):
+def draw(study, frame=None, show=None):
     """Draw, save and show all figures of a study.
 
     Parameters
@@ -50,6 +50,8 @@ def draw(study, frame=None):
         What :func:`lthcore.studies.experiments.load` gave is not read again.
     frame : DataFrame
         The tidy rows to draw; by default those of the study.
+    show : callable
+        Called with a figure's name, itself and its path, to show it; by default pyplot shows it.
 
     Returns
     -------
@@ -64,7 +66,7 @@ def draw(study, frame=None):
         with matplotlib.rc_context():  # the user's own settings, which a figure changes, come back
             figure, drawn = function(study, frame)
             paths.append(save_figure(results, name, figure, drawn))
-            plt.show()
+            show(name, figure, paths[-1]) if show else plt.show()
             plt.close(figure)
     return paths
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from lthcore import config  # noqa: E402
-from lthcore.explore.notebooks import KERNEL, LANGUAGE  # noqa: E402
+from lthcore.explore.notebooks import COLLAPSED, FOLDED, KERNEL, LANGUAGE  # noqa: E402
 from lthcore.results import rules, statistics  # noqa: E402
 from lthcore.runs import sweep  # noqa: E402
 from lthcore.studies import REGISTRY, claims, experiments  # noqa: E402
@@ -46,7 +46,7 @@ def badge(notebook):
     return f"[![Open In Colab]({BADGE})]({colab(notebook)})"
 
 
-SETUP = """# Finds the study: the checkout that this notebook lies in. Colab clones it, and installs what Colab lacks.
+SETUP = """# @title Set-up: finds this notebook's checkout; Colab clones and installs it
 import sys
 from pathlib import Path
 
@@ -75,6 +75,7 @@ def notebook_text(path):
     notebook = json.loads(re.sub(r"\[!\[Open In Colab\]\([^)]*\)\]\([^)]*\)", badge(path.stem), path.read_text()))
     first = next(cell for cell in notebook["cells"] if cell["cell_type"] == "code")
     first["source"] = setup_cell().splitlines(keepends=True)
+    first["metadata"] = FOLDED | {"tags": [COLLAPSED]}
     notebook["metadata"] |= {"kernelspec": KERNEL, "language_info": LANGUAGE}
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 

@@ -1,0 +1,453 @@
+"""What a notebook shows: its settings, the answer in a box, and its figures, each with a text that stands for it.
+
+The sentences are chosen by the verdict and the numbers are read from the results: nothing here states a result.
+"""
+
+import html
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import pandas as pd
+from IPython.display import Image, display
+
+from ..config import configure
+from ..results import rules, statistics
+from ..studies import claims, experiments, plots
+
+CHIPS = {  # verdict -> icon, colour; white on each of them has a contrast of at least 4.5
+    rules.HOLDS: ("✔", "#0072B2"),
+    rules.REFUTED: ("✘", "#B84A00"),
+    rules.UNRESOLVED: ("?", "#5F6368"),
+}
+OPEN = ("–", "#5F6368")  # not judged, or not run
+COUNTED = (rules.HOLDS, rules.REFUTED, rules.UNRESOLVED, "not judged", "not run")
+LEFT = 'style="text-align:left;vertical-align:top"'  # of a cell of a table
+WIDTH = 88  # dots per inch at which a figure is shown; it is drawn at 130, for fine screens and print
+_judged = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How an experiment answers its notebook's question.
+
+    Parameters
+    ----------
+    claim : str
+        The claim on which the answer rests.
+    holds, fails, unresolved : (str, str)
+        The answer in a sentence, and what follows from it, by the claim's verdict.
+    """
+
+    claim: str
+    holds: tuple[str, str]
+    fails: tuple[str, str]
+    unresolved: tuple[str, str]
+
+    def words(self, verdict):
+        """The answer and what follows from it: (str, str), empty where nothing is judged."""
+        by_verdict = {rules.HOLDS: self.holds, rules.REFUTED: self.fails, rules.UNRESOLVED: self.unresolved}
+        return by_verdict.get(verdict, ("", ""))
+
+
+def _far(network, share):
+    """The answer for one of the report's networks."""
+    return (
+        (
+            f"{network} can lose more than {share} of its weights and stay as accurate as the dense network.",
+            "most of the weights are needed to find the ticket, not to be one.",
+        ),
+        (
+            f"{network} loses accuracy before {share} of its weights are gone.",
+            "the report's ticket is smaller than what this network bears.",
+        ),
+        (
+            f"Whether {network} can lose {share} of its weights without losing accuracy is not resolved.",
+            "more replicates are needed before the question is answered either way.",
+        ),
+    )
+
+
+ANSWERS = {
+    "mlp": Answer("mlp-90", *_far("The MLP", "90%")),
+    "lenet5": Answer("lenet-85", *_far("LeNet-5", "85%")),
+    "task1": Answer(
+        "task1",
+        (
+            "Yes: on the other half, one half's ticket is as good as that half's own and better than a random mask.",
+            "a mask carries over between two samples of one distribution; that it beats a random mask is the part "
+            "that could have failed.",
+        ),
+        (
+            "No: on the other half, one half's ticket is worse than that half's own or no better than a random mask.",
+            "even between two samples of one distribution a mask is particular to its data.",
+        ),
+        (
+            "Whether the ticket of one half is as good on the other half is not resolved.",
+            "more replicates are needed before the question is answered either way.",
+        ),
+    ),
+    "task2": Answer(
+        "task2-ticket",
+        (
+            "No, and not only because its outputs are cut off: even with the output layer spared, the ticket of the "
+            "digits 0-4 stays below the ticket that the digits 5-9 find for themselves.",
+            "the collapse to one class is about the output layer that was pruned away; what the mask itself costs is "
+            "the difference that is left when that layer is spared.",
+        ),
+        (
+            "Yes, if the output layer is spared: the ticket of the digits 0-4 is then within half a point of the "
+            "ticket that the digits 5-9 find for themselves.",
+            "the report's collapse is about the output layer alone, not about the ticket.",
+        ),
+        (
+            "With the output layer spared, it is not resolved whether the ticket of the digits 0-4 is worse than the "
+            "digits' own.",
+            "the collapse to one class says nothing of the ticket; more replicates are needed to say what that costs.",
+        ),
+    ),
+    "task3": Answer(
+        "task3",
+        (
+            "No: under the other optimizer's mask Adam and SGD are as accurate as under their own.",
+            "which weights are kept matters more than which optimizer chose them.",
+        ),
+        (
+            "Yes: under the other optimizer's mask accuracy differs by more than half a point.",
+            "a mask carries something of the optimizer that found it; compare SGD with momentum, which converges "
+            "within the schedule, before putting it down to the optimizer rather than to its learning rate.",
+        ),
+        (
+            "Whether a ticket depends on the optimizer that found it is not resolved.",
+            "more replicates are needed before the question is answered either way.",
+        ),
+    ),
+    "paper": Answer(
+        "paper-lth",
+        (
+            "Yes: a ticket is trained at least as fast and to at least the accuracy of the dense network.",
+            "the hypothesis itself stands in its own setting.",
+        ),
+        (
+            "No: a ticket is trained more slowly, or to less, than the dense network.",
+            "something in this protocol differs from theirs in a way that matters.",
+        ),
+        (
+            "So few replicates do not resolve whether a ticket is both as fast and as accurate as the dense network.",
+            "the hypothesis asks for three things at once; the table shows which of them the replicates resolve.",
+        ),
+    ),
+    "rewind": Answer(
+        "rewind",
+        (
+            "No: rewinding later is as good as rewinding to step 0.",
+            "rewinding later is an answer to an instability that this network does not have.",
+        ),
+        (
+            "Yes: rewinding later changes the accuracy.",
+            "even a network of this size profits from, or is hurt by, a later start.",
+        ),
+        (
+            "No difference is resolved between rewinding later and rewinding to step 0.",
+            "a null was to be expected on MNIST, but an interval of so few replicates is too wide to call it equality.",
+        ),
+    ),
+    "criteria": Answer(
+        "criteria-fine-tuning",
+        (
+            "Weight and learning-rate rewinding are both better than fine-tuning when little is left.",
+            "when little is left, how the survivors are retrained matters; see in the table whether the criterion that "
+            "removed the rest does.",
+        ),
+        (
+            "Rewinding is no better than fine-tuning when little is left.",
+            "the short fine-tuning is enough here, at a third of the cost.",
+        ),
+        (
+            "Whether rewinding is better than fine-tuning when little is left is not resolved.",
+            "more replicates are needed before the question is answered either way.",
+        ),
+    ),
+    "transfer": Answer(
+        "transfer-data",
+        (
+            "Yes: a ticket of the other data set is as good as the target's own.",
+            "the mask holds what both data sets share.",
+        ),
+        (
+            "Not between data sets: a ticket of the other data set is worse than the target's own.",
+            "a mask of this MLP says which pixels are read, and the two data sets do not ask for the same ones.",
+        ),
+        (
+            "Whether a ticket of the other data set is as good as the target's own is not resolved.",
+            "more replicates are needed before the question is answered either way.",
+        ),
+    ),
+    "early_bird": Answer(
+        "early-bird",
+        (
+            "Early: the published rule finds a mask that is as good as that of the whole training.",
+            "much of the first training can be saved.",
+        ),
+        (
+            "Later than published: at one of the densities the rule saves nothing, or its mask is worse.",
+            "when a mask settles and what it is worth are two questions; the sparse levels answer the second.",
+        ),
+        (
+            "Whether the published rule finds a mask early that is as good is not resolved.",
+            "more replicates are needed before the question is answered either way.",
+        ),
+    ),
+    "collapse": Answer(
+        "collapse",
+        (
+            "Where the MLP's accuracy collapses, it does not if the output layer is spared: the outputs had lost "
+            "their last path.",
+            "count what lies on a path from a pixel to an output before an accuracy drop is put down to sparsity.",
+        ),
+        (
+            "The MLP collapses even with its output layer spared: disconnected outputs are not the cause.",
+            "too few weights are left elsewhere.",
+        ),
+        (
+            "Whether sparing the output layer prevents the MLP's collapse is not resolved.",
+            "more replicates are needed before the question is answered either way.",
+        ),
+    ),
+}
+
+
+class Shown:
+    """Something with two faces: html, and plain words where html is not shown."""
+
+    def __init__(self, text, words):
+        self.text, self.words = text, words
+
+    def _repr_html_(self):
+        return self.text
+
+    def __repr__(self):
+        return self.words
+
+
+# ------------------------------------------------------------------------------------------------------- the settings
+
+
+def settings(study):
+    """What a study is run with: the rows that the report's tables fix, and what differs from the committed schedule.
+
+    Returns
+    -------
+    DataFrame
+        By setting: ``value`` and, where it is another, the ``committed schedule``'s.
+    """
+    config = study.config
+    committed = dict(configure(config.experiment, "report").table())
+    first = ["experiment", "preset", "replicates", *study.experiment.settings]
+    given = dict(config.table())
+    changed = [name for name, value in given.items() if name != "device" and value != committed[name]]
+    rows = {name: str(given[name]) for name in (*first, *changed)}
+    other = {name: str(committed[name]) for name in changed}
+    table = pd.DataFrame({"value": rows, "committed schedule": other}).reindex(list(rows))
+    return table.fillna("").rename_axis("setting") if other else table[["value"]].rename_axis("setting")
+
+
+# --------------------------------------------------------------------------------------------------------- the answer
+
+
+def verdicts(results):
+    """:func:`lthcore.studies.experiments.verdicts` of one study's results, judged once."""
+    if results not in _judged:
+        _judged[results] = experiments.verdicts(results)
+    return _judged[results]
+
+
+def chip(verdict):
+    """A verdict as a label of icon, word and colour: str of html."""
+    icon, colour = CHIPS.get(verdict.removesuffix(rules.NOT_AFTER_HOLM), OPEN)
+    look = f"background:{colour};color:#fff;border-radius:1em;padding:.1em .7em;font-weight:600;white-space:nowrap"
+    return f'<span style="{look}"><span aria-hidden="true">{icon}</span> {html.escape(verdict)}</span>'
+
+
+def answer(results):
+    """The answer to the notebook's question: a sentence, the number that it rests on with its interval, the verdict.
+
+    Parameters
+    ----------
+    results : Results
+        Of :func:`lthcore.studies.experiments.load`.
+
+    Returns
+    -------
+    Shown
+    """
+    rows = _rows(results)
+    if rows is None:
+        words = "No claim is judged about this experiment: its figures and numbers follow."
+        return Shown(f'<div style="{_box(OPEN[1])}">{words}</div>', words)
+    row, verdict = claims.decisive(rows), rows["verdict"].iloc[0]
+    sentence = _about(results)[0] or _not_judged(results, verdict)
+    number, rest = _number(row), _tally(verdicts(results))
+    if verdict.endswith(rules.NOT_AFTER_HOLM):
+        rest = f"Among all claims of the report this verdict does not survive Holm's correction at 5%. {rest}"
+    icon, colour = CHIPS.get(verdict.removesuffix(rules.NOT_AFTER_HOLM), OPEN)
+    parts = f'<div style="font-size:1.15em;font-weight:600;margin-bottom:.4em">{html.escape(sentence)}</div>'
+    parts += f"<div>{chip(verdict)}&ensp;{html.escape(row['claim'])}: {html.escape(number)}</div>"
+    parts += f'<div style="margin-top:.4em;opacity:.85">{html.escape(rest)}</div>'
+    said = f"{sentence}\n{icon} {verdict}: {row['claim']}: {number}\n{rest}"
+    return Shown(f'<div role="note" style="{_box(colour)}">{parts}</div>', said)
+
+
+def so(results):
+    """What follows from the answer, in one sentence that begins "So:"."""
+    small = results.study.config.preset != "report"
+    nothing = f"nothing is concluded {'at this scale' if small else 'before the claim is judged'}."
+    words = _about(results)[1] or nothing
+    return Shown(f"<p><b>So:</b> {html.escape(words)}</p>", f"So: {words}")
+
+
+def _box(colour):
+    """The look of a box: its border tells nothing that the words do not; text has the page's own colour."""
+    return f"border:1px solid {colour};border-left:8px solid {colour};border-radius:4px;padding:.7em 1em;color:inherit"
+
+
+def _rows(results):
+    """The rows of the claim on which the answer rests, or of the first there is, or None."""
+    table = verdicts(results)
+    known = ANSWERS.get(results.study.config.experiment)
+    for name in (*([known.claim] if known else []), *table["claim"].head(1)):
+        if len(rows := table[table["claim"] == name]):
+            return rows
+    return None
+
+
+def _about(results):
+    """The answer and what follows from it: (str, str), empty where nothing is judged."""
+    rows, known = _rows(results), ANSWERS.get(results.study.config.experiment)
+    if rows is None:
+        return "", ""
+    verdict = rows["verdict"].iloc[0].removesuffix(rules.NOT_AFTER_HOLM)
+    if known and rows["claim"].iloc[0] == known.claim:
+        return known.words(verdict)
+    return (f"{rows['text'].iloc[0]}: {verdict}.", "") if verdict in CHIPS else ("", "")
+
+
+def _not_judged(results, verdict):
+    config = results.study.config
+    if verdict == "not run":
+        return "Not run yet: the levels that the answer needs are not finished."
+    if config.preset != "report":
+        return f"Not judged at this scale (preset {config.preset}): the numbers are a first look, not a result."
+    return "Not judged yet: the numbers are a first look, not a result."
+
+
+def _number(row):
+    """What is compared, and the number with its interval: of the replicates that decide, else of what there is."""
+    for group, whose in (("", ""), ("exploratory", ", exploratory replicates"), ("pooled", ", all replicates")):
+        if number := claims.number(row, group):
+            n = row[f"{group}_n" if group else "n"]
+            bound = f"; holds if {row['side']}" if row["side"] else ""
+            counted = "" if " of " in number else f" (mean and 95% interval, n = {n:.0f}{whose})"
+            return f"{row['measured']} = {number}{_unit(row['measured'])}{counted}{bound}"
+    return row["measured"] or row["text"]
+
+
+def _unit(measured):
+    """Accuracy is in percent, a difference of two in percentage points; other quantities say what they are."""
+    if any(word in measured for word in ("steps", "percent", "%", "/", "networks", "share")):
+        return ""
+    return " pp" if " - " in measured else " %"
+
+
+def _tally(table):
+    """How many claims of these have which verdict: str."""
+    found = table.drop_duplicates("claim")["verdict"].str.partition(" (")[0].str.partition(",")[0]
+    counts = [f"{verdict} {(found == verdict).sum()}" for verdict in COUNTED if (found == verdict).any()]
+    return f"All claims of this notebook: {', '.join(counts)}."
+
+
+# --------------------------------------------------------------------------------------------------------- the claims
+
+
+def claimed(results):
+    """The claims about a study: the verdict first, then the words, what is published, and our numbers.
+
+    The whole table, with the replicates that decide nothing, is folded below it.
+    """
+    table = verdicts(results)
+    head = ["verdict", "claim", "measured", "ours"]
+    if (table["side"] != "").any():
+        head.append("holds if")
+    rows = [_cells(row)[: len(head)] for row in table[table["role"] != "some level"].to_dict("records")]
+    cells = "".join(f"<tr>{''.join(f'<td {LEFT}>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    heads = "".join(f"<th {LEFT}>{name}</th>" for name in head)
+    everything = claims.show(table)
+    folded = f"<details><summary>all numbers, replicates and rules</summary>{everything.to_html()}</details>"
+    text = f"<table><thead><tr>{heads}</tr></thead><tbody>{cells}</tbody></table>{folded}"
+    return Shown(text, everything.to_string())
+
+
+def _cells(row):
+    """The cells of a measure: verdict, claim, what is measured, the number and the claim's side; the last two whole."""
+    ours = claims.number(row)
+    if not ours and (explored := claims.number(row, "exploratory")):
+        ours = f"{explored}, exploratory"
+    about = [chip(row["verdict"]), _quoted(row)] if row["verdict"] else [html.escape(row["alone"]), ""]
+    unbroken = [f'<span style="white-space:nowrap">{html.escape(text)}</span>' for text in (ours, row["side"])]
+    return [*about, html.escape(row["measured"]), *unbroken]
+
+
+def _quoted(row):
+    """A claim in its own words, with its name and where it stands or what is published."""
+    return f"<b>{html.escape(row['claim'])}</b>: {html.escape(row['text'])} <i>({html.escape(str(row['report']))})</i>"
+
+
+# -------------------------------------------------------------------------------------------------------- the figures
+
+
+def figures(results):
+    """Draw, save and show the figures of a study, each with its title, axes and claims in words.
+
+    Returns
+    -------
+    list of pathlib.Path
+        The pictures.
+    """
+
+    def show(name, figure, path):
+        width = round(WIDTH * figure.get_figwidth())
+        display(Image(path, width=width, alt=in_words(results, name, figure)))
+
+    return plots.draw(results, show=show)
+
+
+def in_words(results, name, figure):
+    """A figure for who does not see it: its title, what its panels show, and what is claimed about it: str."""
+    panels = [axis for axis in figure.axes if axis.get_ylabel() and axis.get_xlabel()]
+    shown = dict.fromkeys(f"{axis.get_ylabel()} against {axis.get_xlabel()}" for axis in panels)
+    parts = [figure.get_suptitle() or name, "; ".join(shown)]
+    table = verdicts(results)
+    for _, rows in table[table["figure"] == name].groupby("claim", sort=False):
+        row = claims.decisive(rows)
+        number = claims.number(row)
+        measured = f"{row['measured']} = {number}, " if number else ""
+        parts.append(f'"{rows["text"].iloc[0]}": {measured}{rows["verdict"].iloc[0]}')
+    return ". ".join(" ".join(part.split()).rstrip(".") for part in parts if part) + "."
+
+
+# ------------------------------------------------------------------------------------------- particular to one notebook
+
+
+def one_class(results, arm="t1_on_s2", labels=range(5, 10)):
+    """How many networks of an arm have no active output among some labels, and what they predict: a sentence."""
+    dead = statistics.dead_labels(results.frame, arm, labels)
+    which = f"{min(labels)}-{max(labels)}"
+    if dead.empty:
+        return Shown("", f"No network of the arm {arm} has lost all its outputs {which}.")
+    levels = dead["level"]
+    density = 100 * statistics.density_at(results.frame, arm, int(levels.min()))
+    words = (
+        f"In {len(dead)} networks of the arm {arm} (levels {levels.min()} to {levels.max()}, from {density:.3g}% "
+        f"density on) all outputs {which} are disconnected; {dead['one_class'].sum()} of them predict one class for "
+        "every image, and their accuracy is exactly that class's share of the test images."
+    )
+    return Shown(f"<p>{html.escape(words)}</p>", words)

@@ -1,0 +1,162 @@
+"""What a notebook shows: its settings, the answer in a box, the claims, and the text of a figure."""
+
+import dataclasses
+import html
+import re
+
+import matplotlib.pyplot as plt
+import pytest
+
+from lthcore.config import configure
+from lthcore.explore import answers, notebooks
+from lthcore.results import rules
+from lthcore.results.loading import Results
+from lthcore.studies import REGISTRY, claims, experiments
+
+
+@pytest.fixture(scope="module")
+def task1():
+    """The committed results of Task 1."""
+    return experiments.load(experiments.study("task1", "report"))
+
+
+@pytest.fixture
+def judged(task1):
+    """Makes results of Task 1 whose claim has a given verdict."""
+
+    def make(verdict):
+        results = dataclasses.replace(task1)
+        table = answers.verdicts(task1).copy()
+        table.loc[table["verdict"] != "", "verdict"] = verdict
+        answers._judged[results] = table
+        return results
+
+    return make
+
+
+def shown_in_a_notebook():
+    return [name for name, record in REGISTRY.items() if record.notebook and record.group in ("report", "extended")]
+
+
+def test_every_answer_rests_on_a_claim_of_its_experiment():
+    for name, known in answers.ANSWERS.items():
+        ids = {rule.id for rule in rules.REPORT if rule.experiment == name} | {c.id for c in REGISTRY[name].claims}
+        assert known.claim in ids, name
+    assert set(shown_in_a_notebook()) - set(answers.ANSWERS) <= {"fashion_conv2"}  # an illustration, with no claim
+
+
+def test_no_answer_states_a_number_of_ours():
+    thresholds = {"90%", "85%"}  # of the report's claims
+    for known in answers.ANSWERS.values():
+        for sentence in (*known.holds, *known.fails, *known.unresolved):
+            numbers = re.findall(r"\d[\d.]*%?", re.sub(r"digits \d-\d|step 0|LeNet-5", "", sentence))
+            assert set(numbers) <= thresholds, sentence
+
+
+def test_the_box_has_sentence_number_interval_and_verdict(task1):
+    table = answers.verdicts(task1)
+    row = claims.decisive(table[table["claim"] == "task1"])
+    box = answers.answer(task1)
+    for text in (html.unescape(box._repr_html_()), repr(box)):
+        assert answers.ANSWERS["task1"].words(row["verdict"].removesuffix(rules.NOT_AFTER_HOLM))[0] in text
+        assert claims.number(row) in text and f"n = {row['n']:.0f}" in text and row["verdict"] in text
+    assert repr(answers.so(task1)).startswith("So: ")
+
+
+@pytest.mark.parametrize("verdict", [rules.HOLDS, rules.REFUTED, rules.UNRESOLVED])
+def test_the_sentence_follows_the_verdict(verdict, judged):
+    results, known = judged(verdict), answers.ANSWERS["task1"]
+    sentence, follows = known.words(verdict)
+    assert sentence in repr(answers.answer(results)) and repr(answers.so(results)) == f"So: {follows}"
+    assert f"All claims of this notebook: {verdict} 1." in repr(answers.answer(results))
+    assert "Holm" not in repr(answers.answer(results))
+
+
+def test_a_verdict_that_does_not_survive_the_correction_says_so(judged):
+    box = repr(answers.answer(judged(rules.HOLDS + rules.NOT_AFTER_HOLM)))
+    assert answers.ANSWERS["task1"].holds[0] in box and "does not survive Holm's correction" in box
+
+
+@pytest.mark.parametrize("preset", ["quick", "smoke"])
+def test_at_a_small_scale_nothing_is_judged(preset, task1):
+    study = experiments.study("task1", preset)
+    results = Results(study, task1.frame, [], task1.provenance)
+    box = repr(answers.answer(results))
+    assert box.startswith(f"Not judged at this scale (preset {preset})")
+    assert repr(answers.so(results)) == "So: nothing is concluded at this scale."
+
+
+def test_what_has_not_run_says_so(folders):
+    results = experiments.load(experiments.study("task1", "report"))
+    assert repr(answers.answer(results)).startswith("Not run yet")
+    assert "nothing is concluded before" in repr(answers.so(results))
+
+
+def test_a_verdict_is_told_by_icon_and_word_in_a_colour_that_can_be_read():
+    icons = {icon for icon, _ in (*answers.CHIPS.values(), answers.OPEN)}
+    assert len(icons) == 4
+    for verdict, (icon, colour) in {**answers.CHIPS, "not run": answers.OPEN}.items():
+        assert icon in answers.chip(verdict) and verdict in answers.chip(verdict) and colour in answers.chip(verdict)
+        assert contrast_with_white(colour) >= 4.5
+
+
+def contrast_with_white(colour):
+    """By the web's rules of accessibility (WCAG 2)."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    light = sum(share * c for share, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+    return 1.05 / (light + 0.05)
+
+
+def test_the_table_of_claims_begins_with_the_verdict_and_folds_the_rest(task1):
+    text = answers.claimed(task1)._repr_html_()
+    first, rest = text.split("<details>")
+    assert first.index("verdict") < first.index("claim") and answers.chip(rules.HOLDS)[:30] in first
+    assert "exploratory" not in first and "exploratory" in rest
+
+
+def test_the_settings_are_the_reports_rows_and_what_is_changed():
+    whole = answers.settings(experiments.study("task1", "report"))
+    assert whole.index.tolist()[:3] == ["experiment", "preset", "replicates"] and list(whole.columns) == ["value"]
+    assert set(whole.index[3:]) == set(REGISTRY["task1"].settings)
+    changed = answers.settings(experiments.study("task1", "quick", overrides={"lr": 0.01}))
+    assert changed.loc["lr"].tolist() == ["0.01", str(configure("task1", "report").lr)]
+    assert changed.loc["preset"].tolist() == ["quick", "report"] and changed.loc["model"].tolist() == ["mlp", ""]
+
+
+def test_a_figure_in_words_has_title_axes_and_claims(task1):
+    figure, axes = plt.subplots()
+    axes.set(xlabel="density", ylabel="test\naccuracy")
+    figure.suptitle("A title")
+    text = answers.in_words(task1, "fig3_task1", figure)
+    assert text.startswith("A title. test accuracy against density. ") and '"the winning ticket T_1' in text
+    assert "<" not in answers.in_words(task1, "another", figure) and "winning" not in answers.in_words(
+        task1, "x", figure
+    )
+    plt.close(figure)
+
+
+def test_networks_of_one_class_are_one_sentence(task1):
+    results = experiments.load(experiments.study("task2", "report"))
+    words = repr(answers.one_class(results))
+    assert re.match(r"In (\d+) networks of the arm t1_on_s2 .*; \1 of them predict one class", words)
+    assert len(words.splitlines()) == 1
+    assert "has lost all its outputs 5-9" in repr(answers.one_class(task1))
+
+
+def test_an_exported_page_has_the_figures_text_and_neither_plumbing_nor_dead_cells(tmp_path):
+    import nbformat
+    from nbformat import v4
+
+    alt = 'a "figure" in words, 1 < 2'
+    data = {"image/png": "iVBORw0KGgo="}
+    shown = v4.new_output("display_data", data=data, metadata={"image/png": {"alt": alt, "width": 300}})
+    plain = v4.new_output("display_data", data=data)
+    widget = v4.new_code_cell("explorer.levels()", metadata={"tags": [notebooks.LIVE]})
+    plumbing = v4.new_code_cell("import plumbing", metadata={"tags": [notebooks.COLLAPSED]})
+    cells = [plumbing, v4.new_code_cell("figures()", outputs=[shown, plain]), widget]
+    nbformat.write(v4.new_notebook(cells=cells), tmp_path / "book.ipynb")
+    page = notebooks.page(tmp_path / "book.ipynb")
+    images = re.findall(r"<img [^>]*>", page)
+    assert len(images) == 2 and alt in html.unescape(images[0]) and "&lt;" in images[0] and alt not in images[1]
+    assert "plumbing" not in page and "levels" not in page
