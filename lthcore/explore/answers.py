@@ -10,8 +10,8 @@ from weakref import WeakKeyDictionary
 import pandas as pd
 from IPython.display import Image, display
 
-from ..config import configure
 from ..results import rules, statistics
+from ..runs.presets import configure
 from ..studies import claims, experiments, plots
 
 CHIPS = {  # verdict -> icon, colour; white on each of them has a contrast of at least 4.5
