@@ -153,6 +153,7 @@ def parser():
         metavar="NAME=VALUE",
         help="any other setting of lthcore.config.Config (may be repeated)",
     )
+    p.add_argument("--verbose", action="store_true", help="a line for every level, on a terminal as well")
     p.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     p.add_argument("--check", action="store_true", help=argparse.SUPPRESS)  # run_all.sh's, before it sets up
     return p
@@ -265,7 +266,7 @@ def run(options):
         raise ValueError(f"--model {options.model!r}: must not be given but for task1, task2 and task3")
     if options.check:
         return 0
-    from .runs import sweep
+    from .runs import progress, sweep
     from .studies import experiments  # here, so that --help and --check need no package
 
     others = [job.name for job in jobs if options.model and not job.takes_model]
@@ -290,7 +291,7 @@ def run(options):
         return 0
     started = time.monotonic()
     where = {"workers": options.workers, "scheduler": options.scheduler, "shard": part}
-    experiments.run(*studies, **where, say=lambda line: print(line, flush=True))
+    experiments.run(*studies, **where, say=progress.shown(options.verbose))
     trained = time.monotonic() - started
     if part[1] > 1 and not sweep.all_finished(units):
         print(
