@@ -160,7 +160,7 @@ BAD = [
     (["--set", "lr"], "--set 'lr': must be NAME=VALUE"),
     (["--set", "lr=0"], "lr = 0: must be a number in (0, 10]"),
     (["--set", "lr=fast"], "lr = 'fast': must be a number in (0, 10]"),
-    (["--set", "learning_rate=0.1"], "unknown setting 'learning_rate': must be one of model, "),
+    (["--set", "learning_rate=0.1"], "unknown setting 'learning_rate': must be one of replicates, "),
     (["--set", "=1"], "unknown setting ''"),
     (["--set", "levels=[1]"], "levels = (1,): must begin with level 0"),
     (["--set", "prune_rate=nan"], "prune_rate = 'nan': must be a number in (0, 1)"),
