@@ -133,6 +133,10 @@ def test_a_figure_in_words_has_title_axes_and_claims(task1):
     assert "<" not in answers.in_words(task1, "another", figure) and "winning" not in answers.in_words(
         task1, "x", figure
     )
+    axes.set_title("near the dense network")
+    figure.supxlabel("bands: 95% t-interval")
+    text = answers.in_words(task1, "fig3_task1", figure)
+    assert 'accuracy against density, in "near the dense network". bands: 95% t-interval. ' in text
     plt.close(figure)
 
 

@@ -58,7 +58,7 @@ def _far(network, share):
         ),
         (
             f"{network} loses accuracy before {share} of its weights are gone.",
-            "the report's ticket is smaller than what this network bears.",
+            "the report prunes this network further than it can be pruned without loss.",
         ),
         (
             f"Whether {network} can lose {share} of its weights without losing accuracy is not resolved.",
@@ -128,7 +128,7 @@ ANSWERS = {
             "the hypothesis itself stands in its own setting.",
         ),
         (
-            "No: a ticket is trained more slowly, or to less, than the dense network.",
+            "No: a ticket is trained more slowly, or to a lower accuracy, than the dense network.",
             "something in this protocol differs from theirs in a way that matters.",
         ),
         (
@@ -154,16 +154,16 @@ ANSWERS = {
     "criteria": Answer(
         "criteria-fine-tuning",
         (
-            "Weight and learning-rate rewinding are both better than fine-tuning when little is left.",
-            "when little is left, how the survivors are retrained matters; see in the table whether the criterion that "
-            "removed the rest does.",
+            "Weight and learning-rate rewinding are both better than fine-tuning at low density.",
+            "at low density it matters how the survivors are retrained; see in the table whether the criterion that "
+            "removed the rest matters as well.",
         ),
         (
-            "Rewinding is no better than fine-tuning when little is left.",
+            "Rewinding is no better than fine-tuning at low density.",
             "the short fine-tuning is enough here, at a third of the cost.",
         ),
         (
-            "Whether rewinding is better than fine-tuning when little is left is not resolved.",
+            "Whether rewinding is better than fine-tuning at low density is not resolved.",
             "more replicates are needed before the question is answered either way.",
         ),
     ),
@@ -421,10 +421,15 @@ def figures(results):
 
 
 def in_words(results, name, figure):
-    """A figure for who does not see it: its title, what its panels show, and what is claimed about it: str."""
-    panels = [axis for axis in figure.axes if axis.get_ylabel() and axis.get_xlabel()]
-    shown = dict.fromkeys(f"{axis.get_ylabel()} against {axis.get_xlabel()}" for axis in panels)
-    parts = [figure.get_suptitle() or name, "; ".join(shown)]
+    """A figure for who does not see it: its title, its panels, what lines and bands are, what is claimed of it: str."""
+    shown = {}  # what is drawn against what -> titles of the panels that do
+    for axis in figure.axes:
+        if axis.get_ylabel() and axis.get_xlabel():
+            titles = shown.setdefault(f"{axis.get_ylabel()} against {axis.get_xlabel()}", {})
+            if axis.get_title():
+                titles[f'"{axis.get_title()}"'] = True
+    panels = [f"{axes}, in {', '.join(titles)}" if titles else axes for axes, titles in shown.items()]
+    parts = [figure.get_suptitle() or name, "; ".join(panels), figure.get_supxlabel()]
     table = verdicts(results)
     for _, rows in table[table["figure"] == name].groupby("claim", sort=False):
         row = claims.decisive(rows)

@@ -38,7 +38,7 @@ def on_a_tenth(config: Config, replicate: int) -> Iterator[Unit]:
 
 
 def fig6c(study, frame):
-    """A convolutional network at its last level, and dense, against the training step."""
+    """A convolutional network at its last level (solid) and dense (dashed), against the training step."""
     arms = ("ticket", "random_reinit", "random_mask")
     last = max(statistics.levels(frame, "ticket"), default=None)
     model = figures.MODELS.get(study.config.model, study.config.model)

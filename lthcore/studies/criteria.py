@@ -62,7 +62,7 @@ def _length(study, tuned=True):
 
 
 def fig8a(study, frame):
-    """What the survivors start from: theta0, their final weights, or fresh values."""
+    """What the survivors start from: theta0, their final weights, or fresh values; accuracy and paired differences."""
     arms = ("reset", "lr_rewind", "random_reinit", "finetune")
     sheet = figures.Sheet(study, f"Figure 8a. What the survivors start from; MLP, {_length(study)}")
     sheet.against_density(sheet.axes[0], frame, arms, title="accuracy")
@@ -105,7 +105,7 @@ def fig8b(study, frame):
 
 
 def fig8c(study, frame):
-    """Whole filters of LeNet-5: accuracy against what is left of its weights, and of its multiply-adds."""
+    """Whole filters of LeNet-5: accuracy against remaining weights and multiply-adds, and paired differences."""
     arms = [a for a in ("filters_reset", "filters_reinit", "filters_random", "filters") if a in set(frame["arm"])]
     sheet = figures.Sheet(study, f"Figure 8c. Whole filters of LeNet-5 removed; {_length(study)}", columns=3, width=4.6)
     sheet.against_density(sheet.axes[0], frame, arms, title="against remaining weights")

@@ -69,7 +69,7 @@ def fig10a(study, frame):
 
 
 def fig10b(study, frame):
-    """What the early mask is worth, when it is drawn, and what two random masks differ in."""
+    """Early masks: accuracy, difference from the last mask, when they are drawn, and how far masks are apart."""
     import numpy as np
     import pandas as pd
     from matplotlib.ticker import NullFormatter

@@ -10,7 +10,7 @@ def fig2a(study, frame):
 
 
 def fig2b(study, frame):
-    """LeNet-5: test accuracy against training step, a curve per density."""
+    """LeNet-5: the ticket's test accuracy against training step, at five densities."""
     return accuracy_vs_step(study, frame, 2, "LeNet-5")
 
 

@@ -23,7 +23,7 @@ _ARMS = ("ticket", "random_reinit", "random_mask", "ticket_spared")
 
 
 def accuracy_vs_density(study, frame, number, name, marks):
-    """Test accuracy against density; `marks` are densities with words."""
+    """Test accuracy against density, all of it and near the dense network; `marks` are densities with words."""
     sheet = figures.Sheet(study, f"Figure {number}a. {name}: test accuracy against remaining weights")
     sheet.full_and_near(frame, _ARMS)
     for axis in sheet.axes:
@@ -38,7 +38,7 @@ def accuracy_vs_density(study, frame, number, name, marks):
 
 
 def accuracy_vs_step(study, frame, number, name):
-    """Test accuracy against training step, a curve per density."""
+    """The ticket's test accuracy against training step, at five levels from the dense network to the last."""
     import numpy as np
     import seaborn as sns
 
@@ -66,7 +66,7 @@ def fig1a(study, frame):
 
 
 def fig1b(study, frame):
-    """MLP: test accuracy against training step, a curve per density."""
+    """MLP: the ticket's test accuracy against training step, at five densities."""
     return accuracy_vs_step(study, frame, 1, "MLP")
 
 

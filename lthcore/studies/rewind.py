@@ -32,7 +32,7 @@ STYLES = {
 
 
 def fig7a(study, frame):
-    """Weight rewinding: accuracy against density, rewound to step k."""
+    """Weight rewinding to step k: accuracy against density, and its paired difference from rewinding to step 0."""
     arms = [a for a in dict.fromkeys(frame["arm"]) if a.startswith("rewind_")]
     sheet = figures.Sheet(study, "Figure 7a. Weight rewinding to step k: test accuracy against remaining weights")
     sheet.against_density(sheet.axes[0], frame, arms, title="accuracy")
@@ -43,7 +43,7 @@ def fig7a(study, frame):
 
 
 def fig7b(study, frame):
-    """Stability: accuracy on the linear path between two copies, and the distance of the final weights."""
+    """Stability: accuracy on the linear path between two copies; distances of final weights from copy and dense."""
     import pandas as pd
 
     distance = statistics.at_end(frame, "distance", "mask")

@@ -34,7 +34,7 @@ ARMS = ("t1_on_s1", "t2_on_s2", "random_reinit", "random_mask", "t1_on_s2")
 
 
 def fig3(study, frame):
-    """Task 1: test accuracy and loss against training step, and final accuracy against density."""
+    """Task 1: test accuracy and loss against training step, and final accuracy, with the report's, against density."""
     level, _ = figures.ticket_and_last(study, frame, "t1_on_s1")
     words = figures.at_levels(frame, "t1_on_s1", level, level).removeprefix("solid: ")
     sheet = figures.Sheet(study, "Figure 3. Task 1, S1 and S2 = halves of the training images", rows=2)

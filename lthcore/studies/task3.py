@@ -48,7 +48,7 @@ _TRAINERS = {
 
 
 def fig5a(study, frame):
-    """Task 3: test accuracy against density, own and transferred masks of each optimizer."""
+    """Task 3: test accuracy against density, own and transferred masks of each optimizer; the report's numbers."""
     sheet = figures.Sheet(study, "Figure 5a. Task 3, optimizers: test accuracy against remaining weights", rows=2)
     zoom = figures.zoom(frame, frame["arm"].unique())
     for column, (words, arms) in enumerate(_TRAINERS.items()):
@@ -60,7 +60,7 @@ def fig5a(study, frame):
 
 
 def fig5b(study, frame):
-    """Task 3: test loss against training step at the common level."""
+    """Task 3: test loss against training step, at the common level (solid) and the last (dashed)."""
     level = statistics.stands_at(common_level(frame, study.config))[0]
     last = max(statistics.levels(frame, "adam"), default=None)
     title = f"Figure 5b. Task 3, optimizers: test loss, {figures.at_levels(frame, 'adam', level, last)}"

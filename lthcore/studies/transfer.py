@@ -79,7 +79,7 @@ def _controls_on(on):
 
 
 def fig9a(study, frame):
-    """Tickets across data sets."""
+    """Tickets across data sets: accuracy, and paired differences."""
     panels = (
         ("trained on MNIST", (*_controls_on("mnist"), "mnist", "fashion_on_mnist"),
          _less("fashion_on_mnist", "mnist", "mnist")),
@@ -90,7 +90,7 @@ def fig9a(study, frame):
 
 
 def fig9b(study, frame):
-    """Tickets across optimizers and labels."""
+    """Tickets across optimizers and labels: accuracy, and paired differences."""
     labels = ("labels5-9", "labels5-9_fresh_head", "labels0-4_on_labels5-9", "labels0-4_fresh_head")
     heads = (
         ("labels0-4_fresh_head", "fresh heads: transferred - own", "labels5-9_fresh_head"),
@@ -108,7 +108,7 @@ def fig9b(study, frame):
 
 
 def fig9c(study, frame):
-    """Tickets found on fewer images and fewer classes, trained on all of MNIST."""
+    """Tickets found on fewer images and fewer classes, trained on all of MNIST: accuracy, and paired differences."""
     smaller = ("half1_on_mnist", "fifth_on_mnist", "tenth_on_mnist")
     sizes = [
         ("mnist", f"all images - a {words}", arm)
