@@ -206,7 +206,7 @@ def test_a_data_set():
     images, labels = data.whole("mirrored")["test"]
     assert (images == data.whole()["test"][0].flip(3)).all() and (labels == data.whole()["test"][1]).all()
     figure, _ = done["study"].experiment.figures["fig1a_mlp_accuracy_vs_density"](done["study"], done["frame"])
-    assert figure._supxlabel.get_text().startswith("mirrored · mlp")
+    assert figure._supxlabel.get_text().startswith("mirrored · MLP")
     plt.close(figure)
 
 
