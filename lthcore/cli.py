@@ -299,7 +299,7 @@ def run(options):
             "the same command without --shard draws the figures"
         )
         return 0
-    print(f"executing {len(jobs) + len(READERS)} notebooks, about {sweep.duration(20 + 6 * len(jobs))}", flush=True)
+    print(f"executing {len(jobs) + len(READERS)} notebooks, about {sweep.duration(15 + 9 * len(jobs))}", flush=True)
     with ThreadPoolExecutor(sweep.default_workers("cpu")) as pool, _ending_what_executes():
         every = {**given, "model": options.model}
         running = {job.name: pool.submit(execute, job, given_to(job, given, options), by_name[job.experiment].folder)
