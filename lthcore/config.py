@@ -97,7 +97,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Prune:
-    """What is pruned between the levels, and what the survivors start from. Nothing to the dense network's training."""
+    """What is pruned between the levels, and what the survivors start from; level 0 is trained the same."""
 
     prune_rate: float = _number(0.3, 0, 1, "a number in (0, 1)", open_low=True, open_high=True)
     """Fraction of the surviving weights pruned in one round."""
@@ -140,8 +140,8 @@ class Config(Prune, Train, Data, Scale):
     """
 
     smallest: float = 1.0
-    """Share of the training images in the smallest subset that an arm trains on, in (0, 1]: no setting, its experiment
-    says it."""
+    """Share of the training images in the smallest subset that an arm trains on, in (0, 1]. Not a setting: its
+    experiment's record gives it."""
 
     def __post_init__(self):
         for group in GROUPS:

@@ -147,8 +147,8 @@ class Unit:
 def identity_v1(unit: Unit) -> dict:
     """What a unit's numbers depend on, in the words by which every finished level is found. Frozen.
 
-    Not in it are the settings that say how much is run, where, or how it is judged. `levels` and `rounds` enter as a
-    path, so that a longer chain goes on from a shorter one's finished levels. A setting that came after the first
+    Not in it are the settings marked ``identity=False``. Of these, `levels` and `rounds` enter as a path, so that a
+    longer chain goes on from a shorter one's finished levels. A setting that came after the first
     finished levels (``since=2``) enters where it is set.
     """
     settings = {}

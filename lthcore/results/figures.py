@@ -106,7 +106,9 @@ class Sheet:
             rows = [(arm, k, statistics.density_at(frame, arm, k), *mean_and_band(v)) for k, v in at.items() if len(v)]
             table = pd.DataFrame(rows, columns=["arm", "level", "density", *BAND]).sort_values("density")
             _, colour, marker = self.style(other if other and first.count(arm) > 1 else arm)
-            self.line(axis, table, "density", label, colour, title, marker=marker, ms=1 + 2.2 * width, lw=width)
+            self.line(
+                axis, table, "density", label, colour, f"{title}: {label}", marker=marker, ms=1 + 2.2 * width, lw=width
+            )
             seen += table["mean"].tolist()
         axis.axhline(0, color="0.4", lw=1, ls=":")
         if bound:
@@ -131,7 +133,9 @@ class Sheet:
     def full_and_near(self, frame, arms, metric="accuracy"):
         """The first two panels: the curves against density, and their part near the dense network."""
         near = zoom(frame, arms, metric)
-        for axis, words, limits in zip(self.axes, ("all of it", "near the dense network"), (None, near), strict=False):
+        for axis, words, limits in zip(
+            self.axes, ("whole range", "near the dense network"), (None, near), strict=False
+        ):
             self.against_density(axis, frame, arms, metric, words, limits)
 
     def against_step(self, axis, frame, arms, level, metric="accuracy", title="", dashed=None):

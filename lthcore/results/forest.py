@@ -25,7 +25,7 @@ STYLES = {
     REFUTED: (OKABE_ITO["red"], "X", "✗"),
     UNRESOLVED: (OKABE_ITO["blue"], "D", "?"),
 }
-OTHER = ("0.45", "s", "–")  # not judged, or not run
+OTHER = ("0.45", "s", "–")  # not judged, not run, or no claim
 SIDE = "#e3e3e3"  # the claim's side of the bound
 LEFT, MIDDLE, RIGHT = 4.6, 3.3, 3.3  # inches: words, axis, numbers
 GAP, TOP, BOTTOM = 0.56, 0.85, 0.2  # inches: below a panel, above all, below all
@@ -83,7 +83,8 @@ def _panel(axis, rows, unit, lines):
     axis.set(xlim=(low, high), ylim=(len(rows) - 0.5, -0.5), yticks=[])
     if "ratio" in unit:
         axis.set_xscale("log")
-        ticks = [t for t in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 2, 3, 5, 10) if low <= t <= high]
+        known = (0.1, 0.2, 0.5, 1, 2, 5, 10) if high > 4 * low else (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 2, 3, 5, 10)
+        ticks = [t for t in known if low <= t <= high]
         axis.set_xticks(ticks, [f"{t:g}" for t in ticks])
         axis.minorticks_off()
     axis.tick_params(axis="x", labelsize=8, pad=1, bottom=True, length=3)
@@ -133,6 +134,9 @@ def _interval(axis, y, row, low, high):
         inside = low <= mean <= high
         if start == start:
             axis.plot([max(start, low), min(end, high)], [y, y], color=colour, lw=2.2, solid_capstyle="butt")
+            for cut, at, arrow in ((start < low, low, "<"), (end > high, high, ">")):
+                if cut and low < end and start < high:  # the interval goes on beyond the axis
+                    axis.plot([at], [y], marker=arrow, color=colour, ms=4.5, clip_on=False)
         full = row["verdict"] in STYLES
         look = {"color": colour, "mfc": colour if full else "white", "mew": 1.4, "ms": 6.5, "clip_on": False}
         at = min(max(mean, low), high)
@@ -165,7 +169,7 @@ def _legend(figure, table, y):
     handles = [_mark(style(v), v) for v in STYLES if v in verdicts]
     if table["verdict"].str.endswith(NOT_AFTER_HOLM).any():
         handles.append(_mark(("0.3", "o", ""), "hollow: not after Holm", "white"))
-    if verdicts - set(STYLES):
+    if verdicts - {*STYLES, "no claim"}:
         handles.append(_mark(OTHER, "not judged", "white"))
     if table["published"].notna().any():
         handles.append(_mark(("black", "*", ""), "published number", size=9))

@@ -38,9 +38,9 @@ def arms(config: Config, replicate: int) -> Iterator[Unit]:
 
 STYLES = {
     "random_reinit": STYLES["random_reinit"],
-    "reset": ("reset to theta0", "blue", "o"),
-    "lr_rewind": ("no reset, full rate and length", "red", "D"),
-    "finetune": ("no reset, fine-tuned", "purple", "v"),
+    "reset": ("weight rewinding (to theta0)", "blue", "o"),
+    "lr_rewind": ("learning-rate rewinding", "red", "D"),
+    "finetune": ("fine-tuned", "purple", "v"),
     "obd_deleted": ("OBD", "red", "D"),
     "magnitude_deleted": ("magnitude", "blue", "o"),
     "random_deleted": ("random", "green", "^"),
@@ -58,7 +58,7 @@ def _length(study, tuned=True):
     """How long a level of the criteria is trained, in words."""
     epochs, steps = study.config.epochs, study.config.max_steps
     words = f"at most {steps} steps" if steps else f"{epochs} epoch{'s' * (epochs > 1)}"
-    return f"{words} a level" + f", {max(1, epochs // 3)} if fine-tuned" * (tuned and not steps)
+    return f"{words} per level" + f", {max(1, epochs // 3)} if fine-tuned" * (tuned and not steps)
 
 
 def fig8a(study, frame):

@@ -23,7 +23,7 @@ _ARMS = ("ticket", "random_reinit", "random_mask", "ticket_spared")
 
 
 def accuracy_vs_density(study, frame, number, name, marks):
-    """Test accuracy against density, all of it and near the dense network; `marks` are densities with words."""
+    """Test accuracy against density, the whole range and near the dense network; `marks` are densities with words."""
     sheet = figures.Sheet(study, f"Figure {number}a. {name}: test accuracy against remaining weights")
     sheet.full_and_near(frame, _ARMS)
     for axis in sheet.axes:
@@ -48,7 +48,7 @@ def accuracy_vs_step(study, frame, number, name):
     there = statistics.levels(frame, "ticket")
     wanted = sorted({there[round(i)] for i in np.linspace(0, len(there) - 1, min(5, len(there)))}) if there else []
     colours = sns.color_palette("viridis", len(wanted))
-    for axis, title in zip(sheet.axes, ("all of it", "near the dense network"), strict=True):
+    for axis, title in zip(sheet.axes, ("whole range", "near the dense network"), strict=True):
         for level, colour in zip(wanted, colours, strict=True):
             table = figures.by_step(frame[frame["arm"] == "ticket"], level, "accuracy")
             label = f"level {level}: {100 * statistics.density_at(frame, 'ticket', level):.3g}% density"

@@ -55,11 +55,11 @@ def fig6b(study, frame):
     """The paper's protocol under three optimizers: accuracy, and the difference from each one's dense network."""
     arms = ("ticket", "sgd", "momentum")
     sheet = figures.Sheet(
-        study, "Figure 6b. The paper's protocol, tickets of three optimizers, at the minimum validation loss"
+        study, "Figure 6b. The paper's protocol by Adam (the ticket), SGD and momentum, at the minimum validation loss"
     )
     sheet.against_density(sheet.axes[0], frame, arms, "early_accuracy", "accuracy")
     pairs = [(arm, f"{sheet.style(arm)[0]} - dense", None) for arm in arms if arm in set(frame["arm"])]
-    sheet.differences(sheet.axes[1], frame, pairs, "less the dense network", -0.3, "early_accuracy")
+    sheet.differences(sheet.axes[1], frame, pairs, "minus the dense network", -0.3, "early_accuracy")
     return sheet.done(legend_on=(0, 1), where="lower left")
 
 
@@ -195,7 +195,7 @@ _EARLY_STOP = "fig6a_paper_early_stop"
 _OPTIMIZERS = "fig6b_paper_optimizers"
 CLAIMS = (
     Claim("paper-dense", "LeNet-300-100, dense: 97.8 to 98.2%", "98.0 ± 0.2", _EARLY_STOP, _dense),
-    Claim("paper-early", "at 21.1% density the ticket's validation loss is least at an earlier step", "38% earlier",
+    Claim("paper-early", "at 21.1% density the ticket reaches its minimum validation loss earlier", "38% earlier",
           _EARLY_STOP, _early),
     Claim("paper-better", "at 13.5% density it is more than 0.3 points better than dense", "> 0.3", _EARLY_STOP,
           _better),
@@ -209,9 +209,9 @@ CLAIMS = (
     Claim("paper-lth", "Lottery Ticket Hypothesis: j' <= j, a' >= a, fewer weights (LeNet-300-100)", "holds",
           _EARLY_STOP, _hypothesis),
     Claim("paper-optimizers",
-          "trained by SGD and by momentum, a network pruned to 21.1% is within 0.3 pp of dense (no control)",
+          "trained by SGD and by momentum, a network pruned to 21.1% is at most 0.3 pp below dense (no control)",
           "they find tickets", _OPTIMIZERS, _optimizers),
-    Claim("paper-sgd", "at 1.2% density SGD's network is within 0.3 pp of dense, and loses less than Adam's",
+    Claim("paper-sgd", "at 1.2% density SGD's network is at most 0.3 pp below dense, and loses less than Adam's",
           "< 1% and 3.6%", _OPTIMIZERS, _sgd),
 )  # fmt: skip
 

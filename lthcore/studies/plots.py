@@ -95,20 +95,25 @@ def _save(folder, provenance, name, figure, drawn):
 def tiles(studies, verdicts=None):
     """How many of the report's claims hold, do not hold, and are open, at a glance: HTML."""
     table = _verdicts(studies, verdicts)
-    words = claims.in_short(table[table["rule"] != ""])["verdict"].str.removesuffix(rules.NOT_AFTER_HOLM)
+    verdicts = claims.in_short(table[table["rule"] != ""])["verdict"]
+    words, open_to_holm = verdicts.str.removesuffix(rules.NOT_AFTER_HOLM), verdicts.str.endswith(rules.NOT_AFTER_HOLM)
     counts = {"hold": words == rules.HOLDS, "do not hold": words == rules.REFUTED, "unresolved": words == "unresolved"}
     counts["without a verdict yet"] = ~words.isin([rules.HOLDS, rules.REFUTED, rules.UNRESOLVED])
     looks = [forest.style(v) for v in (rules.HOLDS, rules.REFUTED, rules.UNRESOLVED, "")]
     return HTML(
-        "".join(_tile(label, there.sum(), look) for (label, there), look in zip(counts.items(), looks, strict=True))
+        "".join(
+            _tile(label, there.sum(), (there & open_to_holm).sum(), look)
+            for (label, there), look in zip(counts.items(), looks, strict=True)
+        )
     )
 
 
-def _tile(label, count, look):
+def _tile(label, count, not_after_holm, look):
     colour, _, character = look
     colour = GREY if colour == forest.OTHER[0] else colour
+    less = f" ({not_after_holm} not after Holm)" if not_after_holm else ""
     box = f"display:inline-block;margin:0 12px 8px 0;padding:8px 18px;border:2px solid {colour};border-radius:6px"
-    return f'<div style="{box}"><b style="font-size:28px;color:{colour}">{character} {count}</b><br>{label}</div>'
+    return f'<div style="{box}"><b style="font-size:28px;color:{colour}">{character} {count}</b><br>{label}{less}</div>'
 
 
 def _verdicts(studies, verdicts):
@@ -152,7 +157,7 @@ def draw_scorecard(studies, verdicts=None):
 
 SCORECARD = {
     "fig0a_claims": ("The report's claims: 95% t-intervals against their bounds", 2),
-    "fig0b_published": ("Published claims of others, on this study's small networks", 3),
+    "fig0b_published": ("Claims beyond the report, published or our own, on this study's small networks", 3),
 }
 
 
@@ -211,7 +216,7 @@ def scorecard(studies, verdicts=None):
         table["figure"] = [links[claim] if claim else "" for claim in table.index]
         path = _folder(results) / f"{list(SCORECARD)[1]}.png"
         seen = picture(path, SCORECARD[path.stem][0]) if path.exists() else ""
-        parts.append(_folded("Published claims of others", seen + _wide(table)))
+        parts.append(_folded("Claims beyond the report, published or our own", seen + _wide(table)))
     return HTML("".join(parts))
 
 

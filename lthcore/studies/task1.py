@@ -19,7 +19,7 @@ def two_halves(config: Config, replicate: int, s1: str, s2: str, suffix: str = "
 
 
 def arms(config: Config, replicate: int) -> Iterator[Unit]:
-    """Two halves of the training images."""
+    """T1 and T2 on their own halves of the images, T1's tickets on S2, and their controls."""
     yield from two_halves(config, replicate, "half1", "half2")
 
 

@@ -46,7 +46,9 @@ def _task2(study, frame, letter, metric):
             density.axhline(share, color="0.4", lw=1, ls=":")
             words = f"{share:.4f}%: all answers are {shares['top_answer'].iloc[-1]}"
             words += ", the report's number" if f"{share:.4f}" == f"{study.experiment.reported['t1_on_s2']:.4f}" else ""
-            density.annotate(words, (0.02, share + 1.5), xycoords=("axes fraction", "data"), fontsize=8, color="0.3")
+            density.set_ylim(bottom=min(density.get_ylim()[0], share - 10))  # room below the line
+            place = {"xycoords": ("axes fraction", "data"), "va": "top"}
+            density.annotate(words, (0.02, share - 1.5), **place, fontsize=8, color="0.3")
     return sheet.done(legend_on=(2, 3), where="center left" if metric == "accuracy" else "upper left")
 
 

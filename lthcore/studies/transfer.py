@@ -59,7 +59,7 @@ STYLES = {
 
 def _panels_and_differences(study, frame, title, panels, bound=None):
     """Accuracy against density, a column per panel (title, arms, pairs), and below it the differences of pairs."""
-    sheet = figures.Sheet(study, f"{title} (epochs a level: {study.config.epochs})", rows=2, columns=len(panels))
+    sheet = figures.Sheet(study, f"{title} ({study.config.epochs} epochs per level)", rows=2, columns=len(panels))
     there = set(frame["arm"])
     for column, (words, arms, pairs) in enumerate(panels):
         full, less = sheet.axes[column :: len(panels)]
