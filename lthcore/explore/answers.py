@@ -54,7 +54,8 @@ def _far(network, share):
     return (
         (
             f"{network} can lose more than {share} of its weights and stay as accurate as the dense network.",
-            "most of the weights are needed to find the ticket, not to be one.",
+            f"more than {share} of the weights can be left out of the last training; whether they are needed to find "
+            "the ticket is not tested here.",
         ),
         (
             f"{network} loses accuracy before {share} of its weights are gone.",
@@ -73,24 +74,27 @@ ANSWERS = {
     "task1": Answer(
         "task1",
         (
-            "Yes: on the other half, one half's ticket is as good as that half's own and better than a random mask.",
+            "Yes, within half a point: on the other half, one half's ticket is at most half a point below that half's "
+            "own, and better than a random mask.",
             "a mask carries over between two samples of one distribution; that it beats a random mask is the part "
             "that could have failed.",
         ),
         (
-            "No: on the other half, one half's ticket is worse than that half's own or no better than a random mask.",
+            "No: on the other half, one half's ticket is more than half a point below that half's own, or worse than a "
+            "random mask.",
             "even between two samples of one distribution a mask is particular to its data.",
         ),
         (
-            "Whether the ticket of one half is as good on the other half is not resolved.",
+            "Whether one half's ticket is at most half a point below the other half's own there, and better than a "
+            "random mask, is not resolved.",
             "more replicates are needed before the question is answered either way.",
         ),
     ),
     "task2": Answer(
         "task2-ticket",
         (
-            "No, and not only because its outputs are cut off: even with the output layer spared, the ticket of the "
-            "digits 0-4 stays below the ticket that the digits 5-9 find for themselves.",
+            "No, and not only because its outputs are disconnected: even with the output layer spared, the ticket of "
+            "the digits 0-4 stays below the ticket that the digits 5-9 find for themselves.",
             "the collapse to one class is about the output layer that was pruned away; what the mask itself costs is "
             "the difference that is left when that layer is spared.",
         ),
@@ -108,13 +112,15 @@ ANSWERS = {
     "task3": Answer(
         "task3",
         (
-            "No: under the other optimizer's mask Adam and SGD are as accurate as under their own.",
-            "which weights are kept matters more than which optimizer chose them.",
+            "No: under the other optimizer's mask Adam and SGD are within half a point of their own.",
+            "within half a point a mask does not depend on which of the two optimizers found it.",
         ),
         (
-            "Yes: under the other optimizer's mask accuracy differs by more than half a point.",
-            "a mask carries something of the optimizer that found it; compare SGD with momentum, which converges "
-            "within the schedule, before putting it down to the optimizer rather than to its learning rate.",
+            "Yes, for Adam and plain SGD in at least one direction: under the other's mask accuracy differs by more "
+            "than half a point.",
+            "the two masks are not interchangeable, but that need not be the optimizer's doing: where SGD's own chain "
+            "is far below its dense network, its mask is no winning ticket. The claim about momentum tests an "
+            "optimizer that converges within the schedule.",
         ),
         (
             "Whether a ticket depends on the optimizer that found it is not resolved.",
@@ -154,16 +160,18 @@ ANSWERS = {
     "criteria": Answer(
         "criteria-fine-tuning",
         (
-            "Weight and learning-rate rewinding are both better than fine-tuning at low density.",
-            "at low density it matters how the survivors are retrained; see in the table whether the criterion that "
-            "removed the rest matters as well.",
+            "Weight and learning-rate rewinding are both better than fine-tuning of a third of the length at a tenth "
+            "of the rate, with a thirtieth of the weights left.",
+            "at low density the length and rate of retraining matter, taken together; that OBD and magnitude differ, "
+            "this does not show.",
         ),
         (
-            "Rewinding is no better than fine-tuning at low density.",
+            "Rewinding of one kind at least is worse than fine-tuning of a third of the length, with a thirtieth of "
+            "the weights left.",
             "the short fine-tuning is enough here, at a third of the cost.",
         ),
         (
-            "Whether rewinding is better than fine-tuning at low density is not resolved.",
+            "Whether rewinding is better than fine-tuning, with a thirtieth of the weights left, is not resolved.",
             "more replicates are needed before the question is answered either way.",
         ),
     ),
