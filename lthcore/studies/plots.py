@@ -38,7 +38,10 @@ def at_level(study, frame, level):
     for axis, metric in zip(sheet.axes, ("accuracy", "loss"), strict=True):
         plain = [arm for arm in arms if not arm.endswith("_spared") or arm == "ticket_spared"]
         sheet.against_step(axis, frame, plain, level, metric, f"test {metric}")
-    return sheet.done()
+    if len(arms) <= 10:
+        return sheet.done()
+    sheet.figure.legend(*sheet.axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=7)
+    return sheet.done(legend_on=())
 
 
 def draw(study, frame=None, show=None):

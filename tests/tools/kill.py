@@ -89,7 +89,8 @@ class Place:
         self.raw = self.folder / "raw" if kind == "fetch" else download.folder()
         self.figures = experiments.study("mlp", "smoke", overrides=OVERRIDES).folder
         self.folder.mkdir(parents=True)
-        shutil.rmtree(self.figures, ignore_errors=True)
+        if kind == "notebook":  # the others draw nothing, and may run beside one that does
+            shutil.rmtree(self.figures, ignore_errors=True)
         if kind == "fetch":  # put there by hand, as .gz: the source that needs no network
             self.raw.mkdir()
             for name in download.SHA256:
