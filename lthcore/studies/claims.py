@@ -55,7 +55,7 @@ NAMES = {
             ("lth", "ticket no slower, at most 0.2 pp less accurate"),
         )
     },
-    "task1": "Task 1: T1 at most 0.5 pp below the other half's own ticket",
+    "task1": "Task 1: T1 at most 0.5 pp below the other half's ticket",
     "task2-as-pruned": "Task 2: T1 fails on the other labels, as pruned",
     "task2-ticket": "Task 2: T1 fails on them, the output layer spared",
     "task2-cause": "Task 2: some network at 21.1479% has an active output 5-9",
