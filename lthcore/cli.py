@@ -292,7 +292,7 @@ def run(options):
     started = time.monotonic()
     where = {"workers": options.workers, "scheduler": options.scheduler, "shard": part}
     experiments.run(*studies, **where, say=progress.shown(options.verbose))
-    trained = time.monotonic() - started
+    trained = time.monotonic() - started if plan.missing else 0.0
     if part[1] > 1 and not sweep.all_finished(units):
         print(
             f"shard {options.shard} is finished, other shards are not: when they are, "
@@ -397,9 +397,8 @@ def _closing_table(studies, jobs, seconds, folder, trained):
     for job, words in zip(READERS, ("all verdicts", "look into what is finished"), strict=True):
         print(f"{job.name:<24}{seconds[job.name]:>8.1f}  {words}: {_short(folder)}/executed/{job.name}.html")
     names = [name for study in studies for name in study.experiment.figures]
-    print(
-        f"\ntraining {sweep.duration(trained)}; figures (png, svg, csv, json) in {_short(folder)}/: {', '.join(names)}"
-    )
+    training = f"training {sweep.duration(trained)}" if trained else "nothing was trained"
+    print(f"\n{training}; figures (png, svg, csv, json) in {_short(folder)}/: {', '.join(names)}")
 
 
 def _say_how_long_report_takes(options, measured):
