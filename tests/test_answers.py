@@ -38,16 +38,19 @@ def shown_in_a_notebook():
     return [name for name, record in REGISTRY.items() if record.notebook and record.group in ("report", "extended")]
 
 
+ANSWERS = {name: record.answer for name, record in REGISTRY.items() if record.answer}
+
+
 def test_every_answer_rests_on_a_claim_of_its_experiment():
-    for name, known in answers.ANSWERS.items():
+    for name, known in ANSWERS.items():
         ids = {rule.id for rule in rules.REPORT if rule.experiment == name} | {c.id for c in REGISTRY[name].claims}
         assert known.claim in ids, name
-    assert set(shown_in_a_notebook()) - set(answers.ANSWERS) <= {"fashion_conv2"}  # an illustration, with no claim
+    assert set(shown_in_a_notebook()) - set(ANSWERS) <= {"fashion_conv2"}  # an illustration, with no claim
 
 
 def test_no_answer_states_a_number_of_ours():
     thresholds = {"90%", "85%"}  # of the report's claims
-    for known in answers.ANSWERS.values():
+    for known in ANSWERS.values():
         for sentence in (*known.holds, *known.fails, *known.unresolved):
             numbers = re.findall(r"\d[\d.]*%?", re.sub(r"digits \d-\d|step 0|LeNet-5", "", sentence))
             assert set(numbers) <= thresholds, sentence
@@ -58,15 +61,15 @@ def test_the_box_has_sentence_number_interval_and_verdict(task1):
     row = claims.decisive(table[table["claim"] == "task1"])
     box = answers.answer(task1)
     for text in (html.unescape(box._repr_html_()), repr(box)):
-        assert answers.ANSWERS["task1"].words(row["verdict"].removesuffix(rules.NOT_AFTER_HOLM))[0] in text
+        assert answers.chosen(ANSWERS["task1"], row["verdict"].removesuffix(rules.NOT_AFTER_HOLM))[0] in text
         assert claims.number(row) in text and f"n = {row['n']:.0f}" in text and row["verdict"] in text
     assert repr(answers.so(task1)).startswith("So: ")
 
 
 @pytest.mark.parametrize("verdict", [rules.HOLDS, rules.REFUTED, rules.UNRESOLVED])
 def test_the_sentence_follows_the_verdict(verdict, judged):
-    results, known = judged(verdict), answers.ANSWERS["task1"]
-    sentence, follows = known.words(verdict)
+    results, known = judged(verdict), ANSWERS["task1"]
+    sentence, follows = answers.chosen(known, verdict)
     assert sentence in repr(answers.answer(results)) and repr(answers.so(results)) == f"So: {follows}"
     assert f"All claims of this notebook: {verdict} 1." in repr(answers.answer(results))
     assert "Holm" not in repr(answers.answer(results))
@@ -74,7 +77,7 @@ def test_the_sentence_follows_the_verdict(verdict, judged):
 
 def test_a_verdict_that_does_not_survive_the_correction_says_so(judged):
     box = repr(answers.answer(judged(rules.HOLDS + rules.NOT_AFTER_HOLM)))
-    assert answers.ANSWERS["task1"].holds[0] in box and "does not survive Holm's correction" in box
+    assert ANSWERS["task1"].holds[0] in box and "does not survive Holm's correction" in box
 
 
 @pytest.mark.parametrize("preset", ["quick", "smoke"])

@@ -1,10 +1,10 @@
 """What a notebook shows: its settings, the answer in a box, and its figures, each with a text that stands for it.
 
-The sentences are chosen by the verdict and the numbers are read from the results: nothing here states a result.
+The sentences stand in the study's record and are chosen by the verdict; the numbers are read from the results. Nothing
+here states a result.
 """
 
 import html
-from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import pandas as pd
@@ -26,202 +26,10 @@ WIDTH = 88  # dots per inch at which a figure is shown; it is drawn at 130, for 
 _judged = WeakKeyDictionary()
 
 
-@dataclass(frozen=True)
-class Answer:
-    """How an experiment answers its notebook's question.
-
-    Parameters
-    ----------
-    claim : str
-        The claim on which the answer rests.
-    holds, fails, unresolved : (str, str)
-        The answer in a sentence, and what follows from it, by the claim's verdict.
-    """
-
-    claim: str
-    holds: tuple[str, str]
-    fails: tuple[str, str]
-    unresolved: tuple[str, str]
-
-    def words(self, verdict):
-        """The answer and what follows from it: (str, str), empty where nothing is judged."""
-        by_verdict = {rules.HOLDS: self.holds, rules.REFUTED: self.fails, rules.UNRESOLVED: self.unresolved}
-        return by_verdict.get(verdict, ("", ""))
-
-
-def _far(network, share):
-    """The answer for one of the report's networks."""
-    return (
-        (
-            f"{network} can lose more than {share} of its weights and stay as accurate as the dense network.",
-            f"more than {share} of the weights can be left out of the last training; whether they are needed to find "
-            "the ticket is not tested here.",
-        ),
-        (
-            f"{network} loses accuracy before {share} of its weights are gone.",
-            "the report prunes this network further than it can be pruned without loss.",
-        ),
-        (
-            f"Whether {network} can lose {share} of its weights without losing accuracy is not resolved.",
-            "more replicates are needed before the question is answered either way.",
-        ),
-    )
-
-
-ANSWERS = {
-    "mlp": Answer("mlp-90", *_far("The MLP", "90%")),
-    "lenet5": Answer("lenet-85", *_far("LeNet-5", "85%")),
-    "task1": Answer(
-        "task1",
-        (
-            "Yes, within half a point: on the other half, one half's ticket is at most half a point below that half's "
-            "own, and better than a random mask.",
-            "a mask carries over between two samples of one distribution; that it beats a random mask is the part "
-            "that could have failed.",
-        ),
-        (
-            "No: on the other half, one half's ticket is more than half a point below that half's own, or worse than a "
-            "random mask.",
-            "even between two samples of one distribution a mask is particular to its data.",
-        ),
-        (
-            "Whether one half's ticket is at most half a point below the other half's own there, and better than a "
-            "random mask, is not resolved.",
-            "more replicates are needed before the question is answered either way.",
-        ),
-    ),
-    "task2": Answer(
-        "task2-ticket",
-        (
-            "No, and not only because its outputs are disconnected: even with the output layer spared, the ticket of "
-            "the digits 0-4 stays below the ticket that the digits 5-9 find for themselves.",
-            "the collapse to one class is about the output layer that was pruned away; what the mask itself costs is "
-            "the difference that is left when that layer is spared.",
-        ),
-        (
-            "Yes, if the output layer is spared: the ticket of the digits 0-4 is then within half a point of the "
-            "ticket that the digits 5-9 find for themselves.",
-            "the report's collapse is about the output layer alone, not about the ticket.",
-        ),
-        (
-            "With the output layer spared, it is not resolved whether the ticket of the digits 0-4 is worse than the "
-            "digits' own.",
-            "the collapse to one class says nothing of the ticket; more replicates are needed to say what that costs.",
-        ),
-    ),
-    "task3": Answer(
-        "task3",
-        (
-            "No: under the other optimizer's mask Adam and SGD are within half a point of their own.",
-            "within half a point a mask does not depend on which of the two optimizers found it.",
-        ),
-        (
-            "Yes, for Adam and plain SGD in at least one direction: under the other's mask accuracy differs by more "
-            "than half a point.",
-            "the two masks are not interchangeable, but that need not be the optimizer's doing: where SGD's own chain "
-            "is far below its dense network, its mask is no winning ticket. The claim about momentum tests an "
-            "optimizer that converges within the schedule.",
-        ),
-        (
-            "Whether a ticket depends on the optimizer that found it is not resolved.",
-            "more replicates are needed before the question is answered either way.",
-        ),
-    ),
-    "paper": Answer(
-        "paper-lth",
-        (
-            "Yes: a ticket is trained at least as fast and to at least the accuracy of the dense network.",
-            "the hypothesis itself stands in its own setting.",
-        ),
-        (
-            "No: a ticket is trained more slowly, or to a lower accuracy, than the dense network.",
-            "something in this protocol differs from theirs in a way that matters.",
-        ),
-        (
-            "So few replicates do not resolve whether a ticket is both as fast and as accurate as the dense network.",
-            "the hypothesis asks for three things at once; the table shows which of them the replicates resolve.",
-        ),
-    ),
-    "rewind": Answer(
-        "rewind",
-        (
-            "No: rewinding later is as good as rewinding to step 0.",
-            "rewinding later is an answer to an instability that this network does not have.",
-        ),
-        (
-            "Yes: rewinding later changes the accuracy.",
-            "even a network of this size profits from, or is hurt by, a later start.",
-        ),
-        (
-            "No difference is resolved between rewinding later and rewinding to step 0.",
-            "a null was to be expected on MNIST, but an interval of so few replicates is too wide to call it equality.",
-        ),
-    ),
-    "criteria": Answer(
-        "criteria-fine-tuning",
-        (
-            "Weight and learning-rate rewinding are both better than fine-tuning of a third of the length at a tenth "
-            "of the rate, with a thirtieth of the weights left.",
-            "at low density the length and rate of retraining matter, taken together; that OBD and magnitude differ, "
-            "this does not show.",
-        ),
-        (
-            "Rewinding of one kind at least is worse than fine-tuning of a third of the length, with a thirtieth of "
-            "the weights left.",
-            "the short fine-tuning is enough here, at a third of the cost.",
-        ),
-        (
-            "Whether rewinding is better than fine-tuning, with a thirtieth of the weights left, is not resolved.",
-            "more replicates are needed before the question is answered either way.",
-        ),
-    ),
-    "transfer": Answer(
-        "transfer-data",
-        (
-            "Yes: a ticket of the other data set is as good as the target's own.",
-            "the mask holds what both data sets share.",
-        ),
-        (
-            "Not between data sets: a ticket of the other data set is worse than the target's own.",
-            "a mask of this MLP says which pixels are read, and the two data sets do not ask for the same ones.",
-        ),
-        (
-            "Whether a ticket of the other data set is as good as the target's own is not resolved.",
-            "more replicates are needed before the question is answered either way.",
-        ),
-    ),
-    "early_bird": Answer(
-        "early-bird",
-        (
-            "Early: the published rule finds a mask that is as good as that of the whole training.",
-            "much of the first training can be saved.",
-        ),
-        (
-            "Later than published: at one of the densities the rule saves nothing, or its mask is worse.",
-            "when a mask settles and what it is worth are two questions; the sparse levels answer the second.",
-        ),
-        (
-            "Whether the published rule finds a mask early that is as good is not resolved.",
-            "more replicates are needed before the question is answered either way.",
-        ),
-    ),
-    "collapse": Answer(
-        "collapse",
-        (
-            "Where the MLP's accuracy collapses, it does not if the output layer is spared: the outputs had lost "
-            "their last path.",
-            "count what lies on a path from a pixel to an output before an accuracy drop is put down to sparsity.",
-        ),
-        (
-            "The MLP collapses even with its output layer spared: disconnected outputs are not the cause.",
-            "too few weights are left elsewhere.",
-        ),
-        (
-            "Whether sparing the output layer prevents the MLP's collapse is not resolved.",
-            "more replicates are needed before the question is answered either way.",
-        ),
-    ),
-}
+def chosen(answer, verdict):
+    """The answer for a verdict and what follows from it: (str, str), empty where nothing is judged."""
+    by_verdict = {rules.HOLDS: answer.holds, rules.REFUTED: answer.fails, rules.UNRESOLVED: answer.unresolved}
+    return by_verdict.get(verdict, ("", ""))
 
 
 class Shown:
@@ -321,7 +129,7 @@ def _box(colour):
 def _rows(results):
     """The rows of the claim on which the answer rests, or of the first there is, or None."""
     table = verdicts(results)
-    known = ANSWERS.get(results.study.config.experiment)
+    known = results.study.experiment.answer
     for name in (*([known.claim] if known else []), *table["claim"].head(1)):
         if len(rows := table[table["claim"] == name]):
             return rows
@@ -330,12 +138,12 @@ def _rows(results):
 
 def _about(results):
     """The answer and what follows from it: (str, str), empty where nothing is judged."""
-    rows, known = _rows(results), ANSWERS.get(results.study.config.experiment)
+    rows, known = _rows(results), results.study.experiment.answer
     if rows is None:
         return "", ""
     verdict = rows["verdict"].iloc[0].removesuffix(rules.NOT_AFTER_HOLM)
     if known and rows["claim"].iloc[0] == known.claim:
-        return known.words(verdict)
+        return chosen(known, verdict)
     return (f"{rows['text'].iloc[0]}: {verdict}.", "") if verdict in CHIPS else ("", "")
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ..config import Config
 from ..results.later import figures, statistics, verdicts
 from ..unit import Unit
-from .record import Claim, Experiment
+from .record import Answer, Claim, Experiment
 
 RATES = {"mlp": ((0.2, 28), (0.3, 17), (0.5, 9)), "lenet5": ((0.2, 20),)}  # model -> (rate, rounds)
 SCOPES = ("layer", "global")
@@ -173,4 +173,20 @@ COLLAPSE = Experiment(
     facts={known.arm: known for known in (*FACTS, _TASK2)},
     figures={"fig11a_collapse_map": fig11a, "fig11b_collapse_accuracy": fig11b, "fig11c_effective_density": fig11c},
     claims=CLAIMS,
+    answer=Answer(
+        "collapse",
+        (
+            "Where the MLP's accuracy collapses, it does not if the output layer is spared: the outputs had lost "
+            "their last path.",
+            "count what lies on a path from a pixel to an output before an accuracy drop is put down to sparsity.",
+        ),
+        (
+            "The MLP collapses even with its output layer spared: disconnected outputs are not the cause.",
+            "too few weights are left elsewhere.",
+        ),
+        (
+            "Whether sparing the output layer prevents the MLP's collapse is not resolved.",
+            "more replicates are needed before the question is answered either way.",
+        ),
+    ),
 )

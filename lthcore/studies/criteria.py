@@ -8,7 +8,7 @@ from ..config import Config
 from ..results.later import figures, statistics, verdicts
 from ..unit import Fresh, MaskOf, Unit
 from .common import PROTOCOL, STYLES
-from .record import Claim, Experiment
+from .record import Answer, Claim, Experiment
 
 FILTERS = {"model": "lenet5", "structure": "filters", "prune_rate": 0.25, "output_rate": None, "scope": "layer"}
 
@@ -249,4 +249,22 @@ CRITERIA = Experiment(
     styles=STYLES,
     figures={_RULES: fig8a, _DELETION: fig8b, _WHOLE: fig8c},
     claims=CLAIMS,
+    answer=Answer(
+        "criteria-fine-tuning",
+        (
+            "Weight and learning-rate rewinding are both better than fine-tuning of a third of the length at a tenth "
+            "of the rate, with a thirtieth of the weights left.",
+            "at low density the length and rate of retraining matter, taken together; that OBD and magnitude differ, "
+            "this does not show.",
+        ),
+        (
+            "Rewinding of one kind at least is worse than fine-tuning of a third of the length, with a thirtieth of "
+            "the weights left.",
+            "the short fine-tuning is enough here, at a third of the cost.",
+        ),
+        (
+            "Whether rewinding is better than fine-tuning, with a thirtieth of the weights left, is not resolved.",
+            "more replicates are needed before the question is answered either way.",
+        ),
+    ),
 )

@@ -8,7 +8,7 @@ from ..config import Config
 from ..results.later import figures, statistics, verdicts
 from ..unit import RandomLike, Unit
 from .common import SPARED, STYLES
-from .record import Claim, Experiment
+from .record import Answer, Claim, Experiment
 
 LEVELS = (1, 2, 4, 6)  # of which each is reached in one shot
 
@@ -170,4 +170,19 @@ EARLY_BIRD = Experiment(
     styles=STYLES,
     figures={_DISTANCE: fig10a, _WORTH: fig10b},
     claims=CLAIMS,
+    answer=Answer(
+        "early-bird",
+        (
+            "Early: the published rule finds a mask that is as good as that of the whole training.",
+            "much of the first training can be saved.",
+        ),
+        (
+            "Later than published: at one of the densities the rule saves nothing, or its mask is worse.",
+            "when a mask settles and what it is worth are two questions; the sparse levels answer the second.",
+        ),
+        (
+            "Whether the published rule finds a mask early that is as good is not resolved.",
+            "more replicates are needed before the question is answered either way.",
+        ),
+    ),
 )

@@ -1,7 +1,7 @@
 """How far LeNet-5 can be pruned: the report's Figures 2a and 2b."""
 
-from .mlp import STYLES, accuracy_vs_density, accuracy_vs_step, arms
-from .record import Experiment
+from .mlp import STYLES, accuracy_vs_density, accuracy_vs_step, arms, how_far
+from .record import Answer, Experiment
 
 
 def fig2a(study, frame):
@@ -27,4 +27,5 @@ LENET5 = Experiment(
     arms=arms,
     styles=STYLES,
     figures={"fig2a_lenet5_accuracy_vs_density": fig2a, "fig2b_lenet5_accuracy_vs_step": fig2b},
+    answer=Answer("lenet-85", *how_far("LeNet-5", "85%")),
 )

@@ -7,7 +7,7 @@ from ..config import Config
 from ..results.later import figures, statistics
 from ..unit import Unit
 from .common import STYLES, ticket_and_controls
-from .record import Experiment
+from .record import Answer, Experiment
 
 
 def arms(config: Config, replicate: int) -> Iterator[Unit]:
@@ -70,6 +70,25 @@ def fig1b(study, frame):
     return accuracy_vs_step(study, frame, 1, "MLP")
 
 
+def how_far(network, share):
+    """The sentences of the answer for one of the report's networks."""
+    return (
+        (
+            f"{network} can lose more than {share} of its weights and stay as accurate as the dense network.",
+            f"more than {share} of the weights can be left out of the last training; whether they are needed to find "
+            "the ticket is not tested here.",
+        ),
+        (
+            f"{network} loses accuracy before {share} of its weights are gone.",
+            "the report prunes this network further than it can be pruned without loss.",
+        ),
+        (
+            f"Whether {network} can lose {share} of its weights without losing accuracy is not resolved.",
+            "more replicates are needed before the question is answered either way.",
+        ),
+    )
+
+
 MLP = Experiment(
     name="mlp",
     title="Pre-midsem: the MLP",
@@ -83,4 +102,5 @@ MLP = Experiment(
     arms=arms,
     styles=STYLES,
     figures={"fig1a_mlp_accuracy_vs_density": fig1a, "fig1b_mlp_accuracy_vs_step": fig1b},
+    answer=Answer("mlp-90", *how_far("The MLP", "90%")),
 )

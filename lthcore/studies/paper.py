@@ -7,7 +7,7 @@ from ..config import Config
 from ..results.later import figures, statistics, verdicts
 from ..unit import Fresh, MaskOf, Unit
 from .common import PROTOCOL, SGD, STYLES, by_sgd, ticket_and_controls
-from .record import Claim, Experiment
+from .record import Answer, Claim, Experiment
 
 
 def arms(config: Config, replicate: int) -> Iterator[Unit]:
@@ -227,4 +227,19 @@ PAPER = Experiment(
     styles=STYLES,
     figures={_EARLY_STOP: fig6a, _OPTIMIZERS: fig6b},
     claims=CLAIMS,
+    answer=Answer(
+        "paper-lth",
+        (
+            "Yes: a ticket is trained at least as fast and to at least the accuracy of the dense network.",
+            "the hypothesis itself stands in its own setting.",
+        ),
+        (
+            "No: a ticket is trained more slowly, or to a lower accuracy, than the dense network.",
+            "something in this protocol differs from theirs in a way that matters.",
+        ),
+        (
+            "So few replicates do not resolve whether a ticket is both as fast and as accurate as the dense network.",
+            "the hypothesis asks for three things at once; the table shows which of them the replicates resolve.",
+        ),
+    ),
 )

@@ -41,6 +41,24 @@ class Claim:
     measures: Callable
 
 
+@dataclass(frozen=True)
+class Answer:
+    """How a study answers its notebook's question.
+
+    Parameters
+    ----------
+    claim : str
+        The claim on which the answer rests.
+    holds, fails, unresolved : (str, str)
+        The answer in a sentence, and what follows from it, by the claim's verdict. No results: those are read.
+    """
+
+    claim: str
+    holds: tuple[str, str]
+    fails: tuple[str, str]
+    unresolved: tuple[str, str]
+
+
 @dataclass(frozen=True, eq=False)
 class Experiment:
     """A study: what it trains, how it is drawn, and what is claimed of it.
@@ -75,6 +93,8 @@ class Experiment:
         File name -> function of ``(study, frame)`` that gives the figure and the table of what is drawn on it.
     claims : tuple of Claim
         What others have published on it; the course report's claims are rules in :mod:`lthcore.results.rules`.
+    answer : Answer or None
+        How it answers its notebook's question.
     reported : dict of str to float
         Arm -> the accuracy that the course report gives for its ticket, in percent.
     """
@@ -95,6 +115,7 @@ class Experiment:
     facts: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, Figure] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
+    answer: Answer | None = None
     reported: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self):

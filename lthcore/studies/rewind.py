@@ -7,7 +7,7 @@ from ..config import Config
 from ..results.later import figures, statistics, verdicts
 from ..unit import MaskOf, RandomLike, Unit
 from .common import PROTOCOL
-from .record import Claim, Experiment
+from .record import Answer, Claim, Experiment
 
 STEPS = (0, 100, 1000)
 
@@ -130,4 +130,19 @@ REWIND = Experiment(
     styles=STYLES,
     figures={"fig7a_rewinding": fig7a, "fig7b_stability": fig7b},
     claims=CLAIMS,
+    answer=Answer(
+        "rewind",
+        (
+            "No: rewinding later is as good as rewinding to step 0.",
+            "rewinding later is an answer to an instability that this network does not have.",
+        ),
+        (
+            "Yes: rewinding later changes the accuracy.",
+            "even a network of this size profits from, or is hurt by, a later start.",
+        ),
+        (
+            "No difference is resolved between rewinding later and rewinding to step 0.",
+            "a null was to be expected on MNIST, but an interval of so few replicates is too wide to call it equality.",
+        ),
+    ),
 )

@@ -6,7 +6,7 @@ from ..config import Config
 from ..results.later import figures
 from ..unit import MaskOf, Unit
 from .common import STYLES, controls
-from .record import Experiment
+from .record import Answer, Experiment
 
 
 def two_halves(config: Config, replicate: int, s1: str, s2: str, suffix: str = "") -> Iterator[Unit]:
@@ -59,4 +59,23 @@ TASK1 = Experiment(
     styles=STYLES,
     figures={"fig3_task1": fig3},
     reported={"t1_on_s1": 95.74, "t1_on_s2": 96.14},
+    answer=Answer(
+        "task1",
+        (
+            "Yes, within half a point: on the other half, one half's ticket is at most half a point below that half's "
+            "own, and better than a random mask.",
+            "a mask carries over between two samples of one distribution; that it beats a random mask is the part "
+            "that could have failed.",
+        ),
+        (
+            "No: on the other half, one half's ticket is more than half a point below that half's own, or worse than a "
+            "random mask.",
+            "even between two samples of one distribution a mask is particular to its data.",
+        ),
+        (
+            "Whether one half's ticket is at most half a point below the other half's own there, and better than a "
+            "random mask, is not resolved.",
+            "more replicates are needed before the question is answered either way.",
+        ),
+    ),
 )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from ..config import Config
 from ..results.later import figures, statistics
 from ..unit import Unit
-from .record import Experiment
+from .record import Answer, Experiment
 from .task1 import ARMS, STYLES, two_halves
 
 
@@ -74,4 +74,23 @@ TASK2 = Experiment(
     styles=STYLES,
     figures={"fig4a_task2_accuracy": fig4a, "fig4b_task2_loss": fig4b},
     reported={"t1_on_s1": 97.23, "t1_on_s2": 21.1479},
+    answer=Answer(
+        "task2-ticket",
+        (
+            "No, and not only because its outputs are disconnected: even with the output layer spared, the ticket of "
+            "the digits 0-4 stays below the ticket that the digits 5-9 find for themselves.",
+            "the collapse to one class is about the output layer that was pruned away; what the mask itself costs is "
+            "the difference that is left when that layer is spared.",
+        ),
+        (
+            "Yes, if the output layer is spared: the ticket of the digits 0-4 is then within half a point of the "
+            "ticket that the digits 5-9 find for themselves.",
+            "the report's collapse is about the output layer alone, not about the ticket.",
+        ),
+        (
+            "With the output layer spared, it is not resolved whether the ticket of the digits 0-4 is worse than the "
+            "digits' own.",
+            "the collapse to one class says nothing of the ticket; more replicates are needed to say what that costs.",
+        ),
+    ),
 )

@@ -6,7 +6,7 @@ from dataclasses import replace
 from ..config import Config
 from ..results.later import figures, statistics
 from ..unit import MaskOf, Unit
-from .record import Experiment
+from .record import Answer, Experiment
 
 
 def arms(config: Config, replicate: int) -> Iterator[Unit]:
@@ -81,4 +81,22 @@ TASK3 = Experiment(
     styles=STYLES,
     figures={"fig5a_task3_accuracy_vs_density": fig5a, "fig5b_task3_loss_vs_step": fig5b},
     reported={"sgd": 97.52, "adam": 97.17},
+    answer=Answer(
+        "task3",
+        (
+            "No: under the other optimizer's mask Adam and SGD are within half a point of their own.",
+            "within half a point a mask does not depend on which of the two optimizers found it.",
+        ),
+        (
+            "Yes, for Adam and plain SGD in at least one direction: under the other's mask accuracy differs by more "
+            "than half a point.",
+            "the two masks are not interchangeable, but that need not be the optimizer's doing: where SGD's own chain "
+            "is far below its dense network, its mask is no winning ticket. The claim about momentum tests an "
+            "optimizer that converges within the schedule.",
+        ),
+        (
+            "Whether a ticket depends on the optimizer that found it is not resolved.",
+            "more replicates are needed before the question is answered either way.",
+        ),
+    ),
 )

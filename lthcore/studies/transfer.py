@@ -8,7 +8,7 @@ from ..config import Config
 from ..results.later import figures, verdicts
 from ..unit import Fresh, FreshHead, MaskOf, RandomLike, Unit
 from .common import SPARED, STYLES, by_sgd
-from .record import Claim, Experiment
+from .record import Answer, Claim, Experiment
 
 # subset -> times as many epochs as on all of MNIST: as many steps, within 6 %
 SAME_STEPS = {"half1": 2, "labels0-4": 2, "labels5-9": 2, "fifth": 5, "labels0-1": 5, "tenth": 10}
@@ -207,4 +207,19 @@ TRANSFER = Experiment(
     styles=STYLES,
     figures={_ACROSS_DATA: fig9a, _ACROSS_TASKS: fig9b, _ACROSS_SIZES: fig9c},
     claims=CLAIMS,
+    answer=Answer(
+        "transfer-data",
+        (
+            "Yes: a ticket of the other data set is as good as the target's own.",
+            "the mask holds what both data sets share.",
+        ),
+        (
+            "Not between data sets: a ticket of the other data set is worse than the target's own.",
+            "a mask of this MLP says which pixels are read, and the two data sets do not ask for the same ones.",
+        ),
+        (
+            "Whether a ticket of the other data set is as good as the target's own is not resolved.",
+            "more replicates are needed before the question is answered either way.",
+        ),
+    ),
 )
