@@ -181,7 +181,7 @@ def main(argv=None):
         return 1
     except KeyboardInterrupt:
         print(
-            "\nrun_all.sh: interrupted; finished levels are kept, the same command goes on from them", file=sys.stderr
+            "\nrun_all.sh: interrupted; finished levels are kept, the same command continues from them", file=sys.stderr
         )
         return 130
 

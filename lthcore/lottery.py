@@ -185,5 +185,5 @@ def final(unit: Unit, level: int, before: Tensors | None, load: Callable[[Unit],
     constant; with lower `retrain_epochs` and `retrain_lr` it is fine-tuning. The optimizer's moments are reset.
     """
     if before is None:
-        raise ValueError(f"rewind = 'final': level {level} goes on from the level before, whose weights are not there")
+        raise ValueError(f"rewind = 'final': level {level} continues from the level before, whose weights are missing")
     return before, 0

@@ -117,7 +117,7 @@ class Unit:
         return (self.chain, before[-1]) if before else None
 
     @property
-    def goes_on(self) -> bool:
+    def continues(self) -> bool:
         """Whether a level needs the final weights of the one before, which are kept for that: bool."""
         return self.prunes and methods.find("rewind", self.config.rewind).needs_previous
 
@@ -148,7 +148,7 @@ def identity_v1(unit: Unit) -> dict:
     """What a unit's numbers depend on, in the words by which every finished level is found. Frozen.
 
     Not in it are the settings marked ``identity=False``. Of these, `levels` and `rounds` enter as a path, so that a
-    longer chain goes on from a shorter one's finished levels. A setting that came after the first
+    longer chain continues from a shorter one's finished levels. A setting that came after the first
     finished levels (``since=2``) enters where it is set.
     """
     settings = {}

@@ -283,8 +283,8 @@ def test_who_borrows_the_masks_of_such_a_chain_starts_anew():
         borrower = Unit(chain.config, "any", 0, mask=MaskOf(chain), start=start, levels=(1,))
         values, step = starting_values(borrower, 1, load)
         expected = initial("mlp", 0, "theta0", 0) if start == Theta0() else initial("mlp", 0, "reinit", 0, 1)
-        assert same(values, expected) and step == 0 and not borrower.goes_on
-    with pytest.raises(ValueError, match=r"^rewind = 'final': level 1 goes on from the level before[^\n]*$"):
+        assert same(values, expected) and step == 0 and not borrower.continues
+    with pytest.raises(ValueError, match=r"^rewind = 'final': level 1 continues from the level before[^\n]*$"):
         play(chain, 1, dense_mask("mlp"), load)
 
 
@@ -498,4 +498,4 @@ def test_the_documents_example_of_a_criterion_and_a_rule_runs(monkeypatch):
     assert len(lines) == len(chain.levels) and [line.split()[0] for line in lines] == [
         str(chain.config.density(level)) for level in chain.levels
     ]
-    assert chain.goes_on and "grown" in methods.CRITERIA and len([x for x in example.splitlines() if x.strip()]) < 15
+    assert chain.continues and "grown" in methods.CRITERIA and len([x for x in example.splitlines() if x.strip()]) < 15

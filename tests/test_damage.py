@@ -29,9 +29,9 @@ def save(unit, level, seed):
     """A level of its own numbers and its own mask."""
     random = np.random.default_rng(seed)
     mask = {name: random.random(shape) < 0.5 for name, shape in SHAPES.items()}
-    goes_on = unit.prunes and level != unit.levels[-1]
+    continues = unit.prunes and level != unit.levels[-1]
     rows = [(0, 0.0, "test", "accuracy", float(seed)), (12, 0.5, "test", "accuracy", seed + 0.5)]
-    store.save_level(unit, level, rows, mask if goes_on else None, {"seconds": 1.0})
+    store.save_level(unit, level, rows, mask if continues else None, {"seconds": 1.0})
 
 
 @pytest.fixture

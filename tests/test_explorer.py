@@ -294,7 +294,7 @@ def test_bad_settings_are_refused_in_one_line(page):
 
 def test_an_error_in_the_process_is_said():
     said, ended = [], []
-    job = sweep.Apart(sweep.weights, ([("not a unit", 0)],), said.append, ended.append)
+    job = sweep.Background(sweep.weights, ([("not a unit", 0)],), said.append, ended.append)
     job.thread.join()
     assert ended == ["AttributeError: 'str' object has no attribute 'key'"]
 

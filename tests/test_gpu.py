@@ -196,7 +196,7 @@ def test_a_gpu_that_torch_cannot_use_is_said_in_one_line(monkeypatch, available,
         warnings.simplefilter("error")  # the line takes the warning's place
         assert sweep.resolve(device, said.append) == "cpu"
     assert len(said) == 1 and one_line(said[0])
-    assert said[0].startswith("the GPU is not used: ") and said[0].endswith("; training goes on on the CPU")
+    assert said[0].startswith("the GPU is not used: ") and said[0].endswith("; training continues on the CPU")
 
 
 def test_no_gpu_and_none_asked_for_is_not_worth_a_line(monkeypatch):
@@ -271,7 +271,7 @@ def test_a_gpu_that_fails_its_check_trains_nothing(queue, monkeypatch, what):
     sweep.run(units, STAND_IN, say=said.append)
     assert {device for device, _ in queue.devices} == {"cpu"} and queue.finished == tasks_of(units) and queue.most == 2
     (line,) = [line for line in said if "GPU" in line]
-    assert one_line(line) and line.startswith("the GPU is not used: ") and line.endswith("goes on on the CPU")
+    assert one_line(line) and line.startswith("the GPU is not used: ") and line.endswith("continues on the CPU")
 
 
 def test_a_gpu_that_passes_is_used_and_said(queue):

@@ -74,7 +74,7 @@ def test_settings_are_checked_and_levels_planned_without_torch():
     code = (
         "import sys; from lthcore.config import configure; from lthcore.unit import Unit; "
         "u = Unit(configure('mlp', rewind='final', criterion='obd'), 'x', 0); "
-        "print(u.goes_on, len(u.key) > 0, 'torch' in sys.modules)"
+        "print(u.continues, len(u.key) > 0, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.split() == ["True", "True", "False"]
@@ -148,7 +148,7 @@ def test_a_rule_says_whether_it_takes_a_step_and_needs_the_level_before():
     assert "must be 0 unless rewind = 'reset' or 'late'" in refusal(configure, "mlp", rewind="final", rewind_step=3)
     assert "rewind_step = 3" in refusal(configure, "mlp", rewind="plain", rewind_step=3)
     assert configure("mlp", rewind="late", rewind_step=3).rewind_step == 3
-    on = {name: Unit(configure("mlp", rewind=name), "x", 0).goes_on for name in methods.REWINDS}
+    on = {name: Unit(configure("mlp", rewind=name), "x", 0).continues for name in methods.REWINDS}
     assert on == {"reset": False, "final": True, "late": False, "plain": True}
     late, plain = (Unit(tiny(rewind=name, rewind_step=2), "x", 0) for name in ("late", "reset"))
     for one, other in zip(find_ticket(late, load), find_ticket(plain, load), strict=True):
@@ -293,7 +293,9 @@ def test_processes_that_are_begun_at_once_leave_the_program_as_it_is():
     methods.REWINDS["there"] = lottery.reset
     program, ends = sys.modules["__main__"], []
     begun = [
-        threading.Thread(target=lambda: sweep.Apart(_say_what_is_there, (), ends.append, ends.append).thread.join())
+        threading.Thread(
+            target=lambda: sweep.Background(_say_what_is_there, (), ends.append, ends.append).thread.join()
+        )
         for _ in range(3)
     ]
     for thread in begun:

@@ -316,7 +316,8 @@ def test_an_interrupted_run_ends_in_one_line_and_leaves_no_worker(kernel, second
     for cell in (setup, f"{parameters}\npreset = 'smoke'", study):
         kernel(cell)
     outputs = kernel(run, lambda: (time.sleep(seconds), kernel.interrupt()))
-    assert outputs[-1] == ["KeyboardInterrupt: interrupted; finished levels are kept, the same cell goes on from them"]
+    says = "KeyboardInterrupt: interrupted; finished levels are kept, the same cell continues from them"
+    assert outputs[-1] == [says]
     assert not [o for o in outputs[:-1] if isinstance(o, list) or "Traceback" in o]
     until = time.monotonic() + 10
     while workers := [p for p in kernel.children() if "resource_tracker" not in " ".join(p.cmdline())]:

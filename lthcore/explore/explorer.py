@@ -306,7 +306,7 @@ class Explorer(widgets.VBox):
         with contextlib.suppress(RuntimeError):
             self.loop = asyncio.get_running_loop()
         try:
-            self.job = sweep.Apart(
+            self.job = sweep.Background(
                 function, arguments,
                 say=lambda line: self._from_thread(self._say, line, after),
                 done=lambda outcome: self._from_thread(self._ended, outcome, after),

@@ -193,7 +193,9 @@ def _in_a_line(text):
 
 def _show(shell, kind, error, trace, tb_offset=None):
     """IPython's handler of exceptions: an interruption, and what this package refuses, in a line without frames."""
-    line = "interrupted; finished levels are kept, the same cell goes on from them" if kind is KeyboardInterrupt else ""
+    line = (
+        "interrupted; finished levels are kept, the same cell continues from them" if kind is KeyboardInterrupt else ""
+    )
     if kind in SAID and _raised_here(trace):
         line = str(error)
     if line and "\n" not in line:

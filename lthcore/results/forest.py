@@ -96,7 +96,7 @@ def _panel(axis, rows, unit, lines):
             axis.axhline(y - 0.5, color="0.9", lw=0.6)
         _bounds(axis, y, row, low, high)
         _interval(axis, y, row, low, high)
-        _words(axis, y, row, lines)
+        _text(axis, y, row, lines)
 
 
 def _limits(rows, unit):
@@ -135,31 +135,31 @@ def _interval(axis, y, row, low, high):
         if start == start:
             axis.plot([max(start, low), min(end, high)], [y, y], color=colour, lw=2.2, solid_capstyle="butt")
             for cut, at, arrow in ((start < low, low, "<"), (end > high, high, ">")):
-                if cut and low < end and start < high:  # the interval goes on beyond the axis
+                if cut and low < end and start < high:  # the interval continues beyond the axis
                     axis.plot([at], [y], marker=arrow, color=colour, ms=4.5, clip_on=False)
         full = row["verdict"] in STYLES
-        look = {"color": colour, "mfc": colour if full else "white", "mew": 1.4, "ms": 6.5, "clip_on": False}
+        how = {"color": colour, "mfc": colour if full else "white", "mew": 1.4, "ms": 6.5, "clip_on": False}
         at = min(max(mean, low), high)
-        axis.plot([at], [y], marker=marker if inside else "<" if mean < low else ">", zorder=4, **look)
+        axis.plot([at], [y], marker=marker if inside else "<" if mean < low else ">", zorder=4, **how)
     if low <= row["published"] <= high:
         axis.plot([row["published"]], [y], marker="*", color="black", ms=9, mec="white", mew=0.6, zorder=5)
 
 
-def _words(axis, y, row, lines):
+def _text(axis, y, row, lines):
     """The claim on the left, verdict and number on the right."""
     inch = {"textcoords": "offset points", "annotation_clip": False, "va": "center"}
     left, right = ((0, y), ("axes fraction", "data")), ((1, y), ("axes fraction", "data"))
     name = textwrap.wrap(row["name"], 66 if lines > 2 else 58)[: lines - 1]
     step = 10.5
     up = (lines - 1) * step / 2
-    for i, words in enumerate(name):
-        axis.annotate(words, left[0], (-72 * LEFT + 8, up - i * step), xycoords=left[1], fontsize=9, **inch)
-    look = {"fontsize": 7.5, "color": "0.4"}
+    for i, line in enumerate(name):
+        axis.annotate(line, left[0], (-72 * LEFT + 8, up - i * step), xycoords=left[1], fontsize=9, **inch)
+    small = {"fontsize": 7.5, "color": "0.4"}
     below = (-72 * LEFT + 8, up - len(name) * step)
-    axis.annotate(row["measured"], left[0], below, xycoords=left[1], **look, **inch)
+    axis.annotate(row["measured"], left[0], below, xycoords=left[1], **small, **inch)
     colour, _, character = style(row["verdict"])
-    words = f"{character} {row['verdict']}"
-    axis.annotate(words, right[0], (12, 5.5), xycoords=right[1], fontsize=9, color=colour, weight="bold", **inch)
+    verdict = f"{character} {row['verdict']}"
+    axis.annotate(verdict, right[0], (12, 5.5), xycoords=right[1], fontsize=9, color=colour, weight="bold", **inch)
     axis.annotate(row["number"], right[0], (12, -5.5), xycoords=right[1], fontsize=8, color="0.2", **inch)
 
 
@@ -180,7 +180,7 @@ def _legend(figure, table, y):
     )  # fmt: skip
 
 
-def _mark(look, label, face=None, size=6.5):
-    colour, marker, _ = look
+def _mark(style, label, face=None, size=6.5):
+    colour, marker, _ = style
     how = {"ls": "", "ms": size, "mfc": face or colour, "mew": 1.4 if face else 0.5, "label": label}
     return plt.Line2D([], [], color=colour, marker=marker, **how)

@@ -142,7 +142,7 @@ class Workers:
     def _gone(self):
         return RuntimeError(
             f"the Dask scheduler at {self.address} is gone: what is finished is kept, and once there is one again "
-            "the same command goes on from it"
+            "the same command continues from it"
         )
 
     def shutdown(self, **_):

@@ -1,7 +1,7 @@
 """What a GPU must show before it is used, how much it holds at once, and what its errors mean.
 
 Before the first level a few steps of every kind are trained on it and on the CPU and compared. What it raises later
-becomes :class:`Lost`, upon which the queue goes on on the CPU. A GPU is any device but "cpu": "cpu:0", which computes
+becomes :class:`Lost`, upon which the queue continues on the CPU. A GPU is any device but "cpu": "cpu:0", which computes
 on the CPU, stands in for one where there is none.
 """
 
@@ -64,7 +64,7 @@ def one_line(error):
 
 def not_used(why):
     """What is said of a GPU that is not used at all: str."""
-    return f"the GPU is not used: {why}; training goes on on the CPU"
+    return f"the GPU is not used: {why}; training continues on the CPU"
 
 
 def given_up(why):
@@ -249,9 +249,9 @@ def differences(config, subset, device):
     precise = here._replace(train=few, test=(here.test[0][:SHOWN].double(), None))
     doubles = {name: value.double() for name, value in values[1].items()}
     (exact,) = _few_steps([doubles], [masks[1]], precise, [torch.arange(len(places))], gentle)
-    each = [_apart(*pair) for pair in zip(ends, alone, strict=True)]
+    each = [_difference(*pair) for pair in zip(ends, alone, strict=True)]
     found = {what: _largest(one[what] for one in each) for what in TOLERANCES}
-    noise = _apart(alone[1], exact)
+    noise = _difference(alone[1], exact)
     return found, {what: max(least, NOISE * noise[what]) for what, least in TOLERANCES.items()}
 
 
@@ -271,7 +271,7 @@ def _few_steps(values, masks, split, orders, config):
     return [{"losses": a, "logits": b, "weights": {n: w[r] for n, w in ways.items()}} for r, (a, b) in enumerate(parts)]
 
 
-def _apart(one, other):
+def _difference(one, other):
     """Relative differences of two of what `_few_steps` gives."""
     out = {
         what: _ratio((one[what] - other[what]).abs().max(), other[what].abs().max()) for what in ("losses", "logits")

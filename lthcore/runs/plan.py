@@ -112,7 +112,7 @@ def finished(unit, level, later=()):
         return found
     if not found.has_mask(unit.config.model):
         return None
-    if not unit.goes_on or store.find_weights(unit, level):
+    if not unit.continues or store.find_weights(unit, level):
         return found
     after = unit, unit.levels[unit.levels.index(level) + 1]
     return found if after in later or (not later and finished(*after)) else None

@@ -74,7 +74,7 @@ def start_worker(parent, added, device=""):
     torch.set_num_threads(1)
 
 
-class Apart:
+class Background:
     """A call in a process of its own, whose lines are read by a thread and which can be stopped.
 
     Parameters
@@ -93,7 +93,7 @@ class Apart:
         receiver, sender = context.Pipe(duplex=False)
         self.stopped = False
         those = sender, os.getpid(), sending.added(), function, arguments
-        self.process = context.Process(target=_apart, args=those)
+        self.process = context.Process(target=_called, args=those)
         self.process.start()
         sender.close()  # so that the thread sees the end when the process has let go of its own
         atexit.register(self.stop)  # before multiprocessing would wait for it
@@ -116,7 +116,7 @@ class Apart:
         self.process.terminate()
 
 
-def _apart(sender, parent, added, function, arguments):
+def _called(sender, parent, added, function, arguments):
     """In the process: call, send the lines, and say how it ended."""
     start_worker(parent, added)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of the clean-up: no worker stays behind

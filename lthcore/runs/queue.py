@@ -3,7 +3,7 @@
 The smallest piece of work is one level of one unit. A level is ready when the level whose pruning
 gives its mask is finished; among the ready ones the one with the longest chain of levels behind it goes first,
 so that the long chains never wait. Finished levels come from the store or the archive and are never
-trained again, so a run that was killed simply goes on. Runs on one store share the work: a level is
+trained again, so a run that was killed simply continues. Runs on one store share the work: a level is
 held while it is trained, and one that another run holds is left for later.
 """
 

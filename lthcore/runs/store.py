@@ -4,7 +4,7 @@ A finished level is a folder ``runs/<unit key>/level-07/`` of three files: ``row
 measured), ``mask.safetensors`` (the mask the next level starts from, a bit a weight) and
 ``facts.json``, which is written last and holds the SHA-256 of the other two: where it is missing
 or does not fit, the level is not finished. Beside them lie the level's weights, where someone asked
-for them or the next level goes on from them (``weights.safetensors``, ``weights.json``). The archive
+for them or the next level continues from them (``weights.safetensors``, ``weights.json``). The archive
 in ``figures/archive/`` holds the same but the weights, packed per experiment and replicate. Nothing
 that is read can execute anything.
 """
@@ -42,7 +42,7 @@ def runs():
 
 
 def use_drive(wanted):
-    """In Colab, keep finished levels on Google Drive, so that a later session goes on.
+    """In Colab, keep finished levels on Google Drive, so that a later session continues.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def writing(folder, variable):
     except OSError as error:
         raise RuntimeError(
             f"{folder()} cannot be written ({error.strerror or error}): make room there, bring it back or "
-            f"set {variable} to another folder; what is finished is kept, and the same command goes on from it"
+            f"set {variable} to another folder; what is finished is kept, and the same command continues from it"
         ) from None
 
 

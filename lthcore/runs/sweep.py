@@ -9,11 +9,11 @@ queue        which level is trained when
 
 from .estimate import seconds_per_level
 from .plan import Plan, all_finished, shard
-from .processes import Apart, default_workers, resolve
+from .processes import Background, default_workers, resolve
 from .queue import RETRIES, duration, run, weights
 from .worker import keep_weights, mask_at, run_levels, ticket
 
 __all__ = [
-    "RETRIES", "Apart", "Plan", "all_finished", "default_workers", "duration", "keep_weights", "mask_at", "resolve",
-    "run", "run_levels", "seconds_per_level", "shard", "ticket", "weights",
+    "RETRIES", "Background", "Plan", "all_finished", "default_workers", "duration", "keep_weights", "mask_at",
+    "resolve", "run", "run_levels", "seconds_per_level", "shard", "ticket", "weights",
 ]  # fmt: skip

@@ -73,7 +73,7 @@ def _train_at_once(groups, device):
             store.check_there()  # again: training may have taken long
             p = _pruned(unit, trained, device)
             next_mask = p.next_mask and {k: v.numpy() for k, v in p.next_mask.items()}
-            if unit.goes_on:  # first, so that the level is not finished without them
+            if unit.continues:  # first, so that the level is not finished without them
                 _save_weights(unit, level, p, facts)
             store.save_level(unit, level, p.rows, next_mask, facts)
             out[unit, level] = seconds, _final_accuracy(p)
@@ -86,10 +86,10 @@ def _save_weights(unit, level, trained, facts):
 
 
 def _weights_before(unit, level, device):
-    """What a chain that goes on starts a level from; trained again, from level 0 on, where it has not been kept."""
+    """What a chain that continues starts a level from; trained again, from level 0 on, where it has not been kept."""
     import torch
 
-    before = unit.needs(level) if unit.goes_on else None
+    before = unit.needs(level) if unit.continues else None
     if before is None:
         return None
     if store.find_weights(*before) is None:
@@ -163,7 +163,7 @@ def _train_together(tasks, device):
 def keep_weights(unit, level, device="cpu"):
     """Train a level from its mask and keep its weights.
 
-    A level is a pure function of its mask (and of the weights before, where its chain goes on), so its rows are those
+    A level is a pure function of its mask (and of the weights before, where its chain continues), so its rows are those
     of the finished level, bit for bit where machine, versions and engine are the same.
 
     Returns
@@ -194,8 +194,8 @@ def ticket(unit, level):
     kept, config = store.find_weights(unit, level), unit.config
     if kept:
         values = kept.start
-    elif level and not isinstance(unit.start, Fresh) and (config.rewind_step or unit.goes_on):
-        where = "that it starts from" if unit.goes_on else f"at step {config.rewind_step}"
+    elif level and not isinstance(unit.start, Fresh) and (config.rewind_step or unit.continues):
+        where = "that it starts from" if unit.continues else f"at step {config.rewind_step}"
         raise ValueError(f"the values {where} are not kept yet: train the weights first")
     else:
         start, _ = lottery.starting_values(unit, level, data.load)

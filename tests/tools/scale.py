@@ -44,8 +44,8 @@ def chains(levels):
 
 def keep(unit, level, sample):
     """Write a level with another's content."""
-    goes_on = unit.prunes and level != unit.levels[-1]
-    store.save_level(unit, level, sample["rows"], sample["mask"] if goes_on else None, sample["facts"])
+    continues = unit.prunes and level != unit.levels[-1]
+    store.save_level(unit, level, sample["rows"], sample["mask"] if continues else None, sample["facts"])
 
 
 def queue(units, address=""):
