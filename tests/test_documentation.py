@@ -5,6 +5,8 @@ stand-in: `sbatch` runs what it is given, one shard after the other.
 """
 
 import contextlib
+import csv
+import json
 import os
 import re
 import shutil
@@ -202,6 +204,22 @@ def test_a_line_runs_to_its_end(smoke, again, copy, line):
         assert "prune_rate = 0.2" in text or "global" in text
     if "report --only" in line:
         assert "nothing to train" in done.stdout
+    if " bench " in line:
+        look_at_the_benchmark(copy[0] / "speed")
+
+
+def look_at_the_benchmark(folder):
+    """It measures every pair and writes its figure; how fast the machine is, no test asks."""
+    rows = list(csv.DictReader((folder / "speed.csv").open()))
+    assert {row["part"] for row in rows} >= {"mlp", "lenet5", "epochs"}
+    assert all(row["n"] == "2" for row in rows)
+    assert all(0 < float(row["least"]) <= float(row["median"]) <= float(row["greatest"]) for row in rows)
+    for model in ("mlp", "lenet5"):
+        named = {row["what"] for row in rows if row["part"] == model}
+        assert named >= {"ours", "products alone", "eager torch", "ours, dense / ours", "eager torch / ours"}
+    facts = json.loads((folder / "speed.json").read_text())
+    assert {"processor", "cores", "torch", "numba", "python", "code", "repeats"} <= set(facts)
+    assert (folder / "speed.png").stat().st_size > 10_000 and (folder / "speed.svg").exists()
 
 
 # what is accepted, to its end: one experiment, or several of which some do not take it

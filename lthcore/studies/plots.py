@@ -83,6 +83,8 @@ def save_figure(results, name, figure, drawn):
 
 
 def _save(folder, provenance, name, figure, drawn):
+    figure.draw_without_rendering()  # the layout is found once, not for each file and again where it is shown
+    figure.set_layout_engine(None)
     vector, raster, few = io.BytesIO(), io.BytesIO(), io.BytesIO()
     figure.savefig(vector, format="svg", metadata={"Date": None})
     figure.savefig(raster, format="png", dpi=130, metadata={"Software": None})
