@@ -36,7 +36,7 @@ class Job:
     notebook: str
     experiment: str | None  # None: it reads them all
     parameters: dict = field(default_factory=dict)
-    when: str = "always"  # or "wide", with --wide alone, or "named", with --only alone
+    when: str = "always"  # or "extended", with --extended alone, or "named", with --only alone
 
     @property
     def takes_model(self):
@@ -44,7 +44,7 @@ class Job:
         return self.when == "always" and not self.parameters
 
 
-WHEN = {"report": "always", "extended": "wide", "gpu": "named"}
+WHEN = {"report": "always", "extended": "extended", "gpu": "named"}
 RECORDS = sorted((e for e in REGISTRY.values() if e.group in WHEN), key=lambda e: e.notebook)
 JOBS = [Job(e.copy or e.notebook, e.notebook, e.name, e.parameters, WHEN[e.group]) for e in RECORDS]
 SCORECARD = Job("00_scorecard", "00_scorecard", None)
@@ -122,9 +122,10 @@ def parser():
     p.add_argument(
         "--replicates", type=int, default=0, metavar="N", help="independent repetitions; by default the preset's"
     )
-    p.add_argument("--wide", action="store_true", help="what goes beyond the report as well: notebooks 06 to 11")
+    p.add_argument("--extended", action="store_true", help="also what goes beyond the report: notebooks 06 to 11")
+    p.add_argument("--wide", dest="extended", action="store_true", help=argparse.SUPPRESS)  # its earlier name
     p.add_argument(
-        "--no-controls", action="store_true", help="leave the re-initialised and randomly masked networks out"
+        "--no-controls", action="store_true", help="leave the reinitialised and randomly masked networks out"
     )
     p.add_argument("--model", default="", metavar="M", help="mlp or lenet5, in the tasks; by default the report's")
     p.add_argument("--seed", type=int, default=0, metavar="N", help="root of every random draw (default 0)")
@@ -193,17 +194,19 @@ def _call(command, more, dry_run):
         lab.append("--ip=127.0.0.1")
     if hasattr(os, "geteuid") and os.geteuid() == 0:  # in a container one often is, and Jupyter refuses without
         lab.append("--allow-root")
-    words = {"test": ["-m", "pytest", *_processes(more)], "bench": ["tests/tools/bench.py"], "lab": lab}[command] + more
-    print("would run:" if dry_run else "running:", " ".join(["python", *words]), flush=True)
+    call = {"test": ["-m", "pytest", *_processes(more)], "bench": ["tests/tools/bench.py"], "lab": lab}[command] + more
+    print("would run:" if dry_run else "running:", " ".join(["python", *call]), flush=True)
     where = NOTEBOOKS if command == "lab" else ROOT
-    return 0 if dry_run else subprocess.run([sys.executable, *words], cwd=where, env=_environment()).returncode
+    return 0 if dry_run else subprocess.run([sys.executable, *call], cwd=where, env=_environment()).returncode
 
 
 def _processes(more):
     """Options by which pytest runs in a process a core, unless the user has said otherwise or wants to look inside."""
-    own = ("-n", "--numprocesses", "--dist", "--pdb", "-s", "--capture=no", "--co", "--collect-only", "-p")
+    given = ("-n", "--numprocesses", "--dist", "--pdb", "-s", "--capture=no", "--co", "--collect-only", "-p")
     count = limits.processors()
-    return [] if count == 1 or any(word.startswith(own) for word in more) else ["-n", str(count), "--dist", "loadfile"]
+    return (
+        [] if count == 1 or any(word.startswith(given) for word in more) else ["-n", str(count), "--dist", "loadfile"]
+    )
 
 
 def _environment(**more):
@@ -241,7 +244,7 @@ def wanted(options):
     if options.only:
         asked = set(options.only)
         return [j for j in JOBS if j.experiment in asked or (j.notebook in asked and j.when != "named")]
-    return [job for job in JOBS if job.when == "always" or (options.wide and job.when == "wide")]
+    return [job for job in JOBS if job.when == "always" or (options.extended and job.when == "extended")]
 
 
 def shard(text):
@@ -273,7 +276,7 @@ def run(options):
     jobs = [job for job in jobs if job.name not in others]
     lines = [f"left out, since --model is for task1, task2 and task3: {', '.join(others)}"] if others else []
     names = [job.experiment for job in jobs]
-    by_name = experiments.several(names, model=options.model, say=lines.append, **given)  # or refused here
+    by_name = experiments.several(names, model=options.model, log=lines.append, **given)  # or refused here
     print(*lines, sep="\n", end="\n" if lines else "")
     jobs = [job for job in jobs if job.experiment in by_name]
     studies = list(by_name.values())
@@ -291,7 +294,7 @@ def run(options):
         return 0
     started = time.monotonic()
     where = {"workers": options.workers, "scheduler": options.scheduler, "shard": part}
-    experiments.run(*studies, **where, say=progress.shown(options.verbose))
+    experiments.run(*studies, **where, log=progress.shown(options.verbose))
     trained = time.monotonic() - started if plan.missing else 0.0
     if part[1] > 1 and not sweep.all_finished(units):
         print(
@@ -313,7 +316,7 @@ def run(options):
         seconds[EXPLORER.name] = explorer.result()
     _closing_table(studies, jobs, seconds, folder, trained)
     if options.command == "quick":
-        _say_how_long_report_takes(options, bool(plan.missing))
+        _print_report_time(options, bool(plan.missing))
     return 0
 
 
@@ -392,16 +395,16 @@ def _closing_table(studies, jobs, seconds, folder, trained):
     verdicts = experiments.verdicts(*studies)
     for study, job in zip(studies, jobs, strict=True):
         found = verdicts[verdicts["experiment"] == study.config.experiment]
-        words = "; ".join(f"{c}: {v}" for c, v in zip(found["claim"], found["verdict"], strict=True) if v)
-        print(f"{job.name:<24}{seconds[job.name]:>8.1f}  {words}")
-    for job, words in zip(READERS, ("all verdicts", "look into what is finished"), strict=True):
-        print(f"{job.name:<24}{seconds[job.name]:>8.1f}  {words}: {_short(folder)}/executed/{job.name}.html")
+        text = "; ".join(f"{c}: {v}" for c, v in zip(found["claim"], found["verdict"], strict=True) if v)
+        print(f"{job.name:<24}{seconds[job.name]:>8.1f}  {text}")
+    for job, text in zip(READERS, ("all verdicts", "look into what is finished"), strict=True):
+        print(f"{job.name:<24}{seconds[job.name]:>8.1f}  {text}: {_short(folder)}/executed/{job.name}.html")
     names = [name for study in studies for name in study.experiment.figures]
     training = f"training {sweep.duration(trained)}" if trained else "nothing was trained"
     print(f"\n{training}; figures (png, svg, csv, json) in {_short(folder)}/: {', '.join(names)}")
 
 
-def _say_how_long_report_takes(options, measured):
+def _print_report_time(options, measured):
     from .runs import sweep
     from .studies import experiments
 

@@ -337,9 +337,9 @@ def _converted(part, array, kind):
     """An array as the type that a form has there: masks from anything that holds 0 and 1, numbers from their like."""
     if kind == np.bool_:
         return _bits(array)
-    like, words = (np.floating, "a floating") if kind == np.float32 else (np.integer, "an integer")
+    like, text = (np.floating, "a floating") if kind == np.float32 else (np.integer, "an integer")
     if not np.issubdtype(array.dtype, like):
-        raise ValueError(f"{part} is {array.dtype}, must be of {words} type")
+        raise ValueError(f"{part} is {array.dtype}, must be of {text} type")
     with np.errstate(over="ignore"):  # what becomes infinite is refused
         return array.astype(kind)
 

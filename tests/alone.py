@@ -15,7 +15,7 @@ def train_together(values, masks, data, config, *, level, replicates, subset, ea
     return loop.train(values, masks, data, training, each_epoch)
 
 
-def play(unit, level, mask, load, before=None, values=None):
+def train_and_prune(unit, level, mask, load, before=None, values=None):
     """One level of one unit, pruned; `load` takes the name of a subset."""
     (trained,) = lottery.train_level([unit], level, [mask], by_unit(load), [before], values and [values])
     return lottery.prune_level(unit, trained, load(unit.subset))

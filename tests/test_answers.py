@@ -131,23 +131,23 @@ def test_a_figure_in_words_has_title_axes_and_claims(task1):
     figure, axes = plt.subplots()
     axes.set(xlabel="density", ylabel="test\naccuracy")
     figure.suptitle("A title")
-    text = answers.in_words(task1, "fig3_task1", figure)
+    text = answers.alt_text(task1, "fig3_task1", figure)
     assert text.startswith("A title. test accuracy against density. ") and '"the winning ticket T_1' in text
-    assert "<" not in answers.in_words(task1, "another", figure) and "winning" not in answers.in_words(
+    assert "<" not in answers.alt_text(task1, "another", figure) and "winning" not in answers.alt_text(
         task1, "x", figure
     )
     axes.set_title("near the dense network")
     figure.supxlabel("bands: 95% t-interval")
-    text = answers.in_words(task1, "fig3_task1", figure)
+    text = answers.alt_text(task1, "fig3_task1", figure)
     assert 'accuracy against density, in "near the dense network". bands: 95% t-interval. ' in text
     plt.close(figure)
 
 
 def test_networks_of_one_class_are_one_sentence(task1):
     results = experiments.load(experiments.study("task2", "report"))
-    words = repr(answers.one_class(results))
-    assert re.match(r"In (\d+) networks of the arm t1_on_s2 .*; \1 of them predict one class", words)
-    assert len(words.splitlines()) == 1
+    text = repr(answers.one_class(results))
+    assert re.match(r"In (\d+) networks of the arm t1_on_s2 .*; \1 of them predict one class", text)
+    assert len(text.splitlines()) == 1
     assert "has lost all its outputs 5-9" in repr(answers.one_class(task1))
 
 

@@ -48,9 +48,9 @@ def lab(tmp_path_factory):
     shutil.copy(store.ROOT / "notebooks/05_explorer.ipynb", root)
     task1 = (store.ROOT / f"notebooks/{TASK1}.ipynb").read_text()
     (root / f"{TASK1}.ipynb").write_text(task1.replace('preset: str = \\"report\\"', 'preset: str = \\"smoke\\"'))
-    own = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR")
-    own += ("JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR", "LTH_RUNS")
-    environment = os.environ | {name: str(folder / name) for name in own} | {"PYTHONPATH": str(store.ROOT)}
+    variables = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR")
+    variables += ("JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR", "LTH_RUNS")
+    environment = os.environ | {name: str(folder / name) for name in variables} | {"PYTHONPATH": str(store.ROOT)}
     for plugin, settings in {
         "notebook-extension/tracker": {"windowingMode": "none"},  # cells off screen are there as well
         "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
@@ -194,9 +194,9 @@ def test_the_density_slider_moves_mask_and_marker_and_back(page, capsys):
         print(f"\nfrom key to picture: n = {len(ms)}, median {statistics.median(ms):.0f} ms, most {ms[-1]:.0f} ms")
 
 
-def says(page, words):
+def says(page, text):
     """Wait until the explorer says these words."""
-    page.locator(".widget-html-content", has_text=re.compile(words)).first.wait_for()
+    page.locator(".widget-html-content", has_text=re.compile(text)).first.wait_for()
 
 
 def choices(page, name):

@@ -52,7 +52,7 @@ def alone(tmp_path_factory):
         patch.setenv("LTH_ARCHIVE", str(folder / "archive"))
         patch.setattr(estimate, "time_steps", lambda *_: None)
         patch.setattr(sweep.Plan, "cost", lambda self, task: 1.0)
-        experiments.run(tiny(), workers=1, say=lambda line: None)
+        experiments.run(tiny(), workers=1, log=lambda line: None)
     return numbers(folder / "runs")
 
 
@@ -76,10 +76,10 @@ def running(lines, folder, **environment):
     out = []
     try:
         for line in lines:
-            (dask_itself, *words), said = shlex.split(line), folder / f"said-{len(out)}"
+            (dask_itself, *command), said = shlex.split(line), folder / f"said-{len(out)}"
             assert dask_itself == "dask"
             with open(said, "wb") as f:
-                command = [sys.executable, "-m", "dask", *words]
+                command = [sys.executable, "-m", "dask", *command]
                 out.append(subprocess.Popen(command, cwd=ROOT, env=plain | environment, stdout=f, stderr=f))
         yield out
     finally:
@@ -119,12 +119,12 @@ def test_a_cluster_finds_the_same_when_its_driver_and_a_worker_are_killed(two_wo
 
         assert wait_until(lambda: len(trained(log)) >= 2, 300), place.said.read_text()
         place.process.kill()
-        most = finished(trained(log)) + 2  # one in flight at each worker
+        limit = finished(trained(log)) + 2  # one in flight at each worker
         assert wait_until(lambda: not any(client.processing().values()), 120), "the cluster has still something to do"
         assert wait_until(lambda: finished(trained(log)) == len(trained(log)), 120), "what was in flight ends"
         begun = trained(log)
         time.sleep(2)
-        assert trained(log) == begun and len(begun) <= most, "something new begins without a driver"
+        assert trained(log) == begun and len(begun) <= limit, "something new begins without a driver"
         found = len(list(place.runs.rglob("facts.json")))
 
         place.start()
@@ -166,8 +166,8 @@ def test_between_machines_only_who_has_the_key_gets_in(folders, tmp_path, monkey
         done = subprocess.run(
             ["bash", "-ec", "\n".join([*script, "env -0"])], cwd=tmp_path / name, capture_output=True, check=True
         )
-        words = [word.decode().partition("=") for word in done.stdout.split(b"\0") if word.startswith(b"DASK_")]
-        certified[name] = {name: value for name, _, value in words}
+        command = [word.decode().partition("=") for word in done.stdout.split(b"\0") if word.startswith(b"DASK_")]
+        certified[name] = {name: value for name, _, value in command}
         assert len(certified[name]) == 8 and (tmp_path / name / "lth.key").stat().st_mode & 0o77 == 0
     address = f"tls://127.0.0.1:{port}"
     with running(lines, tmp_path, **certified["ours"]):

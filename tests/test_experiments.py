@@ -307,13 +307,13 @@ def looks(folders, monkeypatch):
     counted = Counter()
 
     def counting(read):
-        def look(unit, level):
+        def find(unit, level):
             found = read(unit, level)
             if found:
                 counted[unit, level] += 1
             return found
 
-        return look
+        return find
 
     monkeypatch.setattr(store, "in_store", counting(store.in_store))
     monkeypatch.setattr(store, "in_archive", counting(store.in_archive))
@@ -332,7 +332,7 @@ def test_a_redraw_reads_each_level_at_most_three_times(folders, looks, monkeypat
         archive.write(s.units)
         monkeypatch.setenv("LTH_RUNS", str(folders / "nothing"))
     looks.clear()
-    experiments.run(s, say=lambda line: None)
+    experiments.run(s, log=lambda line: None)
     results = experiments.load(s)
     assert not results.missing
     plots.draw(results)

@@ -56,10 +56,10 @@ def test_it_offers_what_is_finished(page, studies):
     assert [arm for _, arm in page.arm.options] == ["ticket", "random_reinit", "random_mask", "ticket_spared"]
     assert page.replicate.options == (0,)
     assert [k for _, k in page.level.options] == [0, 1, 2]
-    assert page.level.options[1][0] == "70 % (level 1)"
+    assert page.level.options[1][0] == "70% (level 1)"
     page.arm.value = "random_mask"
     assert [k for _, k in page.level.options] == [1, 2]
-    assert page.play.max == 1
+    assert page.player.max == 1
 
 
 def test_every_move_redraws_and_moving_back_gives_the_same_pictures(page):
@@ -99,7 +99,7 @@ def test_reading_an_experiment_is_said_once(page):
     assert said[0] == f"reading 6 levels of {lenet5}" and said[-1].startswith("final weights: ")
     said.clear()
     page.experiment.value = mlp
-    assert not any("reading" in words for words in said)
+    assert not any("reading" in text for text in said)
 
 
 def test_nothing_finished_is_said(folders, capsys):
@@ -144,9 +144,9 @@ def test_orders_of_digits():
     labels = np.array([0, 1, 1])
     sure, unsure = [5.0, 0.0], [0.0, 5.0]
     logits = {"dense": np.array([sure, unsure, unsure]), "ticket": np.array([sure, unsure, sure])}
-    hard, apart = list(statistics.ORDERS)[1:]
+    hard, disagreeing = list(statistics.ORDERS)[1:]
     assert list(statistics.digits_in_order(hard, logits, labels)) == [2, 0, 1]
-    assert list(statistics.digits_in_order(apart, logits, labels)) == [2, 0, 1]
+    assert list(statistics.digits_in_order(disagreeing, logits, labels)) == [2, 0, 1]
     assert list(statistics.digits_in_order(hard, {}, labels)) == [0, 1, 2]
     assert np.allclose(statistics.probabilities(np.array([[0.0, np.log(3)]])), [[0.25, 0.75]])
 
@@ -186,8 +186,8 @@ def test_rivals_share_chain_data_and_recipe():
 )
 def test_weights_trained_again_give_the_finished_rows_bit_for_bit(studies, which, arm, level):
     unit = unit_of(studies[which], arm)
-    words, same = sweep.keep_weights(unit, level)
-    assert same and words.startswith(f"{arm} level {level}: test accuracy ")
+    text, same = sweep.keep_weights(unit, level)
+    assert same and text.startswith(f"{arm} level {level}: test accuracy ")
     rows = store.find_level(unit, level).rows()
     kept = store.find_weights(unit, level)
     _, labels = download.digits(unit.subset, unit.config.test_images)
@@ -277,10 +277,10 @@ def test_the_form_says_what_it_takes_before_it_is_started(page):
     assert page.cost.value == ""
     page.tabs.selected_index = 2
     fill(page, preset="smoke", rounds=8)
-    words = "9 levels to train, 30 steps each; the time is said at the start, and it can be stopped"
-    assert page.cost.value == words
+    text = "9 levels to train, 30 steps each; the time is said at the start, and it can be stopped"
+    assert page.cost.value == text
     fill(page, preset="report", rounds=9)
-    assert page.cost.value == words.replace("9 levels", "10 levels").replace("30 steps", "75 epochs")
+    assert page.cost.value == text.replace("9 levels", "10 levels").replace("30 steps", "75 epochs")
     fill(page, preset="smoke")
     fill(page, rewind_step=999_999)
     assert "rewind_step = 999999: must be a whole number in 0.." in page.cost.value
@@ -319,9 +319,9 @@ def test_a_ticket_comes_back_from_its_file(ticket, studies):
     unit = unit_of(studies[1], "ticket")
     assert back.facts["unit"] == unit.key and back.facts["level"] == 2 and back.facts["model"] == "lenet5"
     assert back.facts["test_accuracy"] == statistics.at_end(experiments.finished(studies[1]))["ticket", 2, 0]
-    for mine, other in ((ticket.mask, back.mask), (ticket.values, back.values)):
-        assert list(mine) == list(other) or set(mine) == set(other)
-        assert all(np.array_equal(mine[k], other[k]) and mine[k].dtype == other[k].dtype for k in mine)
+    for written, other in ((ticket.mask, back.mask), (ticket.values, back.values)):
+        assert list(written) == list(other) or set(written) == set(other)
+        assert all(np.array_equal(written[k], other[k]) and written[k].dtype == other[k].dtype for k in written)
 
 
 @pytest.mark.parametrize("widgets", [7, 8])

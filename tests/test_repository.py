@@ -57,8 +57,8 @@ def test_every_module_has_its_place():
 def test_imports_point_downwards(path):
     name = name_of(path)
     if name != "__init__":
-        own = LAYERS.index(layer_of(name))
-        above = {layer for layer in imports_of(path) if LAYERS.index(layer) > own}
+        level = LAYERS.index(layer_of(name))
+        above = {layer for layer in imports_of(path) if LAYERS.index(layer) > level}
         assert not above, f"{name} imports {above}, which is above it"
 
 
@@ -198,7 +198,7 @@ def test_the_same_holds_in_the_archive():
     from lthcore.studies import experiments
 
     checked = set()
-    for study in experiments.every(wide=True, preset="report"):
+    for study in experiments.every(extended=True, preset="report"):
         frame = experiments.finished(study)
         if len(frame):
             outside = statistics.at_end(frame, "answers_outside")

@@ -60,7 +60,7 @@ class _Given(_Private, caching.UserProvidedCacheLocator):
     """``NUMBA_CACHE_DIR``."""
 
 
-class _Beside(_Private, caching.InTreeCacheLocator):
+class _InTree(_Private, caching.InTreeCacheLocator):
     """``__pycache__`` beside the source."""
 
 
@@ -69,7 +69,7 @@ class _Home(_Private, caching.UserWideCacheLocator):
 
 
 class _Place(caching.CompileResultCacheImpl):
-    _locator_classes = (_Given, _Beside, _Home)
+    _locator_classes = (_Given, _InTree, _Home)
 
 
 class _Files:

@@ -52,16 +52,16 @@ def start():
     shell = _shell()
     if shell is None:
         return
-    own = _checkout(_papermills_notebook() or Path.cwd() / "notebook")
-    if own is None:
+    checkout = _checkout(_papermills_notebook() or Path.cwd() / "notebook")
+    if checkout is None:
         print(f"This notebook lies in no checkout of the study: it works on {HERE}, its runs and its figures.")
-    elif own != HERE and "lthcore.runs.store" not in sys.modules:  # which would mean that the work has begun
-        sys.path.insert(0, str(own))
+    elif checkout != HERE and "lthcore.runs.store" not in sys.modules:  # which would mean that the work has begun
+        sys.path.insert(0, str(checkout))
         for name in [name for name in sys.modules if name.partition(".")[0] == "lthcore"]:
             del sys.modules[name]
         module = importlib.import_module(__name__)
-        if own != module.HERE:
-            raise ValueError(f"this notebook lies in {own}, but Python finds lthcore in {module.HERE} first")
+        if checkout != module.HERE:
+            raise ValueError(f"this notebook lies in {checkout}, but Python finds lthcore in {module.HERE} first")
         module.start()
         return
     before = _history(shell)[:-1]
@@ -119,9 +119,9 @@ def _papermills_notebook():
         import psutil  # as ipykernel does
 
         parent = psutil.Process().parent()
-        words = parent.cmdline()
-        if any(Path(word).stem == "papermill" for word in words[:4]):
-            return Path(parent.cwd(), next(word for word in words if word.endswith(".ipynb")))
+        call = parent.cmdline()
+        if any(Path(word).stem == "papermill" for word in call[:4]):
+            return Path(parent.cwd(), next(word for word in call if word.endswith(".ipynb")))
     return None
 
 

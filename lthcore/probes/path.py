@@ -41,8 +41,8 @@ def _other(unit, trained, data, mask, order):
 
 
 def _distance(trained, other):
-    apart = [(trained.weights[f"{name}.weight"] - other[f"{name}.weight"])[m] for name, m in trained.mask.items()]
-    return torch.cat(apart).double().norm().item()
+    differences = [(trained.weights[f"{name}.weight"] - other[f"{name}.weight"])[m] for name, m in trained.mask.items()]
+    return torch.cat(differences).double().norm().item()
 
 
 def _rows(trained, facts):

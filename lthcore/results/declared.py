@@ -3,8 +3,8 @@
 from .measures import Comparison, Rule
 
 COMMIT = "0b8a7c2"  # in which the rules were written down
-MARGIN = 0.5  # points
-SLACK = 0.2  # points
+MARGIN = 0.5  # pp
+SLACK = 0.2  # pp
 SAME = (
     "four standard errors of the difference of two networks that disagree on 1.5% of 10,000 images; "
     "a quarter of the dense error"
@@ -18,7 +18,7 @@ THREE = (0, 1, 2)
 L = {"mlp": 9, "lenet5": 13, "task1": 5, "task2": 10, "task2 ticket": 12, "task3": 4}
 B = {"mlp": 5, "lenet5": 5}
 CLIFF = {"mlp": 12, "lenet5": 20}  # LeNet-5 has none: its last level
-BEYOND_95 = {"mlp": tuple(range(9, 21)), "lenet5": tuple(range(14, 21))}  # levels with less than 5% kept
+BEYOND_95 = {"mlp": tuple(range(9, 21)), "lenet5": tuple(range(14, 21))}  # levels with a density below 5%
 NAMED = {"mlp": 7, "lenet5": 9}  # levels of the report's 90 and 85%
 
 LAST = ("last_accuracy",)
@@ -126,7 +126,7 @@ def _of_network(network, experiment, exploratory):
     )
 
 
-def _crossed(id, experiment, other, words):
+def _crossed(id, experiment, other, text):
     """The claim that tickets of Adam and of another optimizer stand in for each other."""
     level = L["task3"]
     both = {"above": -MARGIN, "below": MARGIN}
@@ -137,8 +137,8 @@ def _crossed(id, experiment, other, words):
         "7.2",
         f"level {level}: L of Adam's chain in Task 3",
         parts=(
-            _difference(f"by Adam: {words}'s mask - own", f"{other}_mask_by_adam", "adam", level, **both),
-            _difference(f"by {words}: Adam's mask - own", f"adam_mask_by_{other}", other, level, **both),
+            _difference(f"by Adam: {text}'s mask - own", f"{other}_mask_by_adam", "adam", level, **both),
+            _difference(f"by {text}: Adam's mask - own", f"adam_mask_by_{other}", other, level, **both),
         ),
         tolerance=MARGIN,
         reason=SAME,
@@ -146,7 +146,7 @@ def _crossed(id, experiment, other, words):
     )
 
 
-def _labels(id, suffix, words, level, *shown):
+def _labels(id, suffix, text, level, *shown):
     """The claim that Task 2's ticket fails on the other labels."""
     t1, t2 = (f"{name}{suffix}" for name in ("t1_on_s2", "t2_on_s2"))
     return Rule(
@@ -154,7 +154,7 @@ def _labels(id, suffix, words, level, *shown):
         "task2",
         "Test accuracy of T_1 trained over S_2 (data set containing labels 5-9): 21.1479",
         "7.2",
-        f"level {level}: L of T1 on S1, {words}",
+        f"level {level}: L of T1 on S1, {text}",
         parts=(_difference("T1 on S2 - T2 on S2", t1, t2, level, below=-MARGIN),),
         shown=(Comparison("T1 on S2", "accuracy", (t1, level)), *shown),
         tolerance=MARGIN,
@@ -169,7 +169,7 @@ REPORT = (
         "mlp",
         "even after pruning more than 90 % of the weights, we get accuracy almost same as the original dense network",
         "7.1",
-        "level 7, 8.2% kept: the first beyond 90% pruned",
+        "level 7, 8.2% density: the first beyond 90% pruned",
         parts=(_over_dense(7, above=-MARGIN),),
         tolerance=MARGIN,
         reason=SAME,
@@ -181,7 +181,7 @@ REPORT = (
         "even after pruning more than 85 % of the weights, we get accuracy almost similar to the original dense "
         "network",
         "7.1",
-        "level 9, 13.4% kept: the first beyond 85% pruned",
+        "level 9, 13.4% density: the first beyond 85% pruned",
         parts=(_over_dense(9, above=-MARGIN),),
         tolerance=MARGIN,
         reason=SAME,
@@ -191,7 +191,7 @@ REPORT = (
         "mlp-cliff",
         "mlp",
         CLIFF["mlp"],
-        "level 12, 1.4% kept: the first in 9 to 20 whose exploratory mean is below 80%; "
+        "level 12, 1.4% density: the first in 9 to 20 whose exploratory mean is below 80%; "
         "refuted only if it fails at all of them",
         FIVE,
     ),
@@ -200,7 +200,7 @@ REPORT = (
         "mlp",
         FALLS,
         "7.1",
-        "level 9, 4.0% kept: the first beyond 95% pruned, the claim read as a threshold",
+        "level 9, 4.0% density: the first beyond 95% pruned, the claim read as a threshold",
         parts=(_below_80(9),),
         reason=SHARP,
         exploratory=FIVE,
@@ -209,7 +209,7 @@ REPORT = (
         "lenet-cliff",
         "lenet5",
         CLIFF["lenet5"],
-        "level 20, 1.2% kept: the last, as no exploratory mean in 14 to 20 is below 80%; "
+        "level 20, 1.2% density: the last, as no exploratory mean in 14 to 20 is below 80%; "
         "refuted only if it fails at all of them",
         THREE,
     ),
@@ -217,7 +217,7 @@ REPORT = (
         "lenet-relu-cliff",
         "lenet5_relu",
         19,
-        "level 19, 1.4% kept: where two runs had 66.0 and 60.2%; refuted only if it fails at all levels in 14 to 20",
+        "level 19, 1.4% density: where two runs had 66.0 and 60.2%; refuted only if it fails at all levels in 14 to 20",
         (0, 1),
         model="lenet5",
     ),
@@ -226,7 +226,7 @@ REPORT = (
         "lenet5",
         FALLS,
         "7.1",
-        "level 14, 4.4% kept: the first beyond 95% pruned, the claim read as a threshold",
+        "level 14, 4.4% density: the first beyond 95% pruned, the claim read as a threshold",
         parts=(_below_80(14),),
         reason=SHARP,
         exploratory=THREE,

@@ -23,7 +23,7 @@ OKABE_ITO = {  # Okabe & Ito's colours, told apart with every kind of colour vis
 }  # fmt: skip
 
 
-LOOK = {"axes.titlesize": 11, "legend.fontsize": 8.5, "svg.hashsalt": "lth"}
+RC = {"axes.titlesize": 11, "legend.fontsize": 8.5, "svg.hashsalt": "lth"}
 
 
 UNITS = {"accuracy": "test accuracy (%)", "loss": "test loss (nats)"}
@@ -52,7 +52,7 @@ class Sheet:
 
     def __init__(self, study, title, rows=1, columns=2, width=5.6, height=4.0):
         matplotlib.rcdefaults()  # not the user's own settings
-        sns.set_theme(style="whitegrid", font="DejaVu Sans", rc=LOOK)
+        sns.set_theme(style="whitegrid", font="DejaVu Sans", rc=RC)
         self.study, self.drawn = study, []
         self.figure, axes = plt.subplots(
             rows, columns, figsize=(width * columns, height * rows), layout="constrained", squeeze=False
@@ -64,12 +64,12 @@ class Sheet:
         """Label, colour and marker of an arm of this study."""
         return style(arm, self.study.experiment.styles)
 
-    def line(self, axis, table, x, label, colour, panel, band=True, **look):
+    def line(self, axis, table, x, label, colour, panel, band=True, **options):
         """One curve of means with its band: `table` has the columns x, mean, low, high, n."""
         if table.empty:
             return
         n = int(table["n"].max())
-        axis.plot(table[x], table["mean"], label=f"{label} (n = {n})" if label else None, color=colour, **look)
+        axis.plot(table[x], table["mean"], label=f"{label} (n = {n})" if label else None, color=colour, **options)
         if n > 1 and band:
             low, high = _within(table)
             axis.fill_between(table[x], low, high, color=colour, alpha=0.18, linewidth=0)
@@ -78,11 +78,11 @@ class Sheet:
     def against_density(self, axis, frame, arms, metric="accuracy", title="", zoom=None, series=None):
         for arm, width in zip(arms, _widths(arms), strict=True):
             label, colour, marker = self.style(arm)
-            mine = statistics.at_end(frame[frame["arm"] == arm], metric) if series is None else series[[arm]]
-            table = spread(mine, frame).sort_values("density")
+            values = statistics.at_end(frame[frame["arm"] == arm], metric) if series is None else series[[arm]]
+            table = spread(values, frame).sort_values("density")
             face = "white" if arm == arms[-1] else colour  # the uppermost marker lets those below it be told
-            look = {"marker": marker, "ms": 1 + 2.2 * width, "lw": width, "mfc": face}
-            self.line(axis, table, "density", label, colour, title, **look)
+            options = {"marker": marker, "ms": 1 + 2.2 * width, "lw": width, "mfc": face}
+            self.line(axis, table, "density", label, colour, title, **options)
         density_axis(axis)
         axis.set(ylabel=UNITS.get(metric, UNITS["accuracy"]), title=title)
         if zoom:
@@ -133,14 +133,17 @@ class Sheet:
     def full_and_near(self, frame, arms, metric="accuracy"):
         """The first two panels: the curves against density, and their part near the dense network."""
         near = zoom(frame, arms, metric)
-        for axis, words, limits in zip(
+        for axis, title, limits in zip(
             self.axes, ("whole range", "near the dense network"), (None, near), strict=False
         ):
-            self.against_density(axis, frame, arms, metric, words, limits)
+            self.against_density(axis, frame, arms, metric, title, limits)
 
     def against_step(self, axis, frame, arms, level, metric="accuracy", title="", dashed=None):
         others = []  # controls that do not stand at every level, drawn at their last one before
-        for at, look in {dashed: {"lw": 1.2, "ls": "--", "band": False}, level: {}}.items():  # solid where they are one
+        for at, options in {
+            dashed: {"lw": 1.2, "ls": "--", "band": False},
+            level: {},
+        }.items():  # solid where they are one
             for arm, width in zip(arms, _widths(arms), strict=True) if at is not None else ():
                 label, colour, _ = self.style(arm)
                 there = _at_or_before(frame, arm, at)
@@ -148,14 +151,14 @@ class Sheet:
                 if there not in (at, None):
                     label += f", level {there}"
                     others.append(label if at == level else f"{label} (dashed)")
-                self.line(axis, table, "step", label if at == level else "", colour, title, **{"lw": width} | look)
+                self.line(axis, table, "step", label if at == level else "", colour, title, **{"lw": width} | options)
         step_axis(axis)
-        look = {"xycoords": "axes fraction", "fontsize": 7.5, "color": "0.2", "bbox": {"fc": "white", "ec": "none"}}
+        options = {"xycoords": "axes fraction", "fontsize": 7.5, "color": "0.2", "bbox": {"fc": "white", "ec": "none"}}
         corner = {"xy": (0.99, 0.02), "ha": "right", "va": "bottom"}
         if metric == "loss":  # which falls, where accuracy rises
             corner = {"xy": (0.01, 0.02), "ha": "left", "va": "bottom"}
         if others:
-            axis.annotate("but for\n" + "\n".join(others), **corner, **look)
+            axis.annotate("but for\n" + "\n".join(others), **corner, **options)
         axis.set(ylabel=UNITS[metric], title=title)
         if metric == "loss":
             loss_axis(axis)
@@ -277,12 +280,12 @@ def ticket_and_last(study, frame, arm):
 def at_levels(frame, arm, level, last):
     """Which level is drawn solid and which one dashed, in words: str."""
 
-    def words(k):
-        return f"level {k} ({100 * statistics.density_at(frame, arm, k):.3g}% kept)"
+    def described(k):
+        return f"level {k} ({100 * statistics.density_at(frame, arm, k):.3g}% density)"
 
     if level is None:
         return "not run"
-    return f"solid: {words(level)}" + (f"; dashed: {words(last)}" if last != level else "")
+    return f"solid: {described(level)}" + (f"; dashed: {described(last)}" if last != level else "")
 
 
 def accuracy_against_density(study, frame):

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
-from .figures import LOOK, OKABE_ITO
+from .figures import OKABE_ITO, RC
 from .judging import HOLDS, NOT_AFTER_HOLM, REFUTED, UNRESOLVED
 
 COLUMNS = [
@@ -60,7 +60,7 @@ def forest(table, title, stamp, lines=2):
     matplotlib.figure.Figure
     """
     matplotlib.rcdefaults()  # not the user's own settings
-    sns.set_theme(style="white", font="DejaVu Sans", rc=LOOK)
+    sns.set_theme(style="white", font="DejaVu Sans", rc=RC)
     units = list(dict.fromkeys(table["unit"]))
     counts = [int((table["unit"] == unit).sum()) for unit in units]
     row = 0.07 + 0.145 * lines

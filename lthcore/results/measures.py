@@ -10,7 +10,7 @@ import pandas as pd
 
 from .statistics import at_end, early_steps
 
-LOOK = 5  # confirmatory replicates that decide; fixed beforehand, so that nobody stops when the verdict pleases
+DECIDING = 5  # confirmatory replicates that decide; fixed beforehand, so that nobody stops when the verdict pleases
 FEWEST = 3  # with fewer nothing is judged
 LEVEL = 0.05  # of the two-sided interval, and of Holm's procedure over a table of claims
 KEYS = ["arm", "level", "replicate"]
@@ -50,7 +50,7 @@ def _last_fifth_rows(frame, split):
 
 
 def gap(frame):
-    """Training minus test accuracy: Series over (arm, level, replicate), in points.
+    """Training minus test accuracy: Series over (arm, level, replicate), in pp.
 
     Over the evaluations of :func:`last_fifth` at which both are stored. Training accuracy is the metric ``accuracy`` of
     the split ``train``, in percent, over all images trained on; where no such rows exist the series is empty.
@@ -90,7 +90,7 @@ class Quantity:
         Tidy frame -> bool Series over the same keys: False where the number is only a bound.
     """
 
-    words: str
+    meaning: str
     values: Callable
     ratio: bool = False
     reached: Callable | None = None
@@ -139,9 +139,9 @@ def declare_levels(frame, replicates, arm="ticket", tolerance=0.5):
         ``L``, the last level before the mean first falls more than `tolerance` below level 0's; ``B``, the level >= 1
         of the best mean; ``cliff``, the first level whose mean test accuracy is below 80%, or None.
     """
-    mine = frame[(frame["arm"] == arm) & frame["replicate"].isin(replicates)]
-    validation = last_fifth(mine, "validation").groupby("level").mean()
-    test = last_fifth(mine).groupby("level").mean()
+    rows = frame[(frame["arm"] == arm) & frame["replicate"].isin(replicates)]
+    validation = last_fifth(rows, "validation").groupby("level").mean()
+    test = last_fifth(rows).groupby("level").mean()
     fallen = min(validation.index[validation < validation[0] - tolerance], default=math.inf)
     below = test.index[test < 80]
     return {
@@ -254,7 +254,7 @@ class Rule:
     least : int
         Networks without a single instance that refute a claim judged by count.
     tolerance : float
-        Slack given to the claim, in points.
+        Slack given to the claim, in pp.
     reason : str
         Why that much, or why none.
     exploratory : tuple of int

@@ -52,8 +52,8 @@ class Seen(NamedTuple):
     def line(self):
         """What is said of it: str."""
         within = ", ".join(f"{what} within {value:.1g}" for what, value in self.worst.items())
-        words = f"the GPU ({self.name}) agrees with the CPU in {self.kinds} kinds of steps: {within}, relatively"
-        return "; ".join([words, *self.warned])
+        text = f"the GPU ({self.name}) agrees with the CPU in {self.kinds} kinds of steps: {within}, relatively"
+        return "; ".join([text, *self.warned])
 
 
 def one_line(error):
@@ -107,13 +107,13 @@ def fitting(train, groups):
     return fitting(train, groups[:half]) | fitting(train, groups[half:])
 
 
-def or_on_the_cpu(call, device, say):
+def or_on_the_cpu(call, device, log):
     """``call(device)``, or ``call("cpu")`` where that device is a GPU and fails, and the one that it was: a pair."""
     try:
         with guarded(device):
             return call(device), device
     except Lost as lost:
-        say(given_up(lost))
+        log(given_up(lost))
     return call("cpu"), "cpu"
 
 
@@ -285,9 +285,9 @@ def _largest(values):
     return max(math.inf if math.isnan(x) else x for x in values)
 
 
-def _ratio(apart, size):
+def _ratio(difference, size):
     """One number over another, 0 where both are 0."""
-    return 0.0 if apart == 0 else float(apart) / max(float(size), 1e-30)  # NaN stays NaN
+    return 0.0 if difference == 0 else float(difference) / max(float(size), 1e-30)  # NaN stays NaN
 
 
 # ------------------------------------------------------------------------------------------------------------- memory

@@ -18,11 +18,11 @@ MEMORY = 1.3e9  # bytes that a process takes: torch, MNIST, the subsets it has s
 SHORT = 0.8  # share of what is needed, below which memory is clearly short
 
 
-def pool(workers, scheduler="", say=print, device="cpu"):
+def pool(workers, scheduler="", log=print, device="cpu"):
     if scheduler:
         from .cluster import Workers
 
-        return Workers(scheduler, say)
+        return Workers(scheduler, log)
     options = {"initializer": start_worker, "initargs": (os.getpid(), sending.added(), device)}
     return ProcessPoolExecutor(workers, mp_context=Context(), **options)
 
@@ -80,15 +80,15 @@ class Background:
     Parameters
     ----------
     function : callable
-        Of a module; called with `arguments` and ``say=``.
+        Of a module; called with `arguments` and ``log=``.
     arguments : tuple
-    say : callable
+    log : callable
         Called with each line, in the thread.
     done : callable
         Called at the end, in the thread: with "" if all went well, "stopped", or the error in one line.
     """
 
-    def __init__(self, function, arguments, say, done):
+    def __init__(self, function, arguments, log, done):
         context = Context()
         receiver, sender = context.Pipe(duplex=False)
         self.stopped = False
@@ -97,15 +97,15 @@ class Background:
         self.process.start()
         sender.close()  # so that the thread sees the end when the process has let go of its own
         atexit.register(self.stop)  # before multiprocessing would wait for it
-        self.thread = threading.Thread(target=self._listen, args=(receiver, say, done), daemon=True)
+        self.thread = threading.Thread(target=self._listen, args=(receiver, log, done), daemon=True)
         self.thread.start()
 
-    def _listen(self, receiver, say, done):
+    def _listen(self, receiver, log, done):
         outcome = None
         with contextlib.suppress(EOFError, OSError):
             while outcome is None:
                 kind, text = receiver.recv()
-                outcome = text if kind == "end" else say(text)
+                outcome = text if kind == "end" else log(text)
         self.process.join()
         atexit.unregister(self.stop)
         done("stopped" if self.stopped else "its process died (out of memory?)" if outcome is None else outcome)
@@ -122,13 +122,13 @@ def _called(sender, parent, added, function, arguments):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of the clean-up: no worker stays behind
     outcome = ""
     try:
-        function(*arguments, say=lambda line: sender.send(("line", line)))
+        function(*arguments, log=lambda line: sender.send(("line", line)))
     except Exception as error:  # whatever it is, the one who waits must read it
         outcome = " ".join(f"{type(error).__name__}: {error}".split())
     sender.send(("end", outcome))
 
 
-def resolve(device, say=print):
+def resolve(device, log=print):
     """``auto`` -> ``cuda`` where there is one, else ``cpu``; ValueError for a ``cuda`` where no sign of one is.
 
     A GPU that torch cannot use, for its driver is too old, say, is named in a line, and it is ``cpu``.
@@ -139,7 +139,7 @@ def resolve(device, say=print):
     if there:
         return "cuda"
     if complaint:
-        say(gpu.not_used(complaint))
+        log(gpu.not_used(complaint))
     elif device == "cuda":
         raise ValueError("device = 'cuda': no CUDA device is found here, must be 'auto' or 'cpu'")
     return "cpu"

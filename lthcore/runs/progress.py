@@ -34,10 +34,10 @@ def shown(verbose=False):
     return _line
 
 
-def close(say):
+def close(log):
     """End the bar, if it is one, so that what is printed next has a line of its own."""
-    if isinstance(say, Bar):
-        say.close()
+    if isinstance(log, Bar):
+        log.close()
 
 
 def _line(text):
@@ -72,7 +72,7 @@ class Bar:
         else:
             self.bar.write(text, file=sys.stdout)
 
-    def level(self, done, total, left, words):
+    def level(self, done, total, left, text):
         """Move on: so many levels of so many, the time that is left and what came out, both in words."""
         from tqdm import tqdm
 
@@ -82,7 +82,7 @@ class Bar:
             self.bar = tqdm(total=total, file=sys.stdout, bar_format=form, mininterval=0, **width)
             self.bar.start_t = self.begun
         self.bar.n = done
-        self.bar.set_description_str(f"{left} left, {words}")
+        self.bar.set_description_str(f"{left} left, {text}")
         if done == total:
             self.close()
 
@@ -96,8 +96,8 @@ class Bar:
 def engine_is_compiled():
     """Whether the engine's machine code is kept in one of numba's places, from after its source was last changed."""
     places = [ENGINE.parent / "__pycache__", Path.home() / ".cache" / "numba"]
-    if own := os.environ.get("NUMBA_CACHE_DIR"):
-        places.insert(0, Path(own))
+    if folder := os.environ.get("NUMBA_CACHE_DIR"):
+        places.insert(0, Path(folder))
     with contextlib.suppress(OSError):
         written = ENGINE.stat().st_mtime
         kept = (path for place in places for path in place.rglob(f"machine-code/{ENGINE.stem}.*.nbc"))

@@ -197,17 +197,17 @@ def check_there():
 
 
 @writing(runs, "LTH_RUNS")
-def set_aside_damaged(units, say):
+def set_aside_damaged(units, log):
     """Rename levels and packs that say they are finished and are not what they say; they count as missing anyway."""
     for unit in units:
         for level in unit.levels:
             path = _folder(unit, level)
             if (path / "facts.json").exists() and in_store(unit, level) is None:
                 with contextlib.suppress(FileNotFoundError):  # another run was faster
-                    say(f"{path} is damaged or another level's: kept as {set_aside(path).name} and trained again")
+                    log(f"{path} is damaged or another level's: kept as {set_aside(path).name} and trained again")
     for path in dict.fromkeys(map(pack_path, units)):
         if path.exists() and not read_pack(path)["levels"]:
-            say(f"{path} is damaged: kept as {set_aside(path).name}; what it alone held is trained again")
+            log(f"{path} is damaged: kept as {set_aside(path).name}; what it alone held is trained again")
 
 
 def find_level(unit, level):
@@ -279,9 +279,11 @@ def code_version():
     """Version of the package, with git's description where the checkout has one."""
     try:
         where = [f"--git-dir={ROOT / '.git'}", f"--work-tree={ROOT}"]  # not a repository that the checkout lies in,
-        own = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}  # nor one that a hook is called by
+        environment = {
+            k: v for k, v in os.environ.items() if not k.startswith("GIT_")
+        }  # nor one that a hook is called by
         command = ["git", *where, "describe", "--always", "--dirty"]
-        options = {"capture_output": True, "text": True, "timeout": 10, "check": True, "env": own}
+        options = {"capture_output": True, "text": True, "timeout": 10, "check": True, "env": environment}
         described = subprocess.run(command, **options).stdout.strip()
         return f"{__version__}+{described}"
     except (OSError, subprocess.SubprocessError):

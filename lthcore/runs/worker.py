@@ -176,7 +176,7 @@ def keep_weights(unit, level, device="cpu"):
     found = store.find_level(unit, level)
     same = () if found is None else (list(found.rows().itertuples(index=False, name=None)) == trained.rows,)
     _save_weights(unit, level, trained, facts)
-    return f"{unit.arm} level {level}: test accuracy {_final_accuracy(trained):.2f} %", *same
+    return f"{unit.arm} level {level}: test accuracy {_final_accuracy(trained):.2f}%", *same
 
 
 def ticket(unit, level):

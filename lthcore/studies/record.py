@@ -128,6 +128,9 @@ class Experiment:
                 raise ValueError(f"preset = {preset!r}: must be one of {', '.join(map(repr, presets.PRESETS))}")
         for given in (self.settings, *self.presets.values()):
             presets.check(given)
+        object.__setattr__(self, "settings", presets.renamed(self.settings))
+        in_presets = {preset: presets.renamed(given) for preset, given in self.presets.items()}
+        object.__setattr__(self, "presets", in_presets)
         for name in self.fixed:
             if name not in self.settings:
                 raise ValueError(f"fixed = {name!r}: must be one of its settings")

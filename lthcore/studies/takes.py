@@ -93,7 +93,7 @@ def _takes(record, preset, name):
 
 def _allowed(experiment, preset, name):
     """Other values of a setting than the preset's that its config allows, with what they need: list of settings."""
-    own = getattr(configure(experiment, preset), name)
+    current = getattr(configure(experiment, preset), name)
     field = SETTINGS[name]
     values = field.metadata.get("allowed") or OTHERS.get(name)
     if values is None and name in methods.RECORDS:
@@ -103,7 +103,7 @@ def _allowed(experiment, preset, name):
     found = []
     for value in values:
         settings = {**NEEDS.get(name, {}), name: value}
-        if value != own and _valid(experiment, preset, settings):
+        if value != current and _valid(experiment, preset, settings):
             found.append(settings)
     return found
 
@@ -126,7 +126,7 @@ def _facts(units):
 
 def _passed_by(before, after, config, name):
     """Whether an arm has a value of its own for a setting, and keeps it: then its name, or another's, is untrue."""
-    own = getattr(config, name)
+    current = getattr(config, name)
     kept = {(unit.arm, getattr(unit.config, name)) for unit in after}
     values = {(unit.arm, getattr(unit.config, name)) for unit in before}
-    return any(value != own and (arm, value) in kept for arm, value in values)
+    return any(value != current and (arm, value) in kept for arm, value in values)
