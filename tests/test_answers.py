@@ -49,7 +49,7 @@ def test_every_answer_rests_on_a_claim_of_its_experiment():
 
 
 def test_no_answer_states_a_number_of_ours():
-    thresholds = {"90%", "85%"}  # of the report's claims
+    thresholds = {"90%", "85%", "0.5"}  # of the report's claims, and the margin in pp
     for known in ANSWERS.values():
         for sentence in (*known.holds, *known.fails, *known.unresolved):
             numbers = re.findall(r"\d[\d.]*%?", re.sub(r"digits \d-\d|step 0|LeNet-5", "", sentence))
