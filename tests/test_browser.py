@@ -242,7 +242,7 @@ def test_stop_keeps_what_is_finished(page):
 def test_a_digit_can_be_picked(page):
     choose(page, "experiment", "own mlp, smoke, rounds 2")
     page.get_by_role("button", name="train weights").click()
-    says(page, "kept; 2 of the 2 finished levels among them came out the same to the last bit")
+    says(page, "weights kept; 2 of the 2 finished levels among them came out bit-identical")
     says(page, "final weights: 4 of 4 networks here")
     tab(page, "Weights")
     settled(page, 2)

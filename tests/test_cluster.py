@@ -213,7 +213,7 @@ def test_two_shards_on_one_folder_finish_a_study_and_train_nothing_twice(alone, 
     assert "another run is training it" not in "".join(said)
     assert any(place.stopped for place in places), "none draws the figures"
     for place, text in zip(places, said, strict=True):
-        waits = re.search("shard ./2 is finished, other shards are not: when they are, the same command", text)
+        waits = re.search("shard ./2 is finished, other shards are not: once all are, the same command", text)
         assert place.stopped or (waits and place.process.returncode == 0), text
     left = shlex.split(last)[-1].removeprefix("--wrap=")
     assert left == options["--wrap"].partition(" --shard")[0]
@@ -266,7 +266,7 @@ def test_a_shard_draws_only_what_is_finished_and_else_says_what_to_do(capsys, fo
     command = shlex.split(SCALE)
     assert cli.main([*command, "--shard", "2/2"]) == 0
     assert executed == [] and capsys.readouterr().out.splitlines()[-1] == (
-        "shard 2/2 is finished, other shards are not: when they are, the same command without --shard draws the figures"
+        "shard 2/2 is finished, other shards are not: once all are, the same command without --shard draws the figures"
     )
     assert cli.main([*command, "--shard", "1/2"]) == 0
     assert executed == ["01_pre_midsem_mlp", "00_scorecard", "05_explorer"]
@@ -288,8 +288,8 @@ def local(**options):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--engine", "dask"], "--engine dask --scheduler '': dask needs one, processes none"),
-        (["--scheduler", "tcp://127.0.0.1:1"], "--engine processes --scheduler 'tcp://127.0.0.1:1': dask needs one"),
+        (["--engine", "dask"], "--engine dask --scheduler '': must be given with dask"),
+        (["--scheduler", "tcp://127.0.0.1:1"], "--engine processes --scheduler 'tcp://127.0.0.1:1': must be given"),
         (["--engine", "dask", "--scheduler", "tcp://127.0.0.1:1", "--workers", "2"], "--workers 2: must be 0 with"),
     ],
 )

@@ -106,7 +106,7 @@ def test_only(capsys, nothing_runs):
 def test_a_model_is_for_the_tasks(capsys, nothing_runs):
     assert only(capsys, "--only", "task1", "--only", "mlp", "--model", "lenet5") == ["task1"]  # the other is left out
     assert cli.main(["smoke", "--only", "mlp", "--model", "lenet5", "--dry-run"]) != 0
-    assert "--model 'lenet5': must not be given but for task1, task2 and task3" in capsys.readouterr().err
+    assert "--model 'lenet5': applies only to task1, task2 and task3" in capsys.readouterr().err
 
 
 def parsed(*arguments):
@@ -164,7 +164,7 @@ BAD = [
     (["--set", "=1"], "unknown setting ''"),
     (["--set", "levels=[1]"], "levels = (1,): must begin with level 0"),
     (["--set", "prune_rate=nan"], "prune_rate = 'nan': must be a number in (0, 1)"),
-    (["--set", "lr=0.01", "--set", "lr=0.02"], "--set 'lr=0.02': must be given once, and it is 0.01 before"),
+    (["--set", "lr=0.01", "--set", "lr=0.02"], "--set 'lr=0.02': must be given once; it was 0.01 before"),
     (["--set", "momentum=0.9"], "momentum = 0.9: must be 0 unless optimizer = 'sgd'"),
     (["--set", "seed=3"], "seed"),
     (["--set", "model=lenet5", "--only", "task1"], "model"),
@@ -308,7 +308,7 @@ def test_an_old_python_is_told_which_one_it_takes(version):
 def test_an_installed_copy_without_notebooks_says_so(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(cli, "NOTEBOOKS", tmp_path / "notebooks")
     assert cli.main(["smoke"]) == 1
-    assert capsys.readouterr().err == f"run_all.sh: {ROOT} is no checkout of the study: it has no notebooks/\n"
+    assert capsys.readouterr().err == f"run_all.sh: {ROOT} is not a checkout of the study: notebooks/ is missing\n"
 
 
 def test_the_command_line_is_a_module_of_the_package(tmp_path):

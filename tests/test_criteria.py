@@ -371,7 +371,7 @@ def test_a_complete_chain_in_the_archive_is_finished_and_gives_its_weights_again
     (store.runs() / unit.key).rename(folders / "gone")
     formats.read_pack.cache_clear()
     assert missing(unit) == []
-    with pytest.raises(ValueError, match="the values that it starts from are not kept yet: train the weights first"):
+    with pytest.raises(ValueError, match="the values that it starts from have not been kept: train the weights first"):
         sweep.ticket(unit, 2)
     text, same_rows = sweep.keep_weights(unit, 2)
     assert same_rows and text.startswith("lr_rewind level 2")

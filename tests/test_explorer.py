@@ -362,7 +362,7 @@ def test_a_rewound_ticket_needs_its_trained_values(studies):
     for level in (0, 1):
         sweep.run_levels([(unit, level)])
     theta0 = sweep.ticket(unit, 0).values
-    with pytest.raises(ValueError, match="the values at step 5 are not kept yet: train the weights first"):
+    with pytest.raises(ValueError, match="the values at step 5 have not been kept: train the weights first"):
         sweep.ticket(unit, 1)
     sweep.keep_weights(unit, 1)
     rewound = sweep.ticket(unit, 1)

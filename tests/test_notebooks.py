@@ -735,7 +735,7 @@ def test_a_killed_notebook_is_said_in_one_line(who, by, job, tmp_path):
     with pytest.raises(RuntimeError) as caught:
         cli.execute(job(book), {"preset": "smoke"}, tmp_path / "figures")
     text = str(caught.value)
-    assert len(text.splitlines()) == 1 and text.startswith("01_tiny failed; the notebook as far as it went: ")
+    assert len(text.splitlines()) == 1 and text.startswith("01_tiny failed; the partial notebook: ")
     assert by.name in text if who == "papermill" else "Kernel died" in text
 
 

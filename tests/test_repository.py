@@ -134,6 +134,96 @@ def test_nothing_in_the_core_is_decided_by_the_name_of_a_model_a_data_set_or_a_r
             assert not said & names, f"{name}.py, line {node.lineno}"
 
 
+# ---------------------------------------------------------------------------------------------------- executing code
+
+# What unpickles: machine code in the user's own cache, behind a checksum, and calls between processes of one run. No
+# file of the study is read so.
+UNPICKLES = {
+    "lthcore/engines/compiled.py": {"pickle.loads"},
+    "lthcore/runs/cluster.py": {"pickle.loads"},
+    "lthcore/runs/sending.py": {"cloudpickle.loads"},
+}
+EXECUTES = {
+    "eval",
+    "exec",
+    "torch.load",
+    "np.load",
+    "numpy.load",
+    "pd.read_pickle",
+    "pandas.read_pickle",
+    "joblib.load",
+}
+PICKLES = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
+
+
+def sources():
+    """The code of the package, the tools and the notebooks: pairs of path and text."""
+    for path in [*MODULES, *sorted((ROOT / "tests/tools").glob("*.py"))]:
+        yield str(path.relative_to(ROOT)), path.read_text()
+    for path in NOTEBOOKS:
+        for cell in json.loads(path.read_text())["cells"]:
+            if cell["cell_type"] == "code":
+                yield f"notebooks/{path.name}", "".join(cell["source"])
+
+
+def executing(text):
+    """Calls in a text that execute what they are given or read, under whatever name they are imported: set of str."""
+    found = set()
+    tree = ast.parse(text)
+    renamed = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            base = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            renamed |= {alias.asname or alias.name: base + alias.name for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            first, dot, rest = ast.unparse(node.func).partition(".")
+            called = renamed.get(first, first) + dot + rest
+            module, _, name = called.rpartition(".")
+            if called in EXECUTES or (module in PICKLES and name in ("load", "loads", "open", "Unpickler")):
+                found.add(called)
+    return found
+
+
+def test_nothing_executes_what_it_reads():
+    for name, text in sources():
+        assert executing(text) <= UNPICKLES.get(name, set()), name
+
+
+EXAMPLES = ["eval(x)", "exec(x)", "import torch as t; t.load(x)", "from pickle import loads; loads(x)"]
+
+
+@pytest.mark.parametrize("text", [*EXAMPLES, "import numpy as np; np.load(x)"])
+def test_what_executes_is_found(text):
+    assert executing(text)
+
+
+# ----------------------------------------------------------------------------------------------------------- tests
+
+
+def test_no_test_module_imports_another():
+    for path in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = (
+                    [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+                )
+                assert not [name for name in names if name.startswith("test_")], path.name
+
+
+def test_every_module_has_tests_by_its_name_or_in_the_table():
+    """`tests/README.md` names the test files of modules that have none by their own name."""
+    rows = re.findall(r"^\| (`[a-z].*`) \| (`test_.*`) \|$", (ROOT / "tests/README.md").read_text(), re.M)
+    table = {name: files for names, files in rows for name in re.findall(r"`([\w/]+)`", names)}
+    for path in MODULES:
+        name = name_of(path).replace(".", "/")
+        if not path.stem.startswith("__") and not (ROOT / f"tests/test_{path.stem}.py").exists():
+            assert name in table, f"tests/README.md must name the tests of {name}"
+    for name, files in table.items():
+        assert (ROOT / "lthcore" / f"{name}.py").exists(), name
+        assert all((ROOT / "tests" / file).exists() for file in re.findall(r"`(test_\w+\.py)`", files)), name
+
+
 # ------------------------------------------------------------------------------------------------------- notebooks
 
 

@@ -127,7 +127,7 @@ def test_settings_go_to_the_experiments_that_take_them_and_the_others_are_named(
     said = []
     found = experiments.several(["mlp", "task3", "collapse"], "smoke", said.append, overrides={"optimizer": "sgd"})
     assert list(found) == ["mlp", "collapse"] and all(s.config.optimizer == "sgd" for s in found.values())
-    assert said == ["left out, since the settings do not fit: task3 (optimizer = 'sgd': changes nothing in 'task3')"]
+    assert said == ["skipped, since the settings do not apply: task3 (optimizer = 'sgd': changes nothing in 'task3')"]
     with pytest.raises(ValueError, match=r"^lr = -1: must be a number"):
         experiments.several(EXPERIMENTS, "smoke", overrides={"lr": -1})
     with pytest.raises(ValueError, match=r"^rounds = 5: changes nothing in 'collapse'"):

@@ -33,7 +33,7 @@ def on_path(model, mask):
 
 @lru_cache
 def _linear(model):
-    """The network whose activations count paths; its values are the last mask's. Building it costs as much as a pass."""
+    """The network whose activations count paths; its values are the last mask's. Building it costs a pass."""
     return build(model, activation="identity", pool="avg").double()
 
 

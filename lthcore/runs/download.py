@@ -153,7 +153,7 @@ def _refuse_another(root, sums):
 
 def _set_aside(path, log):
     if path.exists():
-        log(f"{path} does not have the data set's bytes: kept as {set_aside(path).name} and fetched again")
+        log(f"{path} has a wrong checksum: kept as {set_aside(path).name} and fetched again")
 
 
 def _accept(root, name, digest, source, where, tried, log):

@@ -16,8 +16,8 @@ from . import download, estimate, gpu, processes, store, worker
 from .plan import Plan, training
 from .progress import Bar, engine_is_compiled
 
-LONG = 60  # seconds from which on it is said how a run becomes cheaper
-CHEAPER = "; fewer replicates, epochs or rounds, or the preset quick, take less; interrupted, it keeps what is finished"
+LONG = 60  # seconds above which a run states how it could be shorter
+CHEAPER = "; fewer replicates, epochs or rounds are faster, or the preset quick; finished levels are always kept"
 RETRIES = 2  # times a level is tried again after its worker process died
 
 
@@ -107,11 +107,11 @@ def run(units, device="auto", workers=0, log=print, scheduler=""):
 
 
 def _check_gpu(tasks, device, pool, log):
-    """Hold the GPU against the CPU in one of the processes, before anything is trained: :class:`gpu.Seen`."""
+    """Compare the GPU with the CPU in one of the processes, before anything is trained: :class:`gpu.Seen`."""
     try:
         seen = pool.submit(gpu.check, gpu.kinds(tasks), device).result(gpu.PATIENCE)
     except TimeoutError:
-        raise gpu.Lost(f"its self-check gave no answer within {gpu.PATIENCE:g} s") from None
+        raise gpu.Lost(f"its self-check did not finish within {gpu.PATIENCE:g} s") from None
     except BrokenProcessPool:
         raise gpu.Lost("the process of its self-check died") from None
     log(seen.line())
@@ -119,7 +119,7 @@ def _check_gpu(tasks, device, pool, log):
 
 
 def _on_the_cpu(plan, asked, scheduler, log):
-    """Fresh processes for what is left, on the CPU, and their number: an error may stay in those that used the GPU."""
+    """New processes for the remaining levels, on the CPU, and their number: those that used the GPU may stay broken."""
     plan.device, workers = "cpu", asked or processes.default_workers("cpu")
     if not scheduler:
         processes.memory(workers)
@@ -131,9 +131,9 @@ def _on_the_cpu(plan, asked, scheduler, log):
 
 
 def _drain(plan, ready, remaining, device, pool, workers, progress):
-    """Work off the queue until it is empty, or a worker or the GPU is lost.
+    """Train until the queue is empty, or a worker or the GPU is lost.
 
-    What is ready then, what was in flight, and what is said of the GPU.
+    Returns the tasks that are ready, those that were in flight, and the GPU's error.
     """
     running, died, lost = {}, [], None
 
@@ -175,10 +175,9 @@ def _drain(plan, ready, remaining, device, pool, workers, progress):
 
 
 def _trained_with(ready, task, device, free=None):
-    """Take out of `ready` what is trained at once with `task`: list of tasks, itself included.
+    """Remove from `ready` all tasks that are trained together with `task`: list of tasks, itself included.
 
-    What shares its training with it and, on a GPU, what can be trained in lockstep with it, as far as `free` bytes of
-    its memory carry.
+    These share its training or, on a GPU, can be trained in lockstep with it, as many as fit into `free` bytes.
     """
 
     def kind(task):
@@ -186,7 +185,7 @@ def _trained_with(ready, task, device, free=None):
         return unit.config, unit.arm, unit.subset, unit.start, unit.mask.name, level
 
     together = [task]
-    if device != "cpu" and not task[0].config.dropout:  # whose draws must not depend on who trains beside whom
+    if device != "cpu" and not task[0].config.dropout:  # whose draws must not depend on what is trained together
         together += [t for t in ready if kind(t) == kind(task)]
         if free is not None:
             together = together[: gpu.at_once(task[0].config, free)]
@@ -200,12 +199,12 @@ def _trained_with(ready, task, device, free=None):
 
 def _prepare_data(datasets):
     """Fetch before the fan-out, so that no two processes do."""
-    for dataset in datasets & {"mnist", *download.MORE}:  # a user's own is read by a function that is sent
+    for dataset in datasets & {"mnist", *download.MORE}:  # a user's data set is read by a function that is sent
         download.fetch(dataset=dataset)
 
 
 def weights(tasks, device="auto", workers=0, log=print):
-    """Train levels again, each from its mask, and keep their weights; what is kept already is not trained.
+    """Retrain levels from their masks and keep their weights; levels whose weights are kept already are skipped.
 
     Parameters
     ----------
@@ -216,7 +215,7 @@ def weights(tasks, device="auto", workers=0, log=print):
     missing = [task for task in dict.fromkeys(tasks) if store.find_weights(*task) is None]
     device, number = processes.resolve(device, log), len(missing)
     _prepare_data({unit.config.dataset for unit, _ in missing})
-    log(f"training {number} networks again, each from its mask")
+    log(f"retraining {number} networks from their masks")
     same = []
     while missing:  # once, and again on the CPU where the GPU fails
         pool = processes.pool(workers or processes.default_workers(device), device=device)
@@ -234,25 +233,25 @@ def weights(tasks, device="auto", workers=0, log=print):
             device = "cpu"
         finally:
             processes.stop(pool)
-    log(f"kept; {sum(same)} of the {len(same)} finished levels among them came out the same to the last bit")
+    log(f"weights kept; {sum(same)} of the {len(same)} finished levels among them came out bit-identical")
 
 
 class _Progress:
-    """A line per finished level: how many, how long, how long still, and what came out."""
+    """A line per finished level: count, time passed, time left, accuracy."""
 
     def __init__(self, plan, workers, log):
         self.plan, self.workers, self.log, self.start = plan, workers, log, time.monotonic()
         self.left, self.done, self.spent, self.expected = sum(map(plan.cost, plan.missing)), 0, 0.0, 0.0
-        self.trained, self.held = 0, set()  # levels by this run; tasks that another one was seen at
+        self.trained, self.held = 0, set()  # levels by this run; tasks that another run holds
         self.there = set()  # tasks that are finished
 
     def moved(self, workers):
-        """Count anew what is left, for other processes on another device."""
+        """Recompute the remaining time, for other processes on another device."""
         self.workers, self.spent, self.expected = workers, 0.0, 0.0
         self.left = sum(self.plan.cost(task) for task in self.plan.missing if task not in self.there)
 
     def came_back(self, tasks, results):
-        """Say of each level what came out, and how long the rest will take: together, since they share their time."""
+        """Report each level and the time left; levels trained together share their time."""
         for task, result in zip(tasks, results, strict=True):
             if result:
                 self.there.add(task)
@@ -270,7 +269,7 @@ class _Progress:
                 self._line(task, f"test accuracy {result[1]:.2f}%" + ", found finished" * (not result[0]))
             elif task not in self.held:  # said once
                 self.held.add(task)
-                self._line(task, "another run is training it; looked at again when nothing else is left")
+                self._line(task, "another run is training it; checked again when nothing else is left")
 
     def _line(self, task, text):
         unit, level = task
@@ -286,7 +285,7 @@ class _Progress:
 
 
 def duration(seconds):
-    """Seconds as people say them: ``8 s``, ``4 min 10 s``, ``2 h 05 min``."""
+    """A duration as text: ``8 s``, ``4 min 10 s``, ``2 h 05 min``."""
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"

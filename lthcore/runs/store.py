@@ -81,7 +81,7 @@ def hold_level(unit, level):
 
 @contextlib.contextmanager
 def writing(folder, variable):
-    """Say in one line that a folder cannot be written."""
+    """Report in one line that a folder cannot be written."""
     try:
         yield
     except OSError as error:
@@ -191,23 +191,23 @@ def make():
 
 @writing(runs, "LTH_RUNS")
 def check_there():
-    """A store that has vanished (a disk or a share that is gone) is not made anew in another place."""
+    """Refuse a store that has vanished (an unmounted disk or share) rather than create another in its place."""
     if not runs().is_dir():
-        raise FileNotFoundError("it is not there any more")
+        raise FileNotFoundError("it no longer exists")
 
 
 @writing(runs, "LTH_RUNS")
 def set_aside_damaged(units, log):
-    """Rename levels and packs that say they are finished and are not what they say; they count as missing anyway."""
+    """Rename levels and packs that claim to be finished but are damaged; they count as missing anyway."""
     for unit in units:
         for level in unit.levels:
             path = _folder(unit, level)
             if (path / "facts.json").exists() and in_store(unit, level) is None:
                 with contextlib.suppress(FileNotFoundError):  # another run was faster
-                    log(f"{path} is damaged or another level's: kept as {set_aside(path).name} and trained again")
+                    log(f"{path} is damaged or of another level: kept as {set_aside(path).name} and trained again")
     for path in dict.fromkeys(map(pack_path, units)):
         if path.exists() and not read_pack(path)["levels"]:
-            log(f"{path} is damaged: kept as {set_aside(path).name}; what it alone held is trained again")
+            log(f"{path} is damaged: kept as {set_aside(path).name}; levels that only it held are trained again")
 
 
 def find_level(unit, level):

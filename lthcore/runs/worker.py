@@ -196,7 +196,7 @@ def ticket(unit, level):
         values = kept.start
     elif level and not isinstance(unit.start, Fresh) and (config.rewind_step or unit.continues):
         where = "that it starts from" if unit.continues else f"at step {config.rewind_step}"
-        raise ValueError(f"the values {where} are not kept yet: train the weights first")
+        raise ValueError(f"the values {where} have not been kept: train the weights first")
     else:
         start, _ = lottery.starting_values(unit, level, data.load)
         values = {name: v.numpy() for name, v in start.items()}

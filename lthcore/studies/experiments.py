@@ -102,7 +102,7 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
     overrides = presets.renamed(overrides)
     for name in overrides:
         if name in (*settings, "replicates", "model", "preset"):
-            raise ValueError(f"overrides: {name!r} has a parameter of its own: set that one")
+            raise ValueError(f"overrides: {name!r} is a separate parameter: set that one")
         if not isinstance(name, str) or name == "experiment":
             raise ValueError(f"overrides: {name!r} is no setting")
     settings |= overrides
@@ -163,7 +163,7 @@ def several(experiments, preset="quick", log=print, **parameters):
         raise next(iter(refused.values()))
     if refused:
         reasons = "; ".join(f"{name} ({str(error).split(', which takes')[0]})" for name, error in refused.items())
-        log(f"left out, since the settings do not fit: {reasons}")
+        log(f"skipped, since the settings do not apply: {reasons}")
     return found
 
 

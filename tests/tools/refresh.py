@@ -338,6 +338,25 @@ def sevens_cause():
     )
 
 
+def context_text():
+    """What three verdicts must be read with: numbers of their own chains, parts and arms."""
+    level, fifth = rules.L["task3"], rules.last_fifth(finished("task3"))
+    _, below, low, high = statistics.interval(statistics.paired(fifth, "sgd", 0, "sgd", level))
+    table = committed_verdicts(extended=False)
+    parts = table[(table["claim"] == "task3-momentum") & (table["role"] == "judged")]
+    other = parts[parts["measured"].str.startswith("by Adam")].iloc[0]
+    found = rules.at_one_class(finished("task2"))
+    arms = ", ".join(f"`{arm}`" for arm in sorted(found[found["instance"]]["arm"].unique()))
+    return filled(
+        "Three verdicts need their context. Plain SGD in `task3` runs at Adam's learning rate (0.0012), where its loss",
+        f"still falls when training ends. At level {level}, where the claim is judged, its own chain is",
+        f"{below:.1f} [{low:.1f}, {high:.1f}] pp below its dense network (all replicates): the verdict is about the",
+        "masks of that undertrained chain, not about tickets of SGD in general. Of `task3-momentum` the part that is",
+        f"not shown, momentum's mask trained by Adam less Adam's own, is {claims.number(other)} pp.",
+        f"`task2-cause` counts networks of every arm; those with an active output are of {arms}.",
+    )
+
+
 def heads_text():
     """What the output layer holds at the tasks' last levels: by counting alone."""
     kept = {name: config.configure(name, "report").schedule[-1]["head"] for name in ("task1", "task2", "task3")}
@@ -465,6 +484,7 @@ PARTS = {
     "presets": presets_table,
     "beyond": beyond_text,
     "verdicts": report_table,
+    "context": context_text,
     "rules": rules_list,
     "published": published_table,
     "cliff": cliff_text,
