@@ -169,7 +169,7 @@ REPORT = (
         "mlp",
         "even after pruning more than 90 % of the weights, we get accuracy almost same as the original dense network",
         "7.1",
-        "level 7, 8.2% density: the first beyond 90% pruned",
+        "level 7, 8.2% kept: the first beyond 90% pruned",
         parts=(_over_dense(7, above=-MARGIN),),
         tolerance=MARGIN,
         reason=SAME,
@@ -181,7 +181,7 @@ REPORT = (
         "even after pruning more than 85 % of the weights, we get accuracy almost similar to the original dense "
         "network",
         "7.1",
-        "level 9, 13.4% density: the first beyond 85% pruned",
+        "level 9, 13.4% kept: the first beyond 85% pruned",
         parts=(_over_dense(9, above=-MARGIN),),
         tolerance=MARGIN,
         reason=SAME,
@@ -191,7 +191,7 @@ REPORT = (
         "mlp-cliff",
         "mlp",
         CLIFF["mlp"],
-        "level 12, 1.4% density: the first in 9 to 20 whose exploratory mean is below 80%; "
+        "level 12, 1.4% kept: the first in 9 to 20 whose exploratory mean is below 80%; "
         "refuted only if it fails at all of them",
         FIVE,
     ),
@@ -200,7 +200,7 @@ REPORT = (
         "mlp",
         FALLS,
         "7.1",
-        "level 9, 4.0% density: the first beyond 95% pruned, the claim read as a threshold",
+        "level 9, 4.0% kept: the first beyond 95% pruned, the claim read as a threshold",
         parts=(_below_80(9),),
         reason=SHARP,
         exploratory=FIVE,
@@ -209,7 +209,7 @@ REPORT = (
         "lenet-cliff",
         "lenet5",
         CLIFF["lenet5"],
-        "level 20, 1.2% density: the last, as no exploratory mean in 14 to 20 is below 80%; "
+        "level 20, 1.2% kept: the last, as no exploratory mean in 14 to 20 is below 80%; "
         "refuted only if it fails at all of them",
         THREE,
     ),
@@ -217,7 +217,7 @@ REPORT = (
         "lenet-relu-cliff",
         "lenet5_relu",
         19,
-        "level 19, 1.4% density: where two runs had 66.0 and 60.2%; refuted only if it fails at all levels in 14 to 20",
+        "level 19, 1.4% kept: where two runs had 66.0 and 60.2%; refuted only if it fails at all levels in 14 to 20",
         (0, 1),
         model="lenet5",
     ),
@@ -226,7 +226,7 @@ REPORT = (
         "lenet5",
         FALLS,
         "7.1",
-        "level 14, 4.4% density: the first beyond 95% pruned, the claim read as a threshold",
+        "level 14, 4.4% kept: the first beyond 95% pruned, the claim read as a threshold",
         parts=(_below_80(14),),
         reason=SHARP,
         exploratory=THREE,

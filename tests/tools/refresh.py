@@ -181,7 +181,7 @@ def report_table():
 def rules_list():
     """Markdown: every claim of the report in its own words, and where it is judged."""
     lines = [
-        f'- **{rule.id}** (section {rule.section}): "{rule.quotation}". Judged at {rule.levels}.'
+        f'- **{rule.id}** (section {rule.section}): "{rule.quotation}". Judged at {rule.levels.replace("% kept", "% density")}.'
         for rule in rules.REPORT
     ]
     return "\n".join(textwrap.fill(line, 120, subsequent_indent="  ", break_on_hyphens=False) for line in lines)
