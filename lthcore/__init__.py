@@ -28,7 +28,7 @@ Around it, from the bottom up; a folder imports from those below it::
 import importlib
 
 from . import studies as studies  # which registers the experiments
-from .explore import notebooks as notebooks  # which looks at a notebook's parameters when a study is asked for
+from .explore import notebooks as notebooks  # which checks a notebook's parameters when a study is requested
 
 __version__ = "0.1.0"
 

@@ -277,7 +277,7 @@ def test_the_form_says_what_it_takes_before_it_is_started(page):
     assert page.cost.value == ""
     page.tabs.selected_index = 2
     fill(page, preset="smoke", rounds=8)
-    text = "9 levels to train, 30 steps each; the time is said at the start, and it can be stopped"
+    text = "9 levels to train, 30 steps each; the run prints an estimate at its start and can be stopped"
     assert page.cost.value == text
     fill(page, preset="report", rounds=9)
     assert page.cost.value == text.replace("9 levels", "10 levels").replace("30 steps", "75 epochs")

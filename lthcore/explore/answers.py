@@ -1,6 +1,6 @@
-"""What a notebook shows: its settings, the answer in a box, and its figures, each with a text that stands for it.
+"""What a notebook shows: its settings, the answer in a box, and its figures with their alt texts.
 
-The sentences stand in the study's record and are chosen by the verdict; the numbers are read from the results. Nothing
+The sentences are in the study's record and chosen by the verdict; the numbers are read from the results. Nothing
 here states a result.
 """
 
@@ -33,7 +33,7 @@ def chosen(answer, verdict):
 
 
 class Shown:
-    """Something with two faces: html, and plain words where html is not shown."""
+    """A result as html, and as plain text where html is not shown."""
 
     def __init__(self, text, plain):
         self.text, self.plain = text, plain
@@ -122,7 +122,7 @@ def so(results):
 
 
 def _box(colour):
-    """The look of a box: its border tells nothing that the words do not; text has the page's own colour."""
+    """Css of a box; its border repeats what the text says, and the text has the page's colour."""
     return f"border:1px solid {colour};border-left:8px solid {colour};border-radius:4px;padding:.7em 1em;color:inherit"
 
 
@@ -237,7 +237,7 @@ def figures(results):
 
 
 def alt_text(results, name, figure):
-    """A figure for who does not see it: its title, its panels, what lines and bands are, what is claimed of it: str."""
+    """A figure's alt text: its title, its panels, what lines and bands are, the claims about it: str."""
     shown = {}  # what is drawn against what -> titles of the panels that do
     for axis in figure.axes:
         if axis.get_ylabel() and axis.get_xlabel():

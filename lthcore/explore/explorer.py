@@ -1,4 +1,4 @@
-"""Widgets over finished results: they read what is there, and train only through `sweep`, in a process of its own."""
+"""Widgets over finished results. They only read, except for training through `sweep` in a separate process."""
 
 import asyncio
 import base64
@@ -91,12 +91,12 @@ def _name(study):
 
 
 class Explorer(widgets.VBox):
-    """A ticket to look into: choose, move through the densities, try digits, find a ticket of your own.
+    """A ticket in detail: choose one, move through the densities, try digits, find a ticket of your own.
 
     Parameters
     ----------
     studies : list of Study
-        Those of which something is finished can be chosen.
+        Those with finished levels can be chosen.
     """
 
     def __init__(self, studies):
@@ -248,7 +248,7 @@ class Explorer(widgets.VBox):
     # --------------------------------------------------------------------------------------------------- what is drawn
 
     def _soon(self, _=None):
-        """Draw once what is on its way has arrived; at once where no loop runs."""
+        """Draw once pending changes have arrived; at once where no loop runs."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -336,7 +336,7 @@ class Explorer(widgets.VBox):
     def _ended(self, outcome, after):
         self.job, self.find.disabled, self.stop.disabled = None, False, True
         if outcome == "stopped":
-            self.status.value = "stopped; what is finished is kept, and the same settings go on from it"
+            self.status.value = "stopped; finished levels are kept, and the same settings resume from them"
         elif outcome:
             self.status.value = _refusal(outcome)
         after()
@@ -356,14 +356,14 @@ class Explorer(widgets.VBox):
         return study, sweep.Plan([u for u in study.units if u.arm == "ticket"])
 
     def _estimate(self, _=None):
-        """Say what the form asks for; quick, since what is moved meanwhile would come after a click on the button."""
+        """Show the cost of what the form asks for; fast, since a slider's value may come after a click."""
         if self.tabs.selected_index == 2:
             with _refused_in(self.cost):
                 study, plan = self._asked()
                 c = study.config
                 each = f"{c.max_steps} steps" if c.max_steps else f"{c.epochs} epoch{'s' * (c.epochs > 1)}"
                 text = f"{len(plan.missing)} levels to train, {each} each"
-                self.cost.value = f"{text}; the time is said at the start, and it can be stopped"
+                self.cost.value = f"{text}; the run prints an estimate at its start and can be stopped"
 
     def _find(self, _):
         """Train what the form asks for once all of it is here: a slider's last value may come after a click."""
@@ -381,7 +381,7 @@ class Explorer(widgets.VBox):
             self._start(sweep.run, (plan.units,), lambda: self._join(study))
 
     def _join(self, study):
-        """Let what is finished of a study of one's own stand beside the others."""
+        """Offer a user's own study beside the others, once some of it is finished."""
         if not _begun(study):
             return
         name, before = f"own {_name(study)}", self.experiment.value
@@ -431,7 +431,7 @@ def _row(*parts):
 
 @contextlib.contextmanager
 def _refused_in(place):
-    """What is refused is said there, in one line."""
+    """Show an error there, in one line."""
     try:
         yield
     except (ValueError, RuntimeError, OSError) as error:

@@ -1,4 +1,4 @@
-"""What all notebooks share: which checkout they work on, what parameters they are given, and how an error looks.
+"""What all notebooks share: the checkout they work on, their parameters, and the form of errors.
 
 The setup cell of each calls :func:`start`, before papermill's parameters come. The rest is for whoever executes a
 notebook: foreign metadata are left out of the copy that is executed, and a failure is said in a line.
@@ -33,7 +33,7 @@ LIVE = "skip-execution"  # the tag of a cell that shows something in a live note
 PAGE = """{% extends 'lab/index.html.j2' %}
 {% block data_png %}{% set alt = output | get_metadata('alt', 'image/png') %}
 {%- if alt %}{{ super() | replace('<img ', '<img alt="' ~ (alt | escape_html) ~ '" ', 1) }}
-{%- else %}{{ super() }}{% endif %}{% endblock data_png %}"""  # of a notebook: the text that stands for a picture
+{%- else %}{{ super() }}{% endif %}{% endblock data_png %}"""  # of a notebook: a picture's alt text
 WIDGET_STATE, WIDGET_VIEW = (f"application/vnd.jupyter.widget-{part}+json" for part in ("state", "view"))
 
 

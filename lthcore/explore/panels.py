@@ -1,4 +1,4 @@
-"""The explorer's pictures: one network, looked into. Of one shape each and drawn in milliseconds; no torch."""
+"""The explorer's pictures of one network, all of one size and drawn in milliseconds. No torch."""
 
 import contextlib
 import io
@@ -40,7 +40,7 @@ def _settings(changes):
 
 
 class _Panel:
-    """A picture that is redrawn in hundredths of a second, as wide as a notebook's page.
+    """A picture as wide as a notebook's page, redrawn in hundredths of a second.
 
     Its frame (axes, ticks, and what does not change) is drawn once; what a subclass then puts on its axes is drawn over
     that by `_png`, and taken off again.
@@ -85,13 +85,13 @@ def _title(axis, text, **options):
 
 
 class Note(_Panel):
-    """Words in the place of a picture that is not there yet."""
+    """A text in place of a picture that does not exist yet."""
 
     def _frame(self, axis):
         axis.set_axis_off()
 
     def png(self, text):
-        """The page with these words: bytes."""
+        """The picture with this text: bytes of a png."""
         self.axes[0].text(0.5, 0.5, text, ha="center", va="center", fontsize=11, color="0.3")
         return self._png()
 
@@ -266,7 +266,7 @@ class Moved(_Panel):
 
 
 class Answers(_Panel):
-    """What networks answer to a digit."""
+    """The predictions of networks for a digit."""
 
     def __init__(self):
         super().__init__(2, (1, 4.6), left=0.01, wspace=0.06)

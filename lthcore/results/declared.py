@@ -127,7 +127,7 @@ def _of_network(network, experiment, exploratory):
 
 
 def _crossed(id, experiment, other, text):
-    """The claim that tickets of Adam and of another optimizer stand in for each other."""
+    """The claim that tickets of Adam and of another optimizer are interchangeable."""
     level = L["task3"]
     both = {"above": -MARGIN, "below": MARGIN}
     return Rule(

@@ -1,4 +1,4 @@
-"""What figures are drawn with: a sheet of panels, axes, styles. No torch.
+"""Building blocks of figures: a sheet of panels, axes, styles. No torch.
 
 Density axes are logarithmic and decrease to the right; lines are means, bands 95% t-intervals over
 replicates; an arm has one colour in every figure; preset and n are stamped on it.
@@ -17,7 +17,7 @@ from scipy.special import stdtrit
 from ..runs import presets
 from . import statistics
 
-OKABE_ITO = {  # Okabe & Ito's colours, told apart with every kind of colour vision
+OKABE_ITO = {  # Okabe & Ito's colours, distinguishable with every kind of colour vision
     "black": "#000000", "orange": "#E69F00", "sky": "#56B4E9", "green": "#009E73",
     "yellow": "#C9B800", "blue": "#0072B2", "red": "#D55E00", "purple": "#CC79A7",
 }  # fmt: skip
@@ -80,7 +80,9 @@ class Sheet:
             label, colour, marker = self.style(arm)
             values = statistics.at_end(frame[frame["arm"] == arm], metric) if series is None else series[[arm]]
             table = spread(values, frame).sort_values("density")
-            face = "white" if arm == arms[-1] else colour  # the uppermost marker lets those below it be told
+            face = (
+                "white" if arm == arms[-1] else colour
+            )  # the uppermost marker is hollow, so that those below it are seen
             options = {"marker": marker, "ms": 1 + 2.2 * width, "lw": width, "mfc": face}
             self.line(axis, table, "density", label, colour, title, **options)
         density_axis(axis)

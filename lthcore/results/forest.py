@@ -1,7 +1,7 @@
 """The forest plot of a table of claims: a row per claim, its interval against its bound. No torch.
 
-Rows stand in a panel per unit. The shaded part of a row is the claim's side of its bound: a claim holds if its whole
-interval lies there. The verdict is told by colour, symbol and word.
+There is a panel per unit. The shaded part of a row is the claim's side of its bound: a claim holds if its whole
+interval lies there. Colour, symbol and word give the verdict.
 """
 
 import math

@@ -196,7 +196,7 @@ def judge(frame, config, rules=None, exploratory=False):
     rules : tuple of Rule
         By default ``REPORT``.
     exploratory : bool
-        True: look at the exploratory replicates instead, to see what they say; the verdicts then begin with
+        True: judge the exploratory replicates instead, for comparison; the verdicts then begin with
         "exploratory:".
 
     Returns

@@ -156,7 +156,7 @@ def at_one_class(frame, accuracy=100 * 1028 / 4861, labels=(5, 6, 7, 8, 9)):
     -------
     DataFrame
         arm, level, replicate, and ``instance``: whether it has an output among `labels` with a path from the input.
-        Networks whose outputs were not looked into are left out.
+        Networks whose outputs were not measured are left out.
     """
     final = at_end(frame)
     found = final[np.isclose(final, accuracy, rtol=0, atol=1e-9)]

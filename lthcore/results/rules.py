@@ -1,6 +1,6 @@
 """How the report's claims are judged: quantities, rules fixed before the data that decide them, verdicts. No torch.
 
-A rule is written down before its *confirmatory* replicates are looked at and is not changed after. The replicates
+A rule is written down before its *confirmatory* replicates are analysed and is not changed after. The replicates
 that chose its levels are *exploratory*: their estimates are shown beside the verdict and decide nothing. Any three or
 more other replicates are judged, also those of another seed; the first `DECIDING` of them give the verdict, later ones
 a second look. Intervals are over replicates; the sampling of the test images is not in them.

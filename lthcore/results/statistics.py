@@ -87,7 +87,7 @@ def ticket_level(frame, arm, tolerance):
 
 
 def stands_at(level):
-    """Where a ticket of level L is looked at, in number and words: at L, or at level 1 if L is the dense network."""
+    """The level at which a ticket of level L is examined, as number and text: L, or 1 if L is the dense network."""
     return (1, "L = 0, so level 1") if level == 0 else (level, f"L = {level}")
 
 
@@ -329,7 +329,7 @@ def _first_density(frame, metric, least):
     return below.reindex(values["replicate"].unique())
 
 
-# ------------------------------------------------------------------------------------------- one network, looked into
+# ------------------------------------------------------------------------------------------------ one network in detail
 
 
 def layers(frame, arm, replicate, level):

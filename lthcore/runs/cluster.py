@@ -84,7 +84,7 @@ class Workers:
     def size(self):
         """How many workers there are now: int."""
         if time.monotonic() > self.seen + SECONDS:
-            with contextlib.suppress(OSError):  # the workers will say it
+            with contextlib.suppress(OSError):  # the workers will report it
                 self.mark.touch()  # again and again, or another run would clear it after an hour
             try:
                 workers = len(self.client.nthreads())

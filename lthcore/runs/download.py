@@ -314,7 +314,7 @@ def _check(dataset, part, images, labels, labels_only):
 
 @lru_cache(maxsize=4)
 def digits(subset: str, count: int = 0, dataset: str = "mnist") -> tuple[np.ndarray, np.ndarray]:
-    """The test images of `subset`, to look at, and their labels: arrays (N, 28, 28) uint8 and (N,).
+    """The test images of `subset`, for display, and their labels: arrays (N, 28, 28) uint8 and (N,).
 
     The first `most` of them, or all for 0, as in `Config.test_images`. Nothing else is read; of colours, the mean.
     """

@@ -117,7 +117,7 @@ class Background:
 
 
 def _called(sender, parent, added, function, arguments):
-    """In the process: call, send the lines, and say how it ended."""
+    """In the process: call, send the lines, and send how it ended."""
     start_worker(parent, added)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of the clean-up: no worker stays behind
     outcome = ""
@@ -131,7 +131,7 @@ def _called(sender, parent, added, function, arguments):
 def resolve(device, log=print):
     """``auto`` -> ``cuda`` where there is one, else ``cpu``; ValueError for a ``cuda`` where no sign of one is.
 
-    A GPU that torch cannot use, for its driver is too old, say, is named in a line, and it is ``cpu``.
+    Where torch cannot use the GPU, for example because of an old driver, a line says so, and it is ``cpu``.
     """
     if device not in ("auto", "cuda"):
         return device

@@ -1,4 +1,4 @@
-"""How a run tells how far it is: one bar that moves, on a terminal and in a live notebook; elsewhere a line per level.
+"""Progress of a run: a moving bar on a terminal and in a live notebook, elsewhere a line per level.
 
 Where output is a file, a log or the copy that papermill or nbconvert makes, a bar would freeze or repeat itself.
 """
@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-NOTEBOOK_COLUMNS = 94  # characters of a bar in a notebook, which does not say how wide it is
+NOTEBOOK_COLUMNS = 94  # characters of a bar in a notebook, whose width is unknown
 ENGINE = Path(__file__).resolve().parents[1] / "engines" / "sparse.py"
 SENT = {
     "cellId",
@@ -19,7 +19,7 @@ SENT = {
 
 
 def shown(verbose=False):
-    """How to say how far a run is, here: a :class:`Bar`, or ``print``.
+    """What reports the progress of a run here: a :class:`Bar`, or ``print``.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def _terminal():
 
 
 def _live():
-    """Whether this is a kernel, and somebody looks at the notebook."""
+    """Whether this is a kernel of a notebook that is open in a browser."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if not hasattr(shell, "kernel"):
         return False

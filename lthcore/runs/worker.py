@@ -9,7 +9,7 @@ from ..unit import Fresh, RandomLike
 from . import gpu, plan, store
 
 LATE = 90.0  # seconds for which a network folder may show an older state: NFS's longest by default is 60
-PAUSE = 1.0  # seconds before a level that another run holds is looked at again
+PAUSE = 1.0  # seconds before a level that another run holds is checked again
 
 
 def run_levels(tasks, device="cpu", pause=0):

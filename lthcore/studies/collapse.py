@@ -14,7 +14,7 @@ SCOPES = ("layer", "global")
 
 
 class Facts(NamedTuple):
-    """What the name of a chain stands for."""
+    """The settings that a chain's name encodes."""
 
     model: str
     scope: str

@@ -1,6 +1,6 @@
 """The record of a study: everything that is particular to it. Standard library only.
 
-A study is one :class:`Experiment`. Those of this package stand in a file each; a user's own may stand anywhere.
+A study is one :class:`Experiment`. Each study of this package has a file of its own; a user's may be anywhere.
 """
 
 import re
@@ -88,7 +88,7 @@ class Experiment:
     styles : dict of str to (str, str, str)
         Arm -> label, colour (a name in :data:`lthcore.results.figures.OKABE_ITO`) and marker.
     facts : dict of str to object
-        Arm -> what its name stands for, as values, where figures ask for it.
+        Arm -> the settings that its name encodes, as values, for figures.
     figures : dict of str to callable
         File name -> function of ``(study, frame)`` that gives the figure and the table of what is drawn on it.
     claims : tuple of Claim

@@ -180,10 +180,10 @@ def report_table():
 
 def rules_list():
     """Markdown: every claim of the report in its own words, and where it is judged."""
-    lines = [
-        f'- **{rule.id}** (section {rule.section}): "{rule.quotation}". Judged at {rule.levels.replace("% kept", "% density")}.'
-        for rule in rules.REPORT
-    ]
+    lines = []
+    for rule in rules.REPORT:
+        levels = rule.levels.replace("% kept", "% density")  # the rules themselves keep the words they were declared in
+        lines.append(f'- **{rule.id}** (section {rule.section}): "{rule.quotation}". Judged at {levels}.')
     return "\n".join(textwrap.fill(line, 120, subsequent_indent="  ", break_on_hyphens=False) for line in lines)
 
 
