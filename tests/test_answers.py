@@ -95,7 +95,7 @@ def test_what_has_not_run_says_so(folders):
     assert "nothing is concluded before" in repr(answers.so(results))
 
 
-def test_a_verdict_is_told_by_icon_and_word_in_a_colour_that_can_be_read():
+def test_a_verdict_has_an_icon_a_word_and_a_readable_colour():
     icons = {icon for icon, _ in (*answers.CHIPS.values(), answers.OPEN)}
     assert len(icons) == 4
     for verdict, (icon, colour) in {**answers.CHIPS, "not run": answers.OPEN}.items():

@@ -369,7 +369,7 @@ def test_a_worker_takes_the_drivers_folders_where_it_has_none(folders, monkeypat
     assert (os.environ["LTH_RUNS"], os.environ["LTH_ARCHIVE"]) == (dict(driver)["LTH_RUNS"], "/its/own")
 
 
-def test_a_level_of_which_one_worker_after_the_other_dies_is_told_from_one_that_fails(folders):
+def test_a_level_that_kills_workers_is_reported_unlike_one_that_fails(folders):
     store.make()
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}), local(processes=True) as address:
         workers = cluster.Workers(address)
@@ -382,7 +382,7 @@ def test_a_level_of_which_one_worker_after_the_other_dies_is_told_from_one_that_
             workers.shutdown()
 
 
-def test_a_scheduler_that_goes_away_ends_the_run_in_one_line(folders, monkeypatch, caplog):
+def test_a_scheduler_that_dies_ends_the_run_in_one_line(folders, monkeypatch, caplog):
     monkeypatch.setattr(cluster, "CONNECT", 2)
     store.make()
     with local() as address:

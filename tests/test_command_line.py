@@ -251,7 +251,7 @@ def test_nothing_is_guessed_for_what_is_far_from_everything(arguments, capsys, n
         (["--seed", "7"], ["--seed=7"]),
     ],
 )
-def test_an_options_value_stands_apart_or_after_an_equals_sign(separate, joined, capsys, nothing_runs):
+def test_an_options_value_follows_a_space_or_an_equals_sign(separate, joined, capsys, nothing_runs):
     said = []
     for text in (separate, joined):
         assert cli.main(["smoke", *text, "--dry-run"]) == 0
@@ -296,7 +296,7 @@ def test_what_an_experiment_refuses_takes_neither_torch_nor_all_of_scipy(argumen
 
 
 @pytest.mark.parametrize("version", [(2, 7, 18), (3, 8, 1), (3, 10, 99)])
-def test_an_old_python_is_told_which_one_it_takes(version):
+def test_an_old_python_is_refused_with_the_version_needed(version):
     number = ".".join(map(str, version))
     code = f"import sys, runpy; sys.version_info = {version}; sys.version = '{number} (main)'"
     command = [sys.executable, "-c", f"{code}; runpy.run_module('lthcore', run_name='__main__')", "--help"]

@@ -317,7 +317,7 @@ def missing(unit):
     return [level for _, level in sweep.Plan([unit]).missing]
 
 
-def test_a_chain_that_goes_on_is_taken_up_again_bit_for_bit(folders):
+def test_an_interrupted_chain_without_reset_resumes_bit_for_bit(folders):
     store.make()
     unit = chain_of_three()
     finish(unit, unit.levels)

@@ -132,7 +132,7 @@ def test_more_rounds_train_the_mask_that_fewer_did_not_need(queue, finished):
     assert not {(u, k) for u in chains for k in (0, 1)} & set(queue.started)
 
 
-def test_a_dry_look_renames_nothing(finished):
+def test_a_dry_run_renames_nothing(finished):
     path = folder(finished[0]) / "rows.csv"
     path.write_bytes(b"")
     before = sorted(store.runs().rglob("*"))

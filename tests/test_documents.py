@@ -83,7 +83,7 @@ def test_the_first_page_is_short():
 
 
 @pytest.mark.parametrize("path", [p for p in DOCUMENTS if p.name != "ERRATA.md"], ids=name_of)
-def test_words_are_the_fields_own(path):
+def test_no_document_has_a_private_word(path):
     text = re.sub(r"<!-- (\w+) -->.*?<!-- /\1 -->", "", prose(path), flags=re.S)
     text = re.sub(r"`[^`]*`", "", text)
     assert not [word for word in NEVER if word in text]

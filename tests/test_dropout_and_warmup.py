@@ -82,7 +82,7 @@ def test_a_rising_rate_is_the_same_in_both_engines_and_in_torch(optimizer):
             assert far.double().mean() < 0.002, name
 
 
-def test_a_rate_goes_on_rising_after_a_rewind():
+def test_a_rate_keeps_rising_after_a_rewind():
     config = tiny(warmup=100, lr=1.0, optimizer="sgd")
     assert config.rates(0, 2) == [0.01, 0.02] and config.rates(98, 4) == [0.99, 1.0, 1.0, 1.0]
     assert tiny(lr=0.3).rates(0, 2) == [0.3, 0.3]

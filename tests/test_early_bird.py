@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from lthcore import data, lottery, pruning
-from lthcore import train as room
+from lthcore import train as loop
 from lthcore.config import configure
 from lthcore.data import Split, whole
 from lthcore.engines import BATCHED
@@ -66,7 +66,7 @@ def test_the_distance_by_chance_is_the_mean_over_all_pairs():
     assert probe.chance_distance(ends) == 1 / 8
 
 
-def test_two_random_masks_are_as_far_apart_as_chance_says():
+def test_the_distance_of_two_random_masks_is_that_of_chance():
     full = {name: torch.rand(m.shape) < 0.1 for name, m in dense_mask("mlp").items()}
     one, other = (pruning.random_mask(full, "mlp", 0, replicate) for replicate in (0, 1))
     assert probe.mask_distance(one, other) == pytest.approx(probe.chance_distance(full), rel=0.02)

@@ -63,7 +63,7 @@ def test_fewer_images_than_a_batch_are_a_short_batch(model, images):
     assert all(math.isfinite(row[4]) for row in p.rows)
 
 
-def test_a_chain_goes_on_when_no_weight_is_left_to_prune():
+def test_a_chain_continues_when_no_weight_is_left_to_prune():
     chain = unit(prune_rate=0.99, rounds=5)
     counts = [sum(counts.values()) for counts in chain.config.schedule]
     assert counts[-1] == counts[-2] == 0

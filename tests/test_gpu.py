@@ -71,7 +71,7 @@ def one_line(text):
     ],
     ids=str,
 )
-def test_what_computes_alike_passes(settings):
+def test_what_computes_the_same_passes(settings):
     seen = gpu.check([(small(**settings), "half1")], STAND_IN)
     assert seen.kinds == 1 and seen.worst["losses"] < 1e-5 and one_line(seen.line())
 
@@ -392,7 +392,7 @@ def test_an_error_on_the_cpu_is_raised(store_here, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
-def test_with_a_gpu_that_is_not_there_a_real_run_goes_on_on_the_cpu(tmp_path, monkeypatch):
+def test_without_the_gpu_it_asks_for_a_real_run_continues_on_the_cpu(tmp_path, monkeypatch):
     """Spawned processes, torch's own error."""
     runs_in(tmp_path / "runs", monkeypatch)
     monkeypatch.setattr(processes, "resolve", lambda device, log: device)
@@ -644,7 +644,7 @@ def tool():
     return module
 
 
-def test_the_tool_goes_on_after_what_fails(tool, tmp_path, capsys):
+def test_the_tool_continues_after_a_failure(tool, tmp_path, capsys):
     journal, done = tool.Journal(tmp_path / "gpu.jsonl", "steps"), []
 
     def fail():

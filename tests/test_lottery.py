@@ -252,7 +252,7 @@ def assert_equal(a, b):
 
 
 @pytest.mark.parametrize(("model", "k"), [("mlp", 0), ("mlp", 7), ("lenet5", 0)])
-def test_the_loop_repeated_or_played_level_by_level_is_the_same_bit_for_bit(model, k):
+def test_the_loop_repeated_or_run_level_by_level_is_bit_identical(model, k):
     unit = ticket(recipe(model, rewind_step=k, epochs=1, rounds=COLLAPSED if model == "mlp" else 3))
     torch.manual_seed(1)
     levels = list(find_ticket(unit, load_few))

@@ -610,7 +610,7 @@ FROM_ELSEWHERE = {
 
 
 @pytest.mark.parametrize("kind", FROM_ELSEWHERE)
-def test_a_foreign_notebook_becomes_a_valid_one(kind, tmp_path):
+def test_a_notebook_from_elsewhere_becomes_a_valid_one(kind, tmp_path):
     book = tiny()
     FROM_ELSEWHERE[kind](book)
     (tmp_path / "foreign.ipynb").write_text(json.dumps(book))
@@ -673,7 +673,7 @@ def job(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Colab", "conda's kernel"])
-def test_a_foreign_notebook_is_executed_and_exported(kind, job, tmp_path):
+def test_a_notebook_from_elsewhere_is_executed_and_exported(kind, job, tmp_path):
     book = tiny()
     FROM_ELSEWHERE[kind](book)
     cli.execute(job(book), {"preset": "smoke"}, tmp_path / "figures")

@@ -82,7 +82,7 @@ def test_the_dense_network_is_at_no_distance_from_itself():
         assert (distance == [0.0]) == (levels == (0,)) and not any(row[3].startswith("path_") for row in rows)
 
 
-def test_every_re_initialisation_is_its_own():
+def test_every_reinitialisation_is_another_draw():
     config = tiny()
     chain = Unit(config, "ticket", 0)
     drawn = [

@@ -276,7 +276,7 @@ def test_of_curves_that_coincide_both_are_seen(studies, experiment, name):
 
 
 @pytest.mark.parametrize(("experiment", "name"), ALL)
-def test_the_words_say_how_the_levels_are_drawn(studies, experiment, name):
+def test_the_title_says_how_the_levels_are_drawn(studies, experiment, name):
     figure, _ = figure_of(studies, experiment, name)
     texts = [figure.get_suptitle()] if name.startswith("fig5b") else [axis.get_title() for axis in figure.axes]
     for axis, title in zip(figure.axes, itertools.cycle(texts), strict=False):

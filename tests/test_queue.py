@@ -141,7 +141,7 @@ def wait_until(condition, seconds):
 
 @pytest.mark.slow
 @LINUX
-def test_a_killed_driver_leaves_no_process_and_the_next_run_goes_on(uninterrupted, fresh, monkeypatch):
+def test_a_killed_driver_leaves_no_process_and_the_next_run_resumes(uninterrupted, fresh, monkeypatch):
     code = f"""from lthcore import experiments, sweep
 from lthcore.runs import estimate
 sweep.Plan.cost, estimate.time_steps = lambda self, task: 1.0, lambda *_: None
@@ -306,7 +306,7 @@ def test_a_level_that_another_run_holds_is_left_until_nothing_else_is(queue):
     assert said[-1].startswith("trained 10 levels in ")
 
 
-def test_levels_that_share_their_training_are_told_with_the_same_time_left(queue):
+def test_levels_that_share_their_training_are_reported_with_the_same_time_left(queue):
     said = []
     sweep.run(tiny_study().units, "cpu", 1, log=said.append)
     dense = [line for line in said if "level 0 (density 100%)" in line]
@@ -365,7 +365,7 @@ with files.hold(pathlib.Path({str(path)!r})) as free:
 
 
 @pytest.mark.parametrize("error", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_without_locks_a_run_goes_on_without(fresh, monkeypatch, error):
+def test_without_locks_a_run_continues_without(fresh, monkeypatch, error):
     def refuse(*_):
         raise OSError(error, os.strerror(error))
 
@@ -435,7 +435,7 @@ def test_one_process_per_core_and_one_on_a_gpu():
         (100 * 3600 + 59, "100 h 00 min"),
     ],
 )  # fmt: skip
-def test_durations_as_people_say_them(seconds, text):
+def test_durations_as_text(seconds, text):
     assert sweep.duration(seconds) == text
 
 

@@ -1,4 +1,4 @@
-"""The checkout as a whole: rooms, sizes, notebooks, README, and everything run once on the smallest scale."""
+"""The checkout as a whole: folders, sizes, notebooks, README, and everything run once on the smallest scale."""
 
 import ast
 import json

@@ -154,7 +154,7 @@ def test_there_is_no_ticket_level_without_the_dense_network():
     st.lists(st.floats(80, 99, allow_subnormal=False), min_size=1, max_size=8), st.floats(0, 5, allow_subnormal=False)
 )
 @settings(deadline=None, max_examples=40)
-def test_ticket_level_straight_from_its_definition(values, tolerance):
+def test_ticket_level_by_its_definition(values, tolerance):
     level = 0
     for k in range(len(values)):
         if values[k] < values[0] - tolerance:

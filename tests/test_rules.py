@@ -726,7 +726,7 @@ def test_exploratory_replicates_decide_nothing():
     assert verdict(judged(bad, seed=1), "mlp-90") == "does not hold"  # of another seed they chose nothing
 
 
-def test_five_decide_and_later_ones_are_a_second_look():
+def test_five_decide_and_later_ones_are_shown_beside_them():
     first = study(networks=dense_and(7, *GOOD))
     later = study(networks=dense_and(7, *[x - 9 for x in GOOD]), replicates=range(10, 15))
     row = judged(pd.concat([later, first])).iloc[0]

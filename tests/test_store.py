@@ -608,7 +608,7 @@ def test_what_the_archive_holds_of_other_units_and_levels_stays(folders, monkeyp
     assert_same_rows(store.find_level(old, 2).rows(), ROWS)
 
 
-def test_levels_1_and_10_are_told_apart(folders, monkeypatch):
+def test_levels_1_and_10_are_distinguished(folders, monkeypatch):
     u = unit()
     for level in (1, 10):
         save(u, level, [(level, 0.0, "test", "loss", float(level))], level)

@@ -102,7 +102,7 @@ def test_the_same_at_the_extremes_of_every_layer(kind, form):
 
 
 @pytest.mark.parametrize("model", ["conv2", "conv6"])
-def test_convolutional_networks_travel_as_well(model):
+def test_convolutional_networks_come_back_as_well(model):
     ticket = made(model)
     for form in tickets.FORMS:
         back, (mask, values) = tickets.from_bytes(tickets.to_bytes(ticket, form)), expected(ticket, form)
@@ -360,7 +360,7 @@ def test_a_state_dict_is_read_by_whatever_names(how, model):
         assert found.mask["head"].all() and not found.mask["fc1"].all()
 
 
-def test_a_file_that_was_read_goes_on_its_way():
+def test_a_file_that_was_read_is_written_again_unchanged():
     """Read under other names and types, written again in our forms, and read again."""
     net = nn.DataParallel(sequential("lenet5")).to(torch.bfloat16)
     for layer in prunable(net):
@@ -507,7 +507,7 @@ def test_a_mask_from_outside_is_given_to_any_unit(study):
     assert list(rows) == given.rows != usual.rows
 
 
-def test_a_rewound_ticket_goes_on_from_its_step(finish, folders):
+def test_a_rewound_ticket_is_trained_from_its_step(finish, folders):
     overrides = {"rounds": 1, "test_images": 300, "rewind_step": 5}
     study = experiments.study("mlp", "smoke", controls=False, overrides=overrides)
     finish(study)

@@ -470,7 +470,7 @@ def test_plain_sgd_split_at_a_step_equals_the_unsplit_run(data, batches, k, dens
 
 
 @pytest.mark.parametrize("kind", RECIPES)
-def test_late_rewinding_goes_on_with_the_batches_of_its_step(data, batches, kind):
+def test_late_rewinding_continues_with_the_batches_of_its_step(data, batches, kind):
     config = recipe(**RECIPES[kind])
     order = order_of(data, batches, config=config)
     batches.clear()
