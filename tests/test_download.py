@@ -17,8 +17,8 @@ from lthcore.studies import experiments
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("LTH_DATA", str(tmp_path))
-    for room in ("_mirrors", "_debian"):
-        monkeypatch.setattr(download, room, lambda root, name, **_: (_ for _ in ()).throw(OSError("nothing here")))
+    for source in ("_mirrors", "_debian"):
+        monkeypatch.setattr(download, source, lambda root, name, **_: (_ for _ in ()).throw(OSError("nothing here")))
     data.whole.cache_clear()
     yield tmp_path
     data.whole.cache_clear()

@@ -98,7 +98,7 @@ def test_an_early_epoch_is_the_first_after_which_the_last_five_agree(data):
 def test_the_values_of_each_epoch_are_those_of_a_training_that_ends_there(engine, monkeypatch):
     config, values, mask = recipe(epochs=3), initial("mlp", 0, "theta0", 0), dense_mask("mlp")
     if engine == "lockstep":
-        monkeypatch.setattr(room, "choose_engine", lambda *_: BATCHED)
+        monkeypatch.setattr(loop, "choose_engine", lambda *_: BATCHED)
     seen = {}
     keys = {"level": 0, "replicates": [0], "subset": "full"}
     handed, plain = (
@@ -178,7 +178,7 @@ def test_masks_are_drawn_early_at_every_level_that_prunes_and_at_no_other():
 
 
 def test_replicates_in_lockstep_have_early_masks_of_their_own(monkeypatch):
-    monkeypatch.setattr(room, "choose_engine", lambda *_: BATCHED)
+    monkeypatch.setattr(loop, "choose_engine", lambda *_: BATCHED)
     units = [Unit(recipe(levels=(0, 2), early_bird=0.9, epochs=5), "early", r) for r in range(2)]
     result = lottery.train_level(units, 0, [dense_mask("mlp")] * 2, lambda unit: few(300 * unit.replicate))
     result = [lottery.prune_level(*pair, few()) for pair in zip(units, result, strict=True)]
