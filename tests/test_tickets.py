@@ -779,7 +779,7 @@ def lines(name):
     text = (store.ROOT / name).read_text()
     if name.endswith(".ipynb"):
         text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
-    section = text.partition("## Tickets that travel\n")[2].partition("\n## ")[0]
+    section = text.partition("## Exporting a ticket\n")[2].partition("\n## ")[0]
     (block,) = re.findall(r"```python\n(.*?)```", section, re.S)
     return block
 
