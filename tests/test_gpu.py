@@ -269,9 +269,7 @@ def test_a_gpu_that_fails_its_check_trains_nothing(queue, monkeypatch, what):
     units, said = tiny_study().units, []
     monkeypatch.setattr(queue, "check", staticmethod(lambda *_: UNSEEN[what]))
     sweep.run(units, STAND_IN, log=said.append)
-    assert (
-        {device for device, _ in queue.devices} == {"cpu"} and queue.finished == tasks_of(units) and queue.peak == 2
-    )
+    assert {device for device, _ in queue.devices} == {"cpu"} and queue.finished == tasks_of(units) and queue.peak == 2
     (line,) = [line for line in said if "GPU" in line]
     assert one_line(line) and line.startswith("the GPU is not used: ") and line.endswith("continues on the CPU")
 

@@ -7,7 +7,7 @@ from ..models import build
 
 
 def without_filters(config, weights, mask):
-    """The smaller network that is left when every filter without a surviving weight is taken out for real.
+    """The smaller network without the filters that have no surviving weight.
 
     Its tensors are smaller: the filter's own, the kernels of the next convolution that read it, and the columns behind
     the last. A removed filter still has its bias, and a constant activation, which nothing may read.
