@@ -221,7 +221,7 @@ def test_weights_on_demand_fill_the_tabs(page, studies):
     page.train.click()
     assert not page.stop.disabled and page.find.disabled
     end(page)
-    assert page.status.value.startswith("kept; ") and page.train.disabled and page.stop.disabled
+    assert page.status.value.startswith("weights kept; ") and page.train.disabled and page.stop.disabled
     assert page.state.value == "final weights: 4 of 4 networks here"
     assert page.bar.value == page.bar.max
     assert page.answers.value != without

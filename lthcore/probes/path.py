@@ -8,7 +8,7 @@ from ..train import Training, build_engine, train
 
 
 def to_other_order(unit, trained, data):
-    """Rows that compare a network with its copy trained in another order of the batches (Frankle et al. 2020, section 3).
+    """Rows that compare a network with its copy trained in another batch order (Frankle et al. 2020, section 3).
 
     Besides ``distance``, of :func:`to_dense`, ``path_accuracy:0.3`` and ``path_loss:0.3`` are taken at three tenths of
     the linear path from the network to its copy.

@@ -85,16 +85,16 @@ def fig8b(study, frame):
     gone, names = statistics.deletions(frame), ("random", "magnitude", "obd")
     deleted = [arm for name in names if (arm := f"{name}_deleted") in set(gone["arm"])]
     train = statistics.at_end(gone, "loss", "train")
-    sheet.against_density(loss, gone, deleted, title="at once, not trained again: training loss", series=train)
+    sheet.against_density(loss, gone, deleted, title="one-shot, no retraining: training loss", series=train)
     predicted = statistics.at_end(gone, "foretold", "train")  # the metric's name in the archive
     if len(predicted):
         predicted = predicted.add(train.loc["obd_deleted", 0], level="replicate")
         table = figures.spread(predicted, gone).sort_values("density")
         sheet.line(loss, table, "density", None, figures.OKABE_ITO["black"], "predicted", ls=":", lw=1.4)
-        loss.set_title("at once, not trained again: training loss (dotted: predicted by OBD)")
+        loss.set_title("one-shot, no retraining: training loss (dotted: predicted by OBD)")
     figures.loss_axis(loss)
     loss.set(ylabel="training loss (nats)")
-    sheet.against_density(accuracy, gone, deleted, title="at once, not trained again: test accuracy")
+    sheet.against_density(accuracy, gone, deleted, title="one-shot, no retraining: test accuracy")
     retrained = [f"{name}_retrained" for name in names]
     title = "retrained from the final weights, round by round"
     sheet.against_density(full, frame, retrained, title=title)
