@@ -267,7 +267,7 @@ def test_stop_keeps_what_is_finished(page):
         time.sleep(0.02)
     page.stop.click()
     end(page)
-    assert page.status.value.startswith("stopped; what is finished is kept")
+    assert page.status.value.startswith("stopped; finished levels are kept")
     name = page.experiment.options[-1]
     assert name.startswith("own mlp, smoke, ") and "rounds 30" in name and "prune_rate 0.1" in name
     assert 1 <= len(page.views[name].levels["ticket", 0]) < 31 and not page.find.disabled
