@@ -234,7 +234,7 @@ def test_stop_keeps_what_is_finished(page):
     page.get_by_role("button", name="find it").click()
     says(page, r"\[ +1/9\]")
     page.locator("button.widget-button", has_text="stop").click()
-    says(page, "stopped; what is finished is kept")
+    says(page, "stopped; finished levels are kept")
     assert settled(page, 4) != before
     assert "own mlp, quick, rounds 8" in choices(page, "experiment")
 

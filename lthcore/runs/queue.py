@@ -17,7 +17,7 @@ from .plan import Plan, training
 from .progress import Bar, engine_is_compiled
 
 LONG = 60  # seconds above which a run states how it could be shorter
-CHEAPER = "; fewer replicates, epochs or rounds are faster, or the preset quick; finished levels are always kept"
+CHEAPER = "; fewer replicates, epochs or rounds, or the preset quick, take less time; finished levels are kept"
 RETRIES = 2  # times a level is tried again after its worker process died
 
 
