@@ -168,6 +168,22 @@ def test_numbers_in_prose_are_the_codes():
     assert f"waited for, {constant('LATE'):.0f} s at most" in cluster
 
 
+def test_minutes_in_prose_add_up_to_the_measured_run():
+    """Of one replicate of each experiment: together the run that was timed; of all replicates: as many times that."""
+    text = (ROOT / "figures/README.md").read_text().replace("\n", " ")
+    one, replicates, every = (
+        [int(n) for n in re.findall(r"\d+", re.search(pattern, text)[1])]
+        for pattern in (
+            r"took about ([\d, and]+) minutes",
+            r"their ([\d, and]+) replicates",
+            r"take about ([\d, and]+) min",
+        )
+    )
+    times = pd.read_csv(ROOT / "figures/times.csv").set_index("command")["seconds"]
+    assert abs(sum(one) - times["./run_all.sh report --replicates 1"] / 60) < 0.5 * len(one)
+    assert [round(m / n) for m, n in zip(every, replicates, strict=True)] == one
+
+
 def test_the_citation_is_the_projects():
     import tomllib
 
