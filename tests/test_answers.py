@@ -151,6 +151,7 @@ def test_networks_of_one_class_are_one_sentence(task1):
     assert "has lost all its outputs 5-9" in repr(answers.one_class(task1))
 
 
+@pytest.mark.slow
 def test_an_exported_page_has_the_figures_text_and_neither_plumbing_nor_dead_cells(tmp_path):
     import nbformat
     from nbformat import v4

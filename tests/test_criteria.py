@@ -419,6 +419,7 @@ def frame(module_folders):
     return study, experiments.finished(study)
 
 
+@pytest.mark.slow
 def test_every_figure_and_table_is_drawn_from_the_finished_levels(frame):
     study, rows = frame
     assert set(rows["arm"]) == {unit.arm for unit in study.units} and len(study.units) == 14
@@ -431,6 +432,7 @@ def test_every_figure_and_table_is_drawn_from_the_finished_levels(frame):
     assert set(judged["figure"]) == set(study.experiment.figures)
 
 
+@pytest.mark.slow
 def test_the_table_of_smaller_networks_counts_and_times_them(frame):
     study, rows = frame
     table = experiments.smaller(study, images=20, repeats=2)
