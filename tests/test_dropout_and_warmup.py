@@ -3,10 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from alone import train
+from alone import few, tiny, train
 
-from lthcore.config import configure
-from lthcore.data import Split, whole
 from lthcore.engines.batched import Lockstep
 from lthcore.engines.sparse import Sparse
 from lthcore.models import build, initial
@@ -14,18 +12,6 @@ from lthcore.pruning import dense_mask
 from lthcore.runs import queue
 from lthcore.train import choose_engine
 from lthcore.unit import Unit
-
-
-def few(train_images=240, test_images=100):
-    """A few images of real MNIST."""
-    (images, labels), (test, test_labels) = whole()["train"], whole()["test"]
-    held = slice(train_images, train_images + 60)
-    parts = (images[held], labels[held]), (test[:test_images], test_labels[:test_images])
-    return Split((images[:train_images], labels[:train_images]), *parts)
-
-
-def tiny(experiment="mlp", **settings):
-    return configure(experiment, "smoke", **{"max_steps": 12, "batch_size": 40, "epochs": 2, **settings})
 
 
 def test_dropout_leaves_out_hidden_units_in_training_alone():

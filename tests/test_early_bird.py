@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from alone import eight_epochs as recipe
+from alone import few_of_all as few
 from alone import find_ticket, train, train_and_prune, train_together
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,8 +18,6 @@ from hypothesis.extra import numpy as arrays
 
 from lthcore import data, lottery, pruning
 from lthcore import train as loop
-from lthcore.config import configure
-from lthcore.data import Split, whole
 from lthcore.engines import BATCHED
 from lthcore.models import initial
 from lthcore.probes import early_bird as probe
@@ -26,19 +26,6 @@ from lthcore.results import statistics
 from lthcore.runs import store, sweep
 from lthcore.studies import claims, early_bird, experiments
 from lthcore.unit import MaskOf, Unit
-
-
-def few(first=0, images=200):
-    """A few images of real MNIST, from the place `first` on."""
-    (train_images, labels), (test, test_labels) = everything = whole()["train"], whole()["test"]
-    held = slice(first + images, first + images + 60)
-    validation = train_images[held], labels[held]
-    return Split(everything[0], validation, (test[:100], test_labels[:100]), torch.arange(first, first + images))
-
-
-def recipe(experiment="early_bird", **more):
-    return configure(experiment, "smoke", **{"max_steps": 0, "batch_size": 50, "epochs": 8, **more})
-
 
 KEYS = {"level": 0, "replicate": 0, "subset": "full"}
 

@@ -5,10 +5,9 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from alone import starting_values, train, train_and_prune
+from alone import few, starting_values, tiny, train, train_and_prune
 
 from lthcore.config import configure
-from lthcore.data import Split, whole
 from lthcore.explore import panels
 from lthcore.models import build, initial
 from lthcore.probes.collapse import untrained
@@ -17,18 +16,6 @@ from lthcore.results import statistics
 from lthcore.runs import store
 from lthcore.studies import claims, experiments
 from lthcore.unit import Fresh, MaskOf, Unit
-
-
-def few(train_images=240, test_images=100):
-    """A few images of real MNIST."""
-    (images, labels), (test, test_labels) = whole()["train"], whole()["test"]
-    held = slice(train_images, train_images + 60)
-    parts = (images[held], labels[held]), (test[:test_images], test_labels[:test_images])
-    return Split((images[:train_images], labels[:train_images]), *parts)
-
-
-def tiny(experiment="mlp", **settings):
-    return configure(experiment, "smoke", **{"max_steps": 12, "batch_size": 40, "epochs": 2, **settings})
 
 
 def load(subset):

@@ -6,30 +6,19 @@ os.environ["MPLBACKEND"] = "Agg"
 import numpy as np
 import pytest
 import torch
+from alone import eight_epochs as recipe
+from alone import few_of_all as few
 from alone import train
 
 from lthcore import data, lottery
 from lthcore.config import configure
-from lthcore.data import Split, whole
+from lthcore.data import whole
 from lthcore.models import initial
 from lthcore.pruning import dense_mask
 from lthcore.runs import download
 from lthcore.studies import experiments, transfer
 from lthcore.train import steps_per_epoch, total_steps
 from lthcore.unit import Fresh, FreshHead, MaskOf, Theta0, Unit
-
-
-def few(first=0, images=200):
-    """A few images of real MNIST, from the place `first` on."""
-    (train_images, labels), (test, test_labels) = everything = whole()["train"], whole()["test"]
-    held = slice(first + images, first + images + 60)
-    validation = train_images[held], labels[held]
-    return Split(everything[0], validation, (test[:100], test_labels[:100]), torch.arange(first, first + images))
-
-
-def recipe(experiment="early_bird", **more):
-    return configure(experiment, "smoke", **{"max_steps": 0, "batch_size": 50, "epochs": 8, **more})
-
 
 KEYS = {"level": 0, "replicate": 0, "subset": "full"}
 
