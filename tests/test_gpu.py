@@ -298,7 +298,7 @@ def test_a_gpu_that_is_lost_on_the_way_leaves_the_rest_to_the_cpu(queue, at):
     assert queue.finished == tasks_of(units) and len(queue.started) == len(set(queue.started))
     first = [device for device, _ in queue.devices]
     assert first == [STAND_IN] * at + ["cpu"] * (len(first) - at)  # and none goes back to it
-    lines = [line for line in said if "given up" in line]
+    lines = [line for line in said if "the GPU failed" in line]
     assert lines == [gpu.given_up("AcceleratorError: CUDA error: unspecified launch failure")]
     assert said[-1].startswith(f"trained {len(tasks_of(units))} levels in ")
 
@@ -310,7 +310,7 @@ def test_a_gpu_on_which_processes_die_leaves_the_rest_to_the_cpu(queue):
     assert queue.finished == tasks_of(units)
     devices = [device for device, _ in queue.devices]
     assert 1 + sweep.RETRIES <= devices.count(STAND_IN) - 1 <= 2 + sweep.RETRIES
-    assert len([line for line in said if "its process died" in line and "given up" in line]) == 1
+    assert len([line for line in said if "its process died" in line and "the GPU failed" in line]) == 1
 
 
 def test_without_memory_for_all_replicates_some_are_trained_at_once(queue, monkeypatch):
@@ -359,7 +359,7 @@ def test_levels_after_a_fault_are_those_of_the_cpu(store_here, monkeypatch, erro
     assert all(store.find_level(unit, level) for unit, level in tasks_of(study.units))
     devices = [store.find_level(unit, level).facts["facts"]["device"] for unit, level in tasks_of(study.units)]
     assert set(devices) == {"cpu", STAND_IN}
-    (line,) = [line for line in said if "given up" in line]
+    (line,) = [line for line in said if "the GPU failed" in line]
     assert one_line(line) and type(error).__name__ in line
     assert len([line for line in said if "GPU" in line]) == 2  # this one, and that it had passed
 
@@ -431,7 +431,7 @@ def test_weights_are_trained_again_on_the_cpu_where_the_gpu_fails(store_here, mo
     monkeypatch.setattr("lthcore.runs.queue.as_completed", list)
     sweep.weights(tasks, STAND_IN, 1, said.append)
     assert all(store.find_weights(*task) for task in tasks)
-    assert len([line for line in said if "given up" in line]) == 1
+    assert len([line for line in said if "the GPU failed" in line]) == 1
     counts = [line.split("]")[0] for line in said if line.startswith("[")]
     assert counts == [f"[{n}/{len(tasks)}" for n in range(1, len(tasks) + 1)]
 
@@ -454,7 +454,7 @@ def test_a_ticket_is_compared_on_the_cpu_where_the_gpu_fails(monkeypatch):
     )
     frame = experiments.compare(ticket, "smoke", 1, said.append, max_steps=3, test_images=50)
     assert calls == [STAND_IN, STAND_IN, *["cpu"] * (len(calls) - 2)] and set(frame["level"]) == {0, 1}
-    assert len([line for line in said if "given up" in line]) == 1
+    assert len([line for line in said if "the GPU failed" in line]) == 1
 
 
 # -------------------------------------------------------------------------------------------------------------- memory
