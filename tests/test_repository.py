@@ -134,6 +134,33 @@ def test_nothing_in_the_core_is_decided_by_the_name_of_a_model_a_data_set_or_a_r
             assert not said & names, f"{name}.py, line {node.lineno}"
 
 
+# ------------------------------------------------------------------------------------------------------------ names
+
+# Plain English in prose, and no names: what they stood for has a name in the field or a plain description.
+NO_NAMES = set("alike apart beside borrowed flying foreign look mine most often own pages play played room say".split())
+NO_NAMES |= {"travel", "wide", "words"}
+
+
+def names_in(text):
+    """What a text defines: functions, classes, parameters, variables and attributes."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+
+
+def test_names_are_no_private_words():
+    for path in [*MODULES, *sorted((ROOT / "tests").rglob("*.py"))]:
+        names = {path.stem.removeprefix("test_"), *names_in(path.read_text())}
+        found = {name for name in names if name.lower().strip("_") in NO_NAMES}
+        assert not found, f"{path.name}: {found}"
+
+
 # ---------------------------------------------------------------------------------------------------- executing code
 
 # What unpickles: machine code in the user's own cache, behind a checksum, and calls between processes of one run. No
