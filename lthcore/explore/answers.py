@@ -168,14 +168,14 @@ def _number(row):
 
 
 def _unit(measured):
-    """Accuracy is in percent, a difference of two in percentage points; other quantities say what they are."""
+    """Accuracy is in percent, a difference of two in percentage points; other quantities state their unit."""
     if any(word in measured for word in ("steps", "percent", "%", "/", "networks", "share")):
         return ""
     return " pp" if " - " in measured else " %"
 
 
 def _tally(table):
-    """How many claims of these have which verdict: str."""
+    """How many of these claims have each verdict: str."""
     found = table.drop_duplicates("claim")["verdict"].str.partition(" (")[0].str.partition(",")[0]
     counts = [f"{verdict} {(found == verdict).sum()}" for verdict in COUNTED if (found == verdict).any()]
     return f"All claims of this notebook: {', '.join(counts)}."

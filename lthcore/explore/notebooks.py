@@ -98,7 +98,7 @@ WHEN_ASKED.append(watch)
 
 
 def _shell():
-    """The IPython that this runs in, or None."""
+    """The running IPython, or None."""
     return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
 
 
@@ -114,7 +114,7 @@ def _checkout(path):
 
 
 def _papermills_notebook():
-    """The notebook that papermill executes in this kernel, or None: only its command line tells."""
+    """The notebook that papermill executes in this kernel, or None, from its command line."""
     with contextlib.suppress(Exception):  # whatever cannot be learned changes nothing
         import psutil  # as ipykernel does
 

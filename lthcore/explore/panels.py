@@ -168,7 +168,7 @@ class MaskView(_Panel):
 
 
 class Standing(_Panel):
-    """Where a network stands: accuracy against density with a marker, and its training curve over the dense one's.
+    """Accuracy against density with a ring at the chosen level, and the training curve over the dense network's.
 
     Parameters
     ----------
@@ -360,7 +360,7 @@ class Pictures:
         return mean.to_frame("mean").assign(density=self.densities[arm].loc[mean.index])
 
     def start(self):
-        """Where a look begins: (arm, replicate, level), the level being that at which the ticket stands."""
+        """What is shown first: (arm, replicate, level), at level L of the ticket."""
         arm, replicate = next(iter(self.units))
         level = statistics.stands_at(statistics.ticket_level(self.frame, arm, self.study.config.tolerance))[0]
         there = self.levels[arm, replicate]
@@ -376,7 +376,7 @@ class Pictures:
         return panel.png(mask, digit, layers, dead_from)
 
     def stands(self, arm, replicate, level):
-        """Where it stands: bytes of a png."""
+        """Accuracy and training curve: bytes of a png."""
         return self.panels(arm, replicate)[1].png(level, self.curves[arm, replicate, level])
 
     def _panels(self, arm, replicate):

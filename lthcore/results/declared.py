@@ -70,7 +70,7 @@ def _cliff(id, experiment, level, levels, exploratory, model=""):
 
 
 def _of_network(network, experiment, exploratory):
-    """The claims made of the MLP and of LeNet-5 alike."""
+    """The claims made of both the MLP and LeNet-5."""
     level, best, last = NAMED[experiment], B[experiment], L[experiment]
     at_best = f"level {best}: B, the best mean validation accuracy"
     common = {"experiment": experiment, "exploratory": exploratory}

@@ -122,7 +122,7 @@ class Sheet:
         axis.set(ylabel="difference in accuracy (pp)", title=title)
 
     def reported(self, axis, arms):
-        """The accuracies that the report gives for these arms, as labelled lines; an arm may stand for a variant."""
+        """The accuracies that the report gives for these arms, as labelled lines; an arm may represent a variant."""
         for arm in arms:
             number = self.study.experiment.reported.get(arm)
             low, high = axis.get_ylim()
@@ -230,7 +230,7 @@ def by_step(frame, level, metric):
 
 
 def _at_or_before(frame, arm, level):
-    """The arm's last level up to `level`: controls do not stand at every one; the dense one has no controls."""
+    """The arm's last level up to `level`: controls are not trained at every level, and not at the dense one."""
     return max((k for k in statistics.levels(frame, arm) if k <= level), default=None)
 
 
@@ -274,7 +274,7 @@ def zoom(frame, arms, metric="accuracy"):
 
 
 def ticket_and_last(study, frame, arm):
-    """The level at which an arm's ticket stands, and its last one: int or None each."""
+    """The level L of an arm's ticket, and its last level: int or None each."""
     level = statistics.stands_at(statistics.ticket_level(frame, arm, study.config.tolerance))[0]
     return level, max(statistics.levels(frame, arm), default=None)
 

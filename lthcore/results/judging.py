@@ -73,7 +73,7 @@ def constant(values):
 
 
 class Outcome(NamedTuple):
-    """What a sample says of a measure."""
+    """The verdict of a sample on a measure."""
 
     verdict: str
     p_holds: float  # one-sided, against the other side of the bound

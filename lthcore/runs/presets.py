@@ -32,7 +32,7 @@ def meant(name: str, names: Iterable[str]) -> str:
 
 
 def check(overrides: dict) -> None:
-    """Refuse, in one line, what is no setting, and values that are allowed in no experiment.
+    """Refuse, in one line, unknown settings and values that no experiment allows.
 
     Parameters
     ----------

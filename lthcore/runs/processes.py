@@ -28,7 +28,7 @@ def pool(workers, scheduler="", log=print, device="cpu"):
 
 
 class _Process(SpawnProcess):
-    """A process that does not run the program of its parent a second time, as spawned ones do.
+    """A process that does not run its parent's program again, as spawned processes do.
 
     So a script needs no ``if __name__ == "__main__":``, and one that is no file (``python -``) can be at work too.
     What our processes are asked to do stands in modules, and what a user has added is sent (:func:`sending.added`).
@@ -52,14 +52,14 @@ class Context(SpawnContext):
 
 
 def stop(pool):
-    """End the workers at once: what they had not finished is trained again from its mask."""
+    """End the workers at once: unfinished levels are trained again from their masks."""
     for process in list((pool._processes or {}).values()):
         process.terminate()
     pool.shutdown(wait=True, cancel_futures=True)
 
 
 def start_worker(parent, added, device=""):
-    """In a worker: the driver's criteria and rules, one thread, no Ctrl-C of its own, on Linux no life after its.
+    """In a worker: take the driver's criteria and rules, one thread, no Ctrl-C; on Linux end with the driver.
 
     One that trains on the CPU sees no GPU: torch asks it things even then, and it may be broken.
     """
@@ -75,7 +75,7 @@ def start_worker(parent, added, device=""):
 
 
 class Background:
-    """A call in a process of its own, whose lines are read by a thread and which can be stopped.
+    """A call in a separate process that can be stopped; a thread reads its lines.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def _called(sender, parent, added, function, arguments):
 
 
 def resolve(device, log=print):
-    """``auto`` -> ``cuda`` where there is one, else ``cpu``; ValueError for a ``cuda`` where no sign of one is.
+    """``auto`` -> ``cuda`` where there is one, else ``cpu``; ValueError for a ``cuda`` that does not exist.
 
     Where torch cannot use the GPU, for example because of an old driver, a line says so, and it is ``cpu``.
     """

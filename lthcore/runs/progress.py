@@ -61,7 +61,7 @@ def _live():
 
 
 class Bar:
-    """Levels, the last one's accuracy, and the time left, in one line that is written over; other lines stand above."""
+    """Levels, the last one's accuracy, and the time left, in one line that is overwritten, below other lines."""
 
     def __init__(self):
         self.bar, self.begun = None, time.time()
@@ -73,7 +73,7 @@ class Bar:
             self.bar.write(text, file=sys.stdout)
 
     def level(self, done, total, left, text):
-        """Move on: so many levels of so many, the time that is left and what came out, both in words."""
+        """Move on: so many levels of so many, the time left and the result, both as text."""
         from tqdm import tqdm
 
         if self.bar is None:

@@ -75,7 +75,7 @@ def _folder(unit, level):
 
 
 def hold_level(unit, level):
-    """Keep other runs on the same store from training a level too: context manager, whether none does already."""
+    """Hold a level, so that no other run on this store trains it: context manager, False where another holds it."""
     return hold(_folder(unit, level) / LOCK)
 
 
@@ -103,7 +103,7 @@ PARTIAL = re.compile(rf"{COPY}\.partial-[0-9a-f]{{8}}\.ipynb", re.ASCII)
 
 
 def clear_up(figures):
-    """Remove what the killed left of this study's own files, where it writes them.
+    """Remove this study's leftover files of killed runs, in the folders it writes to.
 
     These are copies aside that are an hour old, in the store, the archive, the data's folder and the folders of
     figures, partial copies of executed notebooks as old, and locks that nobody holds.
@@ -225,7 +225,7 @@ def in_store(unit, level):
 
 
 class Weights(NamedTuple):
-    """What the training of a level began with and ended in."""
+    """Values and mask at the start of a level's training, and its results."""
 
     mask: dict  # layer name -> bool array
     start: dict  # parameter name -> float32 array, the values at the rewind step

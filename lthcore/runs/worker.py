@@ -47,7 +47,7 @@ def run_levels(tasks, device="cpu", pause=0):
 
 
 def _await(task):
-    """Wait for a finished level to be seen: a network folder may show late what another machine has written to it."""
+    """Wait until a finished level is visible: a network folder may show another machine's files late."""
     until = time.monotonic() + LATE
     while not plan.finished(*task) and time.monotonic() < until:
         time.sleep(PAUSE)

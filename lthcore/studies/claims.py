@@ -300,7 +300,7 @@ def reported(results):
 
 
 def show(verdicts):
-    """The verdicts as a table to read: numbers and their intervals as text.
+    """The verdicts as a table for display: numbers and their intervals as text.
 
     Of the report's claims the levels are left out that only refute a claim that something happens at some level.
     """

@@ -14,7 +14,7 @@ FILTERS = {"model": "lenet5", "structure": "filters", "prune_rate": 0.25, "outpu
 
 
 def arms(config: Config, replicate: int) -> Iterator[Unit]:
-    """What survivors start from; by what weights are deleted, at once and retrained; whole filters of LeNet-5."""
+    """Starting values of the survivors; pruning criteria, one-shot and with retraining; whole filters of LeNet-5."""
     on = replace(config, rewind="final")
     tuned = {"rewind": "final", "retrain_epochs": max(1, config.epochs // 3), "retrain_lr": config.lr / 10}
     kept = Unit(on, "lr_rewind", replicate)
@@ -77,7 +77,7 @@ def fig8a(study, frame):
 
 
 def fig8b(study, frame):
-    """Deletion by magnitude, OBD and at random: at once without training, and retrained round by round."""
+    """Deletion by magnitude, OBD and at random: one-shot without retraining, and retrained after each round."""
     sheet = figures.Sheet(
         study, f"Figure 8b. By what weights are deleted, over all layers; MLP, {_length(study, False)}", rows=2
     )

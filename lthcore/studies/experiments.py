@@ -133,7 +133,7 @@ def taken(experiment, preset="quick"):
 
 
 def several(experiments, preset="quick", log=print, **parameters):
-    """The studies of those experiments that take the settings; the others are named in a line.
+    """The studies of those experiments that take the settings; one line names the others.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ def _tidy(rows, unit, level, density):
 
 
 def compare(ticket, preset="quick", replicates=3, log=print, **settings):
-    """Train a ticket from anywhere beside the dense network and the controls, here and now; nothing is kept.
+    """Train a ticket from any source, the dense network and the controls in this process; nothing is stored.
 
     The ticket is one; a replicate has another order of the batches, other held-out images, a dense network and a random
     mask from its own theta0, and fresh values for `random_reinit`. An interval over them is of this ticket alone.
@@ -252,7 +252,7 @@ def compare(ticket, preset="quick", replicates=3, log=print, **settings):
 
 
 def rivals(study, unit, level):
-    """The networks that stand beside one at a level: dict, role -> (unit, level).
+    """The networks that one is compared with at a level: dict, role -> (unit, level).
 
     The roles are ``dense``, and from level 1 on ``ticket``, ``random_reinit`` and ``random_mask``: of the same chain,
     on the same data, by the same recipe. A control that the study leaves out is made up.
@@ -312,7 +312,7 @@ def disconnections(atlas, frame):
 
 @limits.one_thread()
 def smaller(study, arm="filters", images=1000, repeats=7):
-    """What it saves here to take removed filters out for real: a row per level of a chain of whole filters.
+    """What removing pruned filters from the network saves on this machine: a row per level of a chain of whole filters.
 
     The networks are timed in turn, `repeats` times, on one thread; what their weights are does not matter for that.
 
@@ -350,7 +350,7 @@ def _seconds(net, images):
 
 
 def progress(studies):
-    """How far these studies, or what :func:`load` gave of them, are: frame with a row per experiment."""
+    """Finished levels of these studies, or of what :func:`load` gave: frame with a row per experiment."""
     rows = []
     for results in map(load, studies):
         config, provenance = results.study.config, results.provenance

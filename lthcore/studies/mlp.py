@@ -23,7 +23,7 @@ _ARMS = ("ticket", "random_reinit", "random_mask", "ticket_spared")
 
 
 def accuracy_vs_density(study, frame, number, name, marks):
-    """Test accuracy against density, the whole range and near the dense network; `marks` are densities with words."""
+    """Test accuracy against density, the whole range and near the dense network; `marks` are labelled densities."""
     sheet = figures.Sheet(study, f"Figure {number}a. {name}: test accuracy against remaining weights")
     sheet.full_and_near(frame, _ARMS)
     for axis in sheet.axes:

@@ -70,7 +70,7 @@ def taken(record: Experiment, preset: str) -> list[str]:
 
 
 def _has_an_arm(units, config, name):
-    """Whether the value of a setting is that of any arm; so it is said where an arm cannot have it."""
+    """Whether any arm has the asked value of a setting; also True where an arm cannot have it."""
     try:
         return any(getattr(u.config, name) == getattr(config, name) for u in _of_one_replicate(units, config))
     except ValueError:
@@ -125,7 +125,7 @@ def _facts(units):
 
 
 def _passed_by(before, after, config, name):
-    """Whether an arm has a value of its own for a setting, and keeps it: then its name, or another's, is untrue."""
+    """Whether an arm has a value of its own for a setting, and keeps it: then its name, or another's, is wrong."""
     current = getattr(config, name)
     kept = {(unit.arm, getattr(unit.config, name)) for unit in after}
     values = {(unit.arm, getattr(unit.config, name)) for unit in before}
