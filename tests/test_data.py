@@ -673,6 +673,7 @@ def fetch_slowly(folder, log, barrier):
     assert is_complete(folder)
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_fetch_every_file_once(raw, tmp_path):
     log = tmp_path / "log"
     log.mkdir()

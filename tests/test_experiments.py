@@ -320,6 +320,7 @@ def looks(folders, monkeypatch):
     return counted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["store", "archive"])
 def test_a_redraw_reads_each_level_at_most_three_times(folders, looks, monkeypatch, where):
     s = experiments.study("task1", "smoke")

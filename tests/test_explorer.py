@@ -82,6 +82,7 @@ def test_pictures_keep_their_shape(page):
     assert sizes == {(960, 310)}
 
 
+@pytest.mark.slow
 def test_a_move_takes_less_than_the_bound(page):
     seconds = []
     for level in [0, 1, 2] * 4:
@@ -213,6 +214,7 @@ def test_damaged_weights_count_as_missing(studies):
     assert store.find_weights(Unit(unit.config, "ticket", 7), 1) is None
 
 
+@pytest.mark.slow
 def test_weights_on_demand_fill_the_tabs(page, studies):
     page.level.value = 2
     page.tabs.selected_index = 1
@@ -242,6 +244,7 @@ def fill(page, **values):
         page.form[name].value = value
 
 
+@pytest.mark.slow
 def test_the_form_trains_and_the_ticket_joins(page):
     page.tabs.selected_index = 2
     before, chosen = page.compared.value, page.experiment.value
