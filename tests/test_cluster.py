@@ -360,7 +360,7 @@ def test_a_worker_takes_the_drivers_folders_where_it_has_none(folders, monkeypat
     store.make()
     (store.runs() / ".mark").touch()
     monkeypatch.setattr("distributed.get_worker", lambda: type("", (), {"address": "tcp://here"}))
-    monkeypatch.setattr(cluster, "OWN", ["LTH_ARCHIVE"])
+    monkeypatch.setattr(cluster, "GIVEN", ["LTH_ARCHIVE"])
     monkeypatch.setenv("LTH_DATA", str(download.folder()))
     driver = tuple((name, os.environ[name]) for name in cluster.FOLDERS)
     monkeypatch.setenv("LTH_RUNS", "/left/by/another/driver")

@@ -213,7 +213,7 @@ methods.REWINDS["half"] = methods.RewindRule(half, needs_previous=False)
 methods.REWINDS["onward"] = onward
 overrides = {"rounds": 1, "max_steps": 4, "test_images": 100, "criterion": "mine", "rewind": CHOSEN}
 study = experiments.study("mlp", "smoke", controls=False, overrides=overrides)
-experiments.run(study, workers=2, say=lambda line: print(line, flush=True))
+experiments.run(study, workers=2, log=lambda line: print(line, flush=True))
 print("ended well:", len(experiments.finished(study)) > 0)
 """
 OUTSIDE = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PYTHONPATH": str(ROOT)}
