@@ -154,6 +154,10 @@ def parser():
     )
     p.add_argument("--verbose", action="store_true", help="a line for every level, on a terminal as well")
     p.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
+    p.add_argument(
+        "--latest", action="store_true",
+        help="update .venv to the newest packages that requirements.txt allows; else it has those of requirements.lock",
+    )  # fmt: skip
     p.add_argument("--check", action="store_true", help=argparse.SUPPRESS)  # run_all.sh's, before it sets up
     return p
 

@@ -339,9 +339,27 @@ def test_documents_have_what_a_user_needs():
 def test_pyproject_needs_nothing_that_requirements_lack():
     import tomllib
 
-    needs = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    assert set(needs) <= set((ROOT / "requirements.txt").read_text().splitlines())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needs = {*project["dependencies"], *project["optional-dependencies"]["cluster"]}
+    assert needs <= required()
     assert not [line for line in needs if "==" in line or "<" in line], "ranges without pins or upper bounds"
+
+
+def required():
+    """The lines of requirements.txt without their comments."""
+    lines = (line.partition("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines())
+    return set(filter(None, lines))
+
+
+def test_the_lock_holds_a_version_of_every_package_that_its_range_allows():
+    from packaging.requirements import Requirement
+
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pins = [Requirement(line) for line in lines if not line.startswith("#")]  # no option, no address of an index
+    for wanted in map(Requirement, required()):
+        found = [str(pin.specifier) for pin in pins if pin.name == wanted.name]
+        assert found and all(wanted.specifier.contains(pin.removeprefix("==")) for pin in found), (wanted, found)
+    assert all(str(pin.specifier).startswith("==") and not pin.url for pin in pins)
 
 
 def test_committed_figures_are_complete():
