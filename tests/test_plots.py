@@ -69,8 +69,8 @@ def twice(frame):
 
 
 def figure_of(studies, experiment, name, frame=None):
-    s, presets = studies[experiment]
-    figure, table = REGISTRY[experiment].figures[name](s, presets if frame is None else frame)
+    s, tidy = studies[experiment]
+    figure, table = REGISTRY[experiment].figures[name](s, tidy if frame is None else frame)
     figure.draw_without_rendering()
     return figure, table
 
