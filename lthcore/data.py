@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from .config import Config
-from .methods import DATASETS, function
+from .methods import DATASETS, SUBSETS, function
 from .schedule import CLASSES, apportion
 from .unit import Unit, draw_seed
 
@@ -52,19 +52,6 @@ def whole(dataset: str = "mnist", device: str = "cpu") -> dict[str, tuple]:
     return {part: normalised(*arrays) for part, arrays in function(READ)(dataset).items()}
 
 
-# name of a subset -> how it is cut out of all the data; a new subset is one line here
-SUBSETS = {
-    "full": {},
-    "half1": {"half": 0},
-    "half2": {"half": 1},
-    "labels0-4": {"labels": range(5)},
-    "labels5-9": {"labels": range(5, 10)},
-    "tenth": {"share": 10},
-    "fifth": {"share": 5},
-    "labels0-1": {"labels": range(2)},
-}
-
-
 def split_indices(
     train_labels: np.ndarray,
     test_labels: np.ndarray,
@@ -80,7 +67,7 @@ def split_indices(
     ----------
     train_labels, test_labels : (N,) array of int
     subset : str
-        One of ``SUBSETS``. The two halves are disjoint, stratified and together everything.
+        One of ``methods.SUBSETS``. The two halves are disjoint, stratified and together everything.
     fraction : float
         Of the subset, held out for validation, stratified, in [0, 0.5].
     seed, experiment, replicate : int, str, int

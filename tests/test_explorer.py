@@ -4,6 +4,8 @@ import base64
 import hashlib
 import re
 import struct
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -116,6 +118,17 @@ def test_the_static_picture_is_the_first_view(page, studies, monkeypatch):
     monkeypatch.setattr(explorer, "display", lambda *pictures: shown.extend(p.data for p in pictures))
     explorer.still(studies)
     assert shown == [page.seen.value, page.stands.value]
+
+
+@pytest.mark.slow
+def test_the_static_picture_needs_no_torch():
+    """Importing it takes longer than reading the archive and drawing."""
+    code = (
+        "import sys; from lthcore.explore import explorer; from lthcore.studies import experiments; "
+        "explorer.still([experiments.study('task1', 'report')]); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=store.ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "False", done.stderr
 
 
 def test_the_mask_is_the_one_that_was_trained(studies):

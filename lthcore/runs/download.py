@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from ..config import Config
 from ..disk.files import data_folder, set_aside, write
-from ..methods import BUILT_IN, DATASETS, function
+from ..methods import BUILT_IN, DATASETS, SUBSETS, function
 from ..schedule import CLASSES
 
 SECONDS = 20  # a source that says nothing for so long is given up,
@@ -318,10 +318,8 @@ def digits(subset: str, count: int = 0, dataset: str = "mnist") -> tuple[np.ndar
 
     The first `most` of them, or all for 0, as in `Config.test_images`. Nothing else is read; of colours, the mean.
     """
-    from .. import data
-
     images, labels = read_checked(dataset, ("test",))["test"]
-    wanted = np.flatnonzero(np.isin(labels, list(data.SUBSETS[subset].get("labels", range(CLASSES)))))
+    wanted = np.flatnonzero(np.isin(labels, list(SUBSETS[subset].get("labels", range(CLASSES)))))
     wanted = wanted[: count or len(wanted)]
     return images[wanted].mean(1).astype(np.uint8), labels[wanted]
 

@@ -4,7 +4,10 @@ import contextlib
 import time
 from functools import partial
 
+import numpy as np
+
 from .. import tickets
+from ..schedule import ARCHITECTURES
 from ..unit import Fresh, RandomLike
 from . import gpu, plan, store
 
@@ -106,17 +109,19 @@ def _pruned(unit, trained, device):
 
 
 def _chain_mask(unit, level):
-    """The chain's mask at a level: dict of str to bool Tensor."""
-    import torch
-
-    from .. import lottery
-
-    before = unit.needs(level)
+    """The chain's mask at a level: dict of str to bool array."""
+    before, model = unit.needs(level), unit.config.model
     if before is None:
-        return lottery.dense_mask(unit.config.model)
+        return {name: np.ones(shape, bool) for name, shape in ARCHITECTURES[model].weights.items()}
     if (found := plan.finished(*before)) is None:
         raise ValueError(f"{before[0].key} level {before[1]}, whose pruning gives the mask, is not finished")
-    return {name: torch.from_numpy(m) for name, m in found.next_mask(unit.config.model).items()}
+    return found.next_mask(model)
+
+
+def _tensors(mask):
+    import torch
+
+    return {name: torch.from_numpy(m) for name, m in mask.items()}
 
 
 def mask_at(unit, level):
@@ -127,12 +132,13 @@ def mask_at(unit, level):
     ValueError
         If the level whose pruning gives it is not finished.
     """
-    from .. import pruning
-
     mask, config = _chain_mask(unit, level), unit.config
-    if isinstance(unit.mask, RandomLike):
-        mask = pruning.random_mask(mask, config.model, config.seed, unit.replicate)
-    return {name: m.numpy() for name, m in mask.items()}
+    if not isinstance(unit.mask, RandomLike):
+        return mask  # without torch, which takes longer to import than a picture to draw
+    from ..pruning import random_mask
+
+    drawn = random_mask(_tensors(mask), config.model, config.seed, unit.replicate)
+    return {name: m.numpy() for name, m in drawn.items()}
 
 
 def _final_accuracy(trained):
@@ -146,7 +152,7 @@ def _train_together(tasks, device):
     from .. import data, lottery, train
 
     units, level = [unit for unit, _ in tasks], tasks[0][1]
-    config, masks = units[0].config, [_chain_mask(*task) for task in tasks]
+    config, masks = units[0].config, [_tensors(_chain_mask(*task)) for task in tasks]
     befores = [_weights_before(*task, device) for task in tasks]
     engine = train.choose_engine(config, device).name
     facts = {"device": device, "engine": engine, "torch": torch.__version__, "code": store.code_version()}
