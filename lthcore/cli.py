@@ -270,6 +270,8 @@ def run(options):
         raise ValueError(f"--model {options.model!r}: must not be given but for task1, task2 and task3")
     if options.check:
         return 0
+    if sys.stdout.isatty():  # pandas takes a second to import, and what is finished more to be read
+        print("looking for what is finished", flush=True)
     from .runs import progress, store, sweep
     from .studies import experiments  # here, so that --help and --check need no package
 
