@@ -48,9 +48,9 @@ def lab(tmp_path_factory):
     shutil.copy(store.ROOT / "notebooks/05_explorer.ipynb", root)
     task1 = (store.ROOT / f"notebooks/{TASK1}.ipynb").read_text()
     (root / f"{TASK1}.ipynb").write_text(task1.replace('preset: str = \\"report\\"', 'preset: str = \\"smoke\\"'))
-    own = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR")
-    own += ("JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR", "LTH_RUNS")
-    environment = os.environ | {name: str(folder / name) for name in own} | {"PYTHONPATH": str(store.ROOT)}
+    variables = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR")
+    variables += ("JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR", "LTH_RUNS")
+    environment = os.environ | {name: str(folder / name) for name in variables} | {"PYTHONPATH": str(store.ROOT)}
     for plugin, settings in {
         "notebook-extension/tracker": {"windowingMode": "none"},  # cells off screen are there as well
         "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
@@ -194,9 +194,9 @@ def test_the_density_slider_moves_mask_and_marker_and_back(page, capsys):
         print(f"\nfrom key to picture: n = {len(ms)}, median {statistics.median(ms):.0f} ms, most {ms[-1]:.0f} ms")
 
 
-def says(page, words):
+def says(page, text):
     """Wait until the explorer says these words."""
-    page.locator(".widget-html-content", has_text=re.compile(words)).first.wait_for()
+    page.locator(".widget-html-content", has_text=re.compile(text)).first.wait_for()
 
 
 def choices(page, name):
@@ -234,7 +234,7 @@ def test_stop_keeps_what_is_finished(page):
     page.get_by_role("button", name="find it").click()
     says(page, r"\[ +1/9\]")
     page.locator("button.widget-button", has_text="stop").click()
-    says(page, "stopped; what is finished is kept")
+    says(page, "stopped; finished levels are kept")
     assert settled(page, 4) != before
     assert "own mlp, quick, rounds 8" in choices(page, "experiment")
 
@@ -242,7 +242,7 @@ def test_stop_keeps_what_is_finished(page):
 def test_a_digit_can_be_picked(page):
     choose(page, "experiment", "own mlp, smoke, rounds 2")
     page.get_by_role("button", name="train weights").click()
-    says(page, "kept; 2 of the 2 finished levels among them came out the same to the last bit")
+    says(page, "weights kept; 2 of the 2 finished levels among them came out bit-identical")
     says(page, "final weights: 4 of 4 networks here")
     tab(page, "Weights")
     settled(page, 2)

@@ -56,10 +56,10 @@ def test_it_offers_what_is_finished(page, studies):
     assert [arm for _, arm in page.arm.options] == ["ticket", "random_reinit", "random_mask", "ticket_spared"]
     assert page.replicate.options == (0,)
     assert [k for _, k in page.level.options] == [0, 1, 2]
-    assert page.level.options[1][0] == "70 % (level 1)"
+    assert page.level.options[1][0] == "70% (level 1)"
     page.arm.value = "random_mask"
     assert [k for _, k in page.level.options] == [1, 2]
-    assert page.play.max == 1
+    assert page.player.max == 1
 
 
 def test_every_move_redraws_and_moving_back_gives_the_same_pictures(page):
@@ -82,6 +82,7 @@ def test_pictures_keep_their_shape(page):
     assert sizes == {(960, 310)}
 
 
+@pytest.mark.slow
 def test_a_move_takes_less_than_the_bound(page):
     seconds = []
     for level in [0, 1, 2] * 4:
@@ -99,7 +100,7 @@ def test_reading_an_experiment_is_said_once(page):
     assert said[0] == f"reading 6 levels of {lenet5}" and said[-1].startswith("final weights: ")
     said.clear()
     page.experiment.value = mlp
-    assert not any("reading" in words for words in said)
+    assert not any("reading" in text for text in said)
 
 
 def test_nothing_finished_is_said(folders, capsys):
@@ -144,9 +145,9 @@ def test_orders_of_digits():
     labels = np.array([0, 1, 1])
     sure, unsure = [5.0, 0.0], [0.0, 5.0]
     logits = {"dense": np.array([sure, unsure, unsure]), "ticket": np.array([sure, unsure, sure])}
-    hard, apart = list(statistics.ORDERS)[1:]
+    hard, disagreeing = list(statistics.ORDERS)[1:]
     assert list(statistics.digits_in_order(hard, logits, labels)) == [2, 0, 1]
-    assert list(statistics.digits_in_order(apart, logits, labels)) == [2, 0, 1]
+    assert list(statistics.digits_in_order(disagreeing, logits, labels)) == [2, 0, 1]
     assert list(statistics.digits_in_order(hard, {}, labels)) == [0, 1, 2]
     assert np.allclose(statistics.probabilities(np.array([[0.0, np.log(3)]])), [[0.25, 0.75]])
 
@@ -186,8 +187,8 @@ def test_rivals_share_chain_data_and_recipe():
 )
 def test_weights_trained_again_give_the_finished_rows_bit_for_bit(studies, which, arm, level):
     unit = unit_of(studies[which], arm)
-    words, same = sweep.keep_weights(unit, level)
-    assert same and words.startswith(f"{arm} level {level}: test accuracy ")
+    text, same = sweep.keep_weights(unit, level)
+    assert same and text.startswith(f"{arm} level {level}: test accuracy ")
     rows = store.find_level(unit, level).rows()
     kept = store.find_weights(unit, level)
     _, labels = download.digits(unit.subset, unit.config.test_images)
@@ -213,6 +214,7 @@ def test_damaged_weights_count_as_missing(studies):
     assert store.find_weights(Unit(unit.config, "ticket", 7), 1) is None
 
 
+@pytest.mark.slow
 def test_weights_on_demand_fill_the_tabs(page, studies):
     page.level.value = 2
     page.tabs.selected_index = 1
@@ -221,7 +223,7 @@ def test_weights_on_demand_fill_the_tabs(page, studies):
     page.train.click()
     assert not page.stop.disabled and page.find.disabled
     end(page)
-    assert page.status.value.startswith("kept; ") and page.train.disabled and page.stop.disabled
+    assert page.status.value.startswith("weights kept; ") and page.train.disabled and page.stop.disabled
     assert page.state.value == "final weights: 4 of 4 networks here"
     assert page.bar.value == page.bar.max
     assert page.answers.value != without
@@ -242,6 +244,7 @@ def fill(page, **values):
         page.form[name].value = value
 
 
+@pytest.mark.slow
 def test_the_form_trains_and_the_ticket_joins(page):
     page.tabs.selected_index = 2
     before, chosen = page.compared.value, page.experiment.value
@@ -267,7 +270,7 @@ def test_stop_keeps_what_is_finished(page):
         time.sleep(0.02)
     page.stop.click()
     end(page)
-    assert page.status.value.startswith("stopped; what is finished is kept")
+    assert page.status.value.startswith("stopped; finished levels are kept")
     name = page.experiment.options[-1]
     assert name.startswith("own mlp, smoke, ") and "rounds 30" in name and "prune_rate 0.1" in name
     assert 1 <= len(page.views[name].levels["ticket", 0]) < 31 and not page.find.disabled
@@ -277,10 +280,10 @@ def test_the_form_says_what_it_takes_before_it_is_started(page):
     assert page.cost.value == ""
     page.tabs.selected_index = 2
     fill(page, preset="smoke", rounds=8)
-    words = "9 levels to train, 30 steps each; the time is said at the start, and it can be stopped"
-    assert page.cost.value == words
+    text = "9 levels to train, 30 steps each; the run prints an estimate at its start and can be stopped"
+    assert page.cost.value == text
     fill(page, preset="report", rounds=9)
-    assert page.cost.value == words.replace("9 levels", "10 levels").replace("30 steps", "75 epochs")
+    assert page.cost.value == text.replace("9 levels", "10 levels").replace("30 steps", "75 epochs")
     fill(page, preset="smoke")
     fill(page, rewind_step=999_999)
     assert "rewind_step = 999999: must be a whole number in 0.." in page.cost.value
@@ -319,9 +322,9 @@ def test_a_ticket_comes_back_from_its_file(ticket, studies):
     unit = unit_of(studies[1], "ticket")
     assert back.facts["unit"] == unit.key and back.facts["level"] == 2 and back.facts["model"] == "lenet5"
     assert back.facts["test_accuracy"] == statistics.at_end(experiments.finished(studies[1]))["ticket", 2, 0]
-    for mine, other in ((ticket.mask, back.mask), (ticket.values, back.values)):
-        assert list(mine) == list(other) or set(mine) == set(other)
-        assert all(np.array_equal(mine[k], other[k]) and mine[k].dtype == other[k].dtype for k in mine)
+    for written, other in ((ticket.mask, back.mask), (ticket.values, back.values)):
+        assert list(written) == list(other) or set(written) == set(other)
+        assert all(np.array_equal(written[k], other[k]) and written[k].dtype == other[k].dtype for k in written)
 
 
 @pytest.mark.parametrize("widgets", [7, 8])
@@ -362,7 +365,7 @@ def test_a_rewound_ticket_needs_its_trained_values(studies):
     for level in (0, 1):
         sweep.run_levels([(unit, level)])
     theta0 = sweep.ticket(unit, 0).values
-    with pytest.raises(ValueError, match="the values at step 5 are not kept yet: train the weights first"):
+    with pytest.raises(ValueError, match="the values at step 5 have not been kept: train the weights first"):
         sweep.ticket(unit, 1)
     sweep.keep_weights(unit, 1)
     rewound = sweep.ticket(unit, 1)

@@ -140,11 +140,11 @@ def pretend(folder, name, version):
 @pytest.mark.parametrize("variable", ["VIRTUAL_ENV", "CONDA_PREFIX"])
 @pytest.mark.parametrize("what", LEFT)
 def test_a_variable_left_from_elsewhere_is_not_believed(place, variable, what):
-    own = place.environment(place.checkout / ".venv")
+    environment = place.environment(place.checkout / ".venv")
     LEFT[what](place.here / "left")
     said, errors = place.run("smoke", **{variable: place.here / "left"})
     assert errors == [f"run_all.sh: {variable} = {place.here / 'left'} is ignored: no Python 3.11 to 3.14 runs there"]
-    assert said["prefix"] == said["VIRTUAL_ENV"] == str(own)
+    assert said["prefix"] == said["VIRTUAL_ENV"] == str(environment)
 
 
 def test_of_two_environments_the_one_on_path_is_meant(place):
@@ -160,8 +160,8 @@ def test_a_venv_that_does_not_run_is_named_and_kept(place):
     (place.checkout / ".venv/bin").mkdir(parents=True)
     link(place.checkout / ".venv", "/gone/python3")
     done = place.call("smoke")
-    words = "run_all.sh: .venv has no working Python 3.11 to 3.14: remove it, and it is made again\n"
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", words)
+    message = "run_all.sh: .venv has no working Python 3.11 to 3.14: remove it, and it is made again\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
     assert (place.checkout / ".venv/bin/python").is_symlink()
     assert place.call("--help").returncode == 0  # by the Python on PATH
 
@@ -230,10 +230,10 @@ def test_what_is_too_old_is_named_where_nothing_moves(place):
     (line,) = done.stderr.splitlines()
     assert done.returncode == 1 and "torch 2.5.1+cu121 (torch>=2.6), pandas 1.5 (pandas>=2.2) is too old" in line
     assert "numpy" not in line and asked(active) is None
-    own = place.environment(place.checkout / ".venv", versions=old)
+    environment = place.environment(place.checkout / ".venv", versions=old)
     place.run("smoke")  # what the study made may move
-    assert asked(own)[0]["kept"] == (ROOT / "requirements.lock").read_text()
-    assert asked(own)[0]["wanted"] == (ROOT / "requirements.txt").read_text()
+    assert asked(environment)[0]["kept"] == (ROOT / "requirements.lock").read_text()
+    assert asked(environment)[0]["wanted"] == (ROOT / "requirements.txt").read_text()
 
 
 COLAB = {"filelock": "3.16.1", "jupyter-server": "2.14.0", "jupyterlab": "4.6.2", "pytest": "8.4.2", "numba": "0.61.2"}
@@ -254,14 +254,14 @@ def test_what_is_under_an_advisory_is_named_and_used_where_nothing_moves(place, 
 
 
 def test_what_is_under_an_advisory_is_replaced_in_the_studys_own_environment(place):
-    own = place.environment(place.checkout / ".venv", versions=COLAB)
-    assert place.run("smoke")[1] == [] and asked(own)[0]["kept"] == (ROOT / "requirements.lock").read_text()
+    environment = place.environment(place.checkout / ".venv", versions=COLAB)
+    assert place.run("smoke")[1] == [] and asked(environment)[0]["kept"] == (ROOT / "requirements.lock").read_text()
 
 
 def test_the_latest_packages_are_for_the_studys_own_environment(place):
-    own = place.environment(place.checkout / ".venv")
+    environment = place.environment(place.checkout / ".venv")
     assert place.run("smoke", "--latest", "--verbose")[0]["arguments"] == ["smoke", "--verbose"]
-    packages, _ = asked(own)
+    packages, _ = asked(environment)
     assert packages["asked"] == ["install", "--quiet", "--upgrade", "--requirement", "requirements.txt"]
     active = place.environment(place.here / "env")
     done = place.call("smoke", "--latest", VIRTUAL_ENV=active)
@@ -288,9 +288,9 @@ def test_uv_installs_where_there_is_no_pip(place, lacks):
     active = place.environment(place.here / "env", lacks=lacks, pip=False, study=False)
     place.tool("uv", f'echo "$@" >>{place.here}/uv.log')
     place.run("smoke", VIRTUAL_ENV=active)
-    words = (place.here / "uv.log").read_text().split()
-    assert words[:5] == ["pip", "install", "--quiet", "--python", str(active / "bin/python")]
-    assert words[-2:] == ["--editable", "."] and ("--requirement" in words) == bool(lacks)
+    command = (place.here / "uv.log").read_text().split()
+    assert command[:5] == ["pip", "install", "--quiet", "--python", str(active / "bin/python")]
+    assert command[-2:] == ["--editable", "."] and ("--requirement" in command) == bool(lacks)
 
 
 def test_pip_is_made_where_there_is_neither(place):
@@ -343,5 +343,5 @@ def test_a_link_to_the_script_leads_to_its_checkout(place):
 
 def test_arguments_arrive_as_they_were_given(place):
     active = place.environment(place.here / "env")
-    words = ["lab", "--port", "9999", "--set", "levels=[0, 1]", "--only=task1", "", "a b", "*"]
-    assert place.run(*words, VIRTUAL_ENV=active)[0]["arguments"] == words
+    arguments = ["lab", "--port", "9999", "--set", "levels=[0, 1]", "--only=task1", "", "a b", "*"]
+    assert place.run(*arguments, VIRTUAL_ENV=active)[0]["arguments"] == arguments

@@ -12,7 +12,7 @@ from safetensors import numpy as safetensors
 
 DAMAGED = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, NotImplementedError, RecursionError)
 DAMAGED += (SafetensorError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # what reading a damaged file may raise
-MOST = 1 << 28  # bytes: no file of the store and no member of a pack is nearly as large
+MAX_BYTES = 1 << 28  # bytes: no file of the store and no member of a pack is nearly as large
 
 
 def read_file(path):
@@ -20,8 +20,8 @@ def read_file(path):
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as f:
         if not stat.S_ISREG(os.fstat(f.fileno()).st_mode):
             raise ValueError(f"{path} is not a plain file")
-        content = f.read(MOST + 1)
-    if len(content) > MOST:
+        content = f.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
         raise ValueError(f"{path} is larger than any file of the store")
     return content
 

@@ -8,12 +8,11 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from .statistics import at_end, early_steps
+from .statistics import KEYS, at_end, early_steps, of_networks
 
-LOOK = 5  # confirmatory replicates that decide; fixed beforehand, so that nobody stops when the verdict pleases
+DECIDING = 5  # confirmatory replicates that decide; fixed beforehand, so that nobody stops when the verdict pleases
 FEWEST = 3  # with fewer nothing is judged
 LEVEL = 0.05  # of the two-sided interval, and of Holm's procedure over a table of claims
-KEYS = ["arm", "level", "replicate"]
 PP = "difference in accuracy (pp)"  # units, as an axis says them
 PERCENT = "test accuracy (%)"
 RATIO = "ratio of training steps"
@@ -35,14 +34,13 @@ def last_fifth(frame, split="test"):
         Tidy rows as of :func:`lthcore.studies.experiments.finished`.
     split : {"test", "validation", "train"}
     """
-    rows = _last_fifth_rows(frame, split)
-    return rows.groupby(KEYS)["value"].mean()
+    return of_networks(_last_fifth_rows(frame, split), "value", "mean")
 
 
 def _last_fifth_rows(frame, split):
     rows = frame[(frame["metric"] == "accuracy") & (frame["split"] == split)]
     rows = rows[[*KEYS, "step", "epoch", "value"]].astype({"epoch": float, "value": float})
-    last = rows.groupby(KEYS)["epoch"].transform("max")
+    last = rows.groupby(KEYS, observed=True)["epoch"].transform("max")
     epochs = np.ceil(last)
     window = np.maximum(1, np.ceil(epochs / 5))
     ends = (rows["epoch"] % 1 == 0) | (rows["epoch"] == last)
@@ -50,13 +48,13 @@ def _last_fifth_rows(frame, split):
 
 
 def gap(frame):
-    """Training minus test accuracy: Series over (arm, level, replicate), in points.
+    """Training minus test accuracy: Series over (arm, level, replicate), in pp.
 
     Over the evaluations of :func:`last_fifth` at which both are stored. Training accuracy is the metric ``accuracy`` of
     the split ``train``, in percent, over all images trained on; where no such rows exist the series is empty.
     """
     both = pd.merge(*(_last_fifth_rows(frame, split) for split in ("train", "test")), on=[*KEYS, "step"])
-    return (both["value_x"] - both["value_y"]).groupby([both[key] for key in KEYS]).mean()
+    return of_networks(both.assign(value=both["value_x"] - both["value_y"]), "value", "mean")
 
 
 def steps_to(frame, accuracy):
@@ -68,9 +66,9 @@ def steps_to(frame, accuracy):
         Over (arm, level, replicate): ``step``, and ``reached``; a run that never gets there has its last step.
     """
     rows = frame[(frame["metric"] == "accuracy") & (frame["split"] == "validation")]
-    last = rows.groupby(KEYS)["step"].max()
+    last = of_networks(rows, "step", "max")
     there = rows[rows["value"].astype(float) >= accuracy - 1e-9]
-    first = there.groupby(KEYS)["step"].min().reindex(last.index)
+    first = of_networks(there, "step", "min").reindex(last.index)
     return pd.DataFrame({"step": first.fillna(last).astype(float), "reached": first.notna()})
 
 
@@ -90,7 +88,7 @@ class Quantity:
         Tidy frame -> bool Series over the same keys: False where the number is only a bound.
     """
 
-    words: str
+    meaning: str
     values: Callable
     ratio: bool = False
     reached: Callable | None = None
@@ -139,9 +137,9 @@ def declare_levels(frame, replicates, arm="ticket", tolerance=0.5):
         ``L``, the last level before the mean first falls more than `tolerance` below level 0's; ``B``, the level >= 1
         of the best mean; ``cliff``, the first level whose mean test accuracy is below 80%, or None.
     """
-    mine = frame[(frame["arm"] == arm) & frame["replicate"].isin(replicates)]
-    validation = last_fifth(mine, "validation").groupby("level").mean()
-    test = last_fifth(mine).groupby("level").mean()
+    rows = frame[(frame["arm"] == arm) & frame["replicate"].isin(replicates)]
+    validation = last_fifth(rows, "validation").groupby("level").mean()
+    test = last_fifth(rows).groupby("level").mean()
     fallen = min(validation.index[validation < validation[0] - tolerance], default=math.inf)
     below = test.index[test < 80]
     return {
@@ -158,7 +156,7 @@ def at_one_class(frame, accuracy=100 * 1028 / 4861, labels=(5, 6, 7, 8, 9)):
     -------
     DataFrame
         arm, level, replicate, and ``instance``: whether it has an output among `labels` with a path from the input.
-        Networks whose outputs were not looked into are left out.
+        Networks whose outputs were not measured are left out.
     """
     final = at_end(frame)
     found = final[np.isclose(final, accuracy, rtol=0, atol=1e-9)]
@@ -254,7 +252,7 @@ class Rule:
     least : int
         Networks without a single instance that refute a claim judged by count.
     tolerance : float
-        Slack given to the claim, in points.
+        Slack given to the claim, in pp.
     reason : str
         Why that much, or why none.
     exploratory : tuple of int

@@ -1,6 +1,6 @@
 """The record of a study: everything that is particular to it. Standard library only.
 
-A study is one :class:`Experiment`. Those of this package stand in a file each; a user's own may stand anywhere.
+A study is one :class:`Experiment`. Each study of this package has a file of its own; a user's may be anywhere.
 """
 
 import re
@@ -88,7 +88,7 @@ class Experiment:
     styles : dict of str to (str, str, str)
         Arm -> label, colour (a name in :data:`lthcore.results.figures.OKABE_ITO`) and marker.
     facts : dict of str to object
-        Arm -> what its name stands for, as values, where figures ask for it.
+        Arm -> the settings that its name encodes, as values, for figures.
     figures : dict of str to callable
         File name -> function of ``(study, frame)`` that gives the figure and the table of what is drawn on it.
     claims : tuple of Claim
@@ -128,6 +128,9 @@ class Experiment:
                 raise ValueError(f"preset = {preset!r}: must be one of {', '.join(map(repr, presets.PRESETS))}")
         for given in (self.settings, *self.presets.values()):
             presets.check(given)
+        object.__setattr__(self, "settings", presets.renamed(self.settings))
+        in_presets = {preset: presets.renamed(given) for preset, given in self.presets.items()}
+        object.__setattr__(self, "presets", in_presets)
         for name in self.fixed:
             if name not in self.settings:
                 raise ValueError(f"fixed = {name!r}: must be one of its settings")
