@@ -203,12 +203,15 @@ def _call(command, more, dry_run):
 
 
 def _processes(more):
-    """Options for one pytest process per core, unless the user's options say otherwise or start a debugger."""
+    """Options for parallel tests, unless the user's options say otherwise or start a debugger.
+
+    One process more than there are cores: many tests wait for a process of their own.
+    """
     given = ("-n", "--numprocesses", "--dist", "--pdb", "-s", "--capture=no", "--co", "--collect-only", "-p")
     count = limits.processors()
-    return (
-        [] if count == 1 or any(word.startswith(given) for word in more) else ["-n", str(count), "--dist", "loadfile"]
-    )
+    if count == 1 or any(word.startswith(given) for word in more):
+        return []
+    return ["-n", str(count + 1), "--dist", "loadfile"]
 
 
 def _environment(**more):

@@ -67,12 +67,12 @@ def test_quick_is_the_default(capsys, nothing_runs):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["test", "-k", "x", "--dry-run"], "would run: python -m pytest -n 2 --dist loadfile -k x\n"),
-        (["test", "-n", "3", "--dry-run"], "would run: python -m pytest -n 3\n"),
+        (["test", "-k", "x", "--dry-run"], "would run: python -m pytest -n 3 --dist loadfile -k x\n"),
+        (["test", "-n", "5", "--dry-run"], "would run: python -m pytest -n 5\n"),
         (["test", "--pdb", "tests/test_x.py", "--dry-run"], "would run: python -m pytest --pdb tests/test_x.py\n"),
         (
             ["--dry-run", "test", "tests/test_x.py", "--help"],
-            "would run: python -m pytest -n 2 --dist loadfile tests/test_x.py --help\n",
+            "would run: python -m pytest -n 3 --dist loadfile tests/test_x.py --help\n",
         ),
         (["bench", "--repeats", "3", "--dry-run"], "would run: python tests/tools/bench.py --repeats 3\n"),
         (["lab", "--dry-run"], "would run: python -m jupyterlab "),
