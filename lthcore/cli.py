@@ -276,7 +276,9 @@ def run(options):
         raise ValueError(f"--model {options.model!r}: applies only to task1, task2 and task3")
     if options.check:
         return 0
-    from .runs import progress, sweep
+    if sys.stdout.isatty():  # pandas takes a second to import, and what is finished more to be read
+        print("looking for what is finished", flush=True)
+    from .runs import progress, store, sweep
     from .studies import experiments  # here, so that --help and --check need no package
 
     others = [job.name for job in jobs if options.model and not job.takes_model]
@@ -299,6 +301,8 @@ def run(options):
     if options.dry_run:
         print(f"would train {len(plan.missing)} levels and execute {', '.join(job.name for job in [*jobs, *READERS])}")
         return 0
+    for each in {s.folder for s in studies} if part[1] == 1 else ():  # a shard may never draw
+        store.check_figures(each)
     started = time.monotonic()
     where = {"workers": options.workers, "scheduler": options.scheduler, "shard": part}
     experiments.run(*studies, **where, log=progress.shown(options.verbose))
@@ -343,6 +347,8 @@ def execute(job, given, folder):
     import nbformat
     import yaml
 
+    from .runs import store
+
     started, source = time.monotonic(), ROOT / "notebooks" / f"{job.notebook}.ipynb"
     values = {**given, **job.parameters}
     notebook = notebooks.normalised(source)
@@ -351,9 +357,10 @@ def execute(job, given, folder):
         if name not in known:
             raise ValueError(f"{job.notebook} has no parameter {name!r}: must be one of {', '.join(known)}")
     target = folder / "executed" / f"{job.name}.ipynb"
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{job.name}.partial-{secrets.token_hex(4)}.ipynb")  # ids repeat across machines
-    nbformat.write(notebook, partial)
+    with store.writing(lambda: folder):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, partial)
     path = os.path.relpath(partial, ROOT)  # papermill notes it in the copy
     command = [sys.executable, "-c", PAPERMILL, str(os.getpid()), path, path]
     command += ["--parameters_yaml", yaml.safe_dump(values)]
@@ -375,9 +382,10 @@ def execute(job, given, folder):
     if process.returncode:
         why = notebooks.why_it_failed(process.returncode, said)
         raise RuntimeError(f"{job.name} failed; the partial notebook: {_short(partial)}; {why}")
-    notebooks.without_times(partial)
-    os.replace(partial, target)
-    write(target.with_suffix(".html"), notebooks.page(target))  # its pictures are in it
+    with store.writing(lambda: folder):
+        notebooks.without_times(partial)
+        os.replace(partial, target)
+        write(target.with_suffix(".html"), notebooks.page(target))  # its pictures are in it
     return time.monotonic() - started
 
 

@@ -205,7 +205,7 @@ def test_a_read_only_installation_uses_the_home(tiny, monkeypatch, tmp_path):
 
 
 def test_a_full_disk_is_no_error(tiny, monkeypatch):
-    def full(path, content):
+    def full(path, content, mode):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:

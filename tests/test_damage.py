@@ -1,16 +1,21 @@
 """What is damaged, foreign or hostile is found out, named, set aside and made again; a disk that fails is named."""
 
+import errno
 import hashlib
 import itertools
 import json
+import os
 import resource
+import signal
 import struct
 import sys
 import tempfile
 import types
 import zipfile
 
+import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,8 +23,9 @@ from stand_ins import SHAPES, TINY, InlinePool, folder, forge, repack, save, tas
 
 from lthcore import cli
 from lthcore.disk import files, tensors
+from lthcore.explore import notebooks
 from lthcore.runs import archive, download, formats, processes, store, sweep
-from lthcore.studies import experiments
+from lthcore.studies import experiments, plots
 
 
 @pytest.fixture
@@ -123,6 +129,56 @@ def test_a_level_of_an_older_version_without_a_sum_of_its_facts_is_believed(queu
     assert queue.started == []
 
 
+UNTESTED = {
+    "no test rows": "12,0.5,validation,accuracy,97.0\n",
+    "above 100": "12,0.5,test,accuracy,100.5\n",
+    "below 0": "12,0.5,test,accuracy,97.0\n12,0.5,test,early_accuracy,-1.0\n",
+    "infinite": "12,0.5,test,accuracy,inf\n",
+    "none": "12,0.5,test,accuracy,\n",
+    "of a path": "12,0.5,test,accuracy,97.0\n12,0.5,test,path_accuracy:0.5,nan\n",
+}
+
+
+@pytest.mark.parametrize("rows", UNTESTED)
+def test_a_level_without_a_test_accuracy_from_0_to_100_is_damaged(queue, finished, rows):
+    """Though its sums fit."""
+    forge(finished[0], "rows.csv", f"step,epoch,split,metric,value\n{UNTESTED[rows]}".encode())
+    said = run()
+    assert queue.started == [finished[0]] and "is damaged" in said[0]
+
+
+@pytest.fixture
+def at_once():
+    """A test that waits for a pipe ends."""
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it waits"))
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize("place", PLACES)
+def test_a_pipe_or_a_device_in_a_files_place_is_refused_at_once(queue, finished, at_once, place, kind):
+    path = folder(finished[0]) / place
+    path.unlink()
+    os.mkfifo(path) if kind == "pipe" else path.symlink_to("/dev/zero")
+    run()
+    assert queue.started == [finished[0]]
+    with pytest.raises(ValueError, match="is not a plain file"):
+        tensors.read_file(next(store.runs().rglob(f"*.bad-1/{place}"), path))
+
+
+def test_a_pipe_in_the_place_of_a_pack_a_lock_or_a_data_file_is_not_waited_for(queue, packed, at_once):
+    packed.unlink()
+    os.mkfifo(packed)
+    assert f"{packed} is damaged" in run()[0]
+    for name in ("training.lock", "train-labels-idx1-ubyte"):
+        os.mkfifo(packed.with_name(name))
+    with files.hold(packed.with_name("training.lock")):
+        assert not download._good(packed.with_name("train-labels-idx1-ubyte"), download.SHA256)
+
+
 def test_more_rounds_train_the_mask_that_fewer_did_not_need(queue, finished):
     units = experiments.study("mlp", "smoke", overrides={**TINY, "rounds": 3}).units
     queue.finished.update(task for task in tasks_of(units) if store.find_level(*task) and task[1] < 2)
@@ -201,6 +257,17 @@ def test_a_pack_whose_numbers_were_edited_is_refused(queue, packed):
     said = run()
     assert packed.with_name("r0.zip.bad-1").exists() and "is damaged" in said[0]
     assert set(queue.started) == tasks_of(tiny_study().units)
+
+
+@pytest.mark.parametrize("value", ["100.5", "inf", "-1"])
+def test_a_pack_with_an_accuracy_that_is_none_is_refused(queue, packed, value):
+    repack(packed, rows=lambda content: content.replace(b"accuracy,0.5", f"accuracy,{value}".encode()))
+    assert "is damaged" in run()[0] and packed.with_name("r0.zip.bad-1").exists()
+
+
+def test_a_pack_with_a_level_that_was_not_tested_is_refused(queue, packed):
+    repack(packed, rows=lambda content: content.replace(b"test", b"train", 2))
+    assert "is damaged" in run()[0] and packed.with_name("r0.zip.bad-1").exists()
 
 
 def test_a_pack_without_its_sums_is_refused(queue, packed):
@@ -282,11 +349,38 @@ def test_a_store_that_fails_while_training_stops_the_run_in_one_line(fresh, monk
 
 
 def test_a_read_only_store_is_refused_before_anything_is_trained(queue, monkeypatch):
-    monkeypatch.setattr(store.os, "access", lambda *_: False)
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", failing(errno.EROFS))
     with pytest.raises(RuntimeError) as caught:
         run()
-    one_line(caught, store.runs(), "read-only", "LTH_RUNS")
+    one_line(caught, store.runs(), "Read-only file system", "LTH_RUNS")
     assert queue.started == []
+
+
+def failing(number):
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC])
+def test_figures_that_cannot_be_written_are_named_before_anything_is_trained(folders, monkeypatch, capsys, number):
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", failing(number))
+    monkeypatch.setattr(experiments, "run", lambda *_, **__: pytest.fail("trained"))
+    assert cli.main(["smoke", "--only", "mlp"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"run_all.sh: {folders / 'figures' / 'smoke'} cannot be written ({os.strerror(number)})")
+    assert not (folders / "figures").exists()
+
+
+def test_figures_whose_disk_fills_while_they_are_drawn_are_named(folders, monkeypatch):
+    monkeypatch.setattr(store, "write", failing(errno.ENOSPC))
+    with pytest.raises(RuntimeError) as caught:
+        plots._save(folders / "figures", {}, "fig1", plt.figure(), pd.DataFrame())
+    plt.close("all")
+    one_line(caught, folders / "figures", "No space left on device")
+    cell = "PapermillExecutionError\n---- cell 3\nOSError\n"
+    assert notebooks.why_it_failed(1, f"{cell}RuntimeError: {caught.value}\n") == f"RuntimeError: {caught.value}"
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), PermissionError(13, "Permission denied")])

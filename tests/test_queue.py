@@ -374,6 +374,27 @@ def test_without_locks_a_run_continues_without(fresh, monkeypatch, error):
         assert free
 
 
+@pytest.mark.parametrize("readable", [True, False])
+def test_a_lock_of_another_user_is_a_lock(fresh, monkeypatch, readable):
+    """It cannot be opened to write; where it can be read it says whether it is held, and else it counts as held."""
+    (fresh / LOCK).parent.mkdir(parents=True)
+    (fresh / LOCK).write_bytes(b"")
+
+    def refuse(path, flags, *mode, by=os.open):
+        if Path(path).name == LOCK and (flags & os.O_RDWR or not readable):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return by(path, flags, *mode)
+
+    with files.hold(fresh / LOCK) as first:
+        monkeypatch.setattr(os, "open", refuse)
+        with files.hold(fresh / LOCK) as second:
+            assert first and not second
+    (fresh / LOCK).write_bytes(b"")  # left by a killed holder
+    monkeypatch.setattr(Path, "unlink", lambda *_: refuse(fresh / LOCK, os.O_RDWR))  # which is not ours to remove
+    with files.hold(fresh / LOCK) as free:
+        assert free == readable
+
+
 def test_a_lock_that_its_last_holder_has_just_removed_is_not_taken_for_a_new_one(fresh, monkeypatch):
     import fcntl
 

@@ -1,5 +1,6 @@
 """The store and the archive: what comes back is what was kept, and what is damaged counts as missing."""
 
+import errno
 import hashlib
 import io
 import json
@@ -13,6 +14,7 @@ import sys
 import time
 import zipfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +30,8 @@ from lthcore.schedule import ARCHITECTURES, Architecture
 from lthcore.studies import experiments
 from lthcore.unit import Unit
 
-ROWS = [(0, 0.0, "test", "accuracy", 10.28), (30, 0.1 + 0.2, "test", "loss", 1 / 3)]
+TESTED = (0, 0.0, "test", "accuracy", 10.28)  # which every level has
+ROWS = [TESTED, (30, 0.1 + 0.2, "test", "loss", 1 / 3)]
 
 
 pytestmark = pytest.mark.usefixtures("folders")
@@ -72,8 +75,8 @@ EXACT = st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=False) 
 @given(values=st.lists(st.tuples(st.integers(0, 10**6), EXACT, EXACT), min_size=1, max_size=20))
 def test_rows_come_back_bit_for_bit(values):
     rows = [(step, epoch, "test", "loss", value) for step, epoch, value in values]
-    save(rows=rows)
-    back = store.find_level(unit(), 0).rows()
+    save(rows=[*rows, TESTED])
+    back = store.find_level(unit(), 0).rows()[:-1]
     for column, at in (("epoch", 1), ("value", 2)):
         bits = [struct.pack("d", v[at]) for v in values]
         assert [struct.pack("d", v) for v in back[column]] == bits
@@ -215,12 +218,12 @@ def test_levels_of_an_older_version_are_left_alone(monkeypatch):
     said = []
     store.set_aside_damaged([unit()], said.append)
     assert store.find_level(unit(), 0) is None and not said
-    save(rows=[(1, 1.0, "test", "loss", 2.0)])
+    save(rows=[TESTED, (1, 1.0, "test", "loss", 2.0)])
     archive.write([unit()])
     assert {p: p.read_bytes() for p in old} == old
     formats.read_pack.cache_clear()
     assert_same_rows(store.in_archive(was, 0).rows(), ROWS)
-    assert_same_rows(store.in_archive(unit(), 0).rows(), [(1, 1.0, "test", "loss", 2.0)])
+    assert_same_rows(store.in_archive(unit(), 0).rows(), [TESTED, (1, 1.0, "test", "loss", 2.0)])
 
 
 # ---------------------------------------------------------------------------------------------------- atomic writes
@@ -248,7 +251,7 @@ def test_where_a_folder_cannot_be_synced_the_file_is_written_all_the_same(tmp_pa
     assert (tmp_path / "facts.json").read_text() == "{}"
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace", "chmod"])
+@pytest.mark.parametrize("call", ["open", "fsync", "replace"])
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
 @pytest.mark.parametrize("before", [None, b"old"])
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, call, error, before):
@@ -272,7 +275,100 @@ def test_a_write_replaces_text_and_bytes_and_makes_folders(tmp_path):
     assert path.read_bytes() == "θ0\n".encode()
     store.write(path, b"\x00\r\n")
     assert path.read_bytes() == b"\x00\r\n" and len(list(path.parent.iterdir())) == 1
-    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_the_umask_holds_for_what_is_written(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        files.write(tmp_path / "new" / "facts.json", "{}")
+        with files.hold(tmp_path / "new" / "lock"):
+            modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "new").iterdir()}
+    finally:
+        os.umask(before)
+    assert modes == {"facts.json": mode, "lock": mode}
+    assert (tmp_path / "new").stat().st_mode & 0o777 == mode | (mode & 0o444) >> 2
+
+
+class Disk:
+    """Counts every call by which a level is written; the `n`-th fails with an error, or the power does before it."""
+
+    def __init__(self, patch, n, error):
+        self.calls, self.n, self.error, self.unsynced = [], n, error, set()
+        for name in ("mkdir", "open", "fsync", "replace", "unlink"):
+            patch.setattr(os, name, partial(self.do, name, getattr(os, name)))
+        patch.setattr(files, "open", partial(DiskFile, self), raising=False)
+
+    def do(self, name, call, *given, **more):
+        self.calls.append(name)
+        if self.error and len(self.calls) == self.n:
+            raise OSError(self.error, os.strerror(self.error))
+        if not self.error and len(self.calls) >= self.n:
+            raise KeyboardInterrupt  # and nothing reaches the disk any more
+        if name == "fsync":
+            self.unsynced.discard(os.fstat(given[0]).st_ino)
+        return call(*given, **more)
+
+    def lose_what_is_not_synced(self, folder):
+        for path in folder.rglob("*"):
+            if path.is_file() and path.stat().st_ino in self.unsynced:
+                os.truncate(path, path.stat().st_size // 2)
+
+
+class DiskFile(io.FileIO):
+    def __init__(self, disk, path, mode, opener):
+        super().__init__(path, mode, opener=opener)
+        self.disk = disk
+
+    def write(self, content):
+        self.disk.unsynced.add(os.fstat(self.fileno()).st_ino)
+        return self.disk.do("write", super().write, content)
+
+
+@pytest.mark.parametrize("before", [None, "a damaged level"])
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO, errno.EACCES, None], ids=lambda e: errno.errorcode.get(e))
+def test_whatever_call_fails_a_level_is_whole_or_missing_and_the_next_run_completes(folders, error, before):
+    """Each in turn; without an error the power fails, and what was not synced is lost with it."""
+    mask, done, seen = draw_mask(), False, set()
+    for n in range(1, 100):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("LTH_RUNS", str(folders / str(n)))
+            if before:
+                save(rows=[TESTED], mask=1)
+                _flip("rows.csv")
+            with pytest.MonkeyPatch.context() as broken:
+                disk = Disk(broken, n, error)
+                try:
+                    save(mask=mask)
+                    done = len(disk.calls) < n
+                except RuntimeError as failed:
+                    assert error and len(str(failed).splitlines()) == 1 and os.strerror(error) in str(failed)
+                except KeyboardInterrupt:
+                    assert not error
+            disk.lose_what_is_not_synced(store.runs())
+            seen.update(disk.calls)
+            found = store.find_level(unit(), 0)
+            if found:
+                assert_same_rows(found.rows(), ROWS)
+                assert_same_mask(found.next_mask("lenet5"), mask)
+            save(mask=mask)
+            assert_same_mask(store.find_level(unit(), 0).next_mask("lenet5"), mask)
+        if done:
+            break
+    assert done and {"open", "write", "fsync", "replace"} <= seen and n > 3 * 6
+
+
+def test_a_folder_that_is_made_is_synced_in_the_one_above_it(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino))
+    files.write(tmp_path / "unit" / "level-00" / "facts.json", "{}")
+    assert {folder.stat().st_ino for folder in (tmp_path, tmp_path / "unit", tmp_path / "unit/level-00")} <= set(synced)
+
+
+def test_without_proc_the_provenance_says_that_digits_may_differ(tmp_path, monkeypatch):
+    assert "/proc" not in store.machine()["processor"]
+    monkeypatch.setattr(store, "CPUINFO", tmp_path / "none")
+    assert ("no /proc" in store.machine()["processor"]) == (sys.platform == "linux")
 
 
 OURS = {  # what a killed run leaves, by the folder that it lies in
@@ -611,12 +707,12 @@ def test_what_the_archive_holds_of_other_units_and_levels_stays(folders, monkeyp
 def test_levels_1_and_10_are_distinguished(folders, monkeypatch):
     u = unit()
     for level in (1, 10):
-        save(u, level, [(level, 0.0, "test", "loss", float(level))], level)
+        save(u, level, [TESTED, (level, 0.0, "test", "loss", float(level))], level)
     archive.write([u])
     empty_runs(folders, monkeypatch)
     for level in (1, 10):
         found = store.find_level(u, level)
-        assert found.rows()["value"].tolist() == [level]
+        assert found.rows()["value"].tolist() == [10.28, level]
         assert_same_mask(found.next_mask("lenet5"), draw_mask(level))
 
 

@@ -5,8 +5,10 @@ Files are written aside and moved into place, so that another process sees the o
 
 import contextlib
 import ctypes
+import errno
 import os
 import re
+import secrets
 import signal
 import sys
 import tempfile
@@ -18,18 +20,20 @@ LOCK = "training.lock"  # name of what `hold` holds
 FOLDERS = ("LTH_RUNS", "LTH_ARCHIVE", "LTH_DATA")  # variables that name folders
 
 
-def write(path, content):
-    """Write bytes or text aside, flush, and move into place, to last through a power failure."""
+def write(path, content, mode=0o666):
+    """Write bytes or text aside, flush, and move into place, to last through a power failure.
+
+    Of `mode` the user's umask takes its part, as for any new file.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make(path.parent)
     content = content.encode() if isinstance(content, str) else content
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".aside")
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.aside")
     try:
-        with os.fdopen(handle, "wb") as f:
+        with open(aside, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as f:
             f.write(content)
             f.flush()
             os.fsync(f.fileno())
-        os.chmod(aside, 0o644)
         os.replace(aside, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -38,14 +42,32 @@ def write(path, content):
     _sync(path.parent)
 
 
+def _make(folder):
+    """Make a folder and those above it, to last as well."""
+    if not folder.is_dir():
+        _make(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync(folder.parent)
+
+
 def _sync(folder):
     """Write the names in a folder to the disk, where the system can be asked to."""
-    with contextlib.suppress(OSError):  # Windows, and some network folders, cannot
+    try:
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+    except OSError as error:
+        if error.errno in (errno.EIO, errno.ENOSPC):  # else it cannot be asked: Windows, and some network folders
+            raise
+
+
+def try_out(folder):
+    """Write a megabyte into a folder, or the next above it that is there, and keep nothing; OSError if that fails."""
+    folder = next(place for place in (folder, *folder.parents) if place.is_dir())
+    with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+        file.write(bytes(1 << 20))
 
 
 @contextlib.contextmanager
@@ -62,16 +84,33 @@ def hold(path):
             import fcntl
 
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(open(path, "ab"))
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            free = os.path.samestat(path.stat(), os.fstat(file.fileno()))  # or its last holder has just removed it
+            handle = _open_lock(path)
+            stack.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = os.path.samestat(path.stat(), os.fstat(handle))  # or its last holder has just removed it
         except (BlockingIOError, FileNotFoundError):
             free = False
+        except PermissionError:
+            free = not os.path.lexists(path)  # what is there is another user's, who alone can tell
         except (OSError, ImportError):
             pass  # no locks here: two runs may train the same level, and find the same
         if free:
-            stack.callback(path.unlink, missing_ok=True)
+            stack.callback(_unlink, path)
         yield free
+
+
+def _unlink(path):
+    with contextlib.suppress(OSError):  # another user's lock may have to stay
+        path.unlink()
+
+
+def _open_lock(path):
+    """Open a lock's file without waiting, be it a pipe; another user's only to read, which is enough to ask for it."""
+    at_once = getattr(os, "O_NONBLOCK", 0)
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | at_once, 0o666)
+    except PermissionError:
+        return os.open(path, os.O_RDONLY | at_once)
 
 
 def folder_named(variable, default):

@@ -1,6 +1,8 @@
 """Tensors as bytes, and bytes that may be damaged: nothing that is read can execute anything."""
 
 import lzma
+import os
+import stat
 import zipfile
 import zlib
 
@@ -14,8 +16,10 @@ MAX_BYTES = 1 << 28  # bytes: no file of the store and no member of a pack is ne
 
 
 def read_file(path):
-    """A file's bytes, but no endless ones."""
-    with open(path, "rb") as f:
+    """A plain file's bytes, but no endless ones; a pipe or a device is refused at once."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as f:
+        if not stat.S_ISREG(os.fstat(f.fileno()).st_mode):
+            raise ValueError(f"{path} is not a plain file")
         content = f.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise ValueError(f"{path} is larger than any file of the store")

@@ -100,7 +100,7 @@ class _Files:
         with contextlib.suppress(OSError):
             if path.is_dir():
                 set_aside(path)
-            write(path, self._sum(key, content) + content)
+            write(path, self._sum(key, content) + content, mode=0o644)  # else, where groups may write, not `trusted`
 
     def flush(self):
         """Forget all of it."""

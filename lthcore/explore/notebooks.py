@@ -315,9 +315,10 @@ def page(path):
 def why_it_failed(status, said):
     """Why papermill ended, from its exit status and what it wrote: the error in a cell as it was shown, else a line."""
     if status < 0:
-        name = signal.Signals(-status).name
+        known = {s.value: s.name for s in signal.Signals}
+        name = known.get(-status, f"signal {-status}")
         return f"papermill was ended by {name}{' (out of memory?)' * (name == 'SIGKILL')}"
-    at = said.rfind("PapermillExecutionError")
-    if at >= 0:
+    at, last = said.rfind("PapermillExecutionError"), (said.strip().splitlines() or [""])[-1]
+    if at >= 0 and " cannot be written (" not in last:  # a disk that is full: no cell's fault
         return said[at:].strip()[-4000:]
-    return (said.strip().splitlines() or [f"papermill ended with status {status}"])[-1]
+    return last or f"papermill ended with status {status}"

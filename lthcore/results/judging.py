@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtr, stdtrit  # scipy.stats alone takes a second to import
 
 from ..runs import presets
 from .declared import REPORT
@@ -107,6 +106,8 @@ def decide(values, above=-math.inf, below=math.inf, closed=False):
         inside = above <= mean <= below if closed else above < mean < below
         return Outcome(HOLDS, 0.5**n, 1.0) if inside else Outcome(REFUTED, 1.0, 0.5**n)
     error = values.std(ddof=1) / math.sqrt(n)
+    from scipy.special import stdtr  # here: a command's first line needs none of scipy
+
     over = [float(stdtr(n - 1, (bound - mean) / error)) for bound in (above, below)]
     under = [float(stdtr(n - 1, (mean - bound) / error)) for bound in (above, below)]
     p_holds = max(over[0], under[1])
@@ -153,6 +154,8 @@ def needed(values, above=-math.inf, below=math.inf, limit=10_000):
         return math.nan
     distance = min(abs(values.mean() - bound) for bound in (above, below))
     n = np.arange(2, limit + 1)
+    from scipy.special import stdtrit
+
     half = stdtrit(n - 1, 1 - LEVEL / 2) * values.std(ddof=1) / np.sqrt(n)
     enough = n[half < distance]
     return float(enough[0]) if len(enough) else math.inf

@@ -8,7 +8,6 @@ import math
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit  # the quantile alone: scipy.stats takes a second to import
 
 KEYS = ["arm", "level", "replicate"]  # of a network
 
@@ -29,6 +28,8 @@ def interval(values):
     n = len(values)
     if n < 2:
         return n, float(values.mean()) if n else math.nan, math.nan, math.nan
+    from scipy.special import stdtrit  # here: a command's first line needs none of scipy
+
     half = stdtrit(n - 1, 0.975) * values.std(ddof=1) / math.sqrt(n)
     mean = float(values.mean())
     return n, mean, mean - half, mean + half

@@ -7,6 +7,8 @@ import hashlib
 import io
 import json
 import os
+import re
+import stat
 import zipfile
 from functools import lru_cache
 
@@ -21,6 +23,7 @@ PACKED = "levels.json", "rows.csv", "masks.safetensors"  # the members of a pack
 SUMS = "sha256.json"  # and the one with their sums
 NOTHING = {"levels": {}, "rows": {}, "masks": {}}  # what a pack holds that is missing or damaged
 ROWS = ["step", "epoch", "split", "metric", "value"]
+ACCURACY = r"(?:early_|path_|deleted_)?accuracy(?::[^,\n]*)?"  # metrics in percent
 # read back exactly what was written: pandas does so by itself from 3.1 on, which warns where it is asked for
 EXACT = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"float_precision": "round_trip"}
 
@@ -68,6 +71,16 @@ def sums(files):
     return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 
 
+def is_measured(content):
+    """Whether a table's bytes have a level's test accuracy, and no accuracy that is not from 0 to 100."""
+    found = re.findall(rf",{ACCURACY},([^,\n]*)$".encode(), content, re.M)
+    try:
+        percent = all(0 <= float(value) <= 100 for value in found)
+    except ValueError:
+        return False
+    return percent and content.startswith(",".join(ROWS).encode()) and b",test,accuracy," in content
+
+
 def read_rows(content, path, columns=ROWS):
     """The table in a CSV file's bytes; ValueError, in one line, where they are none."""
     try:
@@ -88,6 +101,8 @@ def read_pack(path):
         found = os.stat(path)
     except OSError:
         return NOTHING
+    if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
+        return NOTHING
     return _read_state(path, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
@@ -104,8 +119,8 @@ read_pack.cache_clear = _read_state.cache_clear
 
 def _unpacked(path):
     with zipfile.ZipFile(path) as pack:  # it checks each member's CRC
-        if max(member.file_size for member in pack.infolist()) > MAX_BYTES:
-            raise ValueError("a member is larger than any that is written")
+        if sum(member.file_size for member in pack.infolist()) > MAX_BYTES:
+            raise ValueError("its members are larger than any that are written")
         contents = {name: pack.read(name) for name in PACKED}
         if json.loads(pack.read(SUMS)) != sums(contents):
             raise ValueError("a member is not the one that was written")
@@ -127,6 +142,11 @@ def _by_level(table):
     rows = {names[a]: table.iloc[a:b] for a, b in zip(starts, [*starts[1:], len(names)], strict=True)}
     if len(rows) != len(starts):
         raise ValueError("the rows of a level do not stand together")
+    at, metrics = pd.factorize(table["metric"])
+    values = table["value"].to_numpy()[np.array([bool(re.fullmatch(ACCURACY, name)) for name in metrics])[at]]
+    tested = (metrics == "accuracy")[at] & (table["split"] == "test").to_numpy()
+    if not ((values >= 0) & (values <= 100)).all() or not np.logical_or.reduceat(tested, starts).all():
+        raise ValueError("an accuracy is none, or a level has none on the test images")
     return rows
 
 

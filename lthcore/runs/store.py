@@ -27,13 +27,14 @@ from safetensors.numpy import load as load_tensors
 
 from .. import __version__
 from ..config import DATASETS
-from ..disk.files import LOCK, clear, data_folder, folder_named, folders, hold, remove, set_aside, write
+from ..disk.files import LOCK, clear, data_folder, folder_named, folders, hold, remove, set_aside, try_out, write
 from ..disk.tensors import DAMAGED, read_file, save_tensors
-from .formats import ROWS, Found, read_pack, read_rows, sums
+from .formats import ROWS, Found, is_measured, read_pack, read_rows, sums
 from .presets import EXPERIMENTS
 
 ROOT = Path(__file__).resolve().parents[2]  # the checkout
 FIGURES = ROOT / "figures"
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def runs():
@@ -80,14 +81,15 @@ def hold_level(unit, level):
 
 
 @contextlib.contextmanager
-def writing(folder, variable):
+def writing(folder, variable=""):
     """Report in one line that a folder cannot be written."""
     try:
         yield
     except OSError as error:
+        instead = f", bring it back or set {variable} to another folder" if variable else " or let it be written"
         raise RuntimeError(
-            f"{folder()} cannot be written ({error.strerror or error}): make room there, bring it back or "
-            f"set {variable} to another folder; what is finished is kept, and the same command continues from it"
+            f"{folder()} cannot be written ({error.strerror or error}): make room there{instead}; "
+            "what is finished is kept, and the same command continues from it"
         ) from None
 
 
@@ -185,8 +187,13 @@ def _kept(unit, level, name):
 def make():
     """Make the store before anything is trained."""
     runs().mkdir(parents=True, exist_ok=True)
-    if not os.access(runs(), os.W_OK | os.X_OK):
-        raise PermissionError("read-only")
+    try_out(runs())
+
+
+def check_figures(folder):
+    """See, before anything is trained, that a folder of figures and their executed notebooks can be written."""
+    with writing(lambda: folder):
+        try_out(folder / "executed")
 
 
 @writing(runs, "LTH_RUNS")
@@ -218,7 +225,7 @@ def find_level(unit, level):
 def in_store(unit, level):
     """The finished level, from the store, else None."""
     record, files = _kept(unit, level, "facts.json") or ({}, {})
-    if files.get("rows.csv", b"").startswith(",".join(ROWS).encode()):
+    if is_measured(files.get("rows.csv", b"")):
         path = _folder(unit, level) / "rows.csv"
         return Found(record, lambda: read_rows(files[path.name], path), lambda: load_tensors(files["mask.safetensors"]))
     return None
@@ -293,10 +300,13 @@ def code_version():
 def machine():
     """Facts of this machine and its Python: dict of str."""
     processor = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    try:
+        lines = CPUINFO.read_text().splitlines()
         names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
         processor = names[0] if names else processor
+    except OSError:
+        if platform.system() == "Linux":  # torch knows by it which instructions there are
+            processor += " (no /proc: torch takes its plainest instructions, last digits may differ)"
     return {
         "processor": processor,
         "cores": os.cpu_count(),

@@ -90,10 +90,11 @@ def _save(folder, provenance, name, figure, drawn):
     figure.savefig(raster, format="png", dpi=130, metadata={"Software": None})
     colours = PIL.Image.open(raster).convert("RGB").quantize(256, dither=PIL.Image.Dither.NONE)
     colours.save(few, "png", optimize=True)  # a third of the size; flat colours lose nothing that an eye sees
-    store.write(folder / f"{name}.svg", vector.getvalue())
-    store.write(folder / f"{name}.png", few.getvalue())
-    store.write(folder / f"{name}.csv", drawn.to_csv(index=False, lineterminator="\n"))
-    store.write(folder / f"{name}.json", json.dumps(provenance, indent=1, sort_keys=True) + "\n")
+    with store.writing(lambda: folder):
+        store.write(folder / f"{name}.svg", vector.getvalue())
+        store.write(folder / f"{name}.png", few.getvalue())
+        store.write(folder / f"{name}.csv", drawn.to_csv(index=False, lineterminator="\n"))
+        store.write(folder / f"{name}.json", json.dumps(provenance, indent=1, sort_keys=True) + "\n")
     return folder / f"{name}.png"
 
 
