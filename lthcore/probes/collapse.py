@@ -14,7 +14,7 @@ def on_path(model, mask):
 
     The network is run on an image of ones with its mask for weights, no biases, nothing non-linear and
     average pooling: an activation then counts paths, and (weight x gradient of the summed outputs) is
-    positive exactly on live paths. Exact for convolutions and their borders as well.
+    positive exactly on active paths. Exact for convolutions and their borders as well.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def _linear(model):
 
 
 def diagnose(model, mask):
-    """What is left alive: the collapse diagnosis.
+    """Diagnose collapse: what is active under a mask.
 
     Returns
     -------

@@ -1,6 +1,6 @@
 """From tidy tables to numbers with intervals. No torch.
 
-An interval is the 95 % t-interval over replicates; the sampling of the test images is not in it.
+An interval is the 95% t-interval over replicates; the sampling of the test images is not in it.
 Differences are paired: arms of one replicate share theta0, the data and, at the same level, the order of the batches.
 """
 
@@ -13,7 +13,7 @@ KEYS = ["arm", "level", "replicate"]  # of a network
 
 
 def interval(values):
-    """Mean and 95 % t-interval of replicates.
+    """Mean and 95% t-interval of replicates.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def levels(frame, arm):
 def ticket_level(frame, arm, tolerance):
     """The level L at which the ticket stands.
 
-    The last level before the chain's mean validation accuracy first falls more than `tolerance` points
+    The last level before the chain's mean validation accuracy first falls more than `tolerance` pp
     below level 0; the last level where there is no validation set.
 
     Returns
@@ -88,7 +88,7 @@ def ticket_level(frame, arm, tolerance):
 
 
 def stands_at(level):
-    """Where a ticket of level L is looked at, in number and words: at L, or at level 1 if L is the dense network."""
+    """The level at which a ticket of level L is examined, as number and text: L, or 1 if L is the dense network."""
     return (1, "L = 0, so level 1") if level == 0 else (level, f"L = {level}")
 
 
@@ -145,7 +145,7 @@ def early_steps(frame):
 
 
 def barriers(frame):
-    """Error barrier on the linear path between two copies: Series over (arm, level, replicate), in points.
+    """Error barrier on the linear path between two copies: Series over (arm, level, replicate), in pp.
 
     The largest error on the path, ends included, less the mean error of both ends (Frankle et al. 2020, *Linear Mode
     Connectivity*): never negative, and half the difference of the ends where the error does not rise between them.
@@ -177,8 +177,8 @@ def deletable(frame, arm, rise=0.1):
     """
     rows = frame[(frame["arm"] == arm) & (frame["metric"] == "loss") & (frame["split"] == "train")]
     out = {}
-    for replicate, mine in rows.sort_values("level").groupby("replicate"):
-        gone, loss = 100 * (1 - mine["density"].to_numpy(float)), mine["value"].to_numpy(float)
+    for replicate, curve in rows.sort_values("level").groupby("replicate"):
+        gone, loss = 100 * (1 - curve["density"].to_numpy(float)), curve["value"].to_numpy(float)
         above = np.flatnonzero(loss > loss[0] + rise)
         k = above[0] if len(above) else len(loss) - 1
         ends = slice(k - 1, k + 1)
@@ -236,10 +236,10 @@ def collapse(frame, arm):
         class_share (percent of the test images that have the most given answer, mean), same (replicates that answer one
         class, with exactly its share as accuracy), of (replicates).
     """
-    mine = frame[frame["arm"] == arm]
+    rows = frame[frame["arm"] == arm]
     names = ("density", "effective_density", "live_outputs")
-    facts = {name: at_end(mine, name, "mask") for name in names}
-    facts |= {name: at_end(mine, name) for name in ("answered_classes", "accuracy", "top_answer", "top_answer_share")}
+    facts = {name: at_end(rows, name, "mask") for name in names}
+    facts |= {name: at_end(rows, name) for name in ("answered_classes", "accuracy", "top_answer", "top_answer_share")}
     table = pd.DataFrame(facts).reset_index()
     table["same"] = (table["answered_classes"] == 1) & np.isclose(
         table["accuracy"], table["top_answer_share"], rtol=0, atol=1e-9
@@ -258,10 +258,10 @@ def dead_labels(frame, arm, labels):
         A row per (level, replicate): level, replicate, accuracy, answered_classes, top_answer, class_share, one_class
         (bool: a single class is answered, and the accuracy is exactly that class's share of the test images).
     """
-    mine = frame[frame["arm"] == arm]
-    live = sum(at_end(mine, f"live_output:{c}", "mask") for c in labels)
+    rows = frame[frame["arm"] == arm]
+    live = sum(at_end(rows, f"live_output:{c}", "mask") for c in labels)
     table = pd.DataFrame(
-        {name: at_end(mine, name) for name in ("accuracy", "answered_classes", "top_answer", "top_answer_share")}
+        {name: at_end(rows, name) for name in ("accuracy", "answered_classes", "top_answer", "top_answer_share")}
     )
     table = (
         table[live.reindex(table.index) == 0]
@@ -275,13 +275,13 @@ def dead_labels(frame, arm, labels):
 
 def deaths(frame, arm):
     """First level at which, in some replicate, a layer has no active weight or an output is cut off (None: never)."""
-    mine = frame[frame["arm"] == arm]
+    rows = frame[frame["arm"] == arm]
     out = {}
-    layers = [m.split(":")[1] for m in mine["metric"].unique() if m.startswith("on_path:")]
+    layers = [m.split(":")[1] for m in rows["metric"].unique() if m.startswith("on_path:")]
     for layer in layers:
-        alive = at_end(mine, f"on_path:{layer}", "mask").groupby("level").min()
+        alive = at_end(rows, f"on_path:{layer}", "mask").groupby("level").min()
         out[layer] = int(alive.index[alive == 0].min()) if (alive == 0).any() else None
-    outputs = at_end(mine, "live_outputs", "mask").groupby("level").min()
+    outputs = at_end(rows, "live_outputs", "mask").groupby("level").min()
     out["an output"] = int(outputs.index[outputs < outputs.max()].min()) if (outputs < outputs.max()).any() else None
     return out
 
@@ -298,21 +298,24 @@ def disconnections(frame, predicted):
     -------
     DataFrame
         Densities in [0, 1] (NaN: never): ``certain``, where the head has fewer weights than outputs; ``predicted`` and
-        ``seen``, where the first output has no live path, median over replicates; ``below_80``, where the mean test
-        accuracy is below 80 % for the first time; and ``first``, the layer that is the first to have no live weight.
+        ``seen``, where the first output has no active path, median over replicates; ``below_80``, where the mean test
+        accuracy is below 80% for the first time; and ``first``, the layer that is the first to have no live weight.
     """
     rows = []
     for arm in dict.fromkeys(predicted["arm"]):
-        mine, theirs = (f[f["arm"] == arm] for f in (frame, predicted))
-        fallen, dead = first_below(mine, arm, 80), {k: v for k, v in deaths(mine, arm).items() if k != "an output"}
+        trained, counted = (f[f["arm"] == arm] for f in (frame, predicted))
+        fallen, dead = (
+            first_below(trained, arm, 80),
+            {k: v for k, v in deaths(trained, arm).items() if k != "an output"},
+        )
         layers = [k for k, v in sorted(dead.items(), key=lambda item: math.inf if item[1] is None else item[1]) if v]
         rows.append(
             {
                 "arm": arm,
-                "certain": _first_density(theirs, "kept:head", 10).median(),
-                "predicted": _first_density(theirs, "live_outputs", 10).median(),
-                "seen": _first_density(mine, "live_outputs", 10).median(),
-                "below_80": math.nan if fallen is None else density_at(mine, arm, fallen),
+                "certain": _first_density(counted, "kept:head", 10).median(),
+                "predicted": _first_density(counted, "live_outputs", 10).median(),
+                "seen": _first_density(trained, "live_outputs", 10).median(),
+                "below_80": math.nan if fallen is None else density_at(trained, arm, fallen),
                 "first": layers[0] if layers else "",
             }
         )
@@ -327,7 +330,7 @@ def _first_density(frame, metric, least):
     return below.reindex(values["replicate"].unique())
 
 
-# ------------------------------------------------------------------------------------------- one network, looked into
+# ------------------------------------------------------------------------------------------------ one network in detail
 
 
 def layers(frame, arm, replicate, level):
@@ -389,7 +392,7 @@ def digits_in_order(order, logits, labels):
     if ORDERS[order] is None or not logits:
         return everything
     if ORDERS[order] == "loss":
-        own = logits.get("ticket", logits["dense"])
-        return np.argsort(probabilities(own)[everything, labels], kind="stable")
+        judged = logits.get("ticket", logits["dense"])
+        return np.argsort(probabilities(judged)[everything, labels], kind="stable")
     answers = np.stack([one.argmax(1) for one in logits.values()])
     return np.argsort(-(answers != answers[0]).sum(0), kind="stable")
