@@ -266,6 +266,7 @@ def run(options):
         raise ValueError(f"--model {options.model!r}: must not be given but for task1, task2 and task3")
     if options.check:
         return 0
+    from .explore import offline
     from .runs import progress, sweep
     from .studies import experiments  # here, so that --help and --check need no package
 
@@ -311,7 +312,10 @@ def run(options):
             print(f"[{len(seconds):>2}/{len(jobs) + len(READERS)}] {name}: {seconds[name]:.0f} s", flush=True)
         seconds[SCORECARD.name] = execute(SCORECARD, every, folder)  # when the others' figures are there
         seconds[EXPLORER.name] = explorer.result()
+    drawn = offline.write(experiments.every(**every), folder)
     _closing_table(studies, jobs, seconds, folder, trained)
+    if drawn:
+        print(f"to look into, in any browser: {_short(drawn)}")
     if options.command == "quick":
         _say_how_long_report_takes(options, bool(plan.missing))
     return 0

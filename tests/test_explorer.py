@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from lthcore import data, tickets
-from lthcore.explore import explorer
+from lthcore.explore import explorer, offline
 from lthcore.explore.explorer import Explorer
 from lthcore.results import statistics
 from lthcore.runs import download, store, sweep
@@ -108,6 +108,7 @@ def test_nothing_finished_is_said(folders, capsys):
     empty.tabs.selected_index = 2
     explorer.still([small()])
     assert "Nothing is finished" in capsys.readouterr().out
+    assert offline.write([small()], folders) is None
 
 
 def test_the_static_picture_is_the_first_view(page, studies, monkeypatch):
@@ -115,6 +116,17 @@ def test_the_static_picture_is_the_first_view(page, studies, monkeypatch):
     monkeypatch.setattr(explorer, "display", lambda *pictures: shown.extend(p.data for p in pictures))
     explorer.still(studies)
     assert shown == [page.seen.value, page.stands.value]
+
+
+def test_the_page_without_a_kernel_shows_what_is_finished(studies, tmp_path):
+    text = offline.write([*studies, small("task1")], tmp_path).read_text()
+    assert text.startswith("<!DOCTYPE html>")
+    mlp, lenet5 = (offline.network(experiments.load(study)) for study in studies)
+    assert mlp["changes"]["rounds"] == "2" and lenet5["label"] == "LeNet-5" and list(lenet5["arms"]) == ["ticket"]
+    assert mlp["arms"]["ticket"]["level"] == [0, 1, 2] and mlp["arms"]["random_mask"]["level"] == [1, 2]
+    mean, low, high = mlp["arms"]["ticket"]["accuracy"]["end"][2]
+    assert mean == pytest.approx(statistics.at_end(experiments.finished(studies[0]))["ticket", 2, 0], abs=1e-4)
+    assert (low, high) == (None, None)  # of one replicate no interval is known
 
 
 def test_the_mask_is_the_one_that_was_trained(studies):
