@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from . import methods
 from .disk.files import FOLDERS, write
 from .explore import notebooks
 from .runs import limits, presets
@@ -82,7 +83,7 @@ def _meant(word, known):
         return f"; did you mean {word} ./run_all.sh ...?"
     if setting in presets.SETTINGS and (equals or name.startswith("--")):
         return f"; did you mean --set {setting}={value or 'VALUE'}?"
-    return presets.meant(name, known)
+    return methods.meant(name, known)
 
 
 def _one_of(*names):
@@ -343,7 +344,7 @@ def execute(job, given, folder):
     known = notebooks.parameters(notebook)
     for name in values:
         if name not in known:
-            raise ValueError(f"{job.notebook} has no parameter {name!r}: must be one of {', '.join(known)}")
+            raise ValueError(f"{job.notebook} has no parameter {name!r}: {methods.one_of(name, known, str)}")
     target = folder / "executed" / f"{job.name}.ipynb"
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{job.name}.partial-{secrets.token_hex(4)}.ipynb")  # ids repeat across machines

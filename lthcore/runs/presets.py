@@ -1,11 +1,10 @@
 """The experiments' own settings, how much of them a preset runs, and :func:`configure`. Standard library only."""
 
 import dataclasses
-import difflib
-from collections.abc import Iterable
 from typing import Any
 
 from ..config import GROUPS, Config, check_value
+from ..methods import one_of
 
 PRESETS = {  # how much of an experiment is run, where its record says nothing else
     "quick": {"replicates": 3, "controls": 4, "epochs": 1},
@@ -14,12 +13,6 @@ PRESETS = {  # how much of an experiment is run, where its record says nothing e
 }
 EXPERIMENTS: dict[str, Any] = {}  # records by name, each a :class:`lthcore.studies.record.Experiment`
 SETTINGS = {f.name: f for group in GROUPS for f in dataclasses.fields(group) if f.name not in ("experiment", "preset")}
-
-
-def meant(name: str, names: Iterable[str]) -> str:
-    """``; did you mean 'lr'?`` where a name is nearly one of these, else nothing: str."""
-    near = difflib.get_close_matches(str(name)[:100].lower().replace("-", "_"), names, 1, 0.7)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def check(overrides: dict) -> None:
@@ -37,7 +30,7 @@ def check(overrides: dict) -> None:
     """
     for name, value in overrides.items():
         if name not in SETTINGS:
-            raise ValueError(f"unknown setting {name!r}: must be one of {', '.join(SETTINGS)}{meant(name, SETTINGS)}")
+            raise ValueError(f"unknown setting {name!r}: {one_of(name, SETTINGS, str)}")
         check_value(SETTINGS[name], tuple(value) if name == "levels" and isinstance(value, list) else value)
 
 
@@ -71,8 +64,7 @@ def configure(experiment: str, preset: str = "quick", **overrides: Any) -> Confi
     """
     for name, value, allowed in (("experiment", experiment, tuple(EXPERIMENTS)), ("preset", preset, tuple(PRESETS))):
         if value not in allowed:
-            near = meant(value, allowed)
-            raise ValueError(f"{name} = {value!r}: must be one of {', '.join(map(repr, allowed))}{near}")
+            raise ValueError(f"{name} = {value!r}: {one_of(value, allowed)}")
     check(overrides)
     if isinstance(overrides.get("levels"), list):
         overrides["levels"] = tuple(overrides["levels"])

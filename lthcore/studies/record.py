@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..config import Config
+from ..methods import meant, one_of
 from ..runs import presets
 from ..unit import Unit
 
@@ -122,15 +123,16 @@ class Experiment:
         if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", self.name, re.ASCII):
             raise ValueError(f"name = {self.name!r}: must be lower case letters, digits and underscores")
         if self.group not in GROUPS:
-            raise ValueError(f"group = {self.group!r}: must be one of {', '.join(map(repr, GROUPS))}")
+            raise ValueError(f"group = {self.group!r}: {one_of(self.group, GROUPS)}")
         for preset in self.presets:
             if preset not in presets.PRESETS:
-                raise ValueError(f"preset = {preset!r}: must be one of {', '.join(map(repr, presets.PRESETS))}")
+                raise ValueError(f"preset = {preset!r}: {one_of(preset, presets.PRESETS)}")
         for given in (self.settings, *self.presets.values()):
             presets.check(given)
         for name in self.fixed:
             if name not in self.settings:
-                raise ValueError(f"fixed = {name!r}: must be one of its settings")
+                raise ValueError(f"fixed = {name!r}: must be one of its settings{meant(name, self.settings)}")
         for claim in self.claims:
             if claim.figure not in self.figures:
-                raise ValueError(f"figure = {claim.figure!r}: must be one of its figures")
+                near = meant(claim.figure, self.figures)
+                raise ValueError(f"figure = {claim.figure!r}: must be one of its figures{near}")
