@@ -65,7 +65,7 @@ def network(results: Results) -> dict[str, Any]:
     """What the page shows of a network: its arms at every level, and one replicate's masks."""
     frame, study = results.frame, results.study
     replicate = int(frame["replicate"].min())
-    rows = dict(iter(frame[frame["replicate"] == replicate].groupby(["arm", "level"])))
+    rows = dict(iter(frame[frame["replicate"] == replicate].groupby(["arm", "level"], observed=True)))
     arms = [arm for arm in ARMS if arm in set(frame["arm"])]
     return {
         **_scale(results),
@@ -149,7 +149,7 @@ def outputs(results: Results) -> dict[str, Any]:
     frame = results.frame[results.frame["metric"].isin([*FACTS, *live])]
     subsets = {unit.arm: unit.subset for unit in results.study.units}
     arms = {}
-    for arm, mine in frame.groupby("arm", sort=False):
+    for arm, mine in frame.groupby("arm", sort=False, observed=True):
         density = mine.groupby("level")["density"].first()
         table = pd.DataFrame({name: statistics.at_end(mine, name) for name in FACTS})
         table["live"] = sum(2**c * statistics.at_end(mine, name, "mask") for c, name in enumerate(live))

@@ -345,9 +345,12 @@ class Pictures:
         there = set(zip(self.frame["arm"], self.frame["replicate"], strict=True))
         self.units = {(u.arm, u.replicate): u for u in study.units if (u.arm, u.replicate) in there}
         self.unit = {(u.arm, u.replicate, k): u for u in study.units for k in u.levels}  # one-shot: one a level
-        self.levels = {key: statistics.levels(rows, key[0]) for key, rows in self.frame.groupby(["arm", "replicate"])}
+        self.levels = {
+            key: statistics.levels(rows, key[0])
+            for key, rows in self.frame.groupby(["arm", "replicate"], observed=True)
+        }
         self.ends, self.curves = statistics.at_end(self.frame), statistics.curves(self.frame)
-        self.densities = self.frame.groupby(["arm", "level"])["density"].first()
+        self.densities = self.frame.groupby(["arm", "level"], observed=True)["density"].first()
         self.pages = lru_cache(self._pages)
 
     def line(self, arm):

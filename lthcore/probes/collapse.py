@@ -1,5 +1,7 @@
 """What is active under a mask: layer collapse (Tanaka et al. 2020), effective density (Vysogorets & Kempe 2023)."""
 
+from functools import lru_cache
+
 import torch
 
 from ..models import build, initial
@@ -19,13 +21,20 @@ def on_path(model, mask):
     dict of str to bool Tensor
         A subset of `mask`.
     """
-    net = build(model, activation="identity", pool="avg").double()
+    net = _linear(model)
+    net.zero_grad()
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             layer, kind = name.split(".")
             parameter.copy_(mask[layer]) if kind == "weight" else parameter.zero_()
     net(torch.ones(1, *ARCHITECTURES[model].images[0], dtype=torch.float64)).sum().backward()
     return {name: m & (net.get_submodule(name).weight.grad > 0) for name, m in mask.items()}
+
+
+@lru_cache
+def _linear(model):
+    """The network whose activations count paths; its values are the last mask's. Building it takes as long as a pass."""
+    return build(model, activation="identity", pool="avg").double()
 
 
 def diagnose(model, mask):

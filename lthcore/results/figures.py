@@ -214,14 +214,14 @@ def _within(table):
 def spread(series, frame):
     """Mean, interval and range over replicates: frame with arm, level, density and the columns ``BAND``."""
     table = _over_replicates(series.groupby(["arm", "level"]))
-    density = frame.groupby(["arm", "level"])["density"].first()
+    density = frame.groupby(["arm", "level"], observed=True)["density"].first()
     return table.assign(density=[density[key] for key in zip(table["arm"], table["level"], strict=True)])
 
 
 def by_step(frame, level, metric):
     """The same at every step of a level: frame with arm, level, density, step and the columns ``BAND``."""
     rows = frame[(frame["level"] == level) & (frame["metric"] == metric) & (frame["split"] == "test")]
-    return _over_replicates(rows.groupby(["arm", "level", "density", "step"])["value"])
+    return _over_replicates(rows.groupby(["arm", "level", "density", "step"], observed=True)["value"])
 
 
 def _at_or_before(frame, arm, level):

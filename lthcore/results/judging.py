@@ -26,6 +26,9 @@ class Sample(NamedTuple):
     bounds: int  # replicates whose number is only a bound
 
 
+NOBODY = Sample(pd.Series(dtype=float), math.nan, 0)
+
+
 def _compared(measure, ratio, readings, reached):
     """What a measure compares, over all replicates: frame with a column per network, ``value``, and ``bound``."""
     networks = [at for at in (measure.first, measure.second, measure.base) if at is not None]
@@ -50,9 +53,10 @@ def _compared(measure, ratio, readings, reached):
 def _sample(compared, replicates):
     """The Sample of these replicates."""
     table = compared[compared.index.isin(replicates)]
-    networks = table.drop(columns=["value", "bound"])
-    paired = networks.shape[1] == 2 and len(table) > 1
-    unpaired = float(networks.var(ddof=1).sum()) if paired else math.nan
+    if table.empty:  # most often, in a study that is not run
+        return NOBODY
+    paired = compared.shape[1] == 2 + 2 and len(table) > 1
+    unpaired = float(table[[0, 1]].var(ddof=1).sum()) if paired else math.nan
     return Sample(table["value"], unpaired, int(table["bound"].sum()))
 
 
@@ -366,7 +370,10 @@ class _Judged:
             self.readings[quantity] = kind.values(self.frame), reached
         if (measure, quantity) not in self.readings:
             self.readings[measure, quantity] = _compared(measure, kind.ratio, *self.readings[quantity])
-        return _sample(self.readings[measure, quantity], replicates)
+        key = measure, quantity, tuple(replicates)
+        if key not in self.readings:
+            self.readings[key] = _sample(self.readings[measure, quantity], replicates)
+        return self.readings[key]
 
     def _where(self, levels):
         """The first level whose mean is on the claim's side, in words."""

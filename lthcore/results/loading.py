@@ -11,6 +11,7 @@ from ..runs import store
 
 KEYS = ["experiment", "model", "arm", "replicate", "level", "density"]
 COLUMNS = [*KEYS, *store.ROWS]
+NAMES = ["experiment", "model", "arm", "split", "metric"]  # a few names on many rows: compared as small numbers
 ORIGIN = ("torch", "device", "engine", "code", "processor", "python", "gpu")  # facts of a level: where it was made
 
 
@@ -23,7 +24,7 @@ class Results:
     study : Study
     frame : DataFrame
         Tidy rows; columns experiment, model, arm, replicate, level, density, step, epoch, split, metric, value;
-        accuracies in percent (0..100), losses in nats, densities in [0, 1].
+        accuracies in percent (0..100), losses in nats, densities in [0, 1]. Names are categories.
     missing : list of (Unit, int)
         The levels that are not finished.
     provenance : dict
@@ -68,9 +69,14 @@ def _table(found):
             tables.append(rows)
     if not tables:
         return pd.DataFrame(columns=COLUMNS)
+    left = _named(pd.DataFrame(keys, columns=KEYS))
     each = np.repeat(np.arange(len(keys)), [len(rows) for rows in tables])
-    left = pd.DataFrame(keys, columns=KEYS).take(each).reset_index(drop=True)
-    return pd.concat([left, pd.concat(tables, ignore_index=True)], axis=1)
+    left = left.take(each).reset_index(drop=True)
+    return pd.concat([left, _named(pd.concat(tables, ignore_index=True))], axis=1)
+
+
+def _named(table):
+    return table.astype(dict.fromkeys([name for name in NAMES if name in table], "category"))
 
 
 def _place(unit, level):

@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 
 from ..methods import one_of
-from .statistics import at_end, early_steps
+from .statistics import KEYS, at_end, early_steps, of_networks
 
 LOOK = 5  # confirmatory replicates that decide; fixed beforehand, so that nobody stops when the verdict pleases
 FEWEST = 3  # with fewer nothing is judged
 LEVEL = 0.05  # of the two-sided interval, and of Holm's procedure over a table of claims
-KEYS = ["arm", "level", "replicate"]
 PP = "difference in accuracy (pp)"  # units, as an axis says them
 PERCENT = "test accuracy (%)"
 RATIO = "ratio of training steps"
@@ -36,14 +35,13 @@ def last_fifth(frame, split="test"):
         Tidy rows as of :func:`lthcore.studies.experiments.finished`.
     split : {"test", "validation", "train"}
     """
-    rows = _last_fifth_rows(frame, split)
-    return rows.groupby(KEYS)["value"].mean()
+    return of_networks(_last_fifth_rows(frame, split), "value", "mean")
 
 
 def _last_fifth_rows(frame, split):
     rows = frame[(frame["metric"] == "accuracy") & (frame["split"] == split)]
     rows = rows[[*KEYS, "step", "epoch", "value"]].astype({"epoch": float, "value": float})
-    last = rows.groupby(KEYS)["epoch"].transform("max")
+    last = rows.groupby(KEYS, observed=True)["epoch"].transform("max")
     epochs = np.ceil(last)
     window = np.maximum(1, np.ceil(epochs / 5))
     ends = (rows["epoch"] % 1 == 0) | (rows["epoch"] == last)
@@ -57,7 +55,7 @@ def gap(frame):
     the split ``train``, in percent, over all images trained on; where no such rows exist the series is empty.
     """
     both = pd.merge(*(_last_fifth_rows(frame, split) for split in ("train", "test")), on=[*KEYS, "step"])
-    return (both["value_x"] - both["value_y"]).groupby([both[key] for key in KEYS]).mean()
+    return of_networks(both.assign(value=both["value_x"] - both["value_y"]), "value", "mean")
 
 
 def steps_to(frame, accuracy):
@@ -69,9 +67,9 @@ def steps_to(frame, accuracy):
         Over (arm, level, replicate): ``step``, and ``reached``; a run that never gets there has its last step.
     """
     rows = frame[(frame["metric"] == "accuracy") & (frame["split"] == "validation")]
-    last = rows.groupby(KEYS)["step"].max()
+    last = of_networks(rows, "step", "max")
     there = rows[rows["value"].astype(float) >= accuracy - 1e-9]
-    first = there.groupby(KEYS)["step"].min().reindex(last.index)
+    first = of_networks(there, "step", "min").reindex(last.index)
     return pd.DataFrame({"step": first.fillna(last).astype(float), "reached": first.notna()})
 
 

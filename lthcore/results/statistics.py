@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit  # the quantile alone: scipy.stats takes a second to import
 
+KEYS = ["arm", "level", "replicate"]  # of a network
+
 
 def interval(values):
     """Mean and 95 % t-interval of replicates.
@@ -34,9 +36,14 @@ def interval(values):
 
 def at_end(frame, metric="accuracy", split="test"):
     """Values at each level's last step: Series over (arm, level, replicate)."""
-    rows = frame[(frame["metric"] == metric) & (frame["split"] == split)]
-    last = rows.sort_values("step", kind="stable").groupby(["arm", "level", "replicate"])["value"].last()
-    return last.astype(float)
+    rows = frame[(frame["metric"] == metric) & (frame["split"] == split)].sort_values("step", kind="stable")
+    return of_networks(rows, "value", "last").astype(float)
+
+
+def of_networks(rows, column, how):
+    """What `how` ("last", "mean", ...) makes of a column of each network's rows: Series over (arm, level, replicate)."""
+    found = rows.groupby(KEYS, observed=True)[column].agg(how)
+    return found.set_axis(found.index.set_levels(found.index.levels[0].astype(object), level=0))  # arms as plain names
 
 
 def paired(series, first, level, second=None, second_level=None):
@@ -126,14 +133,14 @@ def overview(frame):
         + (f" (one class: {dead[arm, level]})" if dead.get((arm, level)) else "")
         for arm, level, n, m, h in table[["arm", "level", "n", "mean", "high"]].itertuples(index=False)
     ]
-    order = list(dict.fromkeys(frame["arm"]))
+    order = list(frame["arm"].unique())
     return table.assign(text=text).pivot(index="level", columns="arm", values="text").reindex(columns=order).fillna("")
 
 
 def early_steps(frame):
     """Step of the minimum validation loss: Series over (arm, level, replicate)."""
     rows = frame[frame["metric"] == "early_accuracy"]
-    return rows.set_index(["arm", "level", "replicate"])["step"].astype(float).sort_index()
+    return of_networks(rows, "step", "last").astype(float)
 
 
 def barriers(frame):
@@ -334,7 +341,8 @@ def layers(frame, arm, replicate, level):
 def curves(frame, split="test", metric="accuracy"):
     """Training curves: dict, (arm, replicate, level) -> frame with step and value."""
     rows = frame[(frame["split"] == split) & (frame["metric"] == metric)].sort_values("step", kind="stable")
-    return {key: c[["step", "value"]].astype(float) for key, c in rows.groupby(["arm", "replicate", "level"])}
+    networks = rows.groupby(["arm", "replicate", "level"], observed=True)
+    return {key: c[["step", "value"]].astype(float) for key, c in networks}
 
 
 def moved(start, final):

@@ -126,7 +126,7 @@ def fig11b(study, frame):
 def _active(frame):
     """Active over nominal density: Series over (arm, level, replicate)."""
     active = statistics.at_end(frame, "effective_density", "mask")
-    nominal = frame.groupby(["arm", "level"])["density"].first()
+    nominal = frame.groupby(["arm", "level"], observed=True)["density"].first()
     return active / nominal.reindex(active.index.droplevel("replicate")).to_numpy()
 
 
