@@ -2,6 +2,8 @@
 
 import base64
 import hashlib
+import html
+import io
 import re
 import struct
 import time
@@ -9,14 +11,17 @@ from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+import PIL.Image
 import pytest
 
 from lthcore import data, tickets
-from lthcore.explore import explorer, offline
+from lthcore.config import configure
+from lthcore.explore import explorer, offline, pages
 from lthcore.explore.explorer import Explorer
 from lthcore.results import statistics
 from lthcore.runs import download, store, sweep
-from lthcore.studies import experiments
+from lthcore.studies import REGISTRY, experiments
 from lthcore.unit import Unit
 
 SMALL = {"rounds": 2, "max_steps": 12, "test_images": 150, "validation": 0.02}
@@ -100,6 +105,79 @@ def test_reading_an_experiment_is_said_once(page):
     said.clear()
     page.experiment.value = mlp
     assert not any("reading" in words for words in said)
+
+
+def test_while_an_experiment_is_read_the_pictures_are_dim_and_nothing_can_be_chosen(page, monkeypatch):
+    seen, read = [], explorer.pages.Pictures
+
+    def reading(study):
+        seen.append((page.seen._dom_classes, page.stands._dom_classes, page.arm.disabled, page.level.disabled))
+        return read(study)
+
+    monkeypatch.setattr(explorer.pages, "Pictures", reading)
+    page.experiment.value = page.experiment.options[1]
+    assert seen == [((explorer.DIM,), (explorer.DIM,), True, True)]
+    assert not page.seen._dom_classes and not page.arm.disabled and not page.level.disabled
+    assert f".{explorer.DIM} {{ opacity" in page.children[-1].value
+
+
+def test_a_view_is_one_line_that_brings_it_back(page, studies):
+    page.experiment.value = page.experiment.options[1]
+    page.arm.value, page.level.value, page.digit.value = "ticket_spared", 1, 7
+    fill(page, preset="smoke", rounds=5, output_rate=0.0)
+    line = page.place.value
+    page.draw()
+    line, pictures = page.place.value, (page.seen.value, page.stands.value)
+    assert "\n" not in line and '"arm": "ticket_spared"' in line
+    other = Explorer(studies)
+    assert other.place.value != line
+    other.place.value = line
+    assert other.place.value == line and (other.seen.value, other.stands.value) == pictures
+    assert other.digit.value == 7 and other.form["rounds"].value == 5 and other.refused.value == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("level 7", "must be a line that was copied from here"),
+        ("[1]", "must be a line that was copied from here"),
+        ('{"levle": 1}', "did you mean 'level'?"),
+        ('{"arm": "tickt"}', "did you mean 'ticket'?"),
+        ('{"level": 5}', "level = 5: must be one of 0, 1, 2"),
+        ('{"digit": "x"}', "digit = 'x': must be a value such as 0"),
+    ],
+)
+def test_what_is_no_view_is_refused_in_one_line(page, line, says):
+    before = page.place.value
+    page.place.value = line
+    assert html.unescape(page.refused.value).count(says) == 1 and "\n" not in page.refused.value
+    assert page.place.value == before
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_arm_has_a_label_of_its_own_in_words(name):
+    arms = dict.fromkeys(unit.arm for unit in REGISTRY[name].arms(configure(name, "report"), 0))
+    labels = [pages.full_label(arm) for arm in arms]
+    assert len(set(labels)) == len(labels) and not [label for label in labels if "_" in label]
+
+
+def test_no_label_of_a_picture_is_cut_off(page):
+    mask, standing, _ = page.view.pages("ticket", 0)
+    for picture in (mask, standing, page.moved_page, page.answers_page):
+        inside = picture.figure.bbox
+        for axis in picture.axes:
+            box = axis.get_tightbbox(picture.canvas.get_renderer())
+            assert box.x0 >= 2 and box.x1 <= inside.x1 - 2 and box.y0 >= 0, type(picture).__name__
+
+
+def test_the_ring_at_the_last_level_is_whole():
+    at = pd.MultiIndex.from_product([["ticket"], range(21)], names=["arm", "level"])
+    standing = pages.Standing("ticket", pd.Series(98.0, at), pd.Series(0.7 ** np.arange(21), at), None, None, {})
+    picture = standing.png(20, pd.DataFrame({"step": [0.0, 68_700.0], "value": [10.0, 98.0]}))
+    drawn = np.asarray(PIL.Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
+    right = int(standing.axes[0].bbox.x1)
+    beyond = drawn[:, right + 2 : right + 5].reshape(-1, 3)
+    assert (beyond[:, 2] - beyond[:, 0] > 100).any()  # it is blue
 
 
 def test_nothing_finished_is_said(folders, capsys):

@@ -18,10 +18,18 @@ from .. import tickets
 from ..results import statistics
 from ..runs import download, presets, store, sweep
 from ..studies import experiments, plots
-from . import pages
+from . import pages, place
 
 PAUSE = 0.01  # seconds: what arrives within them is drawn once, so that key presses do not queue pictures
 ARRIVED = 0.3  # seconds after a click by which the last value of a slider has arrived
+DIM = "lth-being-read"  # the class of what is not yet of the chosen experiment
+WORDS = {
+    "level": "number of prunings done; at level 0 the network is dense",
+    "density": "kept weights divided by all prunable weights",
+    "ticket": "a mask and the values that its survivors start from, found by pruning",
+    "active": "on a path of kept weights from a pixel to an output; in the pictures: live",
+    "replicate": "a repetition with its own initial values, data split and batch order",
+}
 NOTHING = "Nothing is finished at this scale yet: run one of the notebooks 01 to 04, or find your own ticket below."
 
 
@@ -106,7 +114,7 @@ class Explorer(widgets.VBox):
         self.weights = lru_cache(maxsize=16)(store.find_weights)
         smoke = bool(studies) and studies[0].config.preset == "smoke"
         parts = self._choice(), *self._pictures(), self._progress(), self._tabs("smoke" if smoke else "quick")
-        super().__init__(parts)
+        super().__init__((*parts, self._place(), _glossary()))
         self._choose_experiment()
         self.draw()
 
@@ -199,6 +207,15 @@ class Explorer(widgets.VBox):
             widget.observe(self._estimate, "value")
         return _row(*self.form.values(), self.find, self.cost)
 
+    def _place(self):
+        self.place = widgets.Text(
+            description="this view", continuous_update=False, layout={"width": "100%", "max_width": "960px"}
+        )
+        self.place.observe(self._restore, "value")
+        self.refused = widgets.HTML()
+        hint = "One line of text: copy it to keep this view, paste another to come back to it."
+        return widgets.VBox([self.place, widgets.HTML(hint), self.refused])
+
     # ------------------------------------------------------------------------------------------------ what is chosen
 
     @property
@@ -208,8 +225,38 @@ class Explorer(widgets.VBox):
         if name and name not in self.views:
             count = sum(len(unit.levels) for unit in self.studies[name].units)
             self.state.value = f"reading {count} levels of {html.escape(name)}"  # takes seconds, once
-            self.views[name] = pages.Pictures(self.studies[name])
+            with self._waiting():
+                self.views[name] = pages.Pictures(self.studies[name])
         return self.views.get(name)
+
+    @contextlib.contextmanager
+    def _waiting(self):
+        """While an experiment is read, the pictures are dim and nothing of it can be chosen."""
+        pictures = self.seen, self.stands, self.moved, self.answers
+        controls = self.experiment, self.arm, self.replicate, self.level, self.play, self.order, self.digit
+        try:
+            for picture in pictures:
+                picture.add_class(DIM)
+            for control in controls:
+                control.disabled = True
+            yield
+        finally:
+            for picture in pictures:
+                picture.remove_class(DIM)
+            for control in controls:
+                control.disabled = False
+
+    def _chosen_by_name(self):
+        """The widgets that the line of the view names: dict."""
+        by_name = {name: getattr(self, name) for name in ("experiment", "arm", "replicate", "level", "order", "digit")}
+        return by_name | {"file": self.file_form} | {f"form {name}": widget for name, widget in self.form.items()}
+
+    def _restore(self, _=None):
+        """Choose what the line of the view says; what is wrong in it is refused."""
+        self.refused.value = ""
+        with _refused_in(self.refused):
+            place.restore(self.place.value, self._chosen_by_name())
+        self._soon()
 
     @property
     def chosen(self):
@@ -262,6 +309,10 @@ class Explorer(widgets.VBox):
                 self._draw_chosen()
         if self.tabs.selected_index == 2:
             self.compared.value = pages.Compared(self._lines()).png()
+        if self.view:
+            self.place.unobserve(self._restore, "value")
+            self.place.value = place.line(self._chosen_by_name())
+            self.place.observe(self._restore, "value")
 
     def _draw_chosen(self):
         (unit, level), at = self.chosen, (self.arm.value, self.replicate.value, self.level.value)
@@ -419,6 +470,11 @@ class Explorer(widgets.VBox):
                 shapes = {name: m.shape for name, m in ticket.mask.items()}
                 page, (digits, _) = pages.MaskSeen(shapes, pages.ROLES["ticket"][1]), download.digits("full")
                 self.loaded.value = page.png(ticket.mask, digits[self.digit.value])
+
+
+def _glossary():
+    lines = "<br>".join(f"<b>{word}</b>: {meaning}" for word, meaning in WORDS.items())
+    return widgets.HTML(f"<style>.{DIM} {{ opacity: 0.35 }}</style>{lines}")
 
 
 def _row(*parts):

@@ -88,6 +88,8 @@ class Experiment:
         The notebook that shows it, the parameters that make it one of several, and the name of its executed copy.
     styles : dict of str to (str, str, str)
         Arm -> label, colour (a name in :data:`lthcore.results.figures.OKABE_ITO`) and marker.
+    full_labels : dict of str to str
+        Arm -> its label among all arms of the study, where that in `styles` needs a panel's title beside it.
     facts : dict of str to object
         Arm -> what its name stands for, as values, where figures ask for it.
     figures : dict of str to callable
@@ -113,6 +115,7 @@ class Experiment:
     parameters: dict = field(default_factory=dict)
     copy: str = ""
     styles: dict[str, Style] = field(default_factory=dict)
+    full_labels: dict[str, str] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, Figure] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
