@@ -267,7 +267,6 @@ def run(options):
         raise ValueError(f"--model {options.model!r}: must not be given but for task1, task2 and task3")
     if options.check:
         return 0
-    from .explore import offline
     from .runs import progress, sweep
     from .studies import experiments  # here, so that --help and --check need no package
 
@@ -313,6 +312,8 @@ def run(options):
             print(f"[{len(seconds):>2}/{len(jobs) + len(READERS)}] {name}: {seconds[name]:.0f} s", flush=True)
         seconds[SCORECARD.name] = execute(SCORECARD, every, folder)  # when the others' figures are there
         seconds[EXPLORER.name] = explorer.result()
+    from .explore import offline  # here, so that what is refused need not wait for it
+
     drawn = offline.write(experiments.every(**every), folder)
     _closing_table(studies, jobs, seconds, folder, trained)
     if drawn:
