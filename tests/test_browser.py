@@ -262,6 +262,12 @@ def test_a_digit_can_be_picked(page):
     answers = settled(page, 3)
     choose(page, "digits", "hardest for the ticket first")
     changed(page, 3, answers)
+    tab(page, "Prune by hand")
+    before = settled(page, 6)
+    page.get_by_role("button", name="prune", exact=True).click()
+    changed(page, 6, before)
+    says(page, "50% of all layers together, by magnitude")
+    page.screenshot(path=SHOTS / "by_hand.png")
 
 
 def hand_in(page, path):

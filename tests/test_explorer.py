@@ -17,7 +17,7 @@ import pytest
 
 from lthcore import data, tickets
 from lthcore.config import configure
-from lthcore.explore import explorer, offline, pages
+from lthcore.explore import by_hand, explorer, offline, pages
 from lthcore.explore.explorer import Explorer
 from lthcore.results import statistics
 from lthcore.runs import download, store, sweep
@@ -322,6 +322,36 @@ def test_weights_on_demand_fill_the_tabs(page, studies):
     page.digit.value = 99
     page.tabs.selected_index = 0
     assert page.moved.value != page.nothing
+
+
+def test_a_network_is_pruned_by_hand_and_a_step_taken_back(page, studies):
+    unit, hand = unit_of(studies[0], "ticket"), page.by_hand
+    sweep.keep_weights(unit, 1)
+    page.weights.cache_clear()
+    page.level.value, page.tabs.selected_index = 1, 4
+    (trained,), before = hand.pruning.steps, hand.picture.value
+    assert trained.accuracy == pytest.approx(statistics.at_end(experiments.finished(studies[0]))["ticket", 1, 0])
+    hand.layer.value, hand.fraction.value, hand.criterion.value = "fc1", 0.5, "magnitude"
+    hand.go.click()
+    once = hand.pruning.steps[-1]
+    assert {k: m.sum() for k, m in once.mask.items()} == {
+        k: m.sum() - round(0.5 * m.sum()) if k == "fc1" else m.sum() for k, m in trained.mask.items()
+    }
+    sizes = np.abs(store.find_weights(unit, 1).final["fc1.weight"])
+    assert sizes[once.mask["fc1"]].min() >= sizes[trained.mask["fc1"] & ~once.mask["fc1"]].max()
+    assert hand.picture.value != before and f"{once.accuracy:.2f}%" in hand.history.value
+    picture = hand.picture.value
+    hand.layer.value, hand.fraction.value, hand.criterion.value = by_hand.ALL, 0.8, "random"
+    hand.go.click()
+    assert hand.pruning.steps[-1].density == pytest.approx(0.2 * once.density, rel=1e-3)
+    assert "80% of all layers together, by random" in hand.history.value
+    hand.back.click()
+    assert hand.picture.value == picture and "random" not in hand.history.value
+    hand.back.click()
+    hand.back.click()  # of the trained network nothing is taken back
+    assert hand.pruning.steps == [trained] and hand.picture.value == before and hand.back.disabled
+    page.arm.value = "ticket_spared"  # whose weights are not kept
+    assert hand.pruning is None and hand.go.disabled
 
 
 # ------------------------------------------------------------------------------------------------ a ticket of one's own

@@ -18,7 +18,8 @@ from .. import tickets
 from ..results import statistics
 from ..runs import download, presets, store, sweep
 from ..studies import experiments, plots
-from . import pages, place
+from . import by_hand, pages, place
+from .place import refusal, refused_in
 
 PAUSE = 0.01  # seconds: what arrives within them is drawn once, so that key presses do not queue pictures
 ARRIVED = 0.3  # seconds after a click by which the last value of a slider has arrived
@@ -177,6 +178,8 @@ class Explorer(widgets.VBox):
                 self.loaded,
             ],
         }
+        self.by_hand = by_hand.ByHand()
+        pages["Prune by hand"] = [self.by_hand]
         self.tabs = widgets.Tab([widgets.VBox(page, layout={"min_height": "400px"}) for page in pages.values()])
         for i, title in enumerate(pages):
             self.tabs.set_title(i, title)
@@ -254,7 +257,7 @@ class Explorer(widgets.VBox):
     def _restore(self, _=None):
         """Choose what the line of the view says; what is wrong in it is refused."""
         self.refused.value = ""
-        with _refused_in(self.refused):
+        with refused_in(self.refused):
             place.restore(self.place.value, self._chosen_by_name())
         self._soon()
 
@@ -302,7 +305,7 @@ class Explorer(widgets.VBox):
 
     def draw(self):
         """Draw what is chosen: the pictures above, and that of the open tab."""
-        with _refused_in(self.state):
+        with refused_in(self.state):
             if not self.view:
                 self.state.value = NOTHING
             elif self.level.value in self.view.levels.get((self.arm.value, self.replicate.value), ()):
@@ -330,6 +333,8 @@ class Explorer(widgets.VBox):
         elif self.tabs.selected_index == 1:
             p = {role: statistics.probabilities(one) for role, one in logits.items()}
             self.answers.value = self.answers_page.png(digit, label, p)
+        elif self.tabs.selected_index == 4:
+            self.by_hand.look(unit, level, self.weights(unit, level), digit)
 
     def _digit(self, unit, kept):
         """The chosen test digit: (28, 28) pixels, label, and the logits that the networks give it, by role."""
@@ -363,7 +368,7 @@ class Explorer(widgets.VBox):
                 done=lambda outcome: self._from_thread(self._ended, outcome, after),
             )  # fmt: skip
         except (OSError, RuntimeError) as error:
-            self.status.value = _refusal(f"no process could be started: {error}")
+            self.status.value = refusal(f"no process could be started: {error}")
             return
         self.find.disabled = self.train.disabled = True
         self.stop.disabled, self.bar.value, self.status.value = False, 0, "starting"
@@ -385,7 +390,7 @@ class Explorer(widgets.VBox):
         if outcome == "stopped":
             self.status.value = "stopped; what is finished is kept, and the same settings go on from it"
         elif outcome:
-            self.status.value = _refusal(outcome)
+            self.status.value = refusal(outcome)
         after()
         self._estimate()
         self._soon()
@@ -405,7 +410,7 @@ class Explorer(widgets.VBox):
     def _estimate(self, _=None):
         """Say what the form asks for; quick, since what is moved meanwhile would come after a click on the button."""
         if self.tabs.selected_index == 2:
-            with _refused_in(self.cost):
+            with refused_in(self.cost):
                 study, plan = self._asked()
                 c = study.config
                 each = f"{c.max_steps} steps" if c.max_steps else f"{c.epochs} epoch{'s' * (c.epochs > 1)}"
@@ -423,7 +428,7 @@ class Explorer(widgets.VBox):
 
     def _find_now(self):
         self.find.disabled = False
-        with _refused_in(self.status):
+        with refused_in(self.status):
             study, plan = self._asked()
             self._start(sweep.run, (plan.units,), lambda: self._join(study))
 
@@ -451,7 +456,7 @@ class Explorer(widgets.VBox):
             self.link.value = NOTHING
             return
         unit, level = self.offered = self.chosen
-        with _refused_in(self.link):
+        with refused_in(self.link):
             form = self.file_form.value
             content = tickets.to_bytes(sweep.ticket(unit, level), form)
             name = f"{unit.key}-level-{level:02d}{f'-{form}' * (form != 'ticket')}.safetensors"
@@ -463,7 +468,7 @@ class Explorer(widgets.VBox):
         files = self.upload.value  # a dict in ipywidgets 7, a tuple in 8
         for file in files.values() if isinstance(files, dict) else files:
             self.loaded.value = self.blank  # a file that is refused leaves no other's picture
-            with _refused_in(self.facts):
+            with refused_in(self.facts):
                 ticket = tickets.from_bytes(bytes(file["content"]))
                 shown = {name: v for name, v in ticket.facts.items() if name not in ("identity", "sha256")}
                 self.facts.value = html.escape(", ".join(f"{name} {value}" for name, value in shown.items()))
@@ -479,16 +484,3 @@ def _glossary():
 
 def _row(*parts):
     return widgets.HBox(parts, layout={"flex_flow": "row wrap", "align_items": "center", "min_height": "40px"})
-
-
-@contextlib.contextmanager
-def _refused_in(place):
-    """What is refused is said there, in one line."""
-    try:
-        yield
-    except (ValueError, RuntimeError, OSError) as error:
-        place.value = _refusal(error)
-
-
-def _refusal(error):
-    return f'<span style="color: #B00000">{html.escape(str(error))}</span>'

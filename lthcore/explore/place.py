@@ -1,5 +1,7 @@
-"""What is chosen in widgets as one line of text, and chosen again from it."""
+"""What is chosen in widgets as one line of text, and chosen again from it; how widgets say what they refuse."""
 
+import contextlib
+import html
 import json
 
 from traitlets import TraitError
@@ -50,3 +52,16 @@ def _allowed(widget, value):
     options = getattr(widget, "options", ())
     names = [str(option[1] if isinstance(option, tuple) else option) for option in options]
     return one_of(value, names, str) if names else f"must be a value such as {widget.value!r}"
+
+
+@contextlib.contextmanager
+def refused_in(place):
+    """What is refused is said there, in one line."""
+    try:
+        yield
+    except (ValueError, RuntimeError, OSError) as error:
+        place.value = refusal(error)
+
+
+def refusal(error):
+    return f'<span style="color: #B00000">{html.escape(str(error))}</span>'
