@@ -57,8 +57,8 @@ newest_python() {
     return 1
 }
 
-# What the environment lacks of requirements.txt, and lthcore where it is not installed: a line each. An error where
-# something is too old and, in an environment that is not .venv, does not move.
+# What the environment lacks of requirements.txt, and lthcore where it is not installed: a line each. In an environment that
+# is not .venv nothing moves: what is too old to work is an error, and what is under a security advisory is named.
 missing() {
     PYTHONPATH='' "$python" -P - "$(is_own && echo own)" <<'PYTHON'
 import importlib.metadata
@@ -72,21 +72,30 @@ def numbers(version):
     return [int(n) for n in re.findall(r"\d+", version or "")[:3]]
 
 
-old = []
+old, unsafe = [], []
 for line in open("requirements.txt"):
-    if not (found := re.match(r"([\w.-]+)>=([\d.]+)", line)):
+    if not (found := re.match(r"([\w.-]+)>=([\d.]+)\S*", line)):
         continue
     try:
         version = importlib.metadata.version(found[1])
     except importlib.metadata.PackageNotFoundError:
-        print(found[1])
+        print(found[0])
         continue
-    if numbers(version) < numbers(found[2]):
-        print(found[1])
+    if numbers(version) >= numbers(found[2]) and version not in re.findall(r"!=([\d.]+)", line):
+        continue
+    works = re.search(r"# works from ([\d.]+)", line)
+    if sys.argv[1] == "own":
+        print(found[0])
+    elif works and numbers(version) >= numbers(works[1]):
+        unsafe.append(f"{found[1]} {version} ({found[0]})")
+    else:
         old.append(f"{found[1]} {version} ({found[0]})")
-if old and sys.argv[1] != "own":
+if old:
     words = "is too old for the study: update it there, or deactivate the environment, and .venv is made"
     sys.exit(f"run_all.sh: in {sys.prefix} {', '.join(old)} {words}")
+if unsafe:
+    words = "works, but has known security flaws: update it there when you can"
+    print(f"run_all.sh: in {sys.prefix} {', '.join(unsafe)} {words}", file=sys.stderr)
 spec, here = importlib.util.find_spec("lthcore"), pathlib.Path.cwd().resolve()
 there = pathlib.Path(spec.origin).resolve().parents[1] if spec and spec.origin else None
 if there is None:
@@ -135,29 +144,52 @@ make_environment() {
     fi
 }
 
+# Into .venv the versions of requirements.lock, which are constraints: whether torch comes with CUDA, and what it then needs,
+# is left to the build that the index offers. Into another environment only what it lacks.
+install_packages() {
+    if [ -n "$latest" ]; then
+        install --upgrade --requirement requirements.txt
+    elif is_own; then
+        install --constraint requirements.lock --requirement requirements.txt
+    else
+        present >"$scratch/present"
+        echo "$lacking" | grep -vx lthcore >"$scratch/lacking"
+        install --constraint "$scratch/present" --requirement "$scratch/lacking"
+    fi
+}
+
 set_up() {
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"' EXIT
     [ $usable = yes ] || make_environment
-    if [ "$lacking" = lthcore ]; then
-        echo "installing lthcore (once)"
-        install --no-deps --editable . 2>"$scratch/log" ||
-            say "lthcore cannot be installed ($(reason)): this run does without, a notebook opened elsewhere does not"
-    else
+    if [ "$lacking" != lthcore ]; then
         echo "installing requirements.txt (once; several minutes and some GB where torch comes with CUDA)"
-        is_own || present >"$scratch/present"
-        touch "$scratch/present"
-        if ! install --constraint "$scratch/present" --requirement requirements.txt --editable . 2>"$scratch/log"; then
+        if ! install_packages 2>"$scratch/log"; then
             cat "$scratch/log" >&2
             say "requirements.txt cannot be installed with $(version "$python"): $(reason)"
             return 1
         fi
+    else
+        echo "installing lthcore (once)"
     fi
+    install --no-deps --editable . 2>"$scratch/log" ||
+        say "lthcore cannot be installed ($(reason)): this run does without, a notebook opened elsewhere does not"
     rm -rf "$scratch"
 }
 
+latest=
+words=()
+for word in "$@"; do
+    if [ "$word" = --latest ]; then latest=$word; else words+=("$word"); fi
+done
+set -- ${words[@]+"${words[@]}"}
+
 choose_python
 base=$python
+if [ -n "$latest" ] && ! is_own; then
+    say "--latest is for .venv: ${python%/bin/python*} is not the study's, update it there or deactivate it"
+    exit 1
+fi
 case " $* " in
 *" test "* | *" bench "* | *" lab "*) other=yes ;; # whose options, --help too, are those of what it calls
 *) other=no ;;
@@ -177,6 +209,7 @@ no*" -h "* | no*" --help "*) # needs no package
         base=$(newest_python)
         lacking=everything
     fi
+    [ -z "$latest" ] || lacking=everything
     ;;
 esac
 if [ -n "$lacking" ]; then

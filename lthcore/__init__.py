@@ -14,7 +14,7 @@ The core, which knows no disk, no processes and no plots::
 
 Around it, from the bottom up; a folder imports from those below it::
 
-    disk         files that neither a kill nor damage can turn into something else
+    disk         files that are written atomically and read with their checksums
     engines      what trains: sparse and compiled on a CPU, replicates together on a GPU
     probes       what is measured on a trained network: collapse, linear path, deletion, filters, curvature
     tickets      a ticket as a file, in four forms, and back
@@ -28,7 +28,7 @@ Around it, from the bottom up; a folder imports from those below it::
 import importlib
 
 from . import studies as studies  # which registers the experiments
-from .explore import notebooks as notebooks  # which looks at a notebook's parameters when a study is asked for
+from .explore import notebooks as notebooks  # which checks a notebook's parameters when a study is requested
 
 __version__ = "0.1.0"
 

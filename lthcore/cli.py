@@ -1,6 +1,6 @@
 """The command line, ``python -m lthcore``: train everything in one sweep, then execute the notebooks.
 
-run_all.sh sets up and calls it. To say what it can do, or what it refuses, it needs no package.
+run_all.sh sets up and calls it. `--help` and the rejection of bad options need no package.
 """
 
 import argparse
@@ -37,7 +37,7 @@ class Job:
     notebook: str
     experiment: str | None  # None: it reads them all
     parameters: dict = field(default_factory=dict)
-    when: str = "always"  # or "wide", with --wide alone, or "named", with --only alone
+    when: str = "always"  # or "extended", with --extended alone, or "named", with --only alone
 
     @property
     def takes_model(self):
@@ -45,13 +45,13 @@ class Job:
         return self.when == "always" and not self.parameters
 
 
-WHEN = {"report": "always", "extended": "wide", "gpu": "named"}
+WHEN = {"report": "always", "extended": "extended", "gpu": "named"}
 RECORDS = sorted((e for e in REGISTRY.values() if e.group in WHEN), key=lambda e: e.notebook)
 JOBS = [Job(e.copy or e.notebook, e.notebook, e.name, e.parameters, WHEN[e.group]) for e in RECORDS]
 SCORECARD = Job("00_scorecard", "00_scorecard", None)
 EXPLORER = Job("05_explorer", "05_explorer", None)
 READERS = [SCORECARD, EXPLORER]
-EXECUTING, ENDED = set(), threading.Event()  # processes; whether the user has had enough of them
+EXECUTING, ENDED = set(), threading.Event()  # processes; whether the user has interrupted them
 # papermill in a process that ends with this one, and ends its kernel then
 PAPERMILL = """import signal, sys
 sys.modules["rfc3987_syntax"] = None
@@ -62,7 +62,7 @@ papermill(prog_name="papermill")"""
 
 
 class Parser(argparse.ArgumentParser):
-    """Refuses in one line, without its usage before it, and says what may have been meant."""
+    """Reports an error in one line, without the usage message, and suggests what may have been meant."""
 
     def parse_args(self, args=None, namespace=None):
         options, unknown = self.parse_known_args(args, namespace)
@@ -76,7 +76,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _meant(word, known):
-    """What may have been meant by a word that is no option or command, as the end of its refusal: str."""
+    """A suggestion for a word that is no option or command, as the end of its error message: str."""
     name, equals, value = word.partition("=")
     setting = name.lstrip("-").replace("-", "_")
     if name in FOLDERS:
@@ -109,8 +109,8 @@ def parser():
     p.add_argument(
         "command", nargs="?", default="quick", type=_one_of(*presets.PRESETS, *OTHERS),
         help="quick (default, minutes), report (full schedule), smoke (seconds), test (all tests), "
-        "bench (how fast it is), lab (JupyterLab); what follows one of these three is an option of pytest, of the "
-        "benchmark or of JupyterLab",
+        "bench (speed on this machine), lab (JupyterLab); options after one of these three are passed on to pytest, "
+        "the benchmark or JupyterLab",
     )  # fmt: skip
     only = sorted({job.experiment for job in JOBS} | {job.notebook for job in JOBS})
     p.add_argument(
@@ -123,10 +123,9 @@ def parser():
     p.add_argument(
         "--replicates", type=int, default=0, metavar="N", help="independent repetitions; by default the preset's"
     )
-    p.add_argument("--wide", action="store_true", help="what goes beyond the report as well: notebooks 06 to 11")
-    p.add_argument(
-        "--no-controls", action="store_true", help="leave the re-initialised and randomly masked networks out"
-    )
+    p.add_argument("--extended", action="store_true", help="also what goes beyond the report: notebooks 06 to 11")
+    p.add_argument("--wide", dest="extended", action="store_true", help=argparse.SUPPRESS)  # its earlier name
+    p.add_argument("--no-controls", action="store_true", help="leave out random reinitialisation and random masks")
     p.add_argument("--model", default="", metavar="M", help="mlp or lenet5, in the tasks; by default the report's")
     p.add_argument("--seed", type=int, default=0, metavar="N", help="root of every random draw (default 0)")
     p.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu or cuda")
@@ -138,14 +137,14 @@ def parser():
         default="processes",
         type=_one_of("processes", "dask"),
         metavar="E",
-        help="what trains: processes of this machine (default), or dask, the workers of a Dask cluster",
+        help="what trains: processes on this machine (default), or dask, the workers of a Dask cluster",
     )
     p.add_argument("--scheduler", default="", metavar="ADDRESS", help="of the Dask cluster, e.g. tcp://127.0.0.1:8786")
     p.add_argument(
         "--shard",
         default="1/1",
         metavar="I/N",
-        help="train only the I-th of N parts (I from 1 on), which machines that share LTH_RUNS may do at once",
+        help="train only the I-th of N parts (I from 1 on); machines that share LTH_RUNS may do so at once",
     )
     p.add_argument(
         "--set",
@@ -155,7 +154,11 @@ def parser():
         help="any other setting of lthcore.config.Config (may be repeated)",
     )
     p.add_argument("--verbose", action="store_true", help="a line for every level, on a terminal as well")
-    p.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    p.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
+    p.add_argument(
+        "--latest", action="store_true",
+        help="update .venv to the newest packages that requirements.txt allows; else it has those of requirements.lock",
+    )  # fmt: skip
     p.add_argument("--check", action="store_true", help=argparse.SUPPRESS)  # run_all.sh's, before it sets up
     return p
 
@@ -173,7 +176,7 @@ def main(argv=None):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave by way of the clean-up: no worker stays behind
     try:
         if not NOTEBOOKS.is_dir():
-            raise RuntimeError(f"{ROOT} is no checkout of the study: it has no notebooks/")
+            raise RuntimeError(f"{ROOT} is not a checkout of the study: notebooks/ is missing")
         if options.command in OTHERS:
             return _call(options.command, more, options.dry_run)
         return run(options)
@@ -194,21 +197,26 @@ def _call(command, more, dry_run):
         lab.append("--ip=127.0.0.1")
     if hasattr(os, "geteuid") and os.geteuid() == 0:  # in a container one often is, and Jupyter refuses without
         lab.append("--allow-root")
-    words = {"test": ["-m", "pytest", *_processes(more)], "bench": ["tests/tools/bench.py"], "lab": lab}[command] + more
-    print("would run:" if dry_run else "running:", " ".join(["python", *words]), flush=True)
+    call = {"test": ["-m", "pytest", *_processes(more)], "bench": ["tests/tools/bench.py"], "lab": lab}[command] + more
+    print("would run:" if dry_run else "running:", " ".join(["python", *call]), flush=True)
     where = NOTEBOOKS if command == "lab" else ROOT
-    return 0 if dry_run else subprocess.run([sys.executable, *words], cwd=where, env=_environment()).returncode
+    return 0 if dry_run else subprocess.run([sys.executable, *call], cwd=where, env=_environment()).returncode
 
 
 def _processes(more):
-    """Options by which pytest runs in a process a core, unless the user has said otherwise or wants to look inside."""
-    own = ("-n", "--numprocesses", "--dist", "--pdb", "-s", "--capture=no", "--co", "--collect-only", "-p")
+    """Options for parallel tests, unless the user's options say otherwise or start a debugger.
+
+    One process more than there are cores: many tests wait for a process of their own.
+    """
+    given = ("-n", "--numprocesses", "--dist", "--pdb", "-s", "--capture=no", "--co", "--collect-only", "-p")
     count = limits.processors()
-    return [] if count == 1 or any(word.startswith(own) for word in more) else ["-n", str(count), "--dist", "loadfile"]
+    if count == 1 or any(word.startswith(given) for word in more):
+        return []
+    return ["-n", str(count + 1), "--dist", "loadfile"]
 
 
 def _environment(**more):
-    """The environment of what is started: there, too, lthcore is this checkout's: dict."""
+    """The environment of a subprocess, in which lthcore is that of this checkout as well: dict."""
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, dict.fromkeys(paths))), **more}
 
@@ -225,7 +233,7 @@ def parameters(options):
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             found = value
         if repr(overrides.setdefault(name, found)) != repr(found):
-            raise ValueError(f"--set {text!r}: must be given once, and it is {overrides[name]!r} before")
+            raise ValueError(f"--set {text!r}: must be given once; it was {overrides[name]!r} before")
     return {
         "preset": options.command, "replicates": options.replicates, "controls": not options.no_controls,
         "seed": options.seed, "device": options.device, "overrides": overrides,
@@ -242,7 +250,7 @@ def wanted(options):
     if options.only:
         asked = set(options.only)
         return [j for j in JOBS if j.experiment in asked or (j.notebook in asked and j.when != "named")]
-    return [job for job in JOBS if job.when == "always" or (options.wide and job.when == "wide")]
+    return [job for job in JOBS if job.when == "always" or (options.extended and job.when == "extended")]
 
 
 def shard(text):
@@ -253,18 +261,20 @@ def shard(text):
 
 
 def run(options):
-    """Train what is missing, execute the notebooks, say what came out: exit status."""
+    """Train what is missing, execute the notebooks, print the results: exit status."""
     given = parameters(options)
-    presets.check(given["overrides"])  # at once: what the experiments say themselves takes a second to import
+    presets.check(given["overrides"])  # at once: the experiments' own checks take a second to import
     jobs, part = wanted(options), shard(options.shard)
     if options.workers < 0:
         raise ValueError(f"--workers {options.workers}: must be a whole number from 0 (one per core) on")
     if (options.engine == "dask") != bool(options.scheduler):
-        raise ValueError(f"--engine {options.engine} --scheduler {options.scheduler!r}: dask needs one, processes none")
+        raise ValueError(
+            f"--engine {options.engine} --scheduler {options.scheduler!r}: must be given with dask and only with dask"
+        )
     if options.workers and options.scheduler:
-        raise ValueError(f"--workers {options.workers}: must be 0 with --engine dask, which takes the workers it finds")
+        raise ValueError(f"--workers {options.workers}: must be 0 with --engine dask, which uses the cluster's workers")
     if options.model and not any(job.takes_model for job in jobs):
-        raise ValueError(f"--model {options.model!r}: must not be given but for task1, task2 and task3")
+        raise ValueError(f"--model {options.model!r}: applies only to task1, task2 and task3")
     if options.check:
         return 0
     from .runs import progress, sweep
@@ -272,9 +282,9 @@ def run(options):
 
     others = [job.name for job in jobs if options.model and not job.takes_model]
     jobs = [job for job in jobs if job.name not in others]
-    lines = [f"left out, since --model is for task1, task2 and task3: {', '.join(others)}"] if others else []
+    lines = [f"skipped, since --model applies only to task1, task2 and task3: {', '.join(others)}"] if others else []
     names = [job.experiment for job in jobs]
-    by_name = experiments.several(names, model=options.model, say=lines.append, **given)  # or refused here
+    by_name = experiments.several(names, model=options.model, log=lines.append, **given)  # or refused here
     print(*lines, sep="\n", end="\n" if lines else "")
     jobs = [job for job in jobs if job.experiment in by_name]
     studies = list(by_name.values())
@@ -292,11 +302,11 @@ def run(options):
         return 0
     started = time.monotonic()
     where = {"workers": options.workers, "scheduler": options.scheduler, "shard": part}
-    experiments.run(*studies, **where, say=progress.shown(options.verbose))
+    experiments.run(*studies, **where, log=progress.shown(options.verbose))
     trained = time.monotonic() - started if plan.missing else 0.0
     if part[1] > 1 and not sweep.all_finished(units):
         print(
-            f"shard {options.shard} is finished, other shards are not: when they are, "
+            f"shard {options.shard} is finished, other shards are not: once all are, "
             "the same command without --shard draws the figures"
         )
         return 0
@@ -319,7 +329,7 @@ def run(options):
     if drawn:
         print(f"to look into, in any browser: {_short(drawn)}")
     if options.command == "quick":
-        _say_how_long_report_takes(options, bool(plan.missing))
+        _print_report_time(options, bool(plan.missing))
     return 0
 
 
@@ -364,13 +374,13 @@ def execute(job, given, folder):
         command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     EXECUTING.add(process)
-    if ENDED.is_set():  # while this one was on its way
+    if ENDED.is_set():  # while this one was starting
         process.terminate()
     _, said = process.communicate()
     EXECUTING.remove(process)
     if process.returncode:
         why = notebooks.why_it_failed(process.returncode, said)
-        raise RuntimeError(f"{job.name} failed; the notebook as far as it went: {_short(partial)}; {why}")
+        raise RuntimeError(f"{job.name} failed; the partial notebook: {_short(partial)}; {why}")
     notebooks.without_times(partial)
     os.replace(partial, target)
     write(target.with_suffix(".html"), notebooks.page(target))  # its pictures are in it
@@ -379,7 +389,7 @@ def execute(job, given, folder):
 
 @contextlib.contextmanager
 def _ending_what_executes():
-    """Leave no notebook executing when the user has had enough."""
+    """Leave no notebook executing when the user interrupts."""
     ENDED.clear()
     try:
         yield
@@ -398,27 +408,27 @@ def _closing_table(studies, jobs, seconds, folder, trained):
     verdicts = experiments.verdicts(*studies)
     for study, job in zip(studies, jobs, strict=True):
         found = verdicts[verdicts["experiment"] == study.config.experiment]
-        words = "; ".join(f"{c}: {v}" for c, v in zip(found["claim"], found["verdict"], strict=True) if v)
-        print(f"{job.name:<24}{seconds[job.name]:>8.1f}  {words}")
-    for job, words in zip(READERS, ("all verdicts", "look into what is finished"), strict=True):
-        print(f"{job.name:<24}{seconds[job.name]:>8.1f}  {words}: {_short(folder)}/executed/{job.name}.html")
+        text = "; ".join(f"{c}: {v}" for c, v in zip(found["claim"], found["verdict"], strict=True) if v)
+        print(f"{job.name:<24}{seconds[job.name]:>8.1f}  {text}")
+    for job, text in zip(READERS, ("all verdicts", "finished tickets in detail"), strict=True):
+        print(f"{job.name:<24}{seconds[job.name]:>8.1f}  {text}: {_short(folder)}/executed/{job.name}.html")
     names = [name for study in studies for name in study.experiment.figures]
     training = f"training {sweep.duration(trained)}" if trained else "nothing was trained"
     print(f"\n{training}; figures (png, svg, csv, json) in {_short(folder)}/: {', '.join(names)}")
 
 
-def _say_how_long_report_takes(options, measured):
+def _print_report_time(options, measured):
     from .runs import sweep
     from .studies import experiments
 
     if not measured:  # nothing was trained: do not measure the machine for this line alone
-        print("the full schedule: ./run_all.sh report; it says at its start how long that takes here")
+        print("the full schedule: ./run_all.sh report, which prints an estimate before it starts")
         return
     given = {**parameters(options), "preset": "report", "replicates": 0, "overrides": {}}
     device = sweep.resolve(options.device)
     plan = sweep.Plan([unit for s in experiments.every(**given) for unit in s.units], device)
     workers = options.workers or sweep.default_workers(device)
-    takes = f"{sweep.duration(plan.seconds(workers))} here" if plan.missing else "it is finished, and only redrawn"
+    takes = f"{sweep.duration(plan.seconds(workers))} here" if plan.missing else "finished, only redrawn"
     print(f"the full schedule, ./run_all.sh report: {takes}")
 
 

@@ -1,7 +1,7 @@
 """Settings, in four groups: everything that decides a result is a field of :class:`Config`. Standard library only.
 
-A field's metadata say what is allowed, and what of it is part of a level's identity: `since`, the version of the
-settings that it came with, from 2 on only where it is set, and ``identity=False`` where no level depends on it.
+A field's metadata say what is allowed and how it enters a level's identity: never (``identity=False``), or with
+`since` from 2 on only where it differs from the default; `hashed` is its name there where that is another.
 """
 
 import dataclasses
@@ -47,10 +47,10 @@ class Scale:
     """Upper bound on the steps of a level, for ``smoke``; 0 is no bound."""
     test_images: int = _number(0, 0, 10_000, "a whole number in 0..10000")
     """Upper bound on the test images, for ``smoke``; 0 is no bound."""
-    tolerance: float = _number(0.5, 0, 100, "a number in [0, 100], in accuracy points", identity=False)
-    """Accuracy points that a ticket may fall below dense."""
-    margin: float = _number(0.5, 0, 100, "a number in [0, 100], in accuracy points", identity=False)
-    """Accuracy points within which two arms are the same."""
+    tolerance: float = _number(0.5, 0, 100, "a number in [0, 100], in percentage points", identity=False)
+    """Percentage points of accuracy that a ticket may fall below dense."""
+    margin: float = _number(0.5, 0, 100, "a number in [0, 100], in percentage points", identity=False)
+    """Percentage points of accuracy within which two arms are the same."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Train:
     """Images per step."""
     epochs: int = _number(75, 1, 10_000, "a whole number in 1..10000")
     """Length of the training of a level."""
-    often: int = _number(15, 0, 10_000, "a whole number in 0..10000", since=2)
+    frequent_epochs: int = _number(15, 0, 10_000, "a whole number in 0..10000", since=2, hashed="often")
     """Epochs during which the validation set is evaluated every 100 steps; later once an epoch."""
 
 

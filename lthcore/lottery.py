@@ -112,8 +112,8 @@ def train_level(
     out = []
     for r, (unit, t) in enumerate(zip(units, trained, strict=True)):
         start, first = starts[r]
-        own = tuple((step, {name: v[r].cpu() for name, v in each.items()}) for step, each in epochs)
-        found = TrainedLevel(level, masks[r], None, t.weights, t.rows, start, t.logits, first, own)
+        kept = tuple((step, {name: v[r].cpu() for name, v in each.items()}) for step, each in epochs)
+        found = TrainedLevel(level, masks[r], None, t.weights, t.rows, start, t.logits, first, kept)
         for probe in ("collapse", *unit.probes):
             found = found._replace(rows=found.rows + function(PROBES[probe])(unit, found, data[r]))
         out.append(found)
@@ -154,8 +154,8 @@ def starting_values(
     if isinstance(unit.start, Fresh):
         again = [] if unit.start == Fresh() else [unit.start.name]
         return initial(config.model, config.seed, "reinit", unit.replicate, level, *again), 0
-    own = level and unit.prunes  # a transferred mask is always reset
-    rule = function(find("rewind", config.rewind).values) if own else reset
+    continued = level and unit.prunes  # a transferred mask is always reset
+    rule = function(find("rewind", config.rewind).values) if continued else reset
     values, first = rule(unit, level, before, load)
     if isinstance(unit.start, FreshHead):
         fresh = initial(config.model, config.seed, "reinit", unit.replicate, level)

@@ -81,8 +81,8 @@ def _kept(shapes, rates, rounds, scope, spare):
     if conv_rate is not None:
         special |= {name: conv_rate for name, shape in shapes if len(shape) == 4}
     if scope == "global":
-        apart = {} if output_rate is None else {head: pools.pop(head)}
-        pools = {"*": sum(pools.values()), **apart}
+        output = {} if output_rate is None else {head: pools.pop(head)}
+        pools = {"*": sum(pools.values()), **output}
     exact = {name: Fraction(str(special.get(name, rate))) for name in pools}  # 0.35 of 650 is a tie
     levels = [pools]
     for _ in range(rounds):
@@ -128,11 +128,11 @@ def total_steps(config: "Config", images: int) -> int:
 def evaluation_steps(config: "Config", images: int) -> tuple[set[int], set[int]]:
     """Steps at which a level is evaluated: (validation, test), two sets of int.
 
-    Validation every 100 steps during the first `config.often` epochs, then once an epoch; test at steps 0, 10,
+    Validation every 100 steps in the first `config.frequent_epochs` epochs, then once an epoch; test at steps 0, 10,
     30, 100, 300, then once an epoch; both at the last step.
     """
     total, epoch = total_steps(config, images), steps_per_epoch(config, images)
     ends = set(range(epoch, total + 1, epoch)) | {total}
-    often = config.often * epoch
-    validation = set(range(0, min(total, often) + 1, 100)) | {s for s in ends if s > often} | {total}
+    early = config.frequent_epochs * epoch
+    validation = set(range(0, min(total, early) + 1, 100)) | {s for s in ends if s > early} | {total}
     return validation, {s for s in (0, 10, 30, 100, 300) if s <= total} | ends

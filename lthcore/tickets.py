@@ -64,7 +64,7 @@ class Ticket(NamedTuple):
 
 
 class Form(NamedTuple):
-    """How a layer's mask and weight lie in a file."""
+    """How a file stores a layer's mask and weight."""
 
     parts: dict  # name of a tensor, {} being the layer -> the type that it is read as
     pack: callable  # (mask, weight) -> its tensors, in that order
@@ -304,7 +304,7 @@ def _check_numbers(names):
 
 
 def _refuse(tensors, layers):
-    """Say what the tensors are, and what the model that is nearest to them has."""
+    """Report the tensors' names and shapes, and those of the model that is closest."""
     shapes = [_shape(parts) for parts in layers.values()]
 
     def likeness(model):
@@ -335,12 +335,12 @@ def _layer(shape, form, parts):
 
 
 def _converted(part, array, kind):
-    """An array as the type that a form has there: masks from anything that holds 0 and 1, numbers from their like."""
+    """An array as the type that a form has there: masks from anything that holds 0 and 1, numbers from like types."""
     if kind == np.bool_:
         return _bits(array)
-    like, words = (np.floating, "a floating") if kind == np.float32 else (np.integer, "an integer")
+    like, text = (np.floating, "a floating") if kind == np.float32 else (np.integer, "an integer")
     if not np.issubdtype(array.dtype, like):
-        raise ValueError(f"{part} is {array.dtype}, must be of {words} type")
+        raise ValueError(f"{part} is {array.dtype}, must be of {text} type")
     with np.errstate(over="ignore"):  # what becomes infinite is refused
         return array.astype(kind)
 

@@ -110,7 +110,7 @@ def train(
                 order = _orders(data, training, step // epoch_steps)
             if each_epoch and (step in (first, last) or step % epoch_steps == 0):
                 each_epoch(step, engine.values())
-            watch.look(step, step in at_validation or step == last, step in at_test or step == last)
+            watch.evaluate(step, step in at_validation or step == last, step in at_test or step == last)
             if step == last:
                 break
             at = step % epoch_steps
@@ -164,7 +164,7 @@ class _Watch:
         }
         self.seen, self.unchecked, self.best = [], [], None
 
-    def look(self, step: int, validation: bool, test: bool) -> None:
+    def evaluate(self, step: int, validation: bool, test: bool) -> None:
         if validation and "validation" in self.parts:
             self._remember(step, self._note(step, "validation"))
         if test:

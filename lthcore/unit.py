@@ -155,7 +155,7 @@ def identity_v1(unit: Unit) -> dict:
     for f in (f for group in GROUPS for f in dataclasses.fields(group) if f.metadata.get("identity", True)):
         value = getattr(unit.config, f.name)
         if f.metadata.get("since", 1) == 1 or value != f.default:
-            settings[f.name] = value
+            settings[f.metadata.get("hashed", f.name)] = value
     probes = {"beside": "+".join(unit.probes)} if unit.probes else {}
     return {
         "algorithm": ALGORITHM,

@@ -1,7 +1,11 @@
-"""The loop's functions for one network, and with data by the name of a subset, as most tests need them."""
+"""The loop's functions for one network and with data by the name of a subset, a few images, short trainings."""
+
+import torch
 
 from lthcore import lottery
 from lthcore import train as loop
+from lthcore.config import configure
+from lthcore.data import Split, whole
 
 
 def train(values, mask, data, config, *, replicate, **keys):
@@ -15,7 +19,7 @@ def train_together(values, masks, data, config, *, level, replicates, subset, ea
     return loop.train(values, masks, data, training, each_epoch)
 
 
-def play(unit, level, mask, load, before=None, values=None):
+def train_and_prune(unit, level, mask, load, before=None, values=None):
     """One level of one unit, pruned; `load` takes the name of a subset."""
     (trained,) = lottery.train_level([unit], level, [mask], by_unit(load), [before], values and [values])
     return lottery.prune_level(unit, trained, load(unit.subset))
@@ -33,3 +37,29 @@ def starting_values(unit, level, load, before=None):
 
 def by_unit(load):
     return lambda unit: load(unit.subset)
+
+
+def few(train_images=240, test_images=100):
+    """The first images of real MNIST, with 60 for validation."""
+    (images, labels), (test, test_labels) = whole()["train"], whole()["test"]
+    held = slice(train_images, train_images + 60)
+    parts = (images[held], labels[held]), (test[:test_images], test_labels[:test_images])
+    return Split((images[:train_images], labels[:train_images]), *parts)
+
+
+def few_of_all(first=0, images=200):
+    """All images of real MNIST, of which a few are trained on, from the place `first` on."""
+    (train_images, labels), (test, test_labels) = everything = whole()["train"], whole()["test"]
+    held = slice(first + images, first + images + 60)
+    validation = train_images[held], labels[held]
+    return Split(everything[0], validation, (test[:100], test_labels[:100]), torch.arange(first, first + images))
+
+
+def tiny(experiment="mlp", **settings):
+    """A training of twelve steps."""
+    return configure(experiment, "smoke", **{"max_steps": 12, "batch_size": 40, "epochs": 2, **settings})
+
+
+def eight_epochs(experiment="early_bird", **more):
+    """A training of eight epochs, on a few images."""
+    return configure(experiment, "smoke", **{"max_steps": 0, "batch_size": 50, "epochs": 8, **more})

@@ -6,6 +6,8 @@ import os
 import pytest
 import torch
 from helpers import train
+from stand_ins import fresh as fresh  # fixtures, here for all
+from stand_ins import queue as queue
 
 from lthcore.runs import formats, store
 
@@ -14,7 +16,7 @@ torch.set_num_threads(1)  # as in the study itself: these networks gain nothing 
 
 # Groups of tests that take longest, longest first: begun last, one of them would leave a process waiting for the other
 FIRST = ("test_documentation", "test_browser", "test_kill", "test_cluster", "test_takes", "test_gpu", "test_colab")
-APART = {  # tests that may run in another process than those beside them (groups are not kept by pytest 9.2)
+SEPARATE = {  # tests that may run in another process than those beside them (groups are not kept by pytest 9.2)
     "test_what_is_accepted_ends_well_and_is_shown",
     "test_a_server_answers_and_ends",
     "test_the_lines_for_slurm",
@@ -35,7 +37,7 @@ def pytest_xdist_make_scheduler(config, log):
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             path, _, test = nodeid.partition("::")
-            return nodeid if test.partition("[")[0] in APART else path
+            return nodeid if test.partition("[")[0] in SEPARATE else path
 
     return ByFile(config, log)
 

@@ -6,7 +6,7 @@ from itertools import combinations
 import matplotlib.pyplot as plt
 
 from lthcore.config import EXPERIMENTS
-from lthcore.explore import explorer, pages
+from lthcore.explore import explorer, panels
 from lthcore.results import statistics
 from lthcore.runs import presets, store, sweep
 from lthcore.studies import claims, experiments, plots, takes
@@ -42,7 +42,7 @@ def train(study):
     return study
 
 
-def look_at(study, settings):
+def read_everything(study, settings):
     """Everything that reads a study: tables, verdicts, figures, the explorer."""
     frame = experiments.finished(study)
     assert not statistics.overview(frame).empty
@@ -56,7 +56,7 @@ def look_at(study, settings):
         plt.close(figure)
     for name, value in settings.items():
         assert study.table().loc[name, "value"] == str(value)
-    view = pages.Pictures(study)
+    view = panels.Pictures(study)
     arm, replicate, level = view.start()
     view.stands(arm, replicate, level)
     explorer.levels(study, frame)
@@ -67,7 +67,7 @@ def look_at(study, settings):
     assert store.find_level(study.units[0], 0)
 
 
-def covering(experiment, preset, seed=0, most=8):
+def covering(experiment, preset, seed=0, limit=8):
     """Sets of settings that together hold every pair that the experiment takes together, and the pairs that it refuses.
 
     Each set is filled in random order, with a setting more wherever the whole is still taken; a pair that no set could
@@ -92,7 +92,7 @@ def covering(experiment, preset, seed=0, most=8):
         for name in draw.sample(sorted(values), len(values)):
             more = chosen | values[name]
             new = any(tuple(sorted((name, other))) in left for other in names)
-            if new and len(names) < most and not isinstance(ask(experiment, preset, FEW | more), str):
+            if new and len(names) < limit and not isinstance(ask(experiment, preset, FEW | more), str):
                 chosen = more
                 names.append(name)
         sets.append(chosen)

@@ -49,9 +49,9 @@ def lab(tmp_path_factory):
     shutil.copy(store.ROOT / "notebooks/05_explorer.ipynb", root)
     task1 = (store.ROOT / f"notebooks/{TASK1}.ipynb").read_text()
     (root / f"{TASK1}.ipynb").write_text(task1.replace('preset: str = \\"report\\"', 'preset: str = \\"smoke\\"'))
-    own = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR")
-    own += ("JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR", "LTH_RUNS")
-    environment = os.environ | {name: str(folder / name) for name in own} | {"PYTHONPATH": str(store.ROOT)}
+    variables = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR")
+    variables += ("JUPYTERLAB_WORKSPACES_DIR", "IPYTHONDIR", "LTH_RUNS")
+    environment = os.environ | {name: str(folder / name) for name in variables} | {"PYTHONPATH": str(store.ROOT)}
     for plugin, settings in {
         "notebook-extension/tracker": {"windowingMode": "none"},  # cells off screen are there as well
         "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
@@ -200,9 +200,9 @@ def test_the_density_slider_moves_mask_and_marker_and_back(page, capsys):
         print(f"\nfrom key to picture: n = {len(ms)}, median {statistics.median(ms):.0f} ms, most {ms[-1]:.0f} ms")
 
 
-def says(page, words):
+def says(page, text):
     """Wait until the explorer says these words."""
-    page.locator(".widget-html-content", has_text=re.compile(words)).first.wait_for()
+    page.locator(".widget-html-content", has_text=re.compile(text)).first.wait_for()
 
 
 def choices(page, name):
@@ -240,7 +240,7 @@ def test_stop_keeps_what_is_finished(page):
     page.get_by_role("button", name="find it").click()
     says(page, r"\[ +1/9\]")
     page.locator("button.widget-button", has_text="stop").click()
-    says(page, "stopped; what is finished is kept")
+    says(page, "stopped; finished levels are kept")
     assert settled(page, 4) != before
     assert "own mlp, quick, rounds 8" in choices(page, "experiment")
 
@@ -248,7 +248,7 @@ def test_stop_keeps_what_is_finished(page):
 def test_a_digit_can_be_picked(page):
     choose(page, "experiment", "own mlp, smoke, rounds 2")
     page.get_by_role("button", name="train weights").click()
-    says(page, "kept; 2 of the 2 finished levels among them came out the same to the last bit")
+    says(page, "weights kept; 2 of the 2 finished levels among them came out bit-identical")
     says(page, "final weights: 4 of 4 networks here")
     tab(page, "Weights")
     settled(page, 2)
@@ -321,8 +321,8 @@ def test_a_notebook_shows_a_bar_and_its_answer_and_folds_its_plumbing(page, lab)
 @pytest.fixture
 def offline(browser, request):
     """The committed page on a phone or a wide screen, light or dark, with no network; what it asked for and said."""
-    width, look = getattr(request, "param", (1280, "light"))
-    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=look, offline=True)
+    width, scheme = getattr(request, "param", (1280, "light"))
+    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, offline=True)
     page = context.new_page()
     page.asked, page.errors = [], []
     page.on("request", lambda asked: page.asked.append(asked.url))
@@ -330,7 +330,7 @@ def offline(browser, request):
     page.on("console", lambda said: page.errors.append(said.text))
     page.goto((store.ROOT / "figures/explorer.html").as_uri())
     yield page
-    page.screenshot(path=SHOTS / f"offline-{width}-{look}.png", full_page=True)
+    page.screenshot(path=SHOTS / f"offline-{width}-{scheme}.png", full_page=True)
     assert len(page.asked) == 1 and not page.errors
     context.close()
 
@@ -350,7 +350,7 @@ def test_the_page_is_moved_by_keys_and_shows_the_numbers_of_the_figures(offline)
     mask = offline.locator("#mask-ticket").evaluate("e => e.toDataURL()")
     for arm, name in (
         ("ticket", "ticket (theta0)"),
-        ("random_reinit", "re-initialised"),
+        ("random_reinit", "reinitialised"),
         ("random_mask", "random mask"),
     ):
         row = committed("fig1a_mlp_accuracy_vs_density", arm=arm, level=5)

@@ -53,7 +53,7 @@ def alone(tmp_path_factory):
         patch.setenv("LTH_ARCHIVE", str(folder / "archive"))
         patch.setattr(estimate, "time_steps", lambda *_: None)
         patch.setattr(sweep.Plan, "cost", lambda self, task: 1.0)
-        experiments.run(tiny(), workers=1, say=lambda line: None)
+        experiments.run(tiny(), workers=1, log=lambda line: None)
     return numbers(folder / "runs")
 
 
@@ -77,10 +77,10 @@ def running(lines, folder, **environment):
     out = []
     try:
         for line in lines:
-            (dask_itself, *words), said = shlex.split(line), folder / f"said-{len(out)}"
+            (dask_itself, *command), said = shlex.split(line), folder / f"said-{len(out)}"
             assert dask_itself == "dask"
             with open(said, "wb") as f:
-                command = [sys.executable, "-m", "dask", *words]
+                command = [sys.executable, "-m", "dask", *command]
                 out.append(subprocess.Popen(command, cwd=ROOT, env=plain | environment, stdout=f, stderr=f))
         yield out
     finally:
@@ -120,12 +120,12 @@ def test_a_cluster_finds_the_same_when_its_driver_and_a_worker_are_killed(two_wo
 
         assert wait_until(lambda: len(trained(log)) >= 2, 300), place.said.read_text()
         place.process.kill()
-        most = finished(trained(log)) + 2  # one in flight at each worker
+        limit = finished(trained(log)) + 2  # one in flight at each worker
         assert wait_until(lambda: not any(client.processing().values()), 120), "the cluster has still something to do"
         assert wait_until(lambda: finished(trained(log)) == len(trained(log)), 120), "what was in flight ends"
         begun = trained(log)
         time.sleep(2)
-        assert trained(log) == begun and len(begun) <= most, "something new begins without a driver"
+        assert trained(log) == begun and len(begun) <= limit, "something new begins without a driver"
         found = len(list(place.runs.rglob("facts.json")))
 
         place.start()
@@ -167,8 +167,8 @@ def test_between_machines_only_who_has_the_key_gets_in(folders, tmp_path, monkey
         done = subprocess.run(
             ["bash", "-ec", "\n".join([*script, "env -0"])], cwd=tmp_path / name, capture_output=True, check=True
         )
-        words = [word.decode().partition("=") for word in done.stdout.split(b"\0") if word.startswith(b"DASK_")]
-        certified[name] = {name: value for name, _, value in words}
+        command = [word.decode().partition("=") for word in done.stdout.split(b"\0") if word.startswith(b"DASK_")]
+        certified[name] = {name: value for name, _, value in command}
         assert len(certified[name]) == 8 and (tmp_path / name / "lth.key").stat().st_mode & 0o77 == 0
     address = f"tls://127.0.0.1:{port}"
     with running(lines, tmp_path, **certified["ours"]):
@@ -214,7 +214,7 @@ def test_two_shards_on_one_folder_finish_a_study_and_train_nothing_twice(alone, 
     assert "another run is training it" not in "".join(said)
     assert any(place.stopped for place in places), "none draws the figures"
     for place, text in zip(places, said, strict=True):
-        waits = re.search("shard ./2 is finished, other shards are not: when they are, the same command", text)
+        waits = re.search("shard ./2 is finished, other shards are not: once all are, the same command", text)
         assert place.stopped or (waits and place.process.returncode == 0), text
     left = shlex.split(last)[-1].removeprefix("--wrap=")
     assert left == options["--wrap"].partition(" --shard")[0]
@@ -268,7 +268,7 @@ def test_a_shard_draws_only_what_is_finished_and_else_says_what_to_do(capsys, fo
     command = shlex.split(SCALE)
     assert cli.main([*command, "--shard", "2/2"]) == 0
     assert executed == [] and capsys.readouterr().out.splitlines()[-1] == (
-        "shard 2/2 is finished, other shards are not: when they are, the same command without --shard draws the figures"
+        "shard 2/2 is finished, other shards are not: once all are, the same command without --shard draws the figures"
     )
     assert cli.main([*command, "--shard", "1/2"]) == 0
     page = executed.pop()
@@ -291,8 +291,8 @@ def local(**options):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--engine", "dask"], "--engine dask --scheduler '': dask needs one, processes none"),
-        (["--scheduler", "tcp://127.0.0.1:1"], "--engine processes --scheduler 'tcp://127.0.0.1:1': dask needs one"),
+        (["--engine", "dask"], "--engine dask --scheduler '': must be given with dask"),
+        (["--scheduler", "tcp://127.0.0.1:1"], "--engine processes --scheduler 'tcp://127.0.0.1:1': must be given"),
         (["--engine", "dask", "--scheduler", "tcp://127.0.0.1:1", "--workers", "2"], "--workers 2: must be 0 with"),
     ],
 )
@@ -363,7 +363,7 @@ def test_a_worker_takes_the_drivers_folders_where_it_has_none(folders, monkeypat
     store.make()
     (store.runs() / ".mark").touch()
     monkeypatch.setattr("distributed.get_worker", lambda: type("", (), {"address": "tcp://here"}))
-    monkeypatch.setattr(cluster, "OWN", ["LTH_ARCHIVE"])
+    monkeypatch.setattr(cluster, "GIVEN", ["LTH_ARCHIVE"])
     monkeypatch.setenv("LTH_DATA", str(download.folder()))
     driver = tuple((name, os.environ[name]) for name in cluster.FOLDERS)
     monkeypatch.setenv("LTH_RUNS", "/left/by/another/driver")
@@ -372,7 +372,7 @@ def test_a_worker_takes_the_drivers_folders_where_it_has_none(folders, monkeypat
     assert (os.environ["LTH_RUNS"], os.environ["LTH_ARCHIVE"]) == (dict(driver)["LTH_RUNS"], "/its/own")
 
 
-def test_a_level_of_which_one_worker_after_the_other_dies_is_told_from_one_that_fails(folders):
+def test_a_level_that_kills_workers_is_reported_unlike_one_that_fails(folders):
     store.make()
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}), local(processes=True) as address:
         workers = cluster.Workers(address)
@@ -385,7 +385,7 @@ def test_a_level_of_which_one_worker_after_the_other_dies_is_told_from_one_that_
             workers.shutdown()
 
 
-def test_a_scheduler_that_goes_away_ends_the_run_in_one_line(folders, monkeypatch, caplog):
+def test_a_scheduler_that_dies_ends_the_run_in_one_line(folders, monkeypatch, caplog):
     monkeypatch.setattr(cluster, "CONNECT", 2)
     store.make()
     with local() as address:

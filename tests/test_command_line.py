@@ -65,23 +65,23 @@ def test_quick_is_the_default(capsys, nothing_runs):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "text"),
     [
-        (["test", "-k", "x", "--dry-run"], "would run: python -m pytest -n 2 --dist loadfile -k x\n"),
-        (["test", "-n", "3", "--dry-run"], "would run: python -m pytest -n 3\n"),
+        (["test", "-k", "x", "--dry-run"], "would run: python -m pytest -n 3 --dist loadfile -k x\n"),
+        (["test", "-n", "5", "--dry-run"], "would run: python -m pytest -n 5\n"),
         (["test", "--pdb", "tests/test_x.py", "--dry-run"], "would run: python -m pytest --pdb tests/test_x.py\n"),
         (
             ["--dry-run", "test", "tests/test_x.py", "--help"],
-            "would run: python -m pytest -n 2 --dist loadfile tests/test_x.py --help\n",
+            "would run: python -m pytest -n 3 --dist loadfile tests/test_x.py --help\n",
         ),
         (["bench", "--repeats", "3", "--dry-run"], "would run: python tests/tools/bench.py --repeats 3\n"),
         (["lab", "--dry-run"], "would run: python -m jupyterlab "),
     ],
 )
-def test_dry_runs_of_test_bench_and_lab(arguments, words, capsys, nothing_runs, monkeypatch):
+def test_dry_runs_of_test_bench_and_lab(arguments, text, capsys, nothing_runs, monkeypatch):
     monkeypatch.setattr(limits, "processors", lambda: 2)
     assert cli.main(arguments) == 0
-    assert capsys.readouterr().out.startswith(words)
+    assert capsys.readouterr().out.startswith(text)
 
 
 def test_a_dry_run_counts_what_is_finished(capsys, nothing_runs):
@@ -106,7 +106,7 @@ def test_only(capsys, nothing_runs):
 def test_a_model_is_for_the_tasks(capsys, nothing_runs):
     assert only(capsys, "--only", "task1", "--only", "mlp", "--model", "lenet5") == ["task1"]  # the other is left out
     assert cli.main(["smoke", "--only", "mlp", "--model", "lenet5", "--dry-run"]) != 0
-    assert "--model 'lenet5': must not be given but for task1, task2 and task3" in capsys.readouterr().err
+    assert "--model 'lenet5': applies only to task1, task2 and task3" in capsys.readouterr().err
 
 
 def parsed(*arguments):
@@ -164,7 +164,7 @@ BAD = [
     (["--set", "=1"], "unknown setting ''"),
     (["--set", "levels=[1]"], "levels = (1,): must begin with level 0"),
     (["--set", "prune_rate=nan"], "prune_rate = 'nan': must be a number in (0, 1)"),
-    (["--set", "lr=0.01", "--set", "lr=0.02"], "--set 'lr=0.02': must be given once, and it is 0.01 before"),
+    (["--set", "lr=0.01", "--set", "lr=0.02"], "--set 'lr=0.02': must be given once; it was 0.01 before"),
     (["--set", "momentum=0.9"], "momentum = 0.9: must be 0 unless optimizer = 'sgd'"),
     (["--set", "seed=3"], "seed"),
     (["--set", "model=lenet5", "--only", "task1"], "model"),
@@ -245,7 +245,7 @@ def test_nothing_is_guessed_for_what_is_far_from_everything(arguments, capsys, n
 
 
 @pytest.mark.parametrize(
-    ("apart", "joined"),
+    ("separate", "joined"),
     [
         (["--only", "task2"], ["--only=task2"]),
         (["--replicates", "2"], ["--replicates=2"]),
@@ -255,10 +255,10 @@ def test_nothing_is_guessed_for_what_is_far_from_everything(arguments, capsys, n
         (["--seed", "7"], ["--seed=7"]),
     ],
 )
-def test_an_options_value_stands_apart_or_after_an_equals_sign(apart, joined, capsys, nothing_runs):
+def test_an_options_value_follows_a_space_or_an_equals_sign(separate, joined, capsys, nothing_runs):
     said = []
-    for words in (apart, joined):
-        assert cli.main(["smoke", *words, "--dry-run"]) == 0
+    for text in (separate, joined):
+        assert cli.main(["smoke", *text, "--dry-run"]) == 0
         said.append(capsys.readouterr().out)
     assert said[0] == said[1]
 
@@ -300,19 +300,19 @@ def test_what_an_experiment_refuses_takes_neither_torch_nor_all_of_scipy(argumen
 
 
 @pytest.mark.parametrize("version", [(2, 7, 18), (3, 8, 1), (3, 10, 99)])
-def test_an_old_python_is_told_which_one_it_takes(version):
+def test_an_old_python_is_refused_with_the_version_needed(version):
     number = ".".join(map(str, version))
     code = f"import sys, runpy; sys.version_info = {version}; sys.version = '{number} (main)'"
     command = [sys.executable, "-c", f"{code}; runpy.run_module('lthcore', run_name='__main__')", "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    words = f"run_all.sh: the study needs Python 3.11 or newer, this is {number}\n"
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", words)
+    text = f"run_all.sh: the study needs Python 3.11 or newer, this is {number}\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", text)
 
 
 def test_an_installed_copy_without_notebooks_says_so(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(cli, "NOTEBOOKS", tmp_path / "notebooks")
     assert cli.main(["smoke"]) == 1
-    assert capsys.readouterr().err == f"run_all.sh: {ROOT} is no checkout of the study: it has no notebooks/\n"
+    assert capsys.readouterr().err == f"run_all.sh: {ROOT} is not a checkout of the study: notebooks/ is missing\n"
 
 
 def test_the_command_line_is_a_module_of_the_package(tmp_path):
@@ -372,7 +372,7 @@ def test_jupyterlab_listens_on_this_machine_alone_and_keeps_its_token(capsys):
 
 
 @pytest.mark.parametrize(
-    "words",
+    "text",
     [
         ["--port", "9999"],
         ["--no-browser"],
@@ -386,7 +386,7 @@ def test_jupyterlab_listens_on_this_machine_alone_and_keeps_its_token(capsys):
     ],
 )
 @pytest.mark.parametrize("user", [0, 1000])
-def test_jupyterlab_gets_its_own_options_and_runs_as_root(words, user, monkeypatch):
+def test_jupyterlab_gets_its_own_options_and_runs_as_root(text, user, monkeypatch):
     called = []
 
     def run(command, **how):
@@ -395,11 +395,11 @@ def test_jupyterlab_gets_its_own_options_and_runs_as_root(words, user, monkeypat
 
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(os, "geteuid", lambda: user, raising=False)
-    assert cli.main(["lab", *words]) == 3
+    assert cli.main(["lab", *text]) == 3
     ((command, how),) = called
-    assert command[1:3] == ["-m", "jupyterlab"] and command[-len(words) :] == words
+    assert command[1:3] == ["-m", "jupyterlab"] and command[-len(text) :] == text
     assert ("--allow-root" in command) == (user == 0)
-    ours = not words[0].startswith(("--ip=", "--ServerApp.ip")) and words[0] != "--ip"
+    ours = not text[0].startswith(("--ip=", "--ServerApp.ip")) and text[0] != "--ip"
     assert ("--ip=127.0.0.1" in command) == ours  # Jupyter takes it once
     assert how["cwd"] == ROOT / "notebooks" and how["env"]["PYTHONPATH"].split(os.pathsep)[0] == str(ROOT)
 
@@ -538,8 +538,8 @@ def fresh(tmp_path):
 
     def run(version, *arguments):
         pretend = f"import sys; sys.version_info = {version}; exec(sys.argv[1])"
-        here, words = sys.executable, "Python " + ".".join(map(str, version))
-        lines = [f'[ "$1" = --version ] && echo "{words}" && exit', f'[ "$1" = -m ] && exec {here} "$@"']
+        here, text = sys.executable, "Python " + ".".join(map(str, version))
+        lines = [f'[ "$1" = --version ] && echo "{text}" && exit', f'[ "$1" = -m ] && exec {here} "$@"']
         (tools / "python3").write_text("\n".join(["#!/bin/sh", *lines, f"exec {here} -c '{pretend}' \"$2\""]))
         (tools / "python3").chmod(0o755)
         command = [tools / "bash", tmp_path / "run_all.sh", *arguments]
@@ -576,5 +576,5 @@ class TestBeforeSetUp:
         for arguments in (["report", "--dry-run"], []):
             done = fresh(version, *arguments)
             found = ".".join(map(str, version))
-            words = f"run_all.sh: no Python 3.11 to 3.14 is found (python3 --version: Python {found})\n"
-            assert (done.returncode, done.stdout, done.stderr) == (1, "", words)
+            text = f"run_all.sh: no Python 3.11 to 3.14 is found (python3 --version: Python {found})\n"
+            assert (done.returncode, done.stdout, done.stderr) == (1, "", text)

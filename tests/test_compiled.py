@@ -224,6 +224,7 @@ def test_it_can_be_forgotten(tiny):
     assert not call(tiny)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", ["PYTHONDONTWRITEBYTECODE", "NUMBA_DISABLE_JIT", "NUMBA_CACHE_DIR"])
 def test_in_processes_of_their_own(tiny, variable, tmp_path):
     value = str(tmp_path / "given") if variable == "NUMBA_CACHE_DIR" else "1"

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies import NAMES, VALUES
 
 from lthcore import config, tickets
 from lthcore.config import GROUPS, Config, configure
@@ -21,6 +22,7 @@ from lthcore.runs import presets
 from lthcore.runs.presets import changes
 from lthcore.schedule import ARCHITECTURES, apportion
 from lthcore.studies import experiments
+from lthcore.studies.record import Experiment
 from lthcore.unit import Fresh, FreshHead, MaskOf, RandomLike, Unit, draw_seed
 
 EXPERIMENTS = ("mlp", "lenet5", "task1", "task2", "task3")
@@ -289,6 +291,20 @@ def test_the_nearest_allowed_name_is_named(call, given, meant):
     assert "must be one of " in text and text.endswith(f"; did you mean {meant!r}?")
 
 
+def test_an_earlier_name_of_a_setting_still_works():
+    """In overrides and in records of a user's own; what is hashed has the name under which levels were archived."""
+    for earlier, name in presets.ALIASES.items():
+        config = configure("mlp", **{earlier: 3})
+        assert config == configure("mlp", **{name: 3}) != configure("mlp") and name in presets.SETTINGS
+        studies = [experiments.study("paper", overrides={given: 3}) for given in (earlier, name)]
+        assert studies[0].config == studies[1].config
+        record = Experiment("mine", lambda config, replicate: (), {earlier: 3}, {"smoke": {earlier: 1}})
+        assert (record.settings, record.presets) == ({name: 3}, {"smoke": {name: 1}})
+        assert refusal(configure, "mlp", **{earlier: 3, name: 3}).startswith(f"{earlier} = 3: must not be given")
+        identity = Unit(config, "ticket", 0).identity
+        assert identity[earlier] == 3 and name not in identity
+
+
 @pytest.mark.parametrize("value", ["task4", "MLP", "", None, 1, ["mlp"], "a\nb"])
 def test_unknown_experiment_and_preset(value):
     text = refusal(configure, value)
@@ -300,22 +316,6 @@ def test_unknown_experiment_and_preset(value):
 def test_an_experiment_named_after_a_model_has_that_model():
     assert refusal(configure, "lenet5", model="mlp").startswith("model = 'mlp': must be 'lenet5'")
     assert configure("task1", model="lenet5").model == "lenet5"
-
-
-VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.integers(0, 100)
-    | st.floats(allow_subnormal=False)
-    | st.text(max_size=8)
-    | st.sampled_from(["adam", "sgd", "cuda", "mlp", "lenet5", "relu", "global", "smallest"]),
-    lambda inner: st.lists(inner, max_size=4) | st.tuples(inner, inner) | st.dictionaries(st.text(max_size=3), inner),
-    max_leaves=4,
-)
-NAMES = st.sampled_from(sorted(set(FIELDS) - {"experiment", "preset"})) | st.text(max_size=12).filter(
-    lambda name: name not in ("experiment", "preset")
-)
 
 
 @settings(max_examples=400, deadline=None)
@@ -365,7 +365,7 @@ OTHER = {
     "experiment": "task3", "model": "lenet5", "activation": "tanh", "pool": "max", "optimizer": "adam", "lr": 0.01,
     "momentum": 0.5, "batch_size": 32, "epochs": 3, "prune_rate": 0.4, "scope": "global", "output_rate": 0,
     "spare": "smallest", "rewind_step": 10, "validation": 0, "seed": 1, "max_steps": 20, "test_images": 100,
-    "dataset": "fashion", "conv_rate": 0.1, "dropout": 0.5, "warmup": 10, "often": 3,
+    "dataset": "fashion", "conv_rate": 0.1, "dropout": 0.5, "warmup": 10, "frequent_epochs": 3,
     "criterion": "obd", "rewind": "final", "structure": "filters", "retrain_epochs": 3, "retrain_lr": 1e-4,
     "early_bird": 0.1, "weight_decay": 1e-4,
 }  # fmt: skip
@@ -447,8 +447,8 @@ def test_a_unit_that_makes_no_sense_is_refused_in_one_line():
         ({"mask": RandomLike(Unit(lenet5, "ticket", 0))}, "mask: must be one of 'mlp', not of 'lenet5'"),
         ({"probes": ("speed",)}, "probes: 'speed' must be one of 'collapse', 'order', 'dense', 'deletion', 'smaller'"),
     )
-    for how, words in cases:
-        assert refusal(Unit, c, "x", 0, **how) == words
+    for how, described in cases:
+        assert refusal(Unit, c, "x", 0, **how) == described
     assert replace(chain, arm="another").levels == chain.levels == (0, 1, 2, 3, 4, 5)
 
 

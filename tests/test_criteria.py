@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from alone import find_ticket, play, starting_values, train
+from alone import find_ticket, starting_values, train, train_and_prune
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.utils import prune as oracle
@@ -123,23 +123,23 @@ def test_saliencies_of_the_mlp_are_half_h_u_squared_by_double_backward():
 
 
 def test_second_derivatives_of_convolutions_are_refused():
-    words = r"^criterion = 'obd': needs a network of fully connected layers[^\n]*$"
-    with pytest.raises(ValueError, match=words):
+    text = r"^criterion = 'obd': needs a network of fully connected layers[^\n]*$"
+    with pytest.raises(ValueError, match=text):
         tiny("lenet5", criterion="obd")
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=text):
         curvature(initial("lenet5", 0, "theta0", 0), ["conv1", "conv2", "fc1", "fc2", "head"], load().train[0], "tanh")
 
 
 def test_a_deleted_network_has_the_loss_of_plain_torch():
     unit = Unit(tiny(criterion="obd", levels=(0,), rounds=0), "obd_deleted", 0, probes=("deletion",))
-    (played,), split = find_ticket(unit, load), load()
-    rows = {(row[2], row[3]): row[4] for row in played.rows}
-    scores = saliencies(played.weights, played.mask, unit, split)
+    (result,), split = find_ticket(unit, load), load()
+    rows = {(row[2], row[3]): row[4] for row in result.rows}
+    scores = saliencies(result.weights, result.mask, unit, split)
     flat = np.concatenate([s.numpy().ravel() for s in scores.values()])
     for density in (1.0, 0.3, 0.05):
         least = np.sort(flat)[::-1][round(density * len(flat)) - 1]
         net = build("mlp")
-        net.load_state_dict(played.weights)
+        net.load_state_dict(result.weights)
         with torch.no_grad():
             for name, score in scores.items():
                 net.get_submodule(name).weight[score < least] = 0
@@ -239,10 +239,10 @@ def test_a_mask_that_is_not_of_whole_filters_is_refused():
 
 def test_filters_are_trained_as_masks_and_proved_for_real():
     config = tiny("lenet5", structure="filters", rewind="final", retrain_epochs=1)
-    for played in find_ticket(Unit(config, "filters", 0, probes=("smaller",)), load):
-        rows = {row[3]: row[4] for row in played.rows}
+    for result in find_ticket(Unit(config, "filters", 0, probes=("smaller",)), load):
+        rows = {row[3]: row[4] for row in result.rows}
         assert rows["smaller_apart"] < 1e-4
-        assert rows["live_units:conv2"] == played.mask["conv2"].flatten(1).any(1).sum()
+        assert rows["live_units:conv2"] == result.mask["conv2"].flatten(1).any(1).sum()
     assert rows["parameters"] < 61_706
 
 
@@ -267,7 +267,7 @@ def test_without_reset_a_level_goes_on_from_the_final_weights_at_the_rate_of_ret
     plain = dataclasses.replace(config, epochs=1, lr=1e-4, retrain_epochs=None, retrain_lr=None, rewind="reset")
     by_hand = train(dense.weights, first.mask, load(), plain, level=1, replicate=0, subset="full")
     assert same(by_hand.weights, first.weights)
-    steps = [max(row[0] for row in played.rows) for played in (dense, first, second)]
+    steps = [max(row[0] for row in result.rows) for result in (dense, first, second)]
     assert steps == [8, 6, 6]  # two epochs, cut at 8 steps; one epoch of 240 images in batches of 40
 
 
@@ -285,7 +285,7 @@ def test_who_borrows_the_masks_of_such_a_chain_starts_anew():
         expected = initial("mlp", 0, "theta0", 0) if start == Theta0() else initial("mlp", 0, "reinit", 0, 1)
         assert same(values, expected) and step == 0 and not borrower.continues
     with pytest.raises(ValueError, match=r"^rewind = 'final': level 1 continues from the level before[^\n]*$"):
-        play(chain, 1, dense_mask("mlp"), load)
+        train_and_prune(chain, 1, dense_mask("mlp"), load)
 
 
 @pytest.mark.parametrize("value", ["nothing", "", 1, []])
@@ -317,7 +317,7 @@ def missing(unit):
     return [level for _, level in sweep.Plan([unit]).missing]
 
 
-def test_a_chain_that_goes_on_is_taken_up_again_bit_for_bit(folders):
+def test_an_interrupted_chain_without_reset_resumes_bit_for_bit(folders):
     store.make()
     unit = chain_of_three()
     finish(unit, unit.levels)
@@ -371,10 +371,10 @@ def test_a_complete_chain_in_the_archive_is_finished_and_gives_its_weights_again
     (store.runs() / unit.key).rename(folders / "gone")
     formats.read_pack.cache_clear()
     assert missing(unit) == []
-    with pytest.raises(ValueError, match="the values that it starts from are not kept yet: train the weights first"):
+    with pytest.raises(ValueError, match="the values that it starts from have not been kept: train the weights first"):
         sweep.ticket(unit, 2)
-    words, same_rows = sweep.keep_weights(unit, 2)
-    assert same_rows and words.startswith("lr_rewind level 2")
+    text, same_rows = sweep.keep_weights(unit, 2)
+    assert same_rows and text.startswith("lr_rewind level 2")
     again = store.find_weights(unit, 2)
     assert all(np.array_equal(again.final[n], v) for n, v in weights.final.items())
     ticket = sweep.ticket(unit, 2)
@@ -419,6 +419,7 @@ def frame(module_folders):
     return study, experiments.finished(study)
 
 
+@pytest.mark.slow
 def test_every_figure_and_table_is_drawn_from_the_finished_levels(frame):
     study, rows = frame
     assert set(rows["arm"]) == {unit.arm for unit in study.units} and len(study.units) == 14
@@ -431,6 +432,7 @@ def test_every_figure_and_table_is_drawn_from_the_finished_levels(frame):
     assert set(judged["figure"]) == set(study.experiment.figures)
 
 
+@pytest.mark.slow
 def test_the_table_of_smaller_networks_counts_and_times_them(frame):
     study, rows = frame
     table = experiments.smaller(study, images=20, repeats=2)

@@ -14,28 +14,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_sweep import TINY, InlinePool, fresh, queue, tasks_of, tiny_study  # noqa: F401
+from stand_ins import SHAPES, TINY, InlinePool, folder, forge, repack, save, tasks_of, tiny_study
 
 from lthcore import cli
 from lthcore.disk import files, tensors
 from lthcore.runs import archive, download, formats, processes, store, sweep
-from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import experiments
-
-SHAPES = ARCHITECTURES["mlp"].weights
-
-
-def save(unit, level, seed):
-    """A level of its own numbers and its own mask."""
-    random = np.random.default_rng(seed)
-    mask = {name: random.random(shape) < 0.5 for name, shape in SHAPES.items()}
-    continues = unit.prunes and level != unit.levels[-1]
-    rows = [(0, 0.0, "test", "accuracy", float(seed)), (12, 0.5, "test", "accuracy", seed + 0.5)]
-    store.save_level(unit, level, rows, mask if continues else None, {"seconds": 1.0})
 
 
 @pytest.fixture
-def finished(queue):  # noqa: F811
+def finished(queue):
     """The tiny study as if it had been trained, each level with numbers of its own: list of tasks."""
     tasks = [(unit, level) for unit in tiny_study().units for level in unit.levels]
     for seed, task in enumerate(tasks):
@@ -44,13 +32,9 @@ def finished(queue):  # noqa: F811
     return tasks
 
 
-def folder(task):
-    return store.runs() / task[0].key / f"level-{task[1]:02d}"
-
-
 def run():
     said = []
-    sweep.run(tiny_study().units, "cpu", 2, say=said.append)
+    sweep.run(tiny_study().units, "cpu", 2, log=said.append)
     return said
 
 
@@ -79,7 +63,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("level", [0, 1])
-def test_a_damaged_level_is_named_set_aside_and_alone_trained_again(queue, finished, place, kind, level):  # noqa: F811
+def test_a_damaged_level_is_named_set_aside_and_alone_trained_again(queue, finished, place, kind, level):
     chain = finished[0][0]
     assert chain.prunes
     path, other = folder((chain, level)) / place, folder((chain, 1 - level)) / place
@@ -94,13 +78,13 @@ def test_a_damaged_level_is_named_set_aside_and_alone_trained_again(queue, finis
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_level_without_one_of_its_files_is_trained_again(queue, finished, place):  # noqa: F811
+def test_a_level_without_one_of_its_files_is_trained_again(queue, finished, place):
     (folder(finished[0]) / place).unlink()
     run()
     assert queue.started == [finished[0]]
 
 
-def test_whole_levels_that_changed_places_are_both_trained_again(queue, finished):  # noqa: F811
+def test_whole_levels_that_changed_places_are_both_trained_again(queue, finished):
     one, other = (folder(task) for task in finished[:2])
     aside = one.with_name("aside")
     one.rename(aside)
@@ -129,7 +113,7 @@ def test_no_bit_of_a_level_can_turn_unnoticed(finished):
     assert noticed >= 175
 
 
-def test_a_level_of_an_older_version_without_a_sum_of_its_facts_is_believed(queue, finished):  # noqa: F811
+def test_a_level_of_an_older_version_without_a_sum_of_its_facts_is_believed(queue, finished):
     path = folder(finished[0]) / "facts.json"
     record = json.loads(path.read_text())
     del record["sum"]
@@ -139,16 +123,16 @@ def test_a_level_of_an_older_version_without_a_sum_of_its_facts_is_believed(queu
     assert queue.started == []
 
 
-def test_more_rounds_train_the_mask_that_fewer_did_not_need(queue, finished):  # noqa: F811
+def test_more_rounds_train_the_mask_that_fewer_did_not_need(queue, finished):
     units = experiments.study("mlp", "smoke", overrides={**TINY, "rounds": 3}).units
     queue.finished.update(task for task in tasks_of(units) if store.find_level(*task) and task[1] < 2)
-    sweep.run(units, "cpu", 1, say=lambda line: None)
+    sweep.run(units, "cpu", 1, log=lambda line: None)
     chains = [u for u in units if u.prunes]
     assert {(u, 2) for u in chains} | {(u, 3) for u in chains} <= set(queue.started)
     assert not {(u, k) for u in chains for k in (0, 1)} & set(queue.started)
 
 
-def test_a_dry_look_renames_nothing(finished):
+def test_a_dry_run_renames_nothing(finished):
     path = folder(finished[0]) / "rows.csv"
     path.write_bytes(b"")
     before = sorted(store.runs().rglob("*"))
@@ -168,24 +152,11 @@ def packed(finished, monkeypatch, tmp_path):
     return path
 
 
-def repack(path, sums=True, **members):
-    """Change members of a pack; with sums that fit, the old ones (False), or none as in an older version (None)."""
-    with zipfile.ZipFile(path) as pack:
-        contents = {name: members.get(name.partition(".")[0], lambda c: c)(pack.read(name)) for name in formats.PACKED}
-        old = pack.read(formats.SUMS)
-    if sums is not None:
-        contents[formats.SUMS] = json.dumps(formats.sums(contents)).encode() if sums else old
-    with zipfile.ZipFile(path, "w") as pack:
-        for name, content in contents.items():
-            pack.writestr(name, content)
-    formats.read_pack.cache_clear()
-
-
 PACK_KINDS = [kind for kind in KINDS if kind not in ("another level's", "longer")]
 
 
 @pytest.mark.parametrize("kind", PACK_KINDS)
-def test_a_damaged_pack_is_named_and_set_aside(queue, packed, kind):  # noqa: F811
+def test_a_damaged_pack_is_named_and_set_aside(queue, packed, kind):
     damaged = KINDS[kind](packed.read_bytes(), b"")
     packed.write_bytes(damaged)
     formats.read_pack.cache_clear()
@@ -197,7 +168,7 @@ def test_a_damaged_pack_is_named_and_set_aside(queue, packed, kind):  # noqa: F8
 
 @pytest.mark.parametrize("kind", ["emptied", "half", "foreign"])
 @pytest.mark.parametrize("member", ["levels", "rows", "masks"])
-def test_a_pack_with_a_damaged_member_is_set_aside(queue, packed, member, kind):  # noqa: F811
+def test_a_pack_with_a_damaged_member_is_set_aside(queue, packed, member, kind):
     repack(packed, **{member: lambda content: KINDS[kind](content, b"")})
     said = run()
     assert packed.with_name("r0.zip.bad-1").exists() and "is damaged" in said[0]
@@ -205,7 +176,7 @@ def test_a_pack_with_a_damaged_member_is_set_aside(queue, packed, member, kind):
 
 
 @pytest.mark.parametrize("sums", [True, None])
-def test_packs_that_changed_places_are_named_and_set_aside(queue, monkeypatch, tmp_path, sums):  # noqa: F811
+def test_packs_that_changed_places_are_named_and_set_aside(queue, monkeypatch, tmp_path, sums):
     units = experiments.study("mlp", "smoke", replicates=2, overrides=TINY).units
     for seed, task in enumerate(tasks_of(units)):
         save(*task, seed)
@@ -217,14 +188,14 @@ def test_packs_that_changed_places_are_named_and_set_aside(queue, monkeypatch, t
     for path in (one, other):
         repack(path, sums)
     said = []
-    sweep.run(units, "cpu", 2, say=said.append)
+    sweep.run(units, "cpu", 2, log=said.append)
     for path, line in zip((one, other), said[:2], strict=True):
         assert line.startswith(f"{path} is damaged: kept as {path.name}.bad-1")
     assert set(queue.started) == tasks_of(units)
     assert not one.exists() and not other.exists()
 
 
-def test_a_pack_whose_numbers_were_edited_is_refused(queue, packed):  # noqa: F811
+def test_a_pack_whose_numbers_were_edited_is_refused(queue, packed):
     """Unpacked, edited and packed again: its CRCs fit, its sums do not."""
     repack(packed, False, rows=lambda content: content.replace(b"0.5", b"99.5"))
     said = run()
@@ -232,7 +203,7 @@ def test_a_pack_whose_numbers_were_edited_is_refused(queue, packed):  # noqa: F8
     assert set(queue.started) == tasks_of(tiny_study().units)
 
 
-def test_a_pack_without_its_sums_is_refused(queue, packed):  # noqa: F811
+def test_a_pack_without_its_sums_is_refused(queue, packed):
     repack(packed, None)
     said = run()
     assert packed.with_name("r0.zip.bad-1").exists() and "is damaged" in said[0]
@@ -275,14 +246,14 @@ def test_a_damaged_data_file_is_set_aside_and_fetched_again(tmp_path, monkeypatc
 # ---- a disk that fails -----------------------------------------------------------------------------------------------
 
 
-def one_line(caught, *words):
+def one_line(caught, *parts):
     text = str(caught.value)
-    assert len(text.splitlines()) == 1 and all(str(word) in text for word in words), text
+    assert len(text.splitlines()) == 1 and all(str(word) in text for word in parts), text
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trouble", ["full", "gone"])
-def test_a_store_that_fails_while_training_stops_the_run_in_one_line(fresh, monkeypatch, capsys, trouble):  # noqa: F811
+def test_a_store_that_fails_while_training_stops_the_run_in_one_line(fresh, monkeypatch, capsys, trouble):
     write, written = store.write, itertools.count()
 
     def fail(path, content):
@@ -310,7 +281,7 @@ def test_a_store_that_fails_while_training_stops_the_run_in_one_line(fresh, monk
     assert len(found) == 1 and not list(fresh.rglob(".*.aside"))
 
 
-def test_a_read_only_store_is_refused_before_anything_is_trained(queue, monkeypatch):  # noqa: F811
+def test_a_read_only_store_is_refused_before_anything_is_trained(queue, monkeypatch):
     monkeypatch.setattr(store.os, "access", lambda *_: False)
     with pytest.raises(RuntimeError) as caught:
         run()
@@ -384,17 +355,6 @@ def test_a_level_that_another_run_finished_meanwhile_is_not_trained(finished, mo
 # ---- hostile files ---------------------------------------------------------------------------------------------------
 
 
-def forge(task, name, content):
-    """Put a file into a level, and its sum into facts of the attacker's making."""
-    path = folder(task) / "facts.json"
-    record = json.loads(path.read_text())
-    del record["sum"]
-    record["sha256"][name] = hashlib.sha256(content).hexdigest()
-    (folder(task) / name).parent.mkdir(parents=True, exist_ok=True)
-    (folder(task) / name).write_bytes(content)
-    path.write_text(json.dumps(record))
-
-
 def header(**tensors):
     text = json.dumps(tensors).encode()
     return struct.pack("<Q", len(text)) + text
@@ -414,7 +374,7 @@ LYING = {
 
 
 @pytest.mark.parametrize("lie", LYING)
-def test_a_mask_that_lies_is_refused_without_memory_for_its_lie(queue, finished, lie):  # noqa: F811
+def test_a_mask_that_lies_is_refused_without_memory_for_its_lie(queue, finished, lie):
     forge(finished[0], "mask.safetensors", LYING[lie])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert not store.find_level(*finished[0]).has_mask("mlp")
@@ -443,7 +403,7 @@ def test_json_bombs_are_no_facts(finished, text):
 
 
 def test_a_file_without_an_end_is_not_read_to_it(finished, monkeypatch):
-    monkeypatch.setattr(tensors, "MOST", 100_000)  # more than the mask has, which is read before
+    monkeypatch.setattr(tensors, "MAX_BYTES", 100_000)  # more than the mask has, which is read before
     (folder(finished[0]) / "rows.csv").unlink()
     (folder(finished[0]) / "rows.csv").symlink_to("/dev/zero")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -452,7 +412,7 @@ def test_a_file_without_an_end_is_not_read_to_it(finished, monkeypatch):
 
 
 def test_a_member_that_says_it_is_enormous_is_not_unpacked(packed, monkeypatch):
-    monkeypatch.setattr(formats, "MOST", 10_000)
+    monkeypatch.setattr(formats, "MAX_BYTES", 10_000)
     repack(packed, rows=lambda content: content + b"\n" * 20_000)
     monkeypatch.setattr(zipfile.ZipFile, "read", lambda *_: pytest.fail("unpacked"))
     assert formats.read_pack(packed)["levels"] == {}

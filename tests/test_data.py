@@ -575,7 +575,7 @@ def test_a_mirror_that_never_ends_is_given_up(raw, monkeypatch, server, bad, ask
     use_mirrors(monkeypatch, server, bad, "good")
     total = 0.3 if bad == "drips" else 15  # what never ends but fast is given up by its size
     monkeypatch.setattr(download, "TOTAL", total)
-    monkeypatch.setattr(download, "MOST", 5_000_000)
+    monkeypatch.setattr(download, "MAX_BYTES", 5_000_000)
     start = time.monotonic()
     download.fetch(lambda line: None)
     assert time.monotonic() - start < 10
@@ -584,7 +584,7 @@ def test_a_mirror_that_never_ends_is_given_up(raw, monkeypatch, server, bad, ask
 
 
 def test_no_more_of_a_lying_file_is_unpacked_than_the_largest_could_be():
-    assert len(download._plain("x.gz", BOMB)) == download.MOST + 1
+    assert len(download._plain("x.gz", BOMB)) == download.MAX_BYTES + 1
 
 
 def test_a_silent_mirror_is_given_up_in_time(raw, monkeypatch, server):
@@ -673,6 +673,7 @@ def fetch_slowly(folder, log, barrier):
     assert is_complete(folder)
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_fetch_every_file_once(raw, tmp_path):
     log = tmp_path / "log"
     log.mkdir()

@@ -5,6 +5,8 @@ stand-in: `sbatch` runs what it is given, one shard after the other.
 """
 
 import contextlib
+import csv
+import json
 import os
 import re
 import shutil
@@ -29,7 +31,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("bash") is None,
 SCALED = {
     "./run_all.sh": "./run_all.sh smoke",
     "./run_all.sh report": "./run_all.sh smoke",
-    "./run_all.sh quick --wide": "./run_all.sh smoke --wide",
+    "./run_all.sh quick --extended": "./run_all.sh smoke --extended",
     "./run_all.sh quick --replicates 5 --only task2": "./run_all.sh smoke --replicates 5 --only task2",
     "./run_all.sh quick --only mlp --set prune_rate=0.2 --set scope=global": (
         "./run_all.sh smoke --only mlp --set prune_rate=0.2 --set scope=global"
@@ -76,7 +78,7 @@ def one_of(line, kinds):
 
 PLAIN = [line for line in shell_lines() if not one_of(line, (*CLUSTER, *SLURM)) and line not in SERVERS]
 HERE = list(dict.fromkeys(SCALED.get(line, line) for line in PLAIN))
-ALL, AGAIN = "./run_all.sh smoke --wide", "./run_all.sh smoke"  # what the first leaves, the second only redraws
+ALL, AGAIN = "./run_all.sh smoke --extended", "./run_all.sh smoke"  # what the first leaves, the second only redraws
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +118,7 @@ def test_every_line_is_run_somewhere():
     assert not [block for block in blocks("") if re.search(r"^(\./run_all|\$ )", block, re.M)]
 
 
-# The report's notebooks as `./run_all.sh smoke --wide` executes them; the next tests look at what it left.
+# The report's notebooks as `./run_all.sh smoke --extended` executes them; the next tests look at what it left.
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +205,22 @@ def test_a_line_runs_to_its_end(smoke, again, copy, line):
         assert "prune_rate = 0.2" in text or "global" in text
     if "report --only" in line:
         assert "nothing to train" in done.stdout
+    if " bench " in line:
+        look_at_the_benchmark(copy[0] / "speed")
+
+
+def look_at_the_benchmark(folder):
+    """It measures every pair and writes its figure; how fast the machine is, no test asks."""
+    rows = list(csv.DictReader((folder / "speed.csv").open()))
+    assert {row["part"] for row in rows} >= {"mlp", "lenet5", "epochs"}
+    assert all(row["n"] == "2" for row in rows)
+    assert all(0 < float(row["least"]) <= float(row["median"]) <= float(row["greatest"]) for row in rows)
+    for model in ("mlp", "lenet5"):
+        named = {row["what"] for row in rows if row["part"] == model}
+        assert named >= {"ours", "products alone", "eager torch", "ours, dense / ours", "eager torch / ours"}
+    facts = json.loads((folder / "speed.json").read_text())
+    assert {"processor", "cores", "torch", "numba", "python", "code", "repeats"} <= set(facts)
+    assert (folder / "speed.png").stat().st_size > 10_000 and (folder / "speed.svg").exists()
 
 
 # what is accepted, to its end: one experiment, or several of which some do not take it
@@ -316,9 +334,9 @@ def test_a_python_block_runs(copy, block):
 
 def test_the_scaled_lines_differ_by_their_preset_alone():
     for line, scaled in SCALED.items():
-        first, *words = line.split()
-        if words[:1] in (["test"], ["bench"]):
+        first, *arguments = line.split()
+        if arguments[:1] in (["test"], ["bench"]):
             assert scaled.startswith(line)
         else:
-            rest = words[1:] if words and words[0] in ("quick", "report") else words
+            rest = arguments[1:] if arguments and arguments[0] in ("quick", "report") else arguments
             assert scaled.split() == [first, "smoke", *rest]

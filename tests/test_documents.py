@@ -83,10 +83,10 @@ def test_the_first_page_is_short():
 
 
 @pytest.mark.parametrize("path", [p for p in DOCUMENTS if p.name != "ERRATA.md"], ids=name_of)
-def test_words_are_the_fields_own(path):
+def test_no_document_has_a_private_word(path):
     text = re.sub(r"<!-- (\w+) -->.*?<!-- /\1 -->", "", prose(path), flags=re.S)
     text = re.sub(r"`[^`]*`", "", text)
-    assert not [words for words in NEVER if words in text]
+    assert not [word for word in NEVER if word in text]
     assert not re.search(r"\d %", text), "50%, without a space"
 
 
@@ -101,12 +101,12 @@ def test_what_is_named_is_there():
     folders = {path.parent.name: path for path in ROOT.glob("lthcore/*/__init__.py")}
     modules = folders | {path.stem: path for path in (ROOT / "lthcore").rglob("*.py")}
     for path in DOCUMENTS:
-        for words in re.findall(r"`([^`\n]+)`", prose(path)):
-            if re.fullmatch(r"[\w/]+\.(py|md|csv|sh)", words):
-                assert any((place / words).exists() for place in (ROOT, ROOT / "lthcore", path.parent)), words
-            name = re.match(r"(?:lthcore\.|results\.|studies\.|runs\.)*(\w+)\.([A-Za-z_]\w*)", words)
+        for text in re.findall(r"`([^`\n]+)`", prose(path)):
+            if re.fullmatch(r"[\w/]+\.(py|md|csv|sh)", text):
+                assert any((place / text).exists() for place in (ROOT, ROOT / "lthcore", path.parent)), text
+            name = re.match(r"(?:lthcore\.|results\.|studies\.|runs\.)*(\w+)\.([A-Za-z_]\w*)", text)
             if name and name[1] in modules and name[2] not in ("py", "csv"):
-                assert re.search(rf"\b{name[2]}\b", modules[name[1]].read_text()), words
+                assert re.search(rf"\b{name[2]}\b", modules[name[1]].read_text()), text
 
 
 # ----------------------------------------------------------------------------------------------------------- metrics
@@ -156,7 +156,7 @@ def constant(name):
 def test_numbers_in_prose_are_the_codes():
     names = ("README.md", "figures/README.md", "notebooks/README.md", "lthcore/runs/CLUSTER.md")
     first, results, notebooks, cluster = ((ROOT / name).read_text() for name in names)
-    assert f"committed ({rules.COMMIT})" in first and rules.LOOK == 5 and "the five *confirmatory*" in first
+    assert f"committed ({rules.COMMIT})" in first and rules.DECIDING == 5 and "the five *confirmatory*" in first
     assert f"preset `quick`, {configure('mlp', 'quick').replicates} replicates" in first
     assert f"more than {configure('mlp', 'report').tolerance} pp below dense" in first
     quick = {name: configure(name, "quick").replicates for name in EXPERIMENTS if not name.startswith(("conv", "fash"))}
@@ -164,8 +164,24 @@ def test_numbers_in_prose_are_the_codes():
     assert "one replicate of 07, 10 and 11 is trained, otherwise three" in notebooks
     assert set(quick.values()) == {1, 3}
     assert f"needs {constant('MEMORY') / 1e9:g} GB" in cluster
-    assert f"more than {100 * constant('WIDE'):.0f}% of the MLP's first layer" in results
+    assert f"more than {100 * constant('ROW_DENSITY'):.0f}% of the MLP's first layer" in results
     assert f"waited for, {constant('LATE'):.0f} s at most" in cluster
+
+
+def test_minutes_in_prose_add_up_to_the_measured_run():
+    """Of one replicate of each experiment: together the run that was timed; of all replicates: as many times that."""
+    text = (ROOT / "figures/README.md").read_text().replace("\n", " ")
+    one, replicates, every = (
+        [int(n) for n in re.findall(r"\d+", re.search(pattern, text)[1])]
+        for pattern in (
+            r"took about ([\d, and]+) minutes",
+            r"their ([\d, and]+) replicates",
+            r"take about ([\d, and]+) min",
+        )
+    )
+    times = pd.read_csv(ROOT / "figures/times.csv").set_index("command")["seconds"]
+    assert abs(sum(one) - times["./run_all.sh report --replicates 1"] / 60) < 0.5 * len(one)
+    assert [round(m / n) for m, n in zip(every, replicates, strict=True)] == one
 
 
 def test_the_citation_is_the_projects():

@@ -273,10 +273,10 @@ REFUSED = [
     ({"overrides": "lr=1"}, "overrides = 'lr=1'", "dict"),
     ({"overrides": {"learning_rate": 1}}, "unknown setting 'learning_rate'", "lr"),
     ({"overrides": {"prune_rate": 1.2}}, "prune_rate = 1.2", "(0, 1)"),
-    ({"overrides": {"seed": 1}}, "overrides: 'seed'", "parameter of its own"),
-    ({"overrides": {"model": "mlp"}}, "overrides: 'model'", "parameter of its own"),
-    ({"overrides": {"device": "cpu"}}, "overrides: 'device'", "parameter of its own"),
-    ({"overrides": {"replicates": 2}}, "overrides: 'replicates'", "parameter of its own"),
+    ({"overrides": {"seed": 1}}, "overrides: 'seed'", "separate parameter"),
+    ({"overrides": {"model": "mlp"}}, "overrides: 'model'", "separate parameter"),
+    ({"overrides": {"device": "cpu"}}, "overrides: 'device'", "separate parameter"),
+    ({"overrides": {"replicates": 2}}, "overrides: 'replicates'", "separate parameter"),
 ]
 REFUSED += [
     ({"overrides": {"preset": "report"}}, "'preset'", ""),
@@ -307,19 +307,20 @@ def looks(folders, monkeypatch):
     counted = Counter()
 
     def counting(read):
-        def look(unit, level):
+        def find(unit, level):
             found = read(unit, level)
             if found:
                 counted[unit, level] += 1
             return found
 
-        return look
+        return find
 
     monkeypatch.setattr(store, "in_store", counting(store.in_store))
     monkeypatch.setattr(store, "in_archive", counting(store.in_archive))
     return counted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["store", "archive"])
 def test_a_redraw_reads_each_level_at_most_three_times(folders, looks, monkeypatch, where):
     s = experiments.study("task1", "smoke")
@@ -332,7 +333,7 @@ def test_a_redraw_reads_each_level_at_most_three_times(folders, looks, monkeypat
         archive.write(s.units)
         monkeypatch.setenv("LTH_RUNS", str(folders / "nothing"))
     looks.clear()
-    experiments.run(s, say=lambda line: None)
+    experiments.run(s, log=lambda line: None)
     results = experiments.load(s)
     assert not results.missing
     plots.draw(results)

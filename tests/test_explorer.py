@@ -17,7 +17,7 @@ import pytest
 
 from lthcore import data, tickets
 from lthcore.config import configure
-from lthcore.explore import by_hand, explorer, offline, pages
+from lthcore.explore import by_hand, explorer, offline, panels
 from lthcore.explore.explorer import Explorer
 from lthcore.results import statistics
 from lthcore.runs import download, store, sweep
@@ -61,10 +61,10 @@ def test_it_offers_what_is_finished(page, studies):
     assert [arm for _, arm in page.arm.options] == ["ticket", "random_reinit", "random_mask", "ticket_spared"]
     assert page.replicate.options == (0,)
     assert [k for _, k in page.level.options] == [0, 1, 2]
-    assert page.level.options[1][0] == "70 % (level 1)"
+    assert page.level.options[1][0] == "70% (level 1)"
     page.arm.value = "random_mask"
     assert [k for _, k in page.level.options] == [1, 2]
-    assert page.play.max == 1
+    assert page.player.max == 1
 
 
 def test_every_move_redraws_and_moving_back_gives_the_same_pictures(page):
@@ -87,6 +87,7 @@ def test_pictures_keep_their_shape(page):
     assert sizes == {(960, 310)}
 
 
+@pytest.mark.slow
 def test_a_move_takes_less_than_the_bound(page):
     seconds = []
     for level in [0, 1, 2] * 4:
@@ -104,17 +105,17 @@ def test_reading_an_experiment_is_said_once(page):
     assert said[0] == f"reading 6 levels of {lenet5}" and said[-1].startswith("final weights: ")
     said.clear()
     page.experiment.value = mlp
-    assert not any("reading" in words for words in said)
+    assert not any("reading" in text for text in said)
 
 
 def test_while_an_experiment_is_read_the_pictures_are_dim_and_nothing_can_be_chosen(page, monkeypatch):
-    seen, read = [], explorer.pages.Pictures
+    seen, read = [], explorer.panels.Pictures
 
     def reading(study):
         seen.append((page.seen._dom_classes, page.stands._dom_classes, page.arm.disabled, page.level.disabled))
         return read(study)
 
-    monkeypatch.setattr(explorer.pages, "Pictures", reading)
+    monkeypatch.setattr(explorer.panels, "Pictures", reading)
     page.experiment.value = page.experiment.options[1]
     assert seen == [((explorer.DIM,), (explorer.DIM,), True, True)]
     assert not page.seen._dom_classes and not page.arm.disabled and not page.level.disabled
@@ -157,13 +158,13 @@ def test_what_is_no_view_is_refused_in_one_line(page, line, says):
 @pytest.mark.parametrize("name", REGISTRY)
 def test_every_arm_has_a_label_of_its_own_in_words(name):
     arms = dict.fromkeys(unit.arm for unit in REGISTRY[name].arms(configure(name, "report"), 0))
-    labels = [pages.full_label(arm) for arm in arms]
+    labels = [panels.full_label(arm) for arm in arms]
     assert len(set(labels)) == len(labels) and not [label for label in labels if "_" in label]
 
 
 def test_no_label_of_a_picture_is_cut_off(page):
-    mask, standing, _ = page.view.pages("ticket", 0)
-    for picture in (mask, standing, page.moved_page, page.answers_page):
+    mask, standing, _ = page.view.panels("ticket", 0)
+    for picture in (mask, standing, page.moved_panel, page.answers_panel):
         inside = picture.figure.bbox
         for axis in picture.axes:
             box = axis.get_tightbbox(picture.canvas.get_renderer())
@@ -172,7 +173,7 @@ def test_no_label_of_a_picture_is_cut_off(page):
 
 def test_the_ring_at_the_last_level_is_whole():
     at = pd.MultiIndex.from_product([["ticket"], range(21)], names=["arm", "level"])
-    standing = pages.Standing("ticket", pd.Series(98.0, at), pd.Series(0.7 ** np.arange(21), at), None, None, {})
+    standing = panels.Standing("ticket", pd.Series(98.0, at), pd.Series(0.7 ** np.arange(21), at), None, None, {})
     picture = standing.png(20, pd.DataFrame({"step": [0.0, 68_700.0], "value": [10.0, 98.0]}))
     drawn = np.asarray(PIL.Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
     right = int(standing.axes[0].bbox.x1)
@@ -234,9 +235,9 @@ def test_orders_of_digits():
     labels = np.array([0, 1, 1])
     sure, unsure = [5.0, 0.0], [0.0, 5.0]
     logits = {"dense": np.array([sure, unsure, unsure]), "ticket": np.array([sure, unsure, sure])}
-    hard, apart = list(statistics.ORDERS)[1:]
+    hard, disagreeing = list(statistics.ORDERS)[1:]
     assert list(statistics.digits_in_order(hard, logits, labels)) == [2, 0, 1]
-    assert list(statistics.digits_in_order(apart, logits, labels)) == [2, 0, 1]
+    assert list(statistics.digits_in_order(disagreeing, logits, labels)) == [2, 0, 1]
     assert list(statistics.digits_in_order(hard, {}, labels)) == [0, 1, 2]
     assert np.allclose(statistics.probabilities(np.array([[0.0, np.log(3)]])), [[0.25, 0.75]])
 
@@ -276,8 +277,8 @@ def test_rivals_share_chain_data_and_recipe():
 )
 def test_weights_trained_again_give_the_finished_rows_bit_for_bit(studies, which, arm, level):
     unit = unit_of(studies[which], arm)
-    words, same = sweep.keep_weights(unit, level)
-    assert same and words.startswith(f"{arm} level {level}: test accuracy ")
+    text, same = sweep.keep_weights(unit, level)
+    assert same and text.startswith(f"{arm} level {level}: test accuracy ")
     rows = store.find_level(unit, level).rows()
     kept = store.find_weights(unit, level)
     _, labels = download.digits(unit.subset, unit.config.test_images)
@@ -303,6 +304,7 @@ def test_damaged_weights_count_as_missing(studies):
     assert store.find_weights(Unit(unit.config, "ticket", 7), 1) is None
 
 
+@pytest.mark.slow
 def test_weights_on_demand_fill_the_tabs(page, studies):
     page.level.value = 2
     page.tabs.selected_index = 1
@@ -311,7 +313,7 @@ def test_weights_on_demand_fill_the_tabs(page, studies):
     page.train.click()
     assert not page.stop.disabled and page.find.disabled
     end(page)
-    assert page.status.value.startswith("kept; ") and page.train.disabled and page.stop.disabled
+    assert page.status.value.startswith("weights kept; ") and page.train.disabled and page.stop.disabled
     assert page.state.value == "final weights: 4 of 4 networks here"
     assert page.bar.value == page.bar.max
     assert page.answers.value != without
@@ -362,6 +364,7 @@ def fill(page, **values):
         page.form[name].value = value
 
 
+@pytest.mark.slow
 def test_the_form_trains_and_the_ticket_joins(page):
     page.tabs.selected_index = 2
     before, chosen = page.compared.value, page.experiment.value
@@ -387,7 +390,7 @@ def test_stop_keeps_what_is_finished(page):
         time.sleep(0.02)
     page.stop.click()
     end(page)
-    assert page.status.value.startswith("stopped; what is finished is kept")
+    assert page.status.value.startswith("stopped; finished levels are kept")
     name = page.experiment.options[-1]
     assert name.startswith("own mlp, smoke, ") and "rounds 30" in name and "prune_rate 0.1" in name
     assert 1 <= len(page.views[name].levels["ticket", 0]) < 31 and not page.find.disabled
@@ -397,10 +400,10 @@ def test_the_form_says_what_it_takes_before_it_is_started(page):
     assert page.cost.value == ""
     page.tabs.selected_index = 2
     fill(page, preset="smoke", rounds=8)
-    words = "9 levels to train, 30 steps each; the time is said at the start, and it can be stopped"
-    assert page.cost.value == words
+    text = "9 levels to train, 30 steps each; the run prints an estimate at its start and can be stopped"
+    assert page.cost.value == text
     fill(page, preset="report", rounds=9)
-    assert page.cost.value == words.replace("9 levels", "10 levels").replace("30 steps", "75 epochs")
+    assert page.cost.value == text.replace("9 levels", "10 levels").replace("30 steps", "75 epochs")
     fill(page, preset="smoke")
     fill(page, rewind_step=999_999)
     assert "rewind_step = 999999: must be a whole number in 0.." in page.cost.value
@@ -439,9 +442,9 @@ def test_a_ticket_comes_back_from_its_file(ticket, studies):
     unit = unit_of(studies[1], "ticket")
     assert back.facts["unit"] == unit.key and back.facts["level"] == 2 and back.facts["model"] == "lenet5"
     assert back.facts["test_accuracy"] == statistics.at_end(experiments.finished(studies[1]))["ticket", 2, 0]
-    for mine, other in ((ticket.mask, back.mask), (ticket.values, back.values)):
-        assert list(mine) == list(other) or set(mine) == set(other)
-        assert all(np.array_equal(mine[k], other[k]) and mine[k].dtype == other[k].dtype for k in mine)
+    for written, other in ((ticket.mask, back.mask), (ticket.values, back.values)):
+        assert list(written) == list(other) or set(written) == set(other)
+        assert all(np.array_equal(written[k], other[k]) and written[k].dtype == other[k].dtype for k in written)
 
 
 @pytest.mark.parametrize("widgets", [7, 8])
@@ -482,7 +485,7 @@ def test_a_rewound_ticket_needs_its_trained_values(studies):
     for level in (0, 1):
         sweep.run_levels([(unit, level)])
     theta0 = sweep.ticket(unit, 0).values
-    with pytest.raises(ValueError, match="the values at step 5 are not kept yet: train the weights first"):
+    with pytest.raises(ValueError, match="the values at step 5 have not been kept: train the weights first"):
         sweep.ticket(unit, 1)
     sweep.keep_weights(unit, 1)
     rewound = sweep.ticket(unit, 1)

@@ -221,9 +221,9 @@ def test_a_control():
     assert set(done["last"]["arm"]) == {"ticket", "random_mask", "random_reinit"} and len(done["last"]) == 7
     dense, *sparse = the_loop_gives_the_same(done["study"])
     for trained in sparse:
-        for name, own in trained.mask.items():
+        for name, mask in trained.mask.items():
             random, kept = (torch.from_numpy(sweep.mask_at(unit, trained.level)[name]) for unit in (random_mask, fresh))
-            assert (kept == own).all() and (random != own).any() and random.sum() == own.sum()
+            assert (kept == mask).all() and (random != mask).any() and random.sum() == mask.sum()
     values = lottery.starting_values(fresh, 1, data.load)[0]
     assert not torch.equal(values["fc1.weight"], dense.start["fc1.weight"])
 
@@ -359,8 +359,8 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_model_that_makes_no_sense_is_refused_in_one_line(case):
-    schedule.ARCHITECTURES["mine"], words = REFUSED[case]
-    with pytest.raises(ValueError, match="^" + re.escape(f"model = 'mine': {words}")):
+    schedule.ARCHITECTURES["mine"], message = REFUSED[case]
+    with pytest.raises(ValueError, match="^" + re.escape(f"model = 'mine': {message}")):
         configure("task1", model="mine")
 
 

@@ -5,8 +5,8 @@ import resource
 
 import pytest
 import torch
-from alone import find_ticket, play
-from test_sweep import fresh, queue, tiny_study  # noqa: F401
+from alone import find_ticket, train_and_prune
+from stand_ins import tiny_study
 
 from lthcore.config import configure
 from lthcore.data import Split
@@ -29,9 +29,9 @@ def unit(model="mlp", **settings):
     return Unit(configure(model, "report", **{"epochs": 2, "rounds": 2, "batch_size": 10, **settings}), "ticket", 0)
 
 
-def played(model="mlp", empty=(), labels=range(10), images=40, **settings):
+def trained_on(model="mlp", empty=(), labels=range(10), images=40, **settings):
     mask = {n: m & (n not in empty) for n, m in dense_mask(model).items()}
-    return play(unit(model, **{"rounds": 0, **settings}), 0, mask, lambda subset: few(list(labels), images))
+    return train_and_prune(unit(model, **{"rounds": 0, **settings}), 0, mask, lambda subset: few(list(labels), images))
 
 
 def value(rows, name):
@@ -42,7 +42,7 @@ def value(rows, name):
 @pytest.mark.parametrize("layer", range(-1, 3))
 def test_without_a_layer_or_all_of_them_the_network_answers_one_class(model, layer):
     names = LAYERS[model] if layer < 0 else LAYERS[model][layer : layer + 1]
-    p = played(model, empty=names)
+    p = trained_on(model, empty=names)
     assert all(math.isfinite(row[4]) for row in p.rows)
     assert value(p.rows, "answered_classes") == 1 and value(p.rows, "live_outputs") == 0
     assert value(p.rows, "top_answer_share") == value(p.rows, "accuracy") == 10
@@ -50,7 +50,7 @@ def test_without_a_layer_or_all_of_them_the_network_answers_one_class(model, lay
 
 
 def test_one_class_alone_is_learned_and_its_loss_stays_finite():
-    p = played(labels=[3], epochs=5)
+    p = trained_on(labels=[3], epochs=5)
     assert value(p.rows, "accuracy") == 100 and value(p.rows, "top_answer") == 3
     assert all(math.isfinite(row[4]) for row in p.rows)
 
@@ -58,12 +58,12 @@ def test_one_class_alone_is_learned_and_its_loss_stays_finite():
 @pytest.mark.parametrize("model", LAYERS)
 @pytest.mark.parametrize("images", [1, 7, 9, 10, 11])
 def test_fewer_images_than_a_batch_are_a_short_batch(model, images):
-    p = played(model, images=images)
+    p = trained_on(model, images=images)
     assert max(row[0] for row in p.rows) == 2 * math.ceil(images / 10)
     assert all(math.isfinite(row[4]) for row in p.rows)
 
 
-def test_a_chain_goes_on_when_no_weight_is_left_to_prune():
+def test_a_chain_continues_when_no_weight_is_left_to_prune():
     chain = unit(prune_rate=0.99, rounds=5)
     counts = [sum(counts.values()) for counts in chain.config.schedule]
     assert counts[-1] == counts[-2] == 0
@@ -75,17 +75,17 @@ def test_a_chain_goes_on_when_no_weight_is_left_to_prune():
 # ---- memory ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_that_the_machine_has_no_memory_for_is_refused_in_one_line(queue, monkeypatch, tmp_path):  # noqa: F811
+def test_a_run_that_the_machine_has_no_memory_for_is_refused_in_one_line(queue, monkeypatch, tmp_path):
     monkeypatch.setattr(limits, "MEMINFO", tmp_path / "meminfo")
     limits.MEMINFO.write_text("MemTotal:  9000000 kB\nMemAvailable:  2200000 kB\n")
     with pytest.raises(RuntimeError) as caught:
-        sweep.run(tiny_study().units, "cpu", 2, say=lambda line: None)
+        sweep.run(tiny_study().units, "cpu", 2, log=lambda line: None)
     assert str(caught.value).startswith(
         "2 processes and their driver need about 3.9 GB of memory, 2.3 GB are available"
     )
     assert len(str(caught.value).splitlines()) == 1 and "--workers" in str(caught.value) and queue.started == []
     said = []
-    sweep.run(tiny_study().units, "cpu", 1, say=said.append)  # nearly enough is tried
+    sweep.run(tiny_study().units, "cpu", 1, log=said.append)  # nearly enough is tried
     assert "in 2.6 GB of memory" in said[0] and queue.started
 
 

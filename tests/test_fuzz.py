@@ -5,7 +5,7 @@ import io
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_config import NAMES, VALUES
+from strategies import NAMES, VALUES
 
 from lthcore import cli
 from lthcore.studies import experiments

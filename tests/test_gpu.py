@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from test_sweep import FakePool, InlinePool, numbers, runs_in, tasks_of, tiny_study
+from stand_ins import FakePool, InlinePool, numbers, runs_in, tasks_of, tiny_study
 
 from lthcore import lottery
 from lthcore.config import configure
@@ -49,8 +49,8 @@ def small(experiment="task1", **settings):
     return configure(experiment, "smoke", **{"batch_size": 20, **settings})
 
 
-def one_line(words):
-    return len(str(words).splitlines()) == 1
+def one_line(text):
+    return len(str(text).splitlines()) == 1
 
 
 # ------------------------------------------------------------------------------------------------------ the self-check
@@ -71,7 +71,7 @@ def one_line(words):
     ],
     ids=str,
 )
-def test_what_computes_alike_passes(settings):
+def test_what_computes_the_same_passes(settings):
     seen = gpu.check([(small(**settings), "half1")], STAND_IN)
     assert seen.kinds == 1 and seen.worst["losses"] < 1e-5 and one_line(seen.line())
 
@@ -268,15 +268,15 @@ UNSEEN = {
 def test_a_gpu_that_fails_its_check_trains_nothing(queue, monkeypatch, what):
     units, said = tiny_study().units, []
     monkeypatch.setattr(queue, "check", staticmethod(lambda *_: UNSEEN[what]))
-    sweep.run(units, STAND_IN, say=said.append)
-    assert {device for device, _ in queue.devices} == {"cpu"} and queue.finished == tasks_of(units) and queue.most == 2
+    sweep.run(units, STAND_IN, log=said.append)
+    assert {device for device, _ in queue.devices} == {"cpu"} and queue.finished == tasks_of(units) and queue.peak == 2
     (line,) = [line for line in said if "GPU" in line]
     assert one_line(line) and line.startswith("the GPU is not used: ") and line.endswith("continues on the CPU")
 
 
 def test_a_gpu_that_passes_is_used_and_said(queue):
     said = []
-    sweep.run(tiny_study().units, STAND_IN, say=said.append)
+    sweep.run(tiny_study().units, STAND_IN, log=said.append)
     assert {device for device, _ in queue.devices} == {STAND_IN}
     assert "the GPU (a stand-in) agrees with the CPU in 1 kinds of steps: losses within 1e-06" in said[1]
 
@@ -286,7 +286,7 @@ def test_an_interrupt_in_the_check_leaves_no_process(queue, monkeypatch):
     monkeypatch.setattr(queue, "check", staticmethod(lambda *_: KeyboardInterrupt()))
     monkeypatch.setattr(processes, "stop", ended.append)
     with pytest.raises(KeyboardInterrupt):
-        sweep.run(tiny_study().units, STAND_IN, say=lambda line: None)
+        sweep.run(tiny_study().units, STAND_IN, log=lambda line: None)
     assert ended
 
 
@@ -294,11 +294,11 @@ def test_an_interrupt_in_the_check_leaves_no_process(queue, monkeypatch):
 def test_a_gpu_that_is_lost_on_the_way_leaves_the_rest_to_the_cpu(queue, at):
     units, said = tiny_study().units, []
     queue.fails = {at: gpu.Lost("AcceleratorError: CUDA error: unspecified launch failure")}
-    sweep.run(units, STAND_IN, say=said.append)
+    sweep.run(units, STAND_IN, log=said.append)
     assert queue.finished == tasks_of(units) and len(queue.started) == len(set(queue.started))
     first = [device for device, _ in queue.devices]
     assert first == [STAND_IN] * at + ["cpu"] * (len(first) - at)  # and none goes back to it
-    lines = [line for line in said if "given up" in line]
+    lines = [line for line in said if "the GPU failed" in line]
     assert lines == [gpu.given_up("AcceleratorError: CUDA error: unspecified launch failure")]
     assert said[-1].startswith(f"trained {len(tasks_of(units))} levels in ")
 
@@ -306,18 +306,18 @@ def test_a_gpu_that_is_lost_on_the_way_leaves_the_rest_to_the_cpu(queue, at):
 def test_a_gpu_on_which_processes_die_leaves_the_rest_to_the_cpu(queue):
     units, said = tiny_study().units, []
     queue.fails = dict.fromkeys(range(2, 99), BrokenProcessPool())
-    sweep.run(units, STAND_IN, say=said.append)
+    sweep.run(units, STAND_IN, log=said.append)
     assert queue.finished == tasks_of(units)
     devices = [device for device, _ in queue.devices]
     assert 1 + sweep.RETRIES <= devices.count(STAND_IN) - 1 <= 2 + sweep.RETRIES
-    assert len([line for line in said if "its process died" in line and "given up" in line]) == 1
+    assert len([line for line in said if "its process died" in line and "the GPU failed" in line]) == 1
 
 
 def test_without_memory_for_all_replicates_some_are_trained_at_once(queue, monkeypatch):
     units = experiments.study("task2", "smoke", replicates=8).units
     shared, each = gpu.bytes_of(units[0].config)
     monkeypatch.setattr(queue, "check", staticmethod(lambda *_: SEEN._replace(free=(shared + 3.5 * each) / gpu.SHARE)))
-    sweep.run(units, STAND_IN, say=lambda line: None)
+    sweep.run(units, STAND_IN, log=lambda line: None)
     assert queue.finished == tasks_of(units)
     assert {len({unit.replicate for unit, _ in group}) for group in queue.groups} == {3, 2}
     for group in queue.groups:  # a level that several chains share is trained once
@@ -345,21 +345,21 @@ class Inline(InlinePool):
 @fault
 def test_levels_after_a_fault_are_those_of_the_cpu(store_here, monkeypatch, error):
     """Trained for real; the second level finds the device broken."""
-    study, said, play, calls = tiny_study(), [], lottery.train_level, []
+    study, said, train_level, calls = tiny_study(), [], lottery.train_level, []
 
     def broken(units, level, masks, load, *more):
         calls.append(level)
         if len(calls) == 2:
             raise error
-        return play(units, level, masks, load, *more)
+        return train_level(units, level, masks, load, *more)
 
     monkeypatch.setattr(processes, "ProcessPoolExecutor", Inline)
     monkeypatch.setattr(lottery, "train_level", broken)
-    sweep.run(study.units, STAND_IN, say=said.append)
+    sweep.run(study.units, STAND_IN, log=said.append)
     assert all(store.find_level(unit, level) for unit, level in tasks_of(study.units))
     devices = [store.find_level(unit, level).facts["facts"]["device"] for unit, level in tasks_of(study.units)]
     assert set(devices) == {"cpu", STAND_IN}
-    (line,) = [line for line in said if "given up" in line]
+    (line,) = [line for line in said if "the GPU failed" in line]
     assert one_line(line) and type(error).__name__ in line
     assert len([line for line in said if "GPU" in line]) == 2  # this one, and that it had passed
 
@@ -374,7 +374,7 @@ def test_what_the_study_refuses_is_no_fault_of_the_gpu(store_here, monkeypatch, 
     monkeypatch.setattr(processes, "ProcessPoolExecutor", Inline)
     monkeypatch.setattr(lottery, "train_level", refuse)
     with pytest.raises(type(error)):
-        sweep.run(tiny_study().units, STAND_IN, say=lambda line: None)
+        sweep.run(tiny_study().units, STAND_IN, log=lambda line: None)
 
 
 def test_an_error_on_the_cpu_is_raised(store_here, monkeypatch):
@@ -384,24 +384,24 @@ def test_an_error_on_the_cpu_is_raised(store_here, monkeypatch):
     monkeypatch.setattr(processes, "ProcessPoolExecutor", Inline)
     monkeypatch.setattr(lottery, "train_level", fail)
     with pytest.raises(RuntimeError, match="CUDNN") as caught:
-        sweep.run(tiny_study().units, "cpu", say=lambda line: None)
+        sweep.run(tiny_study().units, "cpu", log=lambda line: None)
     assert not isinstance(caught.value, gpu.Lost)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
-def test_with_a_gpu_that_is_not_there_a_real_run_goes_on_on_the_cpu(tmp_path, monkeypatch):
+def test_without_the_gpu_it_asks_for_a_real_run_continues_on_the_cpu(tmp_path, monkeypatch):
     """Spawned processes, torch's own error."""
     runs_in(tmp_path / "runs", monkeypatch)
-    monkeypatch.setattr(processes, "resolve", lambda device, say: device)
+    monkeypatch.setattr(processes, "resolve", lambda device, log: device)
     said = []
-    sweep.run(tiny_study().units, "cuda", 1, say=said.append)
+    sweep.run(tiny_study().units, "cuda", 1, log=said.append)
     assert len(list((tmp_path / "runs").rglob("rows.csv"))) == len(tasks_of(tiny_study().units))
     (line,) = [line for line in said if "GPU" in line]
     assert one_line(line) and line.startswith("the GPU is not used: ")
     one = numbers(tmp_path / "runs")
     runs_in(tmp_path / "other" / "runs", monkeypatch)
-    sweep.run(tiny_study().units, "cpu", 1, say=lambda line: None)
+    sweep.run(tiny_study().units, "cpu", 1, log=lambda line: None)
     assert one == numbers(tmp_path / "other" / "runs")
 
 
@@ -416,7 +416,7 @@ def test_a_process_for_the_cpu_sees_no_gpu():
 @pytest.mark.parametrize("at", [0, 1, 2])
 def test_weights_are_trained_again_on_the_cpu_where_the_gpu_fails(store_here, monkeypatch, at):
     study, said = tiny_study(), []
-    sweep.run(study.units, "cpu", 1, say=lambda line: None)
+    sweep.run(study.units, "cpu", 1, log=lambda line: None)
     tasks = [(unit, level) for unit in study.units if unit.prunes for level in unit.levels]
     keep, calls = sweep.keep_weights, []
 
@@ -431,22 +431,22 @@ def test_weights_are_trained_again_on_the_cpu_where_the_gpu_fails(store_here, mo
     monkeypatch.setattr("lthcore.runs.queue.as_completed", list)
     sweep.weights(tasks, STAND_IN, 1, said.append)
     assert all(store.find_weights(*task) for task in tasks)
-    assert len([line for line in said if "given up" in line]) == 1
+    assert len([line for line in said if "the GPU failed" in line]) == 1
     counts = [line.split("]")[0] for line in said if line.startswith("[")]
     assert counts == [f"[{n}/{len(tasks)}" for n in range(1, len(tasks) + 1)]
 
 
 def test_a_ticket_is_compared_on_the_cpu_where_the_gpu_fails(monkeypatch):
-    said, play, calls = [], lottery.train_level, []
+    said, train_level, calls = [], lottery.train_level, []
 
     def broken(units, level, masks, load, **more):
         device = load.keywords["device"]
         calls.append(device)
         if len(calls) == 2:
             raise FAULTS["illegal access"]
-        return play(units, level, masks, load, **more)
+        return train_level(units, level, masks, load, **more)
 
-    monkeypatch.setattr(sweep, "resolve", lambda device, say: STAND_IN)
+    monkeypatch.setattr(sweep, "resolve", lambda device, log: STAND_IN)
     monkeypatch.setattr(lottery, "train_level", broken)
     values = {name: v.numpy() for name, v in initial("mlp", 0, "theta0", 0).items()}
     ticket = SimpleNamespace(
@@ -454,7 +454,7 @@ def test_a_ticket_is_compared_on_the_cpu_where_the_gpu_fails(monkeypatch):
     )
     frame = experiments.compare(ticket, "smoke", 1, said.append, max_steps=3, test_images=50)
     assert calls == [STAND_IN, STAND_IN, *["cpu"] * (len(calls) - 2)] and set(frame["level"]) == {0, 1}
-    assert len([line for line in said if "given up" in line]) == 1
+    assert len([line for line in said if "the GPU failed" in line]) == 1
 
 
 # -------------------------------------------------------------------------------------------------------------- memory
@@ -466,18 +466,18 @@ def full():
     return lost
 
 
-@pytest.mark.parametrize("most", [1, 2, 3, 7, 8, 9])
-def test_what_does_not_fit_is_halved_until_it_does(most):
+@pytest.mark.parametrize("capacity", [1, 2, 3, 7, 8, 9])
+def test_what_does_not_fit_is_halved_until_it_does(capacity):
     seen = []
 
     def train(groups):
-        if len(groups) > most:
+        if len(groups) > capacity:
             raise full()
         seen.append(groups)
         return {group[0]: len(groups) for group in groups}
 
     out = gpu.fitting(train, [[n] for n in range(8)])
-    assert list(out) == list(range(8)) and all(0 < n <= most for n in out.values())
+    assert list(out) == list(range(8)) and all(0 < n <= capacity for n in out.values())
     assert sorted(group[0] for groups in seen for group in groups) == list(range(8))
 
 
@@ -519,13 +519,13 @@ def test_what_an_error_held_is_let_go_before_less_is_tried():
 def test_replicates_without_room_are_trained_in_halves_for_real(store_here, monkeypatch):
     study = experiments.study("task1", "smoke", replicates=4, overrides={"max_steps": 5, "test_images": 100})
     tasks = [(u, 0) for u in study.units if u.arm == "t1_on_s1"]
-    play, together = lottery.train_level, []
+    train_level, together = lottery.train_level, []
 
     def small_device(units, *more):
         if len(units) > 2:
             raise FAULTS["no memory"]
         together.append(len(units))
-        return play(units, *more)
+        return train_level(units, *more)
 
     store.make()
     monkeypatch.setattr(lottery, "train_level", small_device)
@@ -543,8 +543,8 @@ def test_the_estimate_of_memory_counts_weights_images_and_activations(model):
     assert gpu.at_once(config, shared) == gpu.at_once(config, 0) == 1  # at least one is tried
     many = gpu.at_once(config, 15e9)
     assert shared + many * each <= gpu.SHARE * 15e9 < shared + (many + 1) * each
-    wide = configure("mlp" if model == "mlp" else "task1", model=model, batch_size=600)
-    assert gpu.bytes_of(wide)[1] - each > 4 * 500 * 2 * 0.99 * activations(build(model, device="meta"), (1, 28, 28))
+    large = configure("mlp" if model == "mlp" else "task1", model=model, batch_size=600)
+    assert gpu.bytes_of(large)[1] - each > 4 * 500 * 2 * 0.99 * activations(build(model, device="meta"), (1, 28, 28))
 
 
 def test_activations_are_counted_at_their_sizes():
@@ -642,7 +642,7 @@ def tool():
     return module
 
 
-def test_the_tool_goes_on_after_what_fails(tool, tmp_path, capsys):
+def test_the_tool_continues_after_a_failure(tool, tmp_path, capsys):
     journal, done = tool.Journal(tmp_path / "gpu.jsonl", "steps"), []
 
     def fail():
@@ -683,14 +683,14 @@ PARTS = {
 
 @pytest.mark.parametrize("kind", PARTS)
 def test_a_part_ends_whatever_it_does(tool, tmp_path, monkeypatch, kind):
-    code, words = PARTS[kind]
+    code, text = PARTS[kind]
     (tmp_path / "part.py").write_text(code)
     monkeypatch.setattr(tool, "__file__", str(tmp_path / "part.py"))
     monkeypatch.setattr(tool, "GRACE", 0.5)
     given = {"until": time.time() + 6, "out": tmp_path, "device": "cpu", "preset": "smoke"}
     options = SimpleNamespace(**given, repeats=1, steps=1, replicates=1)
     began = time.time()
-    assert tool.run_part("steps", options).startswith(words) and time.time() - began < 8
+    assert tool.run_part("steps", options).startswith(text) and time.time() - began < 8
 
 
 def test_the_projection_is_what_was_measured_times_what_there_is(tool):
@@ -704,14 +704,14 @@ def test_the_projection_is_what_was_measured_times_what_there_is(tool):
 
 
 @pytest.mark.parametrize(
-    ("fetch", "words"),
+    ("fetch", "text"),
     [
         (RuntimeError("no source has the right train-images-idx3-ubyte"), "carry data/MNIST/raw along"),
         (ImportError("No module named 'torch'"), "a package is missing"),
         (None, "no CUDA device can be used here"),
     ],
 )
-def test_the_tool_says_in_one_line_what_is_missing(tool, monkeypatch, tmp_path, fetch, words):
+def test_the_tool_says_in_one_line_what_is_missing(tool, monkeypatch, tmp_path, fetch, text):
     def fail():
         if fetch:
             raise fetch
@@ -720,7 +720,7 @@ def test_the_tool_says_in_one_line_what_is_missing(tool, monkeypatch, tmp_path, 
     monkeypatch.setattr(gpu, "find", lambda: (False, ""))
     with pytest.raises(SystemExit) as caught:
         tool.main(["--out", str(tmp_path / "out")])
-    assert one_line(caught.value.code) and words in caught.value.code and not (tmp_path / "out").exists()
+    assert one_line(caught.value.code) and text in caught.value.code and not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
@@ -739,7 +739,7 @@ def test_the_tool_measures_every_part_on_a_stand_in(tool, tmp_path, monkeypatch)
     assert time.time() - began < 5 * 60 + 30
     found = json.loads((tmp_path / "out" / "gpu.json").read_text())
     assert set(found["parts"]) == {"check", "steps", "graph", "report"} and found["failed"] == []
-    assert all(words.startswith(("done", "stopped")) for words in found["parts"].values())
+    assert all(text.startswith(("done", "stopped")) for text in found["parts"].values())
     assert found["self_check"]["kinds"] == found["self_check"]["passed"] > 0
     assert {"processor", "torch", "code", "repeats", "steps", "projection"} <= set(found)
     table = (tmp_path / "out" / "gpu.csv").read_text()

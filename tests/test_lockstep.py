@@ -112,14 +112,14 @@ def test_units_trained_together_prune_as_if_alone(data):
     config = recipe(epochs=1, rounds=2, **RULES["sgd"])
     units = [Unit(config, "ticket", r) for r in range(3)]
     with in_lockstep():
-        played = lottery.train_level(units, 0, [lottery.dense_mask("mlp")] * 3, lambda unit: data[unit.replicate])
-    played = [lottery.prune_level(*one) for one in zip(units, played, data, strict=True)]
-    for r, p in enumerate(played):
-        single = alone.play(units[r], 0, lottery.dense_mask("mlp"), lambda subset, r=r: data[r])
+        result = lottery.train_level(units, 0, [lottery.dense_mask("mlp")] * 3, lambda unit: data[unit.replicate])
+    result = [lottery.prune_level(*one) for one in zip(units, result, data, strict=True)]
+    for r, p in enumerate(result):
+        single = alone.train_and_prune(units[r], 0, lottery.dense_mask("mlp"), lambda subset, r=r: data[r])
         assert {n: int(m.sum()) for n, m in p.next_mask.items()} == config.schedule[1]
         for name, m in p.next_mask.items():  # weights that rounding may swap at the threshold: none to speak of
             assert (m != single.next_mask[name]).float().mean() < 1e-3
-    assert not torch.equal(played[0].next_mask["fc1"], played[1].next_mask["fc1"])
+    assert not torch.equal(result[0].next_mask["fc1"], result[1].next_mask["fc1"])
 
 
 def test_replicates_must_share_their_images(data):

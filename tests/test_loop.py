@@ -75,12 +75,12 @@ def test_from_the_loop_to_an_engines_step_are_at_most_four_calls(model):
 
 
 def test_the_first_engine_that_supports_a_training_has_it(monkeypatch):
-    mine = train.Engine("mine", lambda config, device: config.optimizer == "sgd" and device == "cpu", None)
+    engine = train.Engine("mine", lambda config, device: config.optimizer == "sgd" and device == "cpu", None)
     config = configure("mlp")
     assert train.choose_engine(config, "cpu") is SPARSE
-    monkeypatch.setattr(train, "ENGINES", [mine, *ENGINES])
+    monkeypatch.setattr(train, "ENGINES", [engine, *ENGINES])
     assert train.choose_engine(config, "cpu") is SPARSE
-    assert train.choose_engine(configure("mlp", optimizer="sgd"), "cpu") is mine
+    assert train.choose_engine(configure("mlp", optimizer="sgd"), "cpu") is engine
     assert train.choose_engine(configure("mlp", optimizer="sgd"), "cuda").name == "Lockstep"
 
 

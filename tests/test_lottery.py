@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 import pytest
 import torch
-from alone import find_ticket, play, starting_values, train
+from alone import find_ticket, starting_values, train, train_and_prune
 
 from lthcore import lottery
 from lthcore import train as room
@@ -93,14 +93,14 @@ def test_every_level_starts_from_mask_times_theta0_bit_for_bit(seen, model):
     config = recipe(model, rounds=3, prune_rate=0.2)  # densities at which either engine trains
     theta0 = initial(model, config.seed, "theta0", 1)
     levels = list(find_ticket(ticket(config, 1), load_few))
-    assert [played.level for played in levels] == [0, 1, 2, 3] == [call["level"] for call in seen]
-    for played, call in zip(levels, seen, strict=True):
-        assert same(call["engine"], masked(theta0, played.mask))
+    assert [result.level for result in levels] == [0, 1, 2, 3] == [call["level"] for call in seen]
+    for result, call in zip(levels, seen, strict=True):
+        assert same(call["engine"], masked(theta0, result.mask))
         assert call["first"] == 0
         biases = [v for name, v in call["engine"].items() if name.endswith("bias")]
-        assert len(biases) == len(played.mask)
+        assert len(biases) == len(result.mask)
         assert not any(v.any() for v in biases)  # biases are reset too
-        assert all(v.any() for name, v in played.weights.items() if name.endswith("bias"))  # and had been trained
+        assert all(v.any() for name, v in result.weights.items() if name.endswith("bias"))  # and had been trained
     for before, call in zip(levels, seen[1:], strict=False):  # the reset really happens
         for name, m in call["mask"].items():
             assert (before.weights[f"{name}.weight"] != call["engine"][f"{name}.weight"])[m].float().mean() > 0.5
@@ -110,17 +110,17 @@ def test_masks_are_the_largest_final_magnitudes_as_many_as_counted():
     config = recipe(rounds=3)
     mask = dense_mask("mlp")
     levels = list(find_ticket(ticket(config), load_few))
-    for played, after in zip(levels, [*levels[1:], None], strict=True):
-        assert same(played.mask, mask)
-        assert {name: int(m.sum()) for name, m in mask.items()} == config.schedule[played.level]
-        assert found(played.rows, "density") == pytest.approx(config.density(played.level))
+    for result, after in zip(levels, [*levels[1:], None], strict=True):
+        assert same(result.mask, mask)
+        assert {name: int(m.sum()) for name, m in mask.items()} == config.schedule[result.level]
+        assert found(result.rows, "density") == pytest.approx(config.density(result.level))
         if after is None:
-            assert played.next_mask is None
+            assert result.next_mask is None
             break
-        mask = played.next_mask
+        mask = result.next_mask
         for name, m in mask.items():
-            size = played.weights[f"{name}.weight"].abs().numpy().ravel()
-            alive = np.flatnonzero(played.mask[name].numpy().ravel())
+            size = result.weights[f"{name}.weight"].abs().numpy().ravel()
+            alive = np.flatnonzero(result.mask[name].numpy().ravel())
             best = alive[np.argsort(-size[alive], kind="stable")][: config.schedule[after.level][name]]
             assert np.flatnonzero(m.numpy().ravel()).tolist() == sorted(best.tolist())
 
@@ -135,7 +135,7 @@ def test_pruning_is_by_final_magnitude_not_by_initial():
 def test_one_shot_prunes_to_the_same_counts_in_one_round():
     config = recipe(rounds=6, levels=(0, 6))
     levels = list(find_ticket(ticket(config), load_few))
-    assert [played.level for played in levels] == [0, 6]
+    assert [result.level for result in levels] == [0, 6]
     assert {name: int(m.sum()) for name, m in levels[1].mask.items()} == recipe(rounds=6).schedule[6]
 
 
@@ -149,10 +149,10 @@ def test_late_rewinding_starts_from_the_weights_at_step_k_of_the_dense_training(
     starts = [call for call in seen if call["last"] is None]
     assert [call["first"] for call in starts] == [0, k, k]
     assert same(starts[0]["engine"], theta0)
-    for played, call in zip(levels[1:], starts[1:], strict=True):
-        assert same(call["engine"], masked(dense, played.mask))
+    for result, call in zip(levels[1:], starts[1:], strict=True):
+        assert same(call["engine"], masked(dense, result.mask))
         assert call["engine"]["head.bias"].any()  # a bias has its value of step k as well
-        steps = [row[0] for row in played.rows]
+        steps = [row[0] for row in result.rows]
         assert min(steps) >= k
         assert max(steps) == 30  # the numbering goes on from k, and training ends where it always does
     whole = levels[0]
@@ -190,10 +190,10 @@ def test_random_reinit_is_the_tickets_very_mask_under_fresh_values(seen, chain):
     unit, levels = chain
     control = arm(unit, "random_reinit", start=Fresh())
     for level in levels[1:]:
-        played = play(control, level.level, level.mask, load_few)
+        result = train_and_prune(control, level.level, level.mask, load_few)
         call = seen[-1]
-        assert same(played.mask, level.mask)
-        assert played.next_mask is None  # it never prunes for itself
+        assert same(result.mask, level.mask)
+        assert result.next_mask is None  # it never prunes for itself
         fresh, theta0 = call["values"], initial("mlp", 0, "theta0", 0)
         assert same(call["engine"], masked(fresh, level.mask))
         for name in level.mask:
@@ -201,7 +201,7 @@ def test_random_reinit_is_the_tickets_very_mask_under_fresh_values(seen, chain):
             assert abs(both.corrcoef()[0, 1]) < 4 / both.shape[1] ** 0.5  # drawn independently
             assert both[0].std() / both[1].std() == pytest.approx(1, abs=4 / both.shape[1] ** 0.5)
             assert not fresh[f"{name}.bias"].any()
-        assert not any(played.weights[f"{name}.weight"][~m].any() for name, m in level.mask.items())
+        assert not any(result.weights[f"{name}.weight"][~m].any() for name, m in level.mask.items())
     assert len({call["values"]["head.weight"][0, 0].item() for call in seen}) == len(seen) == 3
 
 
@@ -209,22 +209,22 @@ def test_random_mask_is_theta0_under_as_many_weights(seen, chain):
     unit, levels = chain
     control, before = arm(unit, "random_mask", mask=RandomLike), dense_mask("mlp")
     for level in levels[1:]:
-        played = play(control, level.level, level.mask, load_few)
-        assert not same(played.mask, level.mask)
-        assert [int(m.sum()) for m in played.mask.values()] == [int(m.sum()) for m in level.mask.values()]
-        assert not any((m & ~before[name]).any() for name, m in played.mask.items())  # nested
-        assert same(seen[-1]["engine"], masked(initial("mlp", 0, "theta0", 0), played.mask))
-        assert played.next_mask is None
-        before = played.mask
+        result = train_and_prune(control, level.level, level.mask, load_few)
+        assert not same(result.mask, level.mask)
+        assert [int(m.sum()) for m in result.mask.values()] == [int(m.sum()) for m in level.mask.values()]
+        assert not any((m & ~before[name]).any() for name, m in result.mask.items())  # nested
+        assert same(seen[-1]["engine"], masked(initial("mlp", 0, "theta0", 0), result.mask))
+        assert result.next_mask is None
+        before = result.mask
 
 
 def test_a_transferred_ticket_trains_theta0_on_the_other_data(seen):
     config = recipe(experiment="task2", rounds=1)
     t1 = ticket(config, 0, "labels0-4")
     mask = next(find_ticket(t1, load_few)).next_mask
-    played = play(Unit(config, "t1_on_s2", 0, "labels5-9", mask=MaskOf(t1), levels=(1,)), 1, mask, load_few)
+    result = train_and_prune(Unit(config, "t1_on_s2", 0, "labels5-9", mask=MaskOf(t1), levels=(1,)), 1, mask, load_few)
     call = seen[-1]
-    assert same(played.mask, mask)
+    assert same(result.mask, mask)
     assert same(call["engine"], masked(initial("mlp", 0, "theta0", 0), mask))
     assert call["data"] is load_few("labels5-9")
     assert call["subset"] == "labels5-9"  # keys of the order: those of S2's own ticket
@@ -234,7 +234,7 @@ def test_a_crossed_arm_is_trained_by_its_own_optimizer(seen):
     adam = recipe(experiment="task3", rounds=1)
     sgd = dataclasses.replace(adam, optimizer="sgd")
     mask = next(find_ticket(ticket(adam), load_few)).next_mask
-    play(Unit(sgd, "adam_mask_by_sgd", 0, mask=MaskOf(ticket(adam)), levels=(1,)), 1, mask, load_few)
+    train_and_prune(Unit(sgd, "adam_mask_by_sgd", 0, mask=MaskOf(ticket(adam)), levels=(1,)), 1, mask, load_few)
     assert [call["config"].optimizer for call in seen] == ["adam", "sgd"]
     assert same(seen[1]["engine"], masked(seen[0]["engine"], mask))
 
@@ -252,7 +252,7 @@ def assert_equal(a, b):
 
 
 @pytest.mark.parametrize(("model", "k"), [("mlp", 0), ("mlp", 7), ("lenet5", 0)])
-def test_the_loop_repeated_or_played_level_by_level_is_the_same_bit_for_bit(model, k):
+def test_the_loop_repeated_or_run_level_by_level_is_bit_identical(model, k):
     unit = ticket(recipe(model, rewind_step=k, epochs=1, rounds=COLLAPSED if model == "mlp" else 3))
     torch.manual_seed(1)
     levels = list(find_ticket(unit, load_few))
@@ -260,7 +260,7 @@ def test_the_loop_repeated_or_played_level_by_level_is_the_same_bit_for_bit(mode
     np.random.seed(2)
     mask = dense_mask(model)
     for level in levels:  # as after an interruption: nothing is carried over but the mask
-        single = play(unit, level.level, {name: m.clone() for name, m in mask.items()}, load_few)
+        single = train_and_prune(unit, level.level, {name: m.clone() for name, m in mask.items()}, load_few)
         assert_equal(single, level)
         mask = single.next_mask
     if k == 0:
@@ -297,25 +297,25 @@ def thinned(weights_per_layer, seed=0):
     return mask
 
 
-def assert_answers(played, trained, images):
+def assert_answers(result, trained, images):
     """The rows about answers, and the bound (live outputs + 1), against logits computed separately."""
-    live, logits = reachable(played.mask), trained.logits.double().numpy()
+    live, logits = reachable(result.mask), trained.logits.double().numpy()
     dead = sorted(set(range(10)) - live)
     assert logits.shape == (len(images), 10)  # ten outputs, whatever the labels
-    own = numpy_logits(played.weights, images)
-    assert np.abs(own - logits).max() < 1e-3
+    recomputed = numpy_logits(result.weights, images)
+    assert np.abs(recomputed - logits).max() < 1e-3
     if dead:
-        assert np.ptp(own[:, dead], axis=0).max() < 1e-12
+        assert np.ptp(recomputed[:, dead], axis=0).max() < 1e-12
         assert np.ptp(logits[:, dead], axis=0).max() == 0  # constant, to the last bit
-    possible = live | ({max(dead, key=lambda c: own[0, c])} if dead else set())
+    possible = live | ({max(dead, key=lambda c: recomputed[0, c])} if dead else set())
     answers = logits.argmax(1)
     assert set(answers.tolist()) <= possible
-    assert set(own.argmax(1).tolist()) <= possible
-    assert found(played.rows, "answers_outside") == 0
-    assert found(played.rows, "answered_classes") == len(set(answers.tolist())) <= len(live) + 1
-    assert {c for c in range(10) if found(played.rows, f"live_output:{c}")} == live
-    assert found(played.rows, "live_outputs") == len(live)
-    assert found(played.rows, "top_answer") == np.bincount(answers, minlength=10).argmax()
+    assert set(recomputed.argmax(1).tolist()) <= possible
+    assert found(result.rows, "answers_outside") == 0
+    assert found(result.rows, "answered_classes") == len(set(answers.tolist())) <= len(live) + 1
+    assert {c for c in range(10) if found(result.rows, f"live_output:{c}")} == live
+    assert found(result.rows, "live_outputs") == len(live)
+    assert found(result.rows, "top_answer") == np.bincount(answers, minlength=10).argmax()
     return live
 
 
@@ -324,10 +324,10 @@ def test_a_chain_past_its_collapse_answers_live_outputs_and_at_most_one_dead(see
     unit = ticket(recipe(experiment="task2", epochs=2, prune_rate=0.3), 0, subset)
     images, labels = load(subset).test
     live = {}
-    for played in find_ticket(unit, load):
-        live[played.level] = assert_answers(played, seen[-1]["trained"], images)
-        top = found(played.rows, "top_answer")
-        assert found(played.rows, "top_answer_share") == pytest.approx(100 * (labels == top).double().mean().item())
+    for result in find_ticket(unit, load):
+        live[result.level] = assert_answers(result, seen[-1]["trained"], images)
+        top = found(result.rows, "top_answer")
+        assert found(result.rows, "top_answer_share") == pytest.approx(100 * (labels == top).double().mean().item())
     assert len(live[0]) == 10
     assert len(live[COLLAPSED]) <= 1  # one weight is left in the head
 
@@ -342,14 +342,14 @@ def test_thin_networks_answer_live_outputs_and_at_most_one_dead(seen, weights, o
     lr = {"adam": 0.0012, "sgd": 0.1}[optimizer]
     chain = ticket(recipe(experiment="task3", epochs=2, optimizer=optimizer, lr=lr))
     unit = Unit(chain.config, "borrowed", 0, mask=MaskOf(chain), levels=(2,))
-    played = play(unit, 2, thinned(weights), load)
-    live = assert_answers(played, seen[-1]["trained"], load("full").test[0])
+    result = train_and_prune(unit, 2, thinned(weights), load)
+    live = assert_answers(result, seen[-1]["trained"], load("full").test[0])
     assert len(live) < 10
     if 0 in weights:
         assert live == set()
-        assert found(played.rows, "answered_classes") == 1
-        accuracy = [row[4] for row in played.rows if row[2:4] == ("test", "accuracy")][-1]
-        assert accuracy == pytest.approx(found(played.rows, "top_answer_share"))
+        assert found(result.rows, "answered_classes") == 1
+        accuracy = [row[4] for row in result.rows if row[2:4] == ("test", "accuracy")][-1]
+        assert accuracy == pytest.approx(found(result.rows, "top_answer_share"))
 
 
 def test_a_dead_lenet5_answers_one_class(seen):
@@ -357,19 +357,19 @@ def test_a_dead_lenet5_answers_one_class(seen):
     unit = Unit(chain.config, "borrowed", 0, mask=MaskOf(chain), levels=(2,))
     mask = dense_mask("lenet5")
     mask["conv2"][:] = False
-    played = play(unit, 2, mask, load_few)
+    result = train_and_prune(unit, 2, mask, load_few)
     assert np.ptp(seen[-1]["trained"].logits.numpy(), axis=0).max() == 0
-    assert found(played.rows, "live_outputs") == found(played.rows, "answers_outside") == 0
-    assert found(played.rows, "answered_classes") == 1
+    assert found(result.rows, "live_outputs") == found(result.rows, "answers_outside") == 0
+    assert found(result.rows, "answered_classes") == 1
 
 
 def test_labels_keep_their_names():
     """Networks of labels 5-9 have ten outputs, and learn to answer 5 to 9."""
     unit = ticket(recipe(experiment="task2", epochs=10, rounds=1), 0, "labels5-9")
-    played = next(find_ticket(unit, load_few))
-    assert played.weights["head.weight"].shape == (10, 100)
-    answers = numpy_logits(played.weights, load_few("labels5-9").test[0]).argmax(1)
+    result = next(find_ticket(unit, load_few))
+    assert result.weights["head.weight"].shape == (10, 100)
+    answers = numpy_logits(result.weights, load_few("labels5-9").test[0]).argmax(1)
     assert set(answers.tolist()) == set(range(5, 10))
-    accuracy = [row[4] for row in played.rows if row[2:4] == ("test", "accuracy")][-1]
+    accuracy = [row[4] for row in result.rows if row[2:4] == ("test", "accuracy")][-1]
     assert accuracy == pytest.approx(100 * np.mean(answers == load_few("labels5-9").test[1].numpy()))
     assert accuracy > 75

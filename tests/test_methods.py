@@ -123,7 +123,7 @@ def test_a_criterion_of_ones_own_says_what_it_supports():
 
 
 @pytest.mark.parametrize(
-    ("scores", "words"),
+    ("scores", "message"),
     [
         (lambda w: {"fc1": w["fc1.weight"].sum(0)}, "its scores of fc1 are (784,), must be (300, 784)"),
         (lambda w: {"fc1": w["fc1.weight"]}, "its scores of fc2 are a NoneType, must be (100, 300)"),
@@ -131,10 +131,10 @@ def test_a_criterion_of_ones_own_says_what_it_supports():
         (lambda w: 3, "its scores of fc1 are a NoneType, must be (300, 784)"),
     ],
 )
-def test_scores_of_another_shape_are_said_with_the_criterions_name(scores, words):
+def test_scores_of_another_shape_are_said_with_the_criterions_name(scores, message):
     methods.CRITERIA["mine"] = lambda weights, mask, unit, data: scores(weights)
     chain = Unit(tiny(criterion="mine"), "x", 0)
-    assert refusal(list, find_ticket(chain, load)) == f"criterion = 'mine': {words}"
+    assert refusal(list, find_ticket(chain, load)) == f"criterion = 'mine': {message}"
 
 
 def test_what_is_no_function_is_refused_by_its_name():
@@ -174,10 +174,10 @@ def test_a_criterion_at_the_start_is_given_the_values_that_a_level_starts_from(m
     chain = Unit(tiny(model, criterion="snip"), "snip", 0)
     dense, first, _ = find_ticket(chain, load)
     theta0 = initial(model, 0, "theta0", 0)
-    for played in (dense, first):
-        level = played.level + 1
-        scores = snip(theta0, played.mask, chain, load())
-        assert same(played.next_mask, pruning.keep_top(scores, played.mask, chain.config.schedule[level]))
+    for result in (dense, first):
+        level = result.level + 1
+        scores = snip(theta0, result.mask, chain, load())
+        assert same(result.next_mask, pruning.keep_top(scores, result.mask, chain.config.schedule[level]))
     methods.CRITERIA["late"] = methods.Criterion(snip)
     (late, *_) = find_ticket(Unit(tiny(model, criterion="late"), "late", 0), load)
     assert same(late.weights, dense.weights) and not same(late.next_mask, dense.next_mask)
@@ -214,7 +214,7 @@ methods.REWINDS["half"] = methods.RewindRule(half, needs_previous=False)
 methods.REWINDS["onward"] = onward
 overrides = {"rounds": 1, "max_steps": 4, "test_images": 100, "criterion": "mine", "rewind": CHOSEN}
 study = experiments.study("mlp", "smoke", controls=False, overrides=overrides)
-experiments.run(study, workers=2, say=lambda line: print(line, flush=True))
+experiments.run(study, workers=2, log=lambda line: print(line, flush=True))
 print("ended well:", len(experiments.finished(study)) > 0)
 """
 OUTSIDE = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PYTHONPATH": str(ROOT)}
@@ -294,9 +294,7 @@ def test_processes_that_are_begun_at_once_leave_the_program_as_it_is():
     methods.REWINDS["there"] = lottery.reset
     program, ends = sys.modules["__main__"], []
     begun = [
-        threading.Thread(
-            target=lambda: sweep.Background(_say_what_is_there, (), ends.append, ends.append).thread.join()
-        )
+        threading.Thread(target=lambda: sweep.Background(_print_registered, (), ends.append, ends.append).thread.join())
         for _ in range(3)
     ]
     for thread in begun:
@@ -307,8 +305,8 @@ def test_processes_that_are_begun_at_once_leave_the_program_as_it_is():
     assert sorted(ends) == ["", "", "", *["the rules reset, final, there"] * 3]
 
 
-def _say_what_is_there(say):
-    say(f"the rules {', '.join(methods.REWINDS)}")
+def _print_registered(log):
+    log(f"the rules {', '.join(methods.REWINDS)}")
 
 
 def test_what_cannot_be_sent_is_refused_in_one_line():

@@ -36,8 +36,12 @@ def code(path):
 @pytest.fixture
 def environment(tmp_path):
     """An environment of a user's, with an empty store, in which only this checkout's package can be found."""
-    own = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    return own | {"PYTHONPATH": str(ROOT), "LTH_RUNS": str(tmp_path / "runs"), "LTH_ARCHIVE": str(tmp_path / "archive")}
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    return environment | {
+        "PYTHONPATH": str(ROOT),
+        "LTH_RUNS": str(tmp_path / "runs"),
+        "LTH_ARCHIVE": str(tmp_path / "archive"),
+    }
 
 
 def papermill(*arguments, cwd=ROOT, env=None):
@@ -373,14 +377,14 @@ def clones(tmp_path_factory):
     return made
 
 
-SAY = "from lthcore import store; print('works on', store.ROOT, store.runs())"
+REPORTS = "from lthcore import store; print('works on', store.ROOT, store.runs())"
 
 
 def short_of(clone, name="say.ipynb"):
     """A notebook of setup cell, parameters, and a cell that says which checkout it works on."""
     source = nbformat.read(clone / "notebooks" / NOTEBOOKS[2].name, 4)
     cells = [cell for cell in source.cells if cell.cell_type == "code"][:2]
-    source.cells = [*cells, v4.new_code_cell(SAY)]
+    source.cells = [*cells, v4.new_code_cell(REPORTS)]
     path = clone / "notebooks" / name
     path.parent.mkdir(exist_ok=True)
     nbformat.write(source, path)
@@ -416,7 +420,7 @@ def test_in_jupyterlab_too(clones, folder, environment):
     manager, client = start_new_kernel(kernel_name="python3", cwd=str(b / folder), env=environment)
     try:
         outputs = []
-        for cell in (code(NOTEBOOKS[2])[0], SAY):
+        for cell in (code(NOTEBOOKS[2])[0], REPORTS):
             client.execute_interactive(cell, output_hook=outputs.append, timeout=60)
         assert [m["content"]["text"] for m in outputs if m["msg_type"] == "stream"] == [f"works on {b} {b / 'runs'}\n"]
     finally:
@@ -570,7 +574,7 @@ def minor(number):
     return apply
 
 
-FOREIGN = {
+FROM_ELSEWHERE = {
     "Colab": colab,
     "widgets without state": change(widgets={"application/vnd.jupyter.widget-state+json": {}}),
     "widgets that are none": change(widgets=None),
@@ -605,10 +609,10 @@ FOREIGN = {
 }
 
 
-@pytest.mark.parametrize("kind", FOREIGN)
-def test_a_foreign_notebook_becomes_a_valid_one(kind, tmp_path):
+@pytest.mark.parametrize("kind", FROM_ELSEWHERE)
+def test_a_notebook_from_elsewhere_becomes_a_valid_one(kind, tmp_path):
     book = tiny()
-    FOREIGN[kind](book)
+    FROM_ELSEWHERE[kind](book)
     (tmp_path / "foreign.ipynb").write_text(json.dumps(book))
     found = notebooks.normalised(tmp_path / "foreign.ipynb")
     nbformat.validate(found)
@@ -669,9 +673,9 @@ def job(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Colab", "conda's kernel"])
-def test_a_foreign_notebook_is_executed_and_exported(kind, job, tmp_path):
+def test_a_notebook_from_elsewhere_is_executed_and_exported(kind, job, tmp_path):
     book = tiny()
-    FOREIGN[kind](book)
+    FROM_ELSEWHERE[kind](book)
     cli.execute(job(book), {"preset": "smoke"}, tmp_path / "figures")
     page, path = sorted((tmp_path / "figures" / "executed").iterdir())
     assert (page.name, path.name) == ("01_tiny.html", "01_tiny.ipynb")
@@ -731,7 +735,7 @@ def test_a_killed_notebook_is_said_in_one_line(who, by, job, tmp_path):
     with pytest.raises(RuntimeError) as caught:
         cli.execute(job(book), {"preset": "smoke"}, tmp_path / "figures")
     text = str(caught.value)
-    assert len(text.splitlines()) == 1 and text.startswith("01_tiny failed; the notebook as far as it went: ")
+    assert len(text.splitlines()) == 1 and text.startswith("01_tiny failed; the partial notebook: ")
     assert by.name in text if who == "papermill" else "Kernel died" in text
 
 

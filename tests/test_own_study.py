@@ -11,7 +11,7 @@ import pytest
 
 from lthcore import studies
 from lthcore.config import configure
-from lthcore.explore import pages
+from lthcore.explore import panels
 from lthcore.results import statistics
 from lthcore.runs import store
 from lthcore.studies import claims, experiments, plots
@@ -76,7 +76,7 @@ def test_it_is_drawn_in_its_own_styles_beside_the_committed_figures(shown):
     assert set(drawn["arm"]) == {"iterative", "one_shot"} and drawn["n"].max() == 3
     assert [line.get_label() for line in figure.axes[0].lines] == ["in four rounds (n = 3)", "at once (n = 3)"]
     plt.close(figure)
-    assert pages.full_label("iterative") == "in four rounds"
+    assert panels.full_label("iterative") == "in four rounds"
 
 
 def test_its_claim_is_measured_and_judged(shown):
@@ -93,7 +93,7 @@ def test_its_claim_is_measured_and_judged(shown):
 
 def test_the_second_run_trains_nothing(shown):
     said = []
-    experiments.run(shown["study"], say=said.append)
+    experiments.run(shown["study"], log=said.append)
     assert said == ["all 21 levels of 6 units found, nothing to train"]
 
 
@@ -127,7 +127,7 @@ def test_a_changed_record_replaces_the_one_before(forgotten):
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         ({"name": "mlp"}, "name = 'mlp': is taken by a study of this package"),
         ({"name": "My study"}, "name = 'My study': must be lower case letters, digits and underscores"),
@@ -147,8 +147,8 @@ def test_a_changed_record_replaces_the_one_before(forgotten):
         ({"claims": (Claim("x", "", "", "fig_none", None),)}, "figure = 'fig_none': must be one of its figures"),
     ],
 )
-def test_a_record_that_makes_no_sense_is_refused_in_one_line(forgotten, change, words):
-    with pytest.raises(ValueError, match="^" + re.escape(words)) as error:
+def test_a_record_that_makes_no_sense_is_refused_in_one_line(forgotten, change, message):
+    with pytest.raises(ValueError, match="^" + re.escape(message)) as error:
         experiments.study(Experiment(**{"name": "own", "arms": one_arm, **change}))
     assert "\n" not in str(error.value)
     assert "own" not in studies.REGISTRY

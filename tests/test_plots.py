@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lthcore.explore import pages
+from lthcore.explore import panels
 from lthcore.results import figures, forest, measures, rules, statistics
 from lthcore.runs import presets, store
 from lthcore.schedule import ARCHITECTURES
@@ -69,8 +69,8 @@ def twice(frame):
 
 
 def figure_of(studies, experiment, name, frame=None):
-    s, own = studies[experiment]
-    figure, table = REGISTRY[experiment].figures[name](s, own if frame is None else frame)
+    s, tidy = studies[experiment]
+    figure, table = REGISTRY[experiment].figures[name](s, tidy if frame is None else frame)
     figure.draw_without_rendering()
     return figure, table
 
@@ -185,8 +185,8 @@ def pictures():
     digit = random.integers(0, 255, (28, 28), dtype=np.uint8)
     line = pd.DataFrame({"density": [1, 0.5, 0.1], "mean": [97.0, 98.0, 96.0]})
     answers = {"dense": np.full(10, 0.1), "ticket": np.eye(10)[3]}
-    out = [pages.Note().png("words"), pages.MaskSeen(shapes, "#0072B2").png(mask, digit)]
-    return [*out, pages.Answers().png(digit, 3, answers), pages.Compared({"mine": (line, "ticket")}).png()]
+    out = [panels.Note().png("words"), panels.MaskView(shapes, "#0072B2").png(mask, digit)]
+    return [*out, panels.Answers().png(digit, 3, answers), panels.Compared({"mine": (line, "ticket")}).png()]
 
 
 @pytest.mark.parametrize("what", USERS)
@@ -217,16 +217,16 @@ def test_the_csv_has_the_numbers_of_the_tidy_table(studies, drawn, experiment, n
     test = frame[frame["split"] == "test"]
     assert len(table) >= 4
     for row in table.to_dict("records"):
-        mine = test[(test["arm"] == row["arm"]) & (test["level"] == row["level"])]
-        mine = mine[mine["metric"] == metric_of(name, row["panel"])]
+        rows = test[(test["arm"] == row["arm"]) & (test["level"] == row["level"])]
+        rows = rows[rows["metric"] == metric_of(name, row["panel"])]
         at = row.get("step")
-        values = mine.loc[mine["step"] == (mine["step"].max() if at is None or np.isnan(at) else at), "value"]
+        values = rows.loc[rows["step"] == (rows["step"].max() if at is None or np.isnan(at) else at), "value"]
         assert row["n"] == len(values) == replicates
         half = stats.t.ppf(0.975, replicates - 1) * stats.sem(values) if replicates > 1 else math.nan
         found = row["mean"], row["low"], row["high"], row["least"], row["greatest"]
         mean = values.mean()
         assert found == pytest.approx((mean, mean - half, mean + half, values.min(), values.max()), nan_ok=True)
-        assert row["density"] == pytest.approx(mine["density"].iloc[0])
+        assert row["density"] == pytest.approx(rows["density"].iloc[0])
 
 
 @pytest.mark.parametrize(("experiment", "name"), ALL)
@@ -276,10 +276,10 @@ def test_of_curves_that_coincide_both_are_seen(studies, experiment, name):
 
 
 @pytest.mark.parametrize(("experiment", "name"), ALL)
-def test_the_words_say_how_the_levels_are_drawn(studies, experiment, name):
+def test_the_title_says_how_the_levels_are_drawn(studies, experiment, name):
     figure, _ = figure_of(studies, experiment, name)
-    words = [figure.get_suptitle()] if name.startswith("fig5b") else [axis.get_title() for axis in figure.axes]
-    for axis, title in zip(figure.axes, itertools.cycle(words), strict=False):
+    texts = [figure.get_suptitle()] if name.startswith("fig5b") else [axis.get_title() for axis in figure.axes]
+    for axis, title in zip(figure.axes, itertools.cycle(texts), strict=False):
         styles = {line.get_linestyle() for line in axis.get_lines()}
         assert ("--" in styles) == ("dashed: level" in title) and "faint" not in title
     plt.close(figure)
@@ -325,7 +325,7 @@ def test_an_arm_has_one_colour_in_all_figures_and_no_other_arm_has_it_there(stud
         for label, colours in here.items():
             everywhere.setdefault(label, set()).update(colours)
     assert all(len(colours) == 1 for colours in everywhere.values()), everywhere
-    assert everywhere["T1 on S1"] and everywhere["re-initialised"] and everywhere["Adam, SGD's mask"]
+    assert everywhere["T1 on S1"] and everywhere["reinitialised"] and everywhere["Adam, SGD's mask"]
 
 
 @pytest.mark.parametrize("experiment", NAMES)
@@ -467,8 +467,8 @@ def test_a_forest_plot_of_whatever_there_is(change):
     rows = [row | {"verdict": "not run"}, row | {"verdict": "not judged"} | change]
     figure = forest.forest(pd.DataFrame(rows), "title", "stamp")
     figure.draw_without_rendering()
-    words = [text.get_text() for axis in figure.axes for text in axis.texts]
-    assert words.count("none yet") == 2 and "– not run" in words
+    texts = [text.get_text() for axis in figure.axes for text in axis.texts]
+    assert texts.count("none yet") == 2 and "– not run" in texts
     left = [
         mark for axis in figure.axes for line in axis.get_lines() if (mark := line.get_marker()) not in ("None", "")
     ]

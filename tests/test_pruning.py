@@ -90,20 +90,20 @@ def test_layer_by_layer_the_largest_magnitudes_are_kept(drawn, choice):
 
 @SETTINGS
 @given(layers(), st.booleans(), st.data())
-def test_globally_all_layers_are_ranked_together(drawn, apart, choice):
+def test_globally_all_layers_are_ranked_together(drawn, separate, choice):
     weights, mask = drawn
-    apart = apart and len(mask) > 1
+    separate = separate and len(mask) > 1
     last = list(mask)[-1]
-    together = [name for name in mask if not (apart and name == last)]
+    together = [name for name in mask if not (separate and name == last)]
     alive = counted(mask)
     counts = {"*": choice.draw(st.integers(0, sum(alive[name] for name in together)))}
-    if apart:
+    if separate:
         counts[last] = choice.draw(st.integers(0, alive[last]))
     kept = magnitude(weights, mask, counts)
     assert list(kept) == list(mask)
     assert sum(counted(kept)[name] for name in together) == counts["*"]
     scores = {name: np.abs(weights[f"{name}.weight"].numpy()) for name in mask}
-    pools = [(together, counts["*"])] + ([([last], counts[last])] if apart else [])
+    pools = [(together, counts["*"])] + ([([last], counts[last])] if separate else [])
     assert same(kept, oracle(scores, mask, pools))
 
 
@@ -245,11 +245,11 @@ def test_schedules_of_any_rate(model, rate, rounds, scope, output_rate):
         pools = {"*": names[:-1], names[-1]: names[-1:]}
     assert set(config.schedule[0]) == set(pools)
     for pool, members in pools.items():
-        own = output_rate if output_rate is not None and members == names[-1:] else rate
+        current = output_rate if output_rate is not None and members == names[-1:] else rate
         n = sum(SIZES[model][name] for name in members)
         for level in config.schedule:
             assert abs(level[pool] - n) <= 0.5 + 1e-6 or level is config.schedule[0]
-            n = (1 - own) * level[pool]
+            n = (1 - current) * level[pool]
     assert config.density(0) == 1
     densities = [config.density(k) for k in range(rounds + 1)]
     assert densities == sorted(densities, reverse=True)
@@ -258,7 +258,7 @@ def test_schedules_of_any_rate(model, rate, rounds, scope, output_rate):
 
 @pytest.mark.parametrize(("level", "percent"), [(3, 51.28), (7, 21.07), (9, 13.52), (15, 3.58), (16, 2.87)])
 def test_the_papers_densities(level, percent):
-    """Frankle & Carbin 2019: 20 % a round, the output layer 10 %."""
+    """Frankle & Carbin 2019: 20% a round, the output layer 10%."""
     config = configure("mlp", prune_rate=0.2, output_rate=0.1)
     assert 100 * config.density(level) == pytest.approx(percent, abs=0.006)
 

@@ -51,8 +51,8 @@ def test_what_differs_is_all_that_is_written(name):
     """A setting that equals the default, or a preset's that equals the scale of the preset, says nothing."""
     record = REGISTRY[name]
     for preset, given in record.presets.items():
-        own = {**record.settings, **PRESETS[preset]}
-        assert not [setting for setting, value in given.items() if own.get(setting) == value]
+        settings = {**record.settings, **PRESETS[preset]}
+        assert not [setting for setting, value in given.items() if settings.get(setting) == value]
 
 
 def test_names_are_given_once():
@@ -66,8 +66,8 @@ def test_names_are_given_once():
 def test_an_arm_looks_the_same_in_every_study():
     looks = {}
     for record in REGISTRY.values():
-        for arm, look in record.styles.items():
-            assert looks.setdefault(arm, look) == look
+        for arm, style in record.styles.items():
+            assert looks.setdefault(arm, style) == style
 
 
 def test_no_module_of_theirs_is_long():

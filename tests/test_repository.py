@@ -1,4 +1,4 @@
-"""The checkout as a whole: rooms, sizes, notebooks, README, and everything run once on the smallest scale."""
+"""The checkout as a whole: folders, sizes, notebooks, README, and everything run once on the smallest scale."""
 
 import ast
 import json
@@ -57,8 +57,8 @@ def test_every_module_has_its_place():
 def test_imports_point_downwards(path):
     name = name_of(path)
     if name != "__init__":
-        own = LAYERS.index(layer_of(name))
-        above = {layer for layer in imports_of(path) if LAYERS.index(layer) > own}
+        level = LAYERS.index(layer_of(name))
+        above = {layer for layer in imports_of(path) if LAYERS.index(layer) > level}
         assert not above, f"{name} imports {above}, which is above it"
 
 
@@ -134,6 +134,125 @@ def test_nothing_in_the_core_is_decided_by_the_name_of_a_model_a_data_set_or_a_r
             assert not said & names, f"{name}.py, line {node.lineno}"
 
 
+# ------------------------------------------------------------------------------------------------------------ names
+
+# Plain English in prose, and no names: what they stood for has a name in the field or a plain description.
+NO_NAMES = {
+    "alike", "apart", "beside", "borrowed", "flying", "foreign", "look", "mine", "most", "often", "own", "pages",
+    "play", "played", "rooms", "say", "travel", "wide", "words",
+}  # fmt: skip
+
+
+def names_in(text):
+    """What a text defines: functions, classes, parameters, variables and attributes."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+
+
+def test_names_are_no_private_words():
+    for path in [*MODULES, *sorted((ROOT / "tests").rglob("*.py"))]:
+        names = {path.stem.removeprefix("test_"), *names_in(path.read_text())}
+        found = {name for name in names if name.lower().strip("_") in NO_NAMES}
+        assert not found, f"{path.name}: {found}"
+
+
+# ---------------------------------------------------------------------------------------------------- executing code
+
+# What unpickles: machine code in the user's own cache, behind a checksum, and calls between processes of one run. No
+# file of the study is read so.
+UNPICKLES = {
+    "lthcore/engines/compiled.py": {"pickle.loads"},
+    "lthcore/runs/cluster.py": {"pickle.loads"},
+    "lthcore/runs/sending.py": {"cloudpickle.loads"},
+}
+EXECUTES = {
+    "eval",
+    "exec",
+    "torch.load",
+    "np.load",
+    "numpy.load",
+    "pd.read_pickle",
+    "pandas.read_pickle",
+    "joblib.load",
+}
+PICKLES = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
+
+
+def sources():
+    """The code of the package, the tools and the notebooks: pairs of path and text."""
+    for path in [*MODULES, *sorted((ROOT / "tests/tools").glob("*.py"))]:
+        yield str(path.relative_to(ROOT)), path.read_text()
+    for path in NOTEBOOKS:
+        for cell in json.loads(path.read_text())["cells"]:
+            if cell["cell_type"] == "code":
+                yield f"notebooks/{path.name}", "".join(cell["source"])
+
+
+def executing(text):
+    """Calls in a text that execute what they are given or read, under whatever name they are imported: set of str."""
+    found = set()
+    tree = ast.parse(text)
+    renamed = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            base = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            renamed |= {alias.asname or alias.name: base + alias.name for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            first, dot, rest = ast.unparse(node.func).partition(".")
+            called = renamed.get(first, first) + dot + rest
+            module, _, name = called.rpartition(".")
+            if called in EXECUTES or (module in PICKLES and name in ("load", "loads", "open", "Unpickler")):
+                found.add(called)
+    return found
+
+
+def test_nothing_executes_what_it_reads():
+    for name, text in sources():
+        assert executing(text) <= UNPICKLES.get(name, set()), name
+
+
+EXAMPLES = ["eval(x)", "exec(x)", "import torch as t; t.load(x)", "from pickle import loads; loads(x)"]
+
+
+@pytest.mark.parametrize("text", [*EXAMPLES, "import numpy as np; np.load(x)"])
+def test_what_executes_is_found(text):
+    assert executing(text)
+
+
+# ----------------------------------------------------------------------------------------------------------- tests
+
+
+def test_no_test_module_imports_another():
+    for path in (ROOT / "tests").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = (
+                    [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+                )
+                assert not [name for name in names if name.startswith("test_")], path.name
+
+
+def test_every_module_has_tests_by_its_name_or_in_the_table():
+    """`tests/README.md` names the test files of modules that have none by their own name."""
+    rows = re.findall(r"^\| (`[a-z].*`) \| (`test_.*`) \|$", (ROOT / "tests/README.md").read_text(), re.M)
+    table = {name: files for names, files in rows for name in re.findall(r"`([\w/]+)`", names)}
+    for path in MODULES:
+        name = name_of(path).replace(".", "/")
+        if not path.stem.startswith("__") and not (ROOT / f"tests/test_{path.stem}.py").exists():
+            assert name in table, f"tests/README.md must name the tests of {name}"
+    for name, files in table.items():
+        assert (ROOT / "lthcore" / f"{name}.py").exists(), name
+        assert all((ROOT / "tests" / file).exists() for file in re.findall(r"`(test_\w+\.py)`", files)), name
+
+
 # ------------------------------------------------------------------------------------------------------- notebooks
 
 
@@ -198,7 +317,7 @@ def test_the_same_holds_in_the_archive():
     from lthcore.studies import experiments
 
     checked = set()
-    for study in experiments.every(wide=True, preset="report"):
+    for study in experiments.every(extended=True, preset="report"):
         frame = experiments.finished(study)
         if len(frame):
             outside = statistics.at_end(frame, "answers_outside")
@@ -220,9 +339,27 @@ def test_documents_have_what_a_user_needs():
 def test_pyproject_needs_nothing_that_requirements_lack():
     import tomllib
 
-    needs = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    assert set(needs) <= set((ROOT / "requirements.txt").read_text().splitlines())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needs = {*project["dependencies"], *project["optional-dependencies"]["cluster"]}
+    assert needs <= required()
     assert not [line for line in needs if "==" in line or "<" in line], "ranges without pins or upper bounds"
+
+
+def required():
+    """The lines of requirements.txt without their comments."""
+    lines = (line.partition("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines())
+    return set(filter(None, lines))
+
+
+def test_the_lock_holds_a_version_of_every_package_that_its_range_allows():
+    from packaging.requirements import Requirement
+
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pins = [Requirement(line) for line in lines if not line.startswith("#")]  # no option, no address of an index
+    for wanted in map(Requirement, required()):
+        found = [str(pin.specifier) for pin in pins if pin.name == wanted.name]
+        assert found and all(wanted.specifier.contains(pin.removeprefix("==")) for pin in found), (wanted, found)
+    assert all(str(pin.specifier).startswith("==") and not pin.url for pin in pins)
 
 
 def test_committed_figures_are_complete():

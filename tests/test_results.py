@@ -154,7 +154,7 @@ def test_there_is_no_ticket_level_without_the_dense_network():
     st.lists(st.floats(80, 99, allow_subnormal=False), min_size=1, max_size=8), st.floats(0, 5, allow_subnormal=False)
 )
 @settings(deadline=None, max_examples=40)
-def test_ticket_level_straight_from_its_definition(values, tolerance):
+def test_ticket_level_by_its_definition(values, tolerance):
     level = 0
     for k in range(len(values)):
         if values[k] < values[0] - tolerance:
@@ -256,7 +256,7 @@ def test_the_hypothesis(points, steps, expected):
     rows = judged(chain_and_controls("paper", at, {("ticket", 4): 98.7}, early), "paper", "paper-lth")
     assert rows.loc[0, "verdict"] == expected
     assert rows["ours"].tolist() == pytest.approx([points, np.mean(moved) - 2000])
-    assert all("level 4" in words for words in rows["measured"])
+    assert all("level 4" in text for text in rows["measured"])
 
 
 def test_the_common_level_is_the_smallest_of_three():
@@ -332,7 +332,7 @@ ALL = ("mlp", "lenet5", "task1", "task2", "task3")
 NOT_RUN = {"mlp-generalise", "lenet-generalise", "lenet-relu-cliff", "task3-sgd"}  # what they need is not trained yet
 
 
-def first_words(frame, experiment, preset="report", **settings):
+def first_text(frame, experiment, preset="report", **settings):
     table = claims.judge(frame, configure(experiment, preset, **settings))
     verdicts = table.groupby("claim")["verdict"].first()
     return set(verdicts[~verdicts.index.isin(NOT_RUN)])
@@ -342,29 +342,29 @@ def first_words(frame, experiment, preset="report", **settings):
 def test_not_judged_below_the_preset_or_the_replicates(experiment):
     explored = everything(experiment, n=5)
     frame = explored.assign(replicate=explored["replicate"] + 5)
-    assert first_words(frame, experiment) <= set(VERDICTS)
-    assert first_words(frame, experiment, "quick") == {"not judged (quick)"}
-    assert first_words(frame, experiment, "smoke") == {"not judged (smoke)"}
-    assert first_words(explored[explored["replicate"] < 3], experiment) == {"not judged (exploratory replicates only)"}
+    assert first_text(frame, experiment) <= set(VERDICTS)
+    assert first_text(frame, experiment, "quick") == {"not judged (quick)"}
+    assert first_text(frame, experiment, "smoke") == {"not judged (smoke)"}
+    assert first_text(explored[explored["replicate"] < 3], experiment) == {"not judged (exploratory replicates only)"}
     for n in (1, 2):
         few = frame[frame["replicate"] < 5 + n]
-        assert first_words(few, experiment, replicates=5 + n) == {f"not judged (n = {n})"}
+        assert first_text(few, experiment, replicates=5 + n) == {f"not judged (n = {n})"}
         shown = claims.judge(few, configure(experiment, "report"))
         compared = shown[~shown["claim"].isin({*NOT_RUN, "task2-cause"})]
         compared = compared[~compared["measured"].str.contains("outputs with a path|share")]  # not in tables by hand
         assert (shown["alone"] == "").all() and (compared["n"] == n).all() and compared["ours"].notna().all()
     for changed in ({"lr": 0.01}, {"epochs": 3}, {"tolerance": 2.0}, {"margin": 5.0}, {"validation": 0}):
-        (words,) = first_words(frame, experiment, **changed)
-        assert words.startswith("not judged (") and (next(iter(changed)) in words)
+        (text,) = first_text(frame, experiment, **changed)
+        assert text.startswith("not judged (") and (next(iter(changed)) in text)
     for changed in ({"replicates": 9}, {"seed": 5}, {"device": "cpu"}):
-        assert first_words(frame, experiment, **changed) <= set(VERDICTS)
+        assert first_text(frame, experiment, **changed) <= set(VERDICTS)
 
 
 @pytest.mark.parametrize("experiment", ALL)
 def test_a_schedule_without_the_levels_of_a_rule_is_not_judged_either(experiment):
     frame = everything(experiment)
-    assert first_words(frame[frame["level"] < 3], experiment, "smoke") == {"not judged (smoke)"}
-    assert first_words(frame[frame["level"] < 3], experiment, rounds=2) == {"not judged (other rounds)"}
+    assert first_text(frame[frame["level"] < 3], experiment, "smoke") == {"not judged (smoke)"}
+    assert first_text(frame[frame["level"] < 3], experiment, rounds=2) == {"not judged (other rounds)"}
 
 
 @pytest.mark.parametrize("experiment", ALL)
@@ -386,7 +386,7 @@ def test_every_claim_has_its_row_and_an_empty_study_is_not_run(experiment):
             table = claims.judge(frame, configure(experiment, "report"))
         assert set(table["claim"]) == expected
         claims.show(table)
-    assert first_words(pd.DataFrame(columns=COLUMNS), experiment) == {"not run"}
+    assert first_text(pd.DataFrame(columns=COLUMNS), experiment) == {"not run"}
 
 
 def test_every_claim_of_the_report_is_judged_once_and_in_its_words():
@@ -398,9 +398,9 @@ def test_every_claim_of_the_report_is_judged_once_and_in_its_words():
     published = [claim.id for experiment in REGISTRY.values() for claim in experiment.claims]
     assert len(set(published)) == len(published) and not set(published) & set(of_report)
     assert {name for name, experiment in REGISTRY.items() if experiment.claims} <= beyond
-    assert set(claims.WORDS) == set(of_report)
+    assert set(claims.QUOTED) == set(of_report)
     for rule in rules.REPORT:
-        assert claims.WORDS[rule.id] in rule.quotation
+        assert claims.QUOTED[rule.id] in rule.quotation
 
 
 @pytest.mark.parametrize("experiment", ALL)
@@ -421,8 +421,8 @@ def test_a_study_that_is_not_through_is_judged_without_errors(experiment, data):
     assert not text.astype(str).apply(lambda column: column.str.contains("nan", case=False)).any().any()
     compared = table[~table["measured"].isin(rules.COUNTS)]
     assert (compared["ours"].notna() == (compared["n"] > 0)).all()
-    for words in table.groupby("claim")["verdict"].first():
-        assert words in VERDICTS or words.startswith("not ")
+    for verdict in table.groupby("claim")["verdict"].first():
+        assert verdict in VERDICTS or verdict.startswith("not ")
 
 
 def test_the_table_to_read():
@@ -435,7 +435,7 @@ def test_the_table_to_read():
     row = table.loc["mlp-90"]
     low, high = t_interval(spread(-1))
     assert row["confirmatory"] == f"-1.00 [{low:.2f}, {high:.2f}]" and row["verdict"] == "does not hold"
-    assert (row["kept"], row["holds if"], row["n"]) == ("8.24 %", "> -0.5", 3)
+    assert (row["density"], row["holds if"], row["n"]) == ("8.24%", "> -0.5", 3)
     assert row["pooled"] == f"{row['confirmatory']}, n = 3" and row["rule"] == rules.COMMIT
 
 
@@ -445,7 +445,7 @@ def test_what_it_would_take_stands_beside_what_is_unresolved():
     assert rows["verdict"][0] == "unresolved"
     needed = int(rows["n_needed"][0])
     text = claims.show(claims.judge(frame, configure("mlp", "report", seed=1)))
-    assert text.loc["mlp-90"]["note"] == f"resolved at n = {needed}, if it goes on so"
+    assert text.loc["mlp-90"]["note"] == f"resolved at n = {needed}, at this spread"
     values = np.array([-0.6, -0.1, -0.8, -0.2])
     half = [stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / n**0.5 for n in (needed - 1, needed)]
     assert half[0] >= abs(values.mean() + 0.5) > half[1]
@@ -482,7 +482,7 @@ def collapsed():
 def test_collapse():
     table = statistics.collapse(collapsed(), "t1_on_s2")
     assert table.index.tolist() == [1, 8, 9] and table["of"].tolist() == [2, 2, 2]
-    assert table["same"].tolist() == [0, 1, 1]  # 20.0 % is not the share of the sevens
+    assert table["same"].tolist() == [0, 1, 1]  # 20.0% is not the share of the sevens
     assert table["live_outputs"].tolist() == [10, 2.5, 0.5]
     assert table["accuracy"].tolist() == pytest.approx([97.5, (SEVENS + 40) / 2, (SEVENS + 20) / 2])
     assert table["class_share"].tolist() == pytest.approx([21.1479] * 3, abs=5e-5)

@@ -144,7 +144,7 @@ def test_a_changed_rule_is_a_changed_test():
     text = json.dumps([asdict(rule) for rule in rules.REPORT], sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
     assert digest == PIN, "rules are not changed once replicates are judged by them"
-    assert (rules.LOOK, rules.FEWEST, rules.LEVEL) == (5, 3, 0.05)
+    assert (rules.DECIDING, rules.FEWEST, rules.LEVEL) == (5, 3, 0.05)
 
 
 def test_a_rule_that_cannot_be_judged_is_refused():
@@ -421,7 +421,7 @@ def test_fewer_than_two_values_say_nothing():
 @example([-0.3, 0.2, -0.9, 0.1, -0.4], "above")
 def test_the_replicates_needed_are_the_first_that_would_do(values, side):
     assume(np.ptp(values) > 1e-2)
-    found = rules.needed(values, *SIDES[side], most=2000)
+    found = rules.needed(values, *SIDES[side], limit=2000)
     distance = min(abs(np.mean(values) - bound) for bound in SIDES[side])
     assume(distance > 1e-6)
 
@@ -570,7 +570,7 @@ def test_a_cliff_is_refuted_only_where_every_level_stays_up():
     del high[17]  # not trained: nobody knows
     assert verdict(judged(study(networks=at(high))), "mlp-cliff") == "unresolved"
     table = judged(study(networks=at(dict.fromkeys(range(9, 21), 95.0) | {14: 70.0})))
-    assert table[table["claim"] == "mlp-cliff"]["note"].iloc[0] == "mean < 80 first at level 14, 0.68% kept"
+    assert table[table["claim"] == "mlp-cliff"]["note"].iloc[0] == "mean < 80 first at level 14, 0.68% density"
     assert verdict(table, "mlp-at-95") == "does not hold"
 
 
@@ -586,9 +586,9 @@ def test_better_may_be_at_any_declared_level_but_is_judged_at_one():
 
 def test_equivalence_has_two_sides():
     def crossed(by_adam, by_sgd):
-        own = dict.fromkeys([("adam", 4), ("sgd", 4)], DENSE)
-        foreign = {("sgd_mask_by_adam", 4): by_adam, ("adam_mask_by_sgd", 4): by_sgd}
-        return study("task3", own | {k: [d + x for d, x in zip(DENSE, v, strict=True)] for k, v in foreign.items()})
+        chains = dict.fromkeys([("adam", 4), ("sgd", 4)], DENSE)
+        crossed = {("sgd_mask_by_adam", 4): by_adam, ("adam_mask_by_sgd", 4): by_sgd}
+        return study("task3", chains | {k: [d + x for d, x in zip(DENSE, v, strict=True)] for k, v in crossed.items()})
 
     same, up = (0.1, -0.1, 0.05, 0.0, -0.05), (0.8, 0.9, 0.85, 0.75, 0.8)
     wild = (0.8, -0.9, 0.2, 0.5, -0.3)
@@ -726,7 +726,7 @@ def test_exploratory_replicates_decide_nothing():
     assert verdict(judged(bad, seed=1), "mlp-90") == "does not hold"  # of another seed they chose nothing
 
 
-def test_five_decide_and_later_ones_are_a_second_look():
+def test_five_decide_and_later_ones_are_shown_beside_them():
     first = study(networks=dense_and(7, *GOOD))
     later = study(networks=dense_and(7, *[x - 9 for x in GOOD]), replicates=range(10, 15))
     row = judged(pd.concat([later, first])).iloc[0]
@@ -868,8 +868,8 @@ def scorecard_by_hand():
             out[rule.id] = f"not judged (n = {len(replicates)})", math.nan, []
         elif rule.count:
             live, dead = sevens(read_packs(rule.experiment, replicates))
-            words = "holds" if live else "does not hold" if dead >= 20 else "unresolved"
-            out[rule.id] = words, math.nan, []
+            verdict = "holds" if live else "does not hold" if dead >= 20 else "unresolved"
+            out[rule.id] = verdict, math.nan, []
         else:
             out[rule.id] = judged_by_hand(rule, read_packs(rule.experiment, replicates), replicates)
     family = [id for id, rule in REPORT.items() if not rule.count]
@@ -877,9 +877,9 @@ def scorecard_by_hand():
     refuted, m = True, len(family)  # Holm: the smallest p against 0.05 / m, the next against 0.05 / (m - 1), ...
     for k, (p, id) in enumerate(in_order):
         refuted = refuted and p <= 0.05 / (m - k)
-        words, _, shown = out[id]
-        if not refuted and words != "unresolved":
-            out[id] = f"{words}, not after Holm", p, shown
+        verdict, _, shown = out[id]
+        if not refuted and verdict != "unresolved":
+            out[id] = f"{verdict}, not after Holm", p, shown
     return out
 
 
@@ -898,10 +898,10 @@ def test_the_scorecard_is_what_the_csv_files_say():
     assert set(table["claim"]) == set(expected)
     in_short, in_full = shown_in("README.md", "claims"), shown_in("figures/README.md", "verdicts")
     assert list(in_short) == list(in_full) == list(dict.fromkeys(table["claim"]))
-    for claim, (words, p, shown) in expected.items():
+    for claim, (verdict, p, shown) in expected.items():
         rows = table[(table["claim"] == claim) & table["role"].isin(["judged", "some level"])]
-        assert rows["verdict"].iloc[0] == words, claim
-        assert in_full[claim][-1] == words and in_short[claim][-1] == words.partition(" (")[0]
+        assert rows["verdict"].iloc[0] == verdict, claim
+        assert in_full[claim][-1] == verdict and in_short[claim][-1] == verdict.partition(" (")[0]
         assert rows["p"].iloc[0] == pytest.approx(p, nan_ok=True)
         for (numbers, alone), (_, row) in zip(shown, rows.iterrows(), strict=bool(shown)):
             assert row[["ours", "low", "high"]].tolist() == pytest.approx(numbers)
@@ -936,9 +936,10 @@ def test_the_commit_of_the_rules_has_them():
         return {name: value for name, value in asdict(rule).items() if name != "levels"}
 
     assert [decides(rule) for rule in old.REPORT] == [decides(rule) for rule in rules.REPORT]
-    assert (old.LOOK, old.FEWEST, old.LEVEL) == (rules.LOOK, rules.FEWEST, rules.LEVEL)
-    words = [rule.id for then, rule in zip(old.REPORT, rules.REPORT, strict=True) if then.levels != rule.levels]
-    assert words == ["mlp-init", "lenet-init"]
+    assert (old.LOOK, old.FEWEST, old.LEVEL) == (rules.DECIDING, rules.FEWEST, rules.LEVEL)
+    pairs = zip(old.REPORT, rules.REPORT, strict=True)
+    reworded = [rule.id for then, rule in pairs if then.levels != rule.levels]
+    assert reworded == ["mlp-init", "lenet-init"]
 
 
 def test_task2s_networks_counted_by_hand(archived, by_hand):

@@ -31,7 +31,9 @@ if asked == ["--version"]:
     sys.exit()
 log = pathlib.Path(__file__).with_name("log")
 kept = pathlib.Path(asked[asked.index("--constraint") + 1]).read_text() if "--constraint" in asked else ""
-log.write_text(json.dumps({"asked": asked, "kept": kept}))
+wanted = pathlib.Path(asked[asked.index("--requirement") + 1]).read_text() if "--requirement" in asked else ""
+before = json.loads(log.read_text()) if log.exists() else []
+log.write_text(json.dumps([*before, {"asked": asked, "kept": kept, "wanted": wanted}]))
 if pathlib.Path(__file__).with_name("fails").exists():
     sys.exit("Collecting\\nERROR: No matching distribution found for numba>=0.61")
 """
@@ -45,7 +47,7 @@ class Place:
         self.checkout, self.here, self.tools = folder / "study", folder / "here", folder / "bin"
         for each in (self.checkout / "lthcore", self.here, self.tools):
             each.mkdir(parents=True)
-        for name in ("run_all.sh", "requirements.txt"):
+        for name in ("run_all.sh", "requirements.txt", "requirements.lock"):
             shutil.copy(ROOT / name, self.checkout)
         (self.checkout / "lthcore/__init__.py").touch()
         (self.checkout / "lthcore/__main__.py").write_text(STUDY)
@@ -87,7 +89,7 @@ class Place:
 
 
 def asked(environment):
-    """What an environment's pip was asked for: dict, or None."""
+    """What an environment's pip was asked for, call by call: list of dict, or None."""
     found = list(environment.glob("lib/python*/site-packages/pip/log"))
     return json.loads(found[0].read_text()) if found else None
 
@@ -138,11 +140,11 @@ def pretend(folder, name, version):
 @pytest.mark.parametrize("variable", ["VIRTUAL_ENV", "CONDA_PREFIX"])
 @pytest.mark.parametrize("what", LEFT)
 def test_a_variable_left_from_elsewhere_is_not_believed(place, variable, what):
-    own = place.environment(place.checkout / ".venv")
+    environment = place.environment(place.checkout / ".venv")
     LEFT[what](place.here / "left")
     said, errors = place.run("smoke", **{variable: place.here / "left"})
     assert errors == [f"run_all.sh: {variable} = {place.here / 'left'} is ignored: no Python 3.11 to 3.14 runs there"]
-    assert said["prefix"] == said["VIRTUAL_ENV"] == str(own)
+    assert said["prefix"] == said["VIRTUAL_ENV"] == str(environment)
 
 
 def test_of_two_environments_the_one_on_path_is_meant(place):
@@ -158,8 +160,8 @@ def test_a_venv_that_does_not_run_is_named_and_kept(place):
     (place.checkout / ".venv/bin").mkdir(parents=True)
     link(place.checkout / ".venv", "/gone/python3")
     done = place.call("smoke")
-    words = "run_all.sh: .venv has no working Python 3.11 to 3.14: remove it, and it is made again\n"
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", words)
+    message = "run_all.sh: .venv has no working Python 3.11 to 3.14: remove it, and it is made again\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
     assert (place.checkout / ".venv/bin/python").is_symlink()
     assert place.call("--help").returncode == 0  # by the Python on PATH
 
@@ -181,16 +183,17 @@ def test_a_python_without_venv_is_named_or_uv_makes_it(place):
 def test_what_an_environment_lacks_is_installed_and_the_rest_stays(place):
     active = place.environment(place.here / "env", lacks=("papermill",), versions={"torch": "2.14.1+cpu"})
     place.run("smoke", VIRTUAL_ENV=active)
-    found = asked(active)
-    assert {"--requirement", "requirements.txt", "--editable", "."} <= set(found["asked"])
-    assert {"torch==2.14.1+cpu", f"pandas=={NEEDED['pandas']}"} <= set(found["kept"].split())
-    assert "papermill" not in found["kept"]
+    packages, study = asked(active)
+    assert packages["wanted"] == f"papermill>={NEEDED['papermill']}\n" and study["asked"][-2:] == ["--editable", "."]
+    assert {"torch==2.14.1+cpu", f"pandas=={NEEDED['pandas']}"} <= set(packages["kept"].split())
+    assert "papermill" not in packages["kept"]
 
 
 def test_lthcore_is_installed_where_it_alone_is_lacking(place):
     active = place.environment(place.here / "env", study=False)
     said, errors = place.run("smoke", VIRTUAL_ENV=active)
-    assert asked(active)["asked"] == ["install", "--quiet", "--no-deps", "--editable", "."] and errors == []
+    assert [call["asked"] for call in asked(active)] == [["install", "--quiet", "--no-deps", "--editable", "."]]
+    assert errors == []
     assert said["lthcore"] == str(place.checkout / "lthcore/__init__.py")
 
 
@@ -227,9 +230,45 @@ def test_what_is_too_old_is_named_where_nothing_moves(place):
     (line,) = done.stderr.splitlines()
     assert done.returncode == 1 and "torch 2.5.1+cu121 (torch>=2.6), pandas 1.5 (pandas>=2.2) is too old" in line
     assert "numpy" not in line and asked(active) is None
-    own = place.environment(place.checkout / ".venv", versions=old)
-    place.run("smoke")
-    assert asked(own)["kept"] == ""  # what the study made may move
+    environment = place.environment(place.checkout / ".venv", versions=old)
+    place.run("smoke")  # what the study made may move
+    assert asked(environment)[0]["kept"] == (ROOT / "requirements.lock").read_text()
+    assert asked(environment)[0]["wanted"] == (ROOT / "requirements.txt").read_text()
+
+
+COLAB = {"filelock": "3.16.1", "jupyter-server": "2.14.0", "jupyterlab": "4.6.2", "pytest": "8.4.2", "numba": "0.61.2"}
+
+
+@pytest.mark.parametrize("lacks", [(), ("papermill",)])
+def test_what_is_under_an_advisory_is_named_and_used_where_nothing_moves(place, lacks):
+    active = place.environment(place.here / "env", lacks=lacks, versions=COLAB)
+    _, (line,) = place.run("smoke", VIRTUAL_ENV=active)
+    for name, version in COLAB.items():
+        assert (f"{name} {version} (" in line) == (name != "numba")
+    assert line.startswith(f"run_all.sh: in {active} ") and "has known security flaws" in line
+    if lacks:
+        packages, _ = asked(active)
+        assert "filelock==3.16.1" in packages["kept"] and packages["wanted"].startswith("papermill>=")
+    else:
+        assert asked(active) is None
+
+
+def test_what_is_under_an_advisory_is_replaced_in_the_studys_own_environment(place):
+    environment = place.environment(place.checkout / ".venv", versions=COLAB)
+    assert place.run("smoke")[1] == [] and asked(environment)[0]["kept"] == (ROOT / "requirements.lock").read_text()
+
+
+def test_the_latest_packages_are_for_the_studys_own_environment(place):
+    environment = place.environment(place.checkout / ".venv")
+    assert place.run("smoke", "--latest", "--verbose")[0]["arguments"] == ["smoke", "--verbose"]
+    packages, _ = asked(environment)
+    assert packages["asked"] == ["install", "--quiet", "--upgrade", "--requirement", "requirements.txt"]
+    active = place.environment(place.here / "env")
+    done = place.call("smoke", "--latest", VIRTUAL_ENV=active)
+    assert done.returncode == 1 and asked(active) is None
+    assert done.stderr == (
+        f"run_all.sh: --latest is for .venv: {active} is not the study's, update it there or deactivate it\n"
+    )
 
 
 def test_what_cannot_be_installed_is_named_last(place):
@@ -247,11 +286,11 @@ def test_what_cannot_be_installed_is_named_last(place):
 @pytest.mark.parametrize("lacks", [(), ("papermill",)])
 def test_uv_installs_where_there_is_no_pip(place, lacks):
     active = place.environment(place.here / "env", lacks=lacks, pip=False, study=False)
-    place.tool("uv", f'echo "$@" >{place.here}/uv.log')
+    place.tool("uv", f'echo "$@" >>{place.here}/uv.log')
     place.run("smoke", VIRTUAL_ENV=active)
-    words = (place.here / "uv.log").read_text().split()
-    assert words[:5] == ["pip", "install", "--quiet", "--python", str(active / "bin/python")]
-    assert words[-2:] == ["--editable", "."] and ("requirements.txt" in words) == bool(lacks)
+    command = (place.here / "uv.log").read_text().split()
+    assert command[:5] == ["pip", "install", "--quiet", "--python", str(active / "bin/python")]
+    assert command[-2:] == ["--editable", "."] and ("--requirement" in command) == bool(lacks)
 
 
 def test_pip_is_made_where_there_is_neither(place):
@@ -304,5 +343,5 @@ def test_a_link_to_the_script_leads_to_its_checkout(place):
 
 def test_arguments_arrive_as_they_were_given(place):
     active = place.environment(place.here / "env")
-    words = ["lab", "--port", "9999", "--set", "levels=[0, 1]", "--only=task1", "", "a b", "*"]
-    assert place.run(*words, VIRTUAL_ENV=active)[0]["arguments"] == words
+    arguments = ["lab", "--port", "9999", "--set", "levels=[0, 1]", "--only=task1", "", "a b", "*"]
+    assert place.run(*arguments, VIRTUAL_ENV=active)[0]["arguments"] == arguments

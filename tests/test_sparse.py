@@ -29,20 +29,20 @@ ROOT = Path(__file__).resolve().parents[1]
 class Narrow(Sparse):
     """The first layer by its surviving weights, whatever the density."""
 
-    WIDE = 1.0
+    ROW_DENSITY = 1.0
 
 
-class Wide(Sparse):
+class ByRows(Sparse):
     """The MLP's first layer by whole rows, whatever the density."""
 
-    WIDE = -1.0
+    ROW_DENSITY = -1.0
 
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 NETWORKS = [("mlp", "relu", "avg"), ("mlp", "tanh", "avg")]
 NETWORKS += [("lenet5", activation, pool) for activation in ("tanh", "relu") for pool in ("avg", "max")]
-ENGINES = [(Narrow, *network) for network in NETWORKS] + [(Wide, *network) for network in NETWORKS[:2]]
-MODELS = [(Narrow, "mlp"), (Wide, "mlp"), (Sparse, "lenet5")]
+ENGINES = [(Narrow, *network) for network in NETWORKS] + [(ByRows, *network) for network in NETWORKS[:2]]
+MODELS = [(Narrow, "mlp"), (ByRows, "mlp"), (Sparse, "lenet5")]
 MASKS = ["dense", 0.5, 0.05, 0.01, "empty row", "no inputs", "no outputs", "empty layer", "nothing"]
 
 
@@ -198,7 +198,7 @@ def test_divergence_is_seen(engine_class, model, activation, pool):
     )
 
 
-@pytest.mark.parametrize("engine_class", [Narrow, Wide])
+@pytest.mark.parametrize("engine_class", [Narrow, ByRows])
 def test_values_are_copies(engine_class):
     config, values = settings("mlp"), draw_values("mlp", torch.float32)
     given = {name: v.clone() for name, v in values.items()}
@@ -266,9 +266,9 @@ def test_choice():
         config = settings(model)
         assert choose_engine(config, torch.device("cpu")).name == Sparse.__name__
         assert choose_engine(config, torch.device("cuda")).name == Lockstep.__name__
-    for model, kind, wide in (("mlp", "dense", 1), ("mlp", 0.5, 1), ("mlp", 0.1, 0), ("lenet5", "dense", 0)):
+    for model, kind, by_rows in (("mlp", "dense", 1), ("mlp", 0.5, 1), ("mlp", 0.1, 0), ("lenet5", "dense", 0)):
         engine = Sparse(draw_values(model, torch.float32), draw_mask(model, kind), draw_data(), settings(model))
-        assert bool(engine.width) == bool(wide)
+        assert bool(engine.width) == bool(by_rows)
 
 
 @pytest.mark.parametrize("run", [8, 24, 32, 64, 96, 200])

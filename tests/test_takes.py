@@ -4,7 +4,7 @@ from itertools import product
 
 import matplotlib.pyplot as plt
 import pytest
-from helpers import FEW, HERE, SETTINGS, ask, look_at, values_of
+from helpers import FEW, HERE, SETTINGS, ask, read_everything, values_of
 
 from lthcore.runs import download
 from lthcore.runs.presets import EXPERIMENTS, PRESETS, changes, configure
@@ -17,14 +17,14 @@ def keys(study):
 
 @pytest.mark.parametrize(("experiment", "preset"), list(product(EXPERIMENTS, PRESETS)))
 def test_what_is_accepted_changes_units_and_what_is_refused_is_one_line(experiment, preset):
-    own = keys(experiments.study(experiment, preset))
+    current = keys(experiments.study(experiment, preset))
     for name in SETTINGS:
         for settings in takes._allowed(experiment, preset, name):
             found = ask(experiment, preset, settings)
             if isinstance(found, str):
                 assert "\n" not in found and name in found and repr(settings[name]) in found, found
             elif name not in takes.JUDGING:
-                assert keys(found) != own, settings
+                assert keys(found) != current, settings
                 assert settings.items() <= changes(found.config).items()  # and it is shown
 
 
@@ -93,9 +93,9 @@ def test_what_follows_in_every_arm_is_taken():
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_presets_own_values_are_taken_where_another_would_be(preset):
     for experiment in ("mlp", "task2", "paper"):
-        own = configure(experiment, preset)
+        current = configure(experiment, preset)
         for name in experiments.taken(experiment, preset):
-            assert not isinstance(ask(experiment, preset, {name: getattr(own, name)}), str), (experiment, name)
+            assert not isinstance(ask(experiment, preset, {name: getattr(current, name)}), str), (experiment, name)
 
 
 class Reads:
@@ -127,7 +127,7 @@ def test_settings_go_to_the_experiments_that_take_them_and_the_others_are_named(
     said = []
     found = experiments.several(["mlp", "task3", "collapse"], "smoke", said.append, overrides={"optimizer": "sgd"})
     assert list(found) == ["mlp", "collapse"] and all(s.config.optimizer == "sgd" for s in found.values())
-    assert said == ["left out, since the settings do not fit: task3 (optimizer = 'sgd': changes nothing in 'task3')"]
+    assert said == ["skipped, since the settings do not apply: task3 (optimizer = 'sgd': changes nothing in 'task3')"]
     with pytest.raises(ValueError, match=r"^lr = -1: must be a number"):
         experiments.several(EXPERIMENTS, "smoke", overrides={"lr": -1})
     with pytest.raises(ValueError, match=r"^rounds = 5: changes nothing in 'collapse'"):
@@ -166,7 +166,7 @@ def test_every_setting_is_refused_or_works_to_the_end(store_of_all, finish, expe
     for settings in works.values():
         study = ask(experiment, "smoke", FEW | settings)
         finish(study)
-        look_at(study, settings)
+        read_everything(study, settings)
     assert set(works) == set(experiments.taken(experiment, "smoke"))
 
 
@@ -174,7 +174,7 @@ def test_every_setting_is_refused_or_works_to_the_end(store_of_all, finish, expe
 @pytest.mark.parametrize("experiment", [name for name in HERE if name not in ALONE])
 def test_every_setting_works_to_the_end_beside_others(store_of_all, finish, experiment):
     """The same, up to eight settings at once; python tests/tools/settings.py has each alone, and pairs."""
-    download.fetch(dataset="fashion", say=lambda _: None)
+    download.fetch(dataset="fashion", log=lambda _: None)
     left = accepted(experiment)
     assert set(left) == set(experiments.taken(experiment, "smoke"))
     while left:
@@ -185,7 +185,7 @@ def test_every_setting_works_to_the_end_beside_others(store_of_all, finish, expe
                 settings |= left[name]
         study = ask(experiment, "smoke", FEW | settings)
         finish(study)
-        look_at(study, settings)
+        read_everything(study, settings)
         left = {name: left[name] for name in left if name not in names}
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from alone import train
 from reference import Dense
 
-from lthcore import train as room
+from lthcore import train as loop
 from lthcore.config import configure
 from lthcore.data import Split
 from lthcore.engines.sparse import Sparse
@@ -83,7 +83,7 @@ def same(a, b):
 @pytest.fixture
 def batches(monkeypatch):
     """Indices of the training images in the order in which engines are given them."""
-    given, build = [], room.build_engine
+    given, build = [], loop.build_engine
 
     def recording(*settings):
         engine = build(*settings)
@@ -97,7 +97,7 @@ def batches(monkeypatch):
         engine.advance = record
         return engine
 
-    monkeypatch.setattr(room, "build_engine", recording)
+    monkeypatch.setattr(loop, "build_engine", recording)
     return given
 
 
@@ -200,7 +200,7 @@ def some_mask(model, density):
 def test_what_is_pruned_is_exactly_zero_after_every_step(data, model, kind, density):
     config, mask = recipe(model, **RECIPES[kind]), some_mask(model, density)
     values = theta0(model)
-    assert room.choose_engine(config, torch.device("cpu")).name == Sparse.__name__
+    assert loop.choose_engine(config, torch.device("cpu")).name == Sparse.__name__
     for engine_class in (Sparse, Dense):
         engine = engine_class(values, mask, data, config)
         assert all(torch.equal(v, start(values, mask)[name]) for name, v in engine.values().items())
@@ -336,7 +336,7 @@ def test_the_last_accuracy_is_reported_not_the_best(data):
 def test_early_rows_are_those_of_the_least_validation_loss(data, monkeypatch, density, wrong, when):
     """Validation on training images of which some are labelled wrongly: learned first, then overlearned."""
     stops = {*range(0, 36, 3), 35}
-    monkeypatch.setattr(room, "evaluation_steps", lambda config, images: (stops, {0, 35}))
+    monkeypatch.setattr(loop, "evaluation_steps", lambda config, images: (stops, {0, 35}))
     config, mask, labels = recipe(epochs=5), sparse("mlp", density), data.train[1][:40].clone()
     labels[:wrong] = (labels[:wrong] + 1) % 10
     data = data._replace(validation=(data.train[0][:40], labels))
@@ -470,7 +470,7 @@ def test_plain_sgd_split_at_a_step_equals_the_unsplit_run(data, batches, k, dens
 
 
 @pytest.mark.parametrize("kind", RECIPES)
-def test_late_rewinding_goes_on_with_the_batches_of_its_step(data, batches, kind):
+def test_late_rewinding_continues_with_the_batches_of_its_step(data, batches, kind):
     config = recipe(**RECIPES[kind])
     order = order_of(data, batches, config=config)
     batches.clear()

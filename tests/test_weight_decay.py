@@ -33,16 +33,16 @@ IMAGES = 90
 class Narrow(Sparse):
     """The MLP's first layer by its surviving weights, whatever the density."""
 
-    WIDE = 1.0
+    ROW_DENSITY = 1.0
 
 
-class Wide(Sparse):
+class ByRows(Sparse):
     """The MLP's first layer by whole rows, whatever the density."""
 
-    WIDE = -1.0
+    ROW_DENSITY = -1.0
 
 
-ENGINES = [(Narrow, "mlp"), (Wide, "mlp"), (Sparse, "lenet5"), (Lockstep, "mlp"), (Lockstep, "lenet5")]
+ENGINES = [(Narrow, "mlp"), (ByRows, "mlp"), (Sparse, "lenet5"), (Lockstep, "mlp"), (Lockstep, "lenet5")]
 
 
 def draw_mask(model, kind, seed=0):

@@ -1,1 +1,1 @@
-"""Files that neither a kill nor damage can turn into something else: what everything above writes and reads by."""
+"""Files that are written atomically and read with their checksums; all other folders write and read by these."""

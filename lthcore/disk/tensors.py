@@ -10,14 +10,14 @@ from safetensors import numpy as safetensors
 
 DAMAGED = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, NotImplementedError, RecursionError)
 DAMAGED += (SafetensorError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # what reading a damaged file may raise
-MOST = 1 << 28  # bytes: no file of the store and no member of a pack is nearly as large
+MAX_BYTES = 1 << 28  # bytes: no file of the store and no member of a pack is nearly as large
 
 
 def read_file(path):
     """A file's bytes, but no endless ones."""
     with open(path, "rb") as f:
-        content = f.read(MOST + 1)
-    if len(content) > MOST:
+        content = f.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
         raise ValueError(f"{path} is larger than any file of the store")
     return content
 

@@ -1,6 +1,6 @@
 """Train replicates in lockstep: the same step for all of them, with a leading axis R; made for a GPU.
 
-These networks are so small that a GPU spends its time on being told what to do. So replicates share every
+These networks are so small that a GPU spends most of its time on kernel launches. So replicates share every
 launch, and the whole step is recorded once, as a CUDA graph, and launched as one.
 """
 

@@ -1,7 +1,7 @@
 """Compile loops by numba, and keep the machine code where only this user writes: a cache that can be lost at any time.
 
-numba's own cache believes what it finds: an index that is empty or cut ends the run, a damaged object file ends the
-process, and anybody who may write there runs code here, since both are pickles. So a file here is one signature's
+numba's own cache trusts what it finds: an index that is empty or cut ends the run, a damaged object file ends the
+process, and anyone who can write there can run code here, since both are pickles. So a file here is one signature's
 machine code behind a sum over it and over all that it depends on, in a folder of this user's. What does not fit,
 whatever the reason, is compiled again and replaced.
 """
@@ -60,7 +60,7 @@ class _Given(_Private, caching.UserProvidedCacheLocator):
     """``NUMBA_CACHE_DIR``."""
 
 
-class _Beside(_Private, caching.InTreeCacheLocator):
+class _InTree(_Private, caching.InTreeCacheLocator):
     """``__pycache__`` beside the source."""
 
 
@@ -69,7 +69,7 @@ class _Home(_Private, caching.UserWideCacheLocator):
 
 
 class _Place(caching.CompileResultCacheImpl):
-    _locator_classes = (_Given, _Beside, _Home)
+    _locator_classes = (_Given, _InTree, _Home)
 
 
 class _Files:

@@ -40,7 +40,7 @@ class Pixels(NamedTuple):
     value: np.ndarray  # float
 
 
-class Wide(NamedTuple):
+class RowLayer(NamedTuple):
     """The first layer of a fully connected network while many of its weights survive: by whole rows.
 
     With x = background + d, where d is zero at most pixels, a unit's sum is background x (sum of its weights)
@@ -389,9 +389,9 @@ def list_pixels(images, background, less):
 
 
 @compiled
-def _forward_wide(wide, layer, pixels, chosen, n):
+def _forward_rows(whole, layer, pixels, chosen, n):
     """From images to layer.z, (unit, image); the lanes beyond the chosen ones repeat the first one."""
-    base, z, weight, width = wide.base, wide.z, layer.weight, wide.width
+    base, z, weight, width = whole.base, whole.z, layer.weight, whole.width
     units, count = np.uint64(layer.bias.size), np.uint64(chosen.size)
     base[:] = 0
     for p in range(U0, np.uint64(weight.size), width):
@@ -412,9 +412,9 @@ def _forward_wide(wide, layer, pixels, chosen, n):
 
 
 @compiled
-def _backward_wide(wide, layer, pixels, chosen, n, again):
+def _backward_rows(whole, layer, pixels, chosen, n, again):
     """From layer.z, the gradient of what went into the activations, to the weights' gradient; `again`: add to it."""
-    base, z, at, gradient, width = wide.base, wide.z, wide.at, layer.weight_gradient, wide.width
+    base, z, at, gradient, width = whole.base, whole.z, whole.at, layer.weight_gradient, whole.width
     units, count = np.uint64(layer.bias.size), np.uint64(chosen.size)
     for unit in range(units):
         base[unit] = 0
@@ -433,15 +433,15 @@ def _backward_wide(wide, layer, pixels, chosen, n, again):
         for t in range(pixels.starts[i], pixels.starts[i + U1]):
             p = np.uint64(pixels.pixel[t])
             at[p] -= U1
-            wide.image[at[p]], wide.strength[at[p]] = lane, pixels.value[t]
+            whole.image[at[p]], whole.strength[at[p]] = lane, pixels.value[t]
     for p in range(np.uint64(at.size) - U1):
         d = p * width
         for j in range(width):
             gradient[d + j] = gradient[d + j] + base[j] if again else base[j]
-        _combine(gradient, d, z, U0, wide.image, wide.strength, at[p], at[p + U1], width, width)
-        if wide.kept.size:
+        _combine(gradient, d, z, U0, whole.image, whole.strength, at[p], at[p + U1], width, width)
+        if whole.kept.size:
             for j in range(width):
-                gradient[d + j] *= wide.kept[d + j]  # no gradient, no moment, no step: it stays exactly 0
+                gradient[d + j] *= whole.kept[d + j]  # no gradient, no moment, no step: it stays exactly 0
 
 
 @compiled
@@ -483,9 +483,9 @@ def _entropy(z, labels, chosen, count, n, scale):
 
 
 @compiled
-def _forward_all(layers, wide, pixels, part, blank, row, n):
-    if wide.on:
-        _forward_wide(wide, layers[0], pixels, part, n)
+def _forward_all(layers, whole, pixels, part, blank, row, n):
+    if whole.on:
+        _forward_rows(whole, layers[0], pixels, part, n)
     else:
         _scatter(layers[0].x, pixels, part, blank, row, n)
         _forward(layers[0], n)
@@ -494,12 +494,12 @@ def _forward_all(layers, wide, pixels, part, blank, row, n):
 
 
 @compiled
-def _advance(layers, wide, pixels, labels, order, batch, group, blank, row, parameters, rule, rates, done):
+def _advance(layers, whole, pixels, labels, order, batch, group, blank, row, parameters, rule, rates, done):
     """Train on `order`, a batch after the other: losses (steps,) float64."""
     gradient, losses = parameters[1], np.zeros((order.size + batch - 1) // batch)
     for step in range(losses.size):
         chosen = order[step * batch : (step + 1) * batch]
-        gradient[layers[0].weight.size if wide.on else 0 :] = 0
+        gradient[layers[0].weight.size if whole.on else 0 :] = 0
         for k in range(1, len(layers)):
             layer = layers[k]
             for t in range(layer.back.size):
@@ -508,12 +508,12 @@ def _advance(layers, wide, pixels, labels, order, batch, group, blank, row, para
         for i in range(groups):
             part = chosen[i * chosen.size // groups : (i + 1) * chosen.size // groups]
             count, n = np.uint64(part.size), _lanes(part.size)
-            _forward_all(layers, wide, pixels, part, blank, row, n)
+            _forward_all(layers, whole, pixels, part, blank, row, n)
             losses[step] += _entropy(layers[-1].z, labels, part, count, n, 1 / chosen.size)
             for k in range(len(layers) - 1, -1, -1):
                 _backward(layers[k], n, k > 0)
-            if wide.on:
-                _backward_wide(wide, layers[0], pixels, part, n, i > 0)
+            if whole.on:
+                _backward_rows(whole, layers[0], pixels, part, n, i > 0)
         losses[step] /= chosen.size
         _update(parameters, rule, rates[step], done + step + 1)
     return losses
@@ -569,12 +569,12 @@ def _descend(value, gradient, m, lr, momentum):
 
 
 @compiled
-def _logits(layers, wide, pixels, group, blank, row, out):
+def _logits(layers, whole, pixels, group, blank, row, out):
     chosen = np.arange(out.shape[0])
     for first in range(0, chosen.size, group):
         part = chosen[first : first + group]
         count, n = np.uint64(part.size), _lanes(part.size)
-        _forward_all(layers, wide, pixels, part, blank, row, n)
+        _forward_all(layers, whole, pixels, part, blank, row, n)
         z = layers[-1].z
         for lane in range(count):
             for c in range(U0, np.uint64(CLASSES)):
@@ -602,7 +602,7 @@ class Sparse:
         Step at which the training starts, for a learning rate that rises.
     """
 
-    WIDE = 0.28  # density of the MLP's first layer above which it is trained by whole rows; measured
+    ROW_DENSITY = 0.28  # density of the MLP's first layer above which it is trained by whole rows; measured
 
     def __init__(self, values, mask, data, config, first=0):
         self.images, self.labels = data.train[0].numpy().reshape(-1, 784), data.train[1].numpy()
@@ -628,8 +628,8 @@ class Sparse:
             taps[name], live[name] = np.flatnonzero(kept), np.flatnonzero(alive).astype(np.uint64)
             alive = kept.any(0).reshape(shapes[names[i - 1]][0] if i else 1, -1).any(1)
         first = self.mask[names[0]]
-        self.width = 0  # of a wide first layer's rows
-        if not config.convolutions and first.mean() > self.WIDE:
+        self.width = 0  # of the first layer's rows, where they are whole
+        if not config.convolutions and first.mean() > self.ROW_DENSITY:
             self.width, taps[names[0]] = -(-len(first) // LANES) * LANES, taps[names[0]][:0]
             live[names[0]] = np.arange(len(first))
         self.places = {}  # parameter name -> its place in self.parameters, its flat indices in the dense tensor
@@ -672,8 +672,8 @@ class Sparse:
             rule = architecture.activation if config.activation == "default" else config.activation
             activation = ACTIVATIONS["identity" if name == names[-1] else rule]
             unit, channel, row, column = np.unravel_index(taps[name], (out, into, kernel, kernel))
-            wide = size + kernel - 1
-            offset = (channel * wide + row) * wide + column if layers or kernel > 1 else self.row[channel]
+            padded = size + kernel - 1
+            offset = (channel * padded + row) * padded + column if layers or kernel > 1 else self.row[channel]
             back = np.lexsort((unit, row, column, channel))
             key = ((channel * kernel + column) * kernel + row)[back]
             w, b = (room[f"{name}.{kind}"] for kind in ("weight", "bias"))
@@ -700,7 +700,7 @@ class Sparse:
                 size //= 2
         self.layers = tuple(layers)
         kept, rows = first.T if self.width and not first.all() else first[:0], group if self.width else 0
-        self.wide = Wide(
+        self.whole = RowLayer(
             bool(self.width), np.uint64(self.width),
             np.pad(kept, ((0, 0), (0, self.width - kept.shape[1]))).astype(dtype).reshape(-1) if len(kept) else none,
             _zeros(self.width, dtype), _zeros(rows * self.width, dtype),
@@ -716,7 +716,7 @@ class Sparse:
         config, steps = self.config, -(-len(order) // self.config.batch_size)
         rates = np.array(config.rates(self.first + self.done, steps))
         losses = _advance(
-            self.layers, self.wide, self._pixels(self.images), self.labels, order.numpy(), config.batch_size,
+            self.layers, self.whole, self._pixels(self.images), self.labels, order.numpy(), config.batch_size,
             self.group, self.blank, self.row, self.parameters, self.rule, rates, self.done,
         )  # fmt: skip
         self.done += len(losses)
@@ -725,7 +725,7 @@ class Sparse:
     def logits(self, images):
         """Logits (N, 10) of images (N, 1, 28, 28)."""
         out = np.zeros((len(images), CLASSES), self.parameters.dtype)
-        _logits(self.layers, self.wide, self._pixels(images.numpy()), self.group, self.blank, self.row, out)
+        _logits(self.layers, self.whole, self._pixels(images.numpy()), self.group, self.blank, self.row, out)
         return torch.from_numpy(out)
 
     def values(self):

@@ -1,6 +1,6 @@
-"""What a notebook shows: its settings, the answer in a box, and its figures, each with a text that stands for it.
+"""What a notebook shows: its settings, the answer in a box, and its figures with their alt texts.
 
-The sentences stand in the study's record and are chosen by the verdict; the numbers are read from the results. Nothing
+The sentences are in the study's record and chosen by the verdict; the numbers are read from the results. Nothing
 here states a result.
 """
 
@@ -34,16 +34,16 @@ def chosen(answer, verdict):
 
 
 class Shown:
-    """Something with two faces: html, and plain words where html is not shown."""
+    """A result as html, and as plain text where html is not shown."""
 
-    def __init__(self, text, words):
-        self.text, self.words = text, words
+    def __init__(self, text, plain):
+        self.text, self.plain = text, plain
 
     def _repr_html_(self):
         return self.text
 
     def __repr__(self):
-        return self.words
+        return self.plain
 
 
 # ------------------------------------------------------------------------------------------------------- the settings
@@ -81,8 +81,8 @@ def verdicts(results):
 def chip(verdict):
     """A verdict as a label of icon, word and colour: str of html."""
     icon, colour = CHIPS.get(verdict.removesuffix(rules.NOT_AFTER_HOLM), OPEN)
-    look = f"background:{colour};color:#fff;border-radius:1em;padding:.1em .7em;font-weight:600;white-space:nowrap"
-    return f'<span style="{look}"><span aria-hidden="true">{icon}</span> {html.escape(verdict)}</span>'
+    css = f"background:{colour};color:#fff;border-radius:1em;padding:.1em .7em;font-weight:600;white-space:nowrap"
+    return f'<span style="{css}"><span aria-hidden="true">{icon}</span> {html.escape(verdict)}</span>'
 
 
 def answer(results):
@@ -99,8 +99,8 @@ def answer(results):
     """
     rows = _rows(results)
     if rows is None:
-        words = "No claim is judged about this experiment: its figures and numbers follow."
-        return Shown(f'<div style="{_box(OPEN[1])}">{words}</div>', words)
+        text = "No claim is judged about this experiment: its figures and numbers follow."
+        return Shown(f'<div style="{_box(OPEN[1])}">{text}</div>', text)
     row, verdict = claims.decisive(rows), rows["verdict"].iloc[0]
     sentence = _about(results)[0] or _not_judged(results, verdict)
     number, rest = _number(row), _tally(verdicts(results))
@@ -118,12 +118,12 @@ def so(results):
     """What follows from the answer, in one sentence that begins "So:"."""
     small = results.study.config.preset != "report"
     nothing = f"nothing is concluded {'at this scale' if small else 'before the claim is judged'}."
-    words = _about(results)[1] or nothing
-    return Shown(f"<p><b>So:</b> {html.escape(words)}</p>", f"So: {words}")
+    text = _about(results)[1] or nothing
+    return Shown(f"<p><b>So:</b> {html.escape(text)}</p>", f"So: {text}")
 
 
 def _box(colour):
-    """The look of a box: its border tells nothing that the words do not; text has the page's own colour."""
+    """Css of a box; its border repeats what the text says, and the text has the page's colour."""
     return f"border:1px solid {colour};border-left:8px solid {colour};border-radius:4px;padding:.7em 1em;color:inherit"
 
 
@@ -169,14 +169,14 @@ def _number(row):
 
 
 def _unit(measured):
-    """Accuracy is in percent, a difference of two in percentage points; other quantities say what they are."""
+    """Accuracy is in percent, a difference of two in percentage points; other quantities state their unit."""
     if any(word in measured for word in ("steps", "percent", "%", "/", "networks", "share")):
         return ""
     return " pp" if " - " in measured else " %"
 
 
 def _tally(table):
-    """How many claims of these have which verdict: str."""
+    """How many of these claims have each verdict: str."""
     found = table.drop_duplicates("claim")["verdict"].str.partition(" (")[0].str.partition(",")[0]
     counts = [f"{verdict} {(found == verdict).sum()}" for verdict in COUNTED if (found == verdict).any()]
     return f"All claims of this notebook: {', '.join(counts)}."
@@ -232,13 +232,13 @@ def figures(results):
 
     def show(name, figure, path):
         width = round(WIDTH * figure.get_figwidth())
-        display(Image(path, width=width, alt=in_words(results, name, figure)))
+        display(Image(path, width=width, alt=alt_text(results, name, figure)))
 
     return plots.draw(results, show=show)
 
 
-def in_words(results, name, figure):
-    """A figure for who does not see it: its title, its panels, what lines and bands are, what is claimed of it: str."""
+def alt_text(results, name, figure):
+    """A figure's alt text: its title, its panels, what lines and bands are, the claims about it: str."""
     shown = {}  # what is drawn against what -> titles of the panels that do
     for axis in figure.axes:
         if axis.get_ylabel() and axis.get_xlabel():
@@ -269,9 +269,9 @@ def one_class(results, arm="t1_on_s2", labels=range(5, 10)):
         return Shown("", f"No network of the arm {arm} has lost all its outputs {which}.")
     levels = dead["level"]
     density = 100 * statistics.density_at(results.frame, arm, int(levels.min()))
-    words = (
+    text = (
         f"In {len(dead)} networks of the arm {arm} (levels {levels.min()} to {levels.max()}, from {density:.3g}% "
         f"density on) all outputs {which} are disconnected; {dead['one_class'].sum()} of them predict one class for "
         "every image, and their accuracy is exactly that class's share of the test images."
     )
-    return Shown(f"<p>{html.escape(words)}</p>", words)
+    return Shown(f"<p>{html.escape(text)}</p>", text)

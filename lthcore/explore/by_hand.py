@@ -13,7 +13,7 @@ from .. import methods
 from ..runs.store import Weights
 from ..schedule import ARCHITECTURES
 from ..unit import Unit
-from . import pages
+from . import panels
 from .place import refused_in
 
 ALL = "all layers together"
@@ -23,7 +23,7 @@ NO_WEIGHTS = "Final weights are not committed: press 'train weights' above."
 class Step(NamedTuple):
     """A network on the way, and how it came about."""
 
-    words: str
+    text: str
     mask: dict  # layer name -> bool array
     accuracy: float
     """On the test images, in percent."""
@@ -66,8 +66,8 @@ class Pruning:
         pool = "*" if layer == ALL else layer
         counts[pool] -= round(fraction * counts[pool])
         mask = {name: m.numpy() for name, m in pruning.keep_top(scores, before, counts).items()}
-        words = f"{100 * fraction:g}% of {layer}, by {criterion}"
-        self.steps.append(Step(words, mask, self._accuracy(mask)))
+        text = f"{100 * fraction:g}% of {layer}, by {criterion}"
+        self.steps.append(Step(text, mask, self._accuracy(mask)))
         return self.steps[-1]
 
     def undo(self) -> Step:
@@ -101,7 +101,7 @@ class ByHand(widgets.VBox):
         self.go = widgets.Button(description="prune", icon="cut", disabled=True)
         self.back = widgets.Button(description="undo", icon="undo", disabled=True)
         self.picture = widgets.Image(
-            value=pages.Note().png(NO_WEIGHTS), format="png", layout={"width": "100%", "max_width": "960px"}
+            value=panels.Note().png(NO_WEIGHTS), format="png", layout={"width": "100%", "max_width": "960px"}
         )
         self.history = widgets.HTML()
         self.go.on_click(self._prune)
@@ -110,17 +110,17 @@ class ByHand(widgets.VBox):
         controls = widgets.HBox([self.layer, self.fraction, self.criterion, self.go, self.back], layout=row)
         super().__init__([controls, self.picture, self.history])
 
-    def look(self, unit: Unit, level: int, weights: Weights | None, digit) -> None:
+    def choose(self, unit: Unit, level: int, weights: Weights | None, digit) -> None:
         """Show the chosen network; another one than before begins anew."""
         self.digit = digit
         if weights is None:
             self.of = self.pruning = None
-            self.picture.value, self.history.value = pages.Note().png(NO_WEIGHTS), ""
+            self.picture.value, self.history.value = panels.Note().png(NO_WEIGHTS), ""
         elif self.of != (unit, level):
             self.of, self.pruning = (unit, level), Pruning(unit, weights)
             able = [name for name in methods.CRITERIA if not methods.find("criterion", name).supports(unit.config)]
             self.layer.options, self.criterion.options = [ALL, *self.pruning.steps[0].mask], able
-            self.page = pages.MaskSeen(ARCHITECTURES[unit.config.model].weights, pages.ROLES["ticket"][1])
+            self.page = panels.MaskSeen(ARCHITECTURES[unit.config.model].weights, panels.ROLES["ticket"][1])
         self.show()
 
     def show(self) -> None:
@@ -131,7 +131,7 @@ class ByHand(widgets.VBox):
             return
         self.picture.value = self.page.png(steps[-1].mask, self.digit)
         rows = "".join(
-            f"<tr><td>{i}</td><td>{html.escape(step.words)}</td><td>{100 * step.density:.3g}%</td>"
+            f"<tr><td>{i}</td><td>{html.escape(step.text)}</td><td>{100 * step.density:.3g}%</td>"
             f"<td>{step.accuracy:.2f}%</td></tr>"
             for i, step in enumerate(steps)
         )

@@ -1,4 +1,4 @@
-"""Widgets over finished results: they read what is there, and train only through `sweep`, in a process of its own."""
+"""Widgets over finished results. They only read, except for training through `sweep` in a separate process."""
 
 import asyncio
 import base64
@@ -18,13 +18,13 @@ from .. import tickets
 from ..results import statistics
 from ..runs import download, presets, store, sweep
 from ..studies import experiments, plots
-from . import by_hand, pages, place
+from . import by_hand, panels, place
 from .place import refusal, refused_in
 
 PAUSE = 0.01  # seconds: what arrives within them is drawn once, so that key presses do not queue pictures
 ARRIVED = 0.3  # seconds after a click by which the last value of a slider has arrived
 DIM = "lth-being-read"  # the class of what is not yet of the chosen experiment
-WORDS = {
+GLOSSARY = {
     "level": "number of prunings done; at level 0 the network is dense",
     "density": "kept weights divided by all prunable weights",
     "ticket": "a mask and the values that its survivors start from, found by pruning",
@@ -49,7 +49,7 @@ def levels(study, frame):
     """
     there = sorted(frame["level"].unique())
     chain = frame["arm"].iloc[0]
-    names = [(f"{100 * statistics.density_at(frame, chain, k):.3g} % (level {k})", k) for k in there]
+    names = [(f"{100 * statistics.density_at(frame, chain, k):.3g}% (level {k})", k) for k in there]
     slider = widgets.SelectionSlider(
         options=names, description="density", continuous_update=False, layout={"width": "28em"}
     )
@@ -76,7 +76,7 @@ def still(studies):
     if not studies:
         print(NOTHING)
         return
-    view = pages.Pictures(studies[0])
+    view = panels.Pictures(studies[0])
     arm, replicate, level = view.start()
     digits, _ = download.digits(view.units[arm, replicate].subset, dataset=view.units[arm, replicate].config.dataset)
     where = f"{_name(studies[0])}, {arm}, replicate {replicate}, level {level}"
@@ -100,16 +100,16 @@ def _name(study):
 
 
 class Explorer(widgets.VBox):
-    """A ticket to look into: choose, move through the densities, try digits, find a ticket of your own.
+    """A ticket in detail: choose one, move through the densities, try digits, find a ticket of your own.
 
     Parameters
     ----------
     studies : list of Study
-        Those of which something is finished can be chosen.
+        Those with finished levels can be chosen.
     """
 
     def __init__(self, studies):
-        self.views, self.own, self.tasks = {}, {}, {}
+        self.views, self.found, self.tasks = {}, {}, {}
         self.job = self.loop = self.timer = self.offered = None
         self.studies = {_name(s): s for s in studies if _begun(s)}
         self.weights = lru_cache(maxsize=16)(store.find_weights)
@@ -122,27 +122,27 @@ class Explorer(widgets.VBox):
     # ---------------------------------------------------------------------------------------------------- the page
 
     def _choice(self):
-        wide = {"layout": {"width": "auto", "max_width": "60%"}, "style": {"description_width": "initial"}}
-        self.experiment = widgets.Dropdown(description="experiment", options=list(self.studies), **wide)
-        self.arm = widgets.Dropdown(description="arm", **wide)
-        self.replicate = widgets.Dropdown(description="replicate", **wide)
+        options = {"layout": {"width": "auto", "max_width": "60%"}, "style": {"description_width": "initial"}}
+        self.experiment = widgets.Dropdown(description="experiment", options=list(self.studies), **options)
+        self.arm = widgets.Dropdown(description="arm", **options)
+        self.replicate = widgets.Dropdown(description="replicate", **options)
         self.level = widgets.SelectionSlider(
             description="density", options=[("none", -1)], continuous_update=False, layout={"width": "30em"}
         )
-        self.play = widgets.Play(interval=1200, min=0, max=0)
-        widgets.jslink((self.play, "value"), (self.level, "index"))
+        self.player = widgets.Play(interval=1200, min=0, max=0)
+        widgets.jslink((self.player, "value"), (self.level, "index"))
         self.experiment.observe(self._choose_experiment, "value")
         for widget in (self.arm, self.replicate):
             widget.observe(self._choose_level, "value")
         self.level.observe(self._soon, "value")
-        return widgets.VBox([_row(self.experiment, self.arm, self.replicate), _row(self.level, self.play)])
+        return widgets.VBox([_row(self.experiment, self.arm, self.replicate), _row(self.level, self.player)])
 
     def _pictures(self):
-        self.moved_page, self.answers_page, note = pages.Moved(), pages.Answers(), pages.Note()
+        self.moved_panel, self.answers_panel, note = panels.Moved(), panels.Answers(), panels.Note()
         self.nothing = note.png("Final weights are not committed: press 'train weights' above.")
-        look = {"format": "png", "layout": {"width": "100%", "max_width": "960px"}}  # of one shape: nothing jumps
+        options = {"format": "png", "layout": {"width": "100%", "max_width": "960px"}}  # of one shape: nothing jumps
         self.blank = note.png("")
-        pictures = [widgets.Image(value=self.blank, **look) for _ in range(6)]
+        pictures = [widgets.Image(value=self.blank, **options) for _ in range(6)]
         self.seen, self.stands, self.moved, self.answers, self.compared, self.loaded = pictures
         return self.seen, self.stands
 
@@ -168,7 +168,7 @@ class Explorer(widgets.VBox):
         self.download.on_click(self._offer)
         self.file_form.observe(self._offer, "value")
         self.upload.observe(self._load, "value")
-        pages = {
+        panels = {
             "Weights": [self.moved],
             "Try it": [_row(self.order, self.digit), self.answers],
             "Find your own ticket": [self._form(scale), self.compared],
@@ -179,9 +179,9 @@ class Explorer(widgets.VBox):
             ],
         }
         self.by_hand = by_hand.ByHand()
-        pages["Prune by hand"] = [self.by_hand]
-        self.tabs = widgets.Tab([widgets.VBox(page, layout={"min_height": "400px"}) for page in pages.values()])
-        for i, title in enumerate(pages):
+        panels["Prune by hand"] = [self.by_hand]
+        self.tabs = widgets.Tab([widgets.VBox(page, layout={"min_height": "400px"}) for page in panels.values()])
+        for i, title in enumerate(panels):
             self.tabs.set_title(i, title)
         self.tabs.selected_index = 0
         self.tabs.observe(self._soon, "selected_index")
@@ -189,19 +189,23 @@ class Explorer(widgets.VBox):
         return self.tabs
 
     def _form(self, scale):
-        look = {"style": {"description_width": "8em"}, "layout": {"width": "20em"}}
+        options = {"style": {"description_width": "8em"}, "layout": {"width": "20em"}}
         rates = [("as the others", None), ("0: spared", 0.0), *((f"{r:g}", r) for r in (0.1, 0.2, 0.3, 0.5))]
         self.form = {
-            "preset": widgets.Dropdown(description="scale", options=["quick", "smoke", "report"], value=scale, **look),
-            "model": widgets.Dropdown(description="model", options=["mlp", "lenet5"], **look),
-            "prune_rate": widgets.FloatSlider(
-                description="rate a round", min=0.05, max=0.95, step=0.05, value=0.3, continuous_update=False, **look
+            "preset": widgets.Dropdown(
+                description="scale", options=["quick", "smoke", "report"], value=scale, **options
             ),
-            "rounds": widgets.IntSlider(description="rounds", min=1, max=30, value=8, continuous_update=False, **look),
-            "scope": widgets.Dropdown(description="scope", options=["layer", "global"], **look),
-            "output_rate": widgets.Dropdown(description="output layer", options=rates, index=0, **look),
-            "optimizer": widgets.Dropdown(description="optimizer", options=["adam", "sgd"], **look),
-            "rewind_step": widgets.BoundedIntText(description="rewind step", min=0, max=10**6, value=0, **look),
+            "model": widgets.Dropdown(description="model", options=["mlp", "lenet5"], **options),
+            "prune_rate": widgets.FloatSlider(
+                description="rate a round", min=0.05, max=0.95, step=0.05, value=0.3, continuous_update=False, **options
+            ),
+            "rounds": widgets.IntSlider(
+                description="rounds", min=1, max=30, value=8, continuous_update=False, **options
+            ),
+            "scope": widgets.Dropdown(description="scope", options=["layer", "global"], **options),
+            "output_rate": widgets.Dropdown(description="output layer", options=rates, index=0, **options),
+            "optimizer": widgets.Dropdown(description="optimizer", options=["adam", "sgd"], **options),
+            "rewind_step": widgets.BoundedIntText(description="rewind step", min=0, max=10**6, value=0, **options),
         }
         self.find = widgets.Button(description="find it", icon="search", button_style="primary")
         self.find.on_click(self._find)
@@ -223,13 +227,13 @@ class Explorer(widgets.VBox):
 
     @property
     def view(self):
-        """The chosen study's :class:`lthcore.explore.pages.Pictures`, or None."""
+        """The chosen study's :class:`lthcore.explore.panels.Pictures`, or None."""
         name = self.experiment.value
         if name and name not in self.views:
             count = sum(len(unit.levels) for unit in self.studies[name].units)
             self.state.value = f"reading {count} levels of {html.escape(name)}"  # takes seconds, once
             with self._waiting():
-                self.views[name] = pages.Pictures(self.studies[name])
+                self.views[name] = panels.Pictures(self.studies[name])
         return self.views.get(name)
 
     @contextlib.contextmanager
@@ -269,7 +273,7 @@ class Explorer(widgets.VBox):
     def _choose_experiment(self, _=None):
         if self.view:
             arm, replicate, level = self.view.start()
-            self.arm.options = [(pages.full_label(a), a) for a in dict.fromkeys(a for a, _ in self.view.units)]
+            self.arm.options = [(panels.full_label(a), a) for a in dict.fromkeys(a for a, _ in self.view.units)]
             self.arm.value = arm
             self.replicate.options = sorted({r for _, r in self.view.units})
             self.replicate.value = replicate
@@ -285,16 +289,16 @@ class Explorer(widgets.VBox):
             return  # between two choices
         there, density = self.view.levels[key], self.view.units[key].config.density
         nearest = min(there, key=lambda k: abs(k - wanted))
-        self.play.max = len(there) - 1
+        self.player.max = len(there) - 1
         with self.level.hold_sync():  # one message: the slider does not jump
-            self.level.options = [(f"{100 * density(k):.3g} % (level {k})", k) for k in there]
+            self.level.options = [(f"{100 * density(k):.3g}% (level {k})", k) for k in there]
             self.level.value = nearest
         self._soon()
 
     # --------------------------------------------------------------------------------------------------- what is drawn
 
     def _soon(self, _=None):
-        """Draw once what is on its way has arrived; at once where no loop runs."""
+        """Draw once pending changes have arrived; at once where no loop runs."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -311,7 +315,7 @@ class Explorer(widgets.VBox):
             elif self.level.value in self.view.levels.get((self.arm.value, self.replicate.value), ()):
                 self._draw_chosen()
         if self.tabs.selected_index == 2:
-            self.compared.value = pages.Compared(self._lines()).png()
+            self.compared.value = panels.Compared(self._lines()).png()
         if self.view:
             self.place.unobserve(self._restore, "value")
             self.place.value = place.line(self._chosen_by_name())
@@ -329,12 +333,12 @@ class Explorer(widgets.VBox):
             self.link.value = ""
         if self.tabs.selected_index == 0:
             pair, colour = (kept.get("dense"), self.weights(unit, level)), plots.style(unit.arm)[1]
-            self.moved.value = self.moved_page.png(*pair, colour) if all(pair) else self.nothing
+            self.moved.value = self.moved_panel.png(*pair, colour) if all(pair) else self.nothing
         elif self.tabs.selected_index == 1:
             p = {role: statistics.probabilities(one) for role, one in logits.items()}
-            self.answers.value = self.answers_page.png(digit, label, p)
+            self.answers.value = self.answers_panel.png(digit, label, p)
         elif self.tabs.selected_index == 4:
-            self.by_hand.look(unit, level, self.weights(unit, level), digit)
+            self.by_hand.choose(unit, level, self.weights(unit, level), digit)
 
     def _digit(self, unit, kept):
         """The chosen test digit: (28, 28) pixels, label, and the logits that the networks give it, by role."""
@@ -347,10 +351,10 @@ class Explorer(widgets.VBox):
     def _lines(self):
         """What the comparison shows: the chosen arm, and the tickets found here."""
         lines = {}
-        if self.view and self.experiment.value not in self.own:
-            label = f"{self.experiment.value}, {pages.full_label(self.arm.value)}"
+        if self.view and self.experiment.value not in self.found:
+            label = f"{self.experiment.value}, {panels.full_label(self.arm.value)}"
             lines[label] = self.view.line(self.arm.value), self.arm.value
-        lines |= {name: (self.views[name].line("ticket"), "") for name in self.own}
+        lines |= {name: (self.views[name].line("ticket"), "") for name in self.found}
         return {textwrap.fill(label, 45): line for label, line in lines.items()}
 
     # ------------------------------------------------------------------------------------------------- what is trained
@@ -364,7 +368,7 @@ class Explorer(widgets.VBox):
         try:
             self.job = sweep.Background(
                 function, arguments,
-                say=lambda line: self._from_thread(self._say, line, after),
+                log=lambda line: self._from_thread(self._log, line, after),
                 done=lambda outcome: self._from_thread(self._ended, outcome, after),
             )  # fmt: skip
         except (OSError, RuntimeError) as error:
@@ -379,7 +383,7 @@ class Explorer(widgets.VBox):
         else:
             function(*arguments)
 
-    def _say(self, line, after):
+    def _log(self, line, after):
         self.status.value = html.escape(line)
         if count := re.match(r"\[ *(\d+)/(\d+)\]", line):
             self.bar.max, self.bar.value = int(count[2]), int(count[1])
@@ -388,7 +392,7 @@ class Explorer(widgets.VBox):
     def _ended(self, outcome, after):
         self.job, self.find.disabled, self.stop.disabled = None, False, True
         if outcome == "stopped":
-            self.status.value = "stopped; what is finished is kept, and the same settings go on from it"
+            self.status.value = "stopped; finished levels are kept, and the same settings resume from them"
         elif outcome:
             self.status.value = refusal(outcome)
         after()
@@ -408,14 +412,14 @@ class Explorer(widgets.VBox):
         return study, sweep.Plan([u for u in study.units if u.arm == "ticket"])
 
     def _estimate(self, _=None):
-        """Say what the form asks for; quick, since what is moved meanwhile would come after a click on the button."""
+        """Show the cost of what the form asks for; fast, since a slider's value may come after a click."""
         if self.tabs.selected_index == 2:
             with refused_in(self.cost):
                 study, plan = self._asked()
                 c = study.config
                 each = f"{c.max_steps} steps" if c.max_steps else f"{c.epochs} epoch{'s' * (c.epochs > 1)}"
-                words = f"{len(plan.missing)} levels to train, {each} each"
-                self.cost.value = f"{words}; the time is said at the start, and it can be stopped"
+                text = f"{len(plan.missing)} levels to train, {each} each"
+                self.cost.value = f"{text}; the run prints an estimate at its start and can be stopped"
 
     def _find(self, _):
         """Train what the form asks for once all of it is here: a slider's last value may come after a click."""
@@ -433,11 +437,11 @@ class Explorer(widgets.VBox):
             self._start(sweep.run, (plan.units,), lambda: self._join(study))
 
     def _join(self, study):
-        """Let what is finished of a study of one's own stand beside the others."""
+        """Offer a user's own study beside the others, once some of it is finished."""
         if not _begun(study):
             return
         name, before = f"own {_name(study)}", self.experiment.value
-        self.studies[name], self.views[name], self.own[name] = study, pages.Pictures(study), study
+        self.studies[name], self.views[name], self.found[name] = study, panels.Pictures(study), study
         if name not in self.experiment.options:
             self.experiment.unobserve(self._choose_experiment, "value")
             self.experiment.options = list(self.studies)
@@ -473,12 +477,12 @@ class Explorer(widgets.VBox):
                 shown = {name: v for name, v in ticket.facts.items() if name not in ("identity", "sha256")}
                 self.facts.value = html.escape(", ".join(f"{name} {value}" for name, value in shown.items()))
                 shapes = {name: m.shape for name, m in ticket.mask.items()}
-                page, (digits, _) = pages.MaskSeen(shapes, pages.ROLES["ticket"][1]), download.digits("full")
+                page, (digits, _) = panels.MaskView(shapes, panels.ROLES["ticket"][1]), download.digits("full")
                 self.loaded.value = page.png(ticket.mask, digits[self.digit.value])
 
 
 def _glossary():
-    lines = "<br>".join(f"<b>{word}</b>: {meaning}" for word, meaning in WORDS.items())
+    lines = "<br>".join(f"<b>{word}</b>: {meaning}" for word, meaning in GLOSSARY.items())
     return widgets.HTML(f"<style>.{DIM} {{ opacity: 0.35 }}</style>{lines}")
 
 

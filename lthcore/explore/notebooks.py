@@ -1,4 +1,4 @@
-"""What all notebooks share: which checkout they work on, what parameters they are given, and how an error looks.
+"""What all notebooks share: the checkout they work on, their parameters, and the form of errors.
 
 The setup cell of each calls :func:`start`, before papermill's parameters come. The rest is for whoever executes a
 notebook: foreign metadata are left out of the copy that is executed, and a failure is said in a line.
@@ -33,7 +33,7 @@ LIVE = "skip-execution"  # the tag of a cell that shows something in a live note
 PAGE = """{% extends 'lab/index.html.j2' %}
 {% block data_png %}{% set alt = output | get_metadata('alt', 'image/png') %}
 {%- if alt %}{{ super() | replace('<img ', '<img alt="' ~ (alt | escape_html) ~ '" ', 1) }}
-{%- else %}{{ super() }}{% endif %}{% endblock data_png %}"""  # of a notebook: the text that stands for a picture
+{%- else %}{{ super() }}{% endif %}{% endblock data_png %}"""  # of a notebook: a picture's alt text
 WIDGET_STATE, WIDGET_VIEW = (f"application/vnd.jupyter.widget-{part}+json" for part in ("state", "view"))
 
 
@@ -52,16 +52,16 @@ def start():
     shell = _shell()
     if shell is None:
         return
-    own = _checkout(_papermills_notebook() or Path.cwd() / "notebook")
-    if own is None:
+    checkout = _checkout(_papermills_notebook() or Path.cwd() / "notebook")
+    if checkout is None:
         print(f"This notebook lies in no checkout of the study: it works on {HERE}, its runs and its figures.")
-    elif own != HERE and "lthcore.runs.store" not in sys.modules:  # which would mean that the work has begun
-        sys.path.insert(0, str(own))
+    elif checkout != HERE and "lthcore.runs.store" not in sys.modules:  # which would mean that the work has begun
+        sys.path.insert(0, str(checkout))
         for name in [name for name in sys.modules if name.partition(".")[0] == "lthcore"]:
             del sys.modules[name]
         module = importlib.import_module(__name__)
-        if own != module.HERE:
-            raise ValueError(f"this notebook lies in {own}, but Python finds lthcore in {module.HERE} first")
+        if checkout != module.HERE:
+            raise ValueError(f"this notebook lies in {checkout}, but Python finds lthcore in {module.HERE} first")
         module.start()
         return
     before = _history(shell)[:-1]
@@ -98,7 +98,7 @@ WHEN_ASKED.append(watch)
 
 
 def _shell():
-    """The IPython that this runs in, or None."""
+    """The running IPython, or None."""
     return sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
 
 
@@ -114,14 +114,14 @@ def _checkout(path):
 
 
 def _papermills_notebook():
-    """The notebook that papermill executes in this kernel, or None: only its command line tells."""
+    """The notebook that papermill executes in this kernel, or None, from its command line."""
     with contextlib.suppress(Exception):  # whatever cannot be learned changes nothing
         import psutil  # as ipykernel does
 
         parent = psutil.Process().parent()
-        words = parent.cmdline()
-        if any(Path(word).stem == "papermill" for word in words[:4]):
-            return Path(parent.cwd(), next(word for word in words if word.endswith(".ipynb")))
+        call = parent.cmdline()
+        if any(Path(word).stem == "papermill" for word in call[:4]):
+            return Path(parent.cwd(), next(word for word in call if word.endswith(".ipynb")))
     return None
 
 

@@ -15,7 +15,7 @@ from ..results import figures, statistics
 from ..results.loading import Results, load
 from ..runs import presets, store, sweep
 from ..schedule import ARCHITECTURES, CLASSES
-from . import pages
+from . import panels
 
 NAME = "explorer.html"
 NETWORKS, OUTPUTS = ("mlp", "lenet5"), "task2"  # experiments: whose networks are shown, and whose outputs
@@ -126,15 +126,15 @@ def _pictured(unit, level, frame):
     """A replicate's first layer as a picture, and what is left of every layer."""
     first = next(iter(sweep.mask_at(unit, level).values()))
     if first.ndim == 2:  # weights kept at each pixel
-        shape, most = (1, *ARCHITECTURES[unit.config.model].images[0][1:]), first.shape[0]
+        shape, largest = (1, *ARCHITECTURES[unit.config.model].images[0][1:]), first.shape[0]
         counts = first.sum(0)
     else:  # weights kept at each place of a kernel, over the channels that it reads
-        shape, most = (len(first), *first.shape[2:]), first.shape[1]
+        shape, largest = (len(first), *first.shape[2:]), first.shape[1]
         counts = first.sum(1)
     left = statistics.layers(frame, unit.arm, unit.replicate, level)
     return {
         "shape": list(shape),
-        "most": int(most),
+        "most": int(largest),
         "kept": counts.ravel().tolist(),
         "layers": {name: [int(x) for x in row] for name, row in zip(left.index, left.to_numpy(), strict=True)},
         "accuracy": round(float(statistics.at_end(frame)[unit.arm, level, unit.replicate]), DIGITS["accuracy"]),
@@ -149,12 +149,12 @@ def outputs(results: Results) -> dict[str, Any]:
     frame = results.frame[results.frame["metric"].isin([*FACTS, *live])]
     subsets = {unit.arm: unit.subset for unit in results.study.units}
     arms = {}
-    for arm, mine in frame.groupby("arm", sort=False, observed=True):
-        density = mine.groupby("level")["density"].first()
-        table = pd.DataFrame({name: statistics.at_end(mine, name) for name in FACTS})
-        table["live"] = sum(2**c * statistics.at_end(mine, name, "mask") for c, name in enumerate(live))
+    for arm, rows in frame.groupby("arm", sort=False, observed=True):
+        density = rows.groupby("level")["density"].first()
+        table = pd.DataFrame({name: statistics.at_end(rows, name) for name in FACTS})
+        table["live"] = sum(2**c * statistics.at_end(rows, name, "mask") for c, name in enumerate(live))
         arms[arm] = {
-            "label": pages.full_label(arm),
+            "label": panels.full_label(arm),
             "digits": list(data.SUBSETS[subsets[arm]].get("labels", range(CLASSES))),
             "reported": results.study.experiment.reported.get(arm),
             "level": density.index.tolist(),

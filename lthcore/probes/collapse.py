@@ -33,7 +33,7 @@ def on_path(model, mask):
 
 @lru_cache
 def _linear(model):
-    """The network whose activations count paths; its values are the last mask's. Building it takes as long as a pass."""
+    """The network whose activations count paths; its values are those of the last mask. Building it takes a pass."""
     return build(model, activation="identity", pool="avg").double()
 
 

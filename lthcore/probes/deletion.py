@@ -1,4 +1,4 @@
-"""A trained network pruned at once to many densities, and not trained again (LeCun et al. 1990, Figure 1)."""
+"""A trained network pruned in one shot to many densities, without retraining (LeCun et al. 1990, Figure 1)."""
 
 import torch.nn.functional as F
 
@@ -11,11 +11,11 @@ DELETED_TO = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.
 
 
 def measure(unit, trained, data):
-    """Rows of this network pruned at once to every density, over all layers, by its criterion, and not trained again.
+    """Rows of this network pruned in one shot to every density, over all layers, by its criterion, without retraining.
 
     ``deleted_loss:0.5`` and ``deleted_accuracy:0.5`` at half of the weights (LeCun et al. 1990, Figure 1), on the test
     images and, since that is what second derivatives predict, on as many training images; and, by a criterion that
-    predicts the loss, ``deleted_foretold:0.5``: the rise of the loss that the scores of what is deleted add up to.
+    predicts the loss, ``deleted_foretold:0.5``: the predicted rise of the loss, the sum of the deleted weights' scores.
     """
     mask = trained.mask
     scores = scored(unit, weights_to_score(unit, trained), mask, data)

@@ -7,7 +7,7 @@ from ..models import build
 
 
 def without_filters(config, weights, mask):
-    """The smaller network that is left when every filter without a surviving weight is taken out for real.
+    """The smaller network without the filters that have no surviving weight.
 
     Its tensors are smaller: the filter's own, the kernels of the next convolution that read it, and the columns behind
     the last. A removed filter still has its bias, and a constant activation, which nothing may read.
@@ -64,7 +64,7 @@ def measure(unit, trained, data):
     """Rows of the network whose removed filters are taken out: what it costs, and how far its logits are from these."""
     images = data.test[0].cpu()
     net = without_filters(unit.config, trained.weights, trained.mask)
-    apart = (net(images) - trained.logits).abs().max().item()
-    facts = costs(net, images.shape[1:]) | {"smaller_apart": apart}
+    difference = (net(images) - trained.logits).abs().max().item()
+    facts = costs(net, images.shape[1:]) | {"smaller_apart": difference}
     step, epoch = max(row[:2] for row in trained.rows)
     return [(step, epoch, "mask", name, value) for name, value in facts.items()]

@@ -1,4 +1,4 @@
-"""A network beside another one: their distance, and the linear path between them (Frankle et al. 2020)."""
+"""Two networks compared: their distance, and the linear path between them (Frankle et al. 2020)."""
 
 import torch
 import torch.nn.functional as F
@@ -8,10 +8,10 @@ from ..train import Training, build_engine, train
 
 
 def to_other_order(unit, trained, data):
-    """Rows that set a network beside its copy trained in another order of the batches (Frankle et al. 2020, section 3).
+    """Rows that compare a network with its copy trained in another batch order (Frankle et al. 2020, section 3).
 
-    Besides ``distance``, of :func:`to_dense`, ``path_accuracy:0.3`` and ``path_loss:0.3`` are taken three tenths of the
-    way along the straight line from one network to its copy.
+    Besides ``distance``, of :func:`to_dense`, ``path_accuracy:0.3`` and ``path_loss:0.3`` are taken at three tenths of
+    the linear path from the network to its copy.
     """
     config = unit.config.at(trained.level)
     other = _other(unit, trained, data, trained.mask, order=1)
@@ -26,7 +26,7 @@ def to_other_order(unit, trained, data):
 
 
 def to_dense(unit, trained, data):
-    """Rows that set a network beside the dense one, trained from the same values on the same batches.
+    """Rows that compare a network with the dense one, trained from the same values on the same batches.
 
     ``distance`` is the Euclidean distance of the survivors' final weights (Frankle et al. 2020, section 4).
     """
@@ -41,8 +41,8 @@ def _other(unit, trained, data, mask, order):
 
 
 def _distance(trained, other):
-    apart = [(trained.weights[f"{name}.weight"] - other[f"{name}.weight"])[m] for name, m in trained.mask.items()]
-    return torch.cat(apart).double().norm().item()
+    differences = [(trained.weights[f"{name}.weight"] - other[f"{name}.weight"])[m] for name, m in trained.mask.items()]
+    return torch.cat(differences).double().norm().item()
 
 
 def _rows(trained, facts):

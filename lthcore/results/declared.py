@@ -3,8 +3,8 @@
 from .measures import Comparison, Rule
 
 COMMIT = "0b8a7c2"  # in which the rules were written down
-MARGIN = 0.5  # points
-SLACK = 0.2  # points
+MARGIN = 0.5  # pp
+SLACK = 0.2  # pp
 SAME = (
     "four standard errors of the difference of two networks that disagree on 1.5% of 10,000 images; "
     "a quarter of the dense error"
@@ -18,7 +18,7 @@ THREE = (0, 1, 2)
 L = {"mlp": 9, "lenet5": 13, "task1": 5, "task2": 10, "task2 ticket": 12, "task3": 4}
 B = {"mlp": 5, "lenet5": 5}
 CLIFF = {"mlp": 12, "lenet5": 20}  # LeNet-5 has none: its last level
-BEYOND_95 = {"mlp": tuple(range(9, 21)), "lenet5": tuple(range(14, 21))}  # levels with less than 5% kept
+BEYOND_95 = {"mlp": tuple(range(9, 21)), "lenet5": tuple(range(14, 21))}  # levels with a density below 5%
 NAMED = {"mlp": 7, "lenet5": 9}  # levels of the report's 90 and 85%
 
 LAST = ("last_accuracy",)
@@ -70,7 +70,7 @@ def _cliff(id, experiment, level, levels, exploratory, model=""):
 
 
 def _of_network(network, experiment, exploratory):
-    """The claims made of the MLP and of LeNet-5 alike."""
+    """The claims made of both the MLP and LeNet-5."""
     level, best, last = NAMED[experiment], B[experiment], L[experiment]
     at_best = f"level {best}: B, the best mean validation accuracy"
     common = {"experiment": experiment, "exploratory": exploratory}
@@ -126,8 +126,8 @@ def _of_network(network, experiment, exploratory):
     )
 
 
-def _crossed(id, experiment, other, words):
-    """The claim that tickets of Adam and of another optimizer stand in for each other."""
+def _crossed(id, experiment, other, text):
+    """The claim that tickets of Adam and of another optimizer are interchangeable."""
     level = L["task3"]
     both = {"above": -MARGIN, "below": MARGIN}
     return Rule(
@@ -137,8 +137,8 @@ def _crossed(id, experiment, other, words):
         "7.2",
         f"level {level}: L of Adam's chain in Task 3",
         parts=(
-            _difference(f"by Adam: {words}'s mask - own", f"{other}_mask_by_adam", "adam", level, **both),
-            _difference(f"by {words}: Adam's mask - own", f"adam_mask_by_{other}", other, level, **both),
+            _difference(f"by Adam: {text}'s mask - own", f"{other}_mask_by_adam", "adam", level, **both),
+            _difference(f"by {text}: Adam's mask - own", f"adam_mask_by_{other}", other, level, **both),
         ),
         tolerance=MARGIN,
         reason=SAME,
@@ -146,7 +146,7 @@ def _crossed(id, experiment, other, words):
     )
 
 
-def _labels(id, suffix, words, level, *shown):
+def _labels(id, suffix, text, level, *shown):
     """The claim that Task 2's ticket fails on the other labels."""
     t1, t2 = (f"{name}{suffix}" for name in ("t1_on_s2", "t2_on_s2"))
     return Rule(
@@ -154,7 +154,7 @@ def _labels(id, suffix, words, level, *shown):
         "task2",
         "Test accuracy of T_1 trained over S_2 (data set containing labels 5-9): 21.1479",
         "7.2",
-        f"level {level}: L of T1 on S1, {words}",
+        f"level {level}: L of T1 on S1, {text}",
         parts=(_difference("T1 on S2 - T2 on S2", t1, t2, level, below=-MARGIN),),
         shown=(Comparison("T1 on S2", "accuracy", (t1, level)), *shown),
         tolerance=MARGIN,

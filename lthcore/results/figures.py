@@ -1,4 +1,4 @@
-"""What figures are drawn with: a sheet of panels, axes, styles. No torch.
+"""Building blocks of figures: a sheet of panels, axes, styles. No torch.
 
 Density axes are logarithmic and decrease to the right; lines are means, bands 95% t-intervals over
 replicates; an arm has one colour in every figure; preset and n are stamped on it.
@@ -17,13 +17,13 @@ from scipy.special import stdtrit
 from ..runs import presets
 from . import statistics
 
-OKABE_ITO = {  # Okabe & Ito's colours, told apart with every kind of colour vision
+OKABE_ITO = {  # Okabe & Ito's colours, distinguishable with every kind of colour vision
     "black": "#000000", "orange": "#E69F00", "sky": "#56B4E9", "green": "#009E73",
     "yellow": "#C9B800", "blue": "#0072B2", "red": "#D55E00", "purple": "#CC79A7",
 }  # fmt: skip
 
 
-LOOK = {"axes.titlesize": 11, "legend.fontsize": 8.5, "svg.hashsalt": "lth"}
+RC = {"axes.titlesize": 11, "legend.fontsize": 8.5, "svg.hashsalt": "lth"}
 
 
 UNITS = {"accuracy": "test accuracy (%)", "loss": "test loss (nats)"}
@@ -52,7 +52,7 @@ class Sheet:
 
     def __init__(self, study, title, rows=1, columns=2, width=5.6, height=4.0):
         matplotlib.rcdefaults()  # not the user's own settings
-        sns.set_theme(style="whitegrid", font="DejaVu Sans", rc=LOOK)
+        sns.set_theme(style="whitegrid", font="DejaVu Sans", rc=RC)
         self.study, self.drawn = study, []
         self.figure, axes = plt.subplots(
             rows, columns, figsize=(width * columns, height * rows), layout="constrained", squeeze=False
@@ -64,12 +64,12 @@ class Sheet:
         """Label, colour and marker of an arm of this study."""
         return style(arm, self.study.experiment.styles)
 
-    def line(self, axis, table, x, label, colour, panel, band=True, **look):
+    def line(self, axis, table, x, label, colour, panel, band=True, **options):
         """One curve of means with its band: `table` has the columns x, mean, low, high, n."""
         if table.empty:
             return
         n = int(table["n"].max())
-        axis.plot(table[x], table["mean"], label=f"{label} (n = {n})" if label else None, color=colour, **look)
+        axis.plot(table[x], table["mean"], label=f"{label} (n = {n})" if label else None, color=colour, **options)
         if n > 1 and band:
             low, high = _within(table)
             axis.fill_between(table[x], low, high, color=colour, alpha=0.18, linewidth=0)
@@ -78,11 +78,13 @@ class Sheet:
     def against_density(self, axis, frame, arms, metric="accuracy", title="", zoom=None, series=None):
         for arm, width in zip(arms, _widths(arms), strict=True):
             label, colour, marker = self.style(arm)
-            mine = statistics.at_end(frame[frame["arm"] == arm], metric) if series is None else series[[arm]]
-            table = spread(mine, frame).sort_values("density")
-            face = "white" if arm == arms[-1] else colour  # the uppermost marker lets those below it be told
-            look = {"marker": marker, "ms": 1 + 2.2 * width, "lw": width, "mfc": face}
-            self.line(axis, table, "density", label, colour, title, **look)
+            values = statistics.at_end(frame[frame["arm"] == arm], metric) if series is None else series[[arm]]
+            table = spread(values, frame).sort_values("density")
+            face = (
+                "white" if arm == arms[-1] else colour
+            )  # the uppermost marker is hollow, so that those below it are seen
+            options = {"marker": marker, "ms": 1 + 2.2 * width, "lw": width, "mfc": face}
+            self.line(axis, table, "density", label, colour, title, **options)
         density_axis(axis)
         axis.set(ylabel=UNITS.get(metric, UNITS["accuracy"]), title=title)
         if zoom:
@@ -120,7 +122,7 @@ class Sheet:
         axis.set(ylabel="difference in accuracy (pp)", title=title)
 
     def reported(self, axis, arms):
-        """The accuracies that the report gives for these arms, as labelled lines; an arm may stand for a variant."""
+        """The accuracies that the report gives for these arms, as labelled lines; an arm may represent a variant."""
         for arm in arms:
             number = self.study.experiment.reported.get(arm)
             low, high = axis.get_ylim()
@@ -133,14 +135,17 @@ class Sheet:
     def full_and_near(self, frame, arms, metric="accuracy"):
         """The first two panels: the curves against density, and their part near the dense network."""
         near = zoom(frame, arms, metric)
-        for axis, words, limits in zip(
+        for axis, title, limits in zip(
             self.axes, ("whole range", "near the dense network"), (None, near), strict=False
         ):
-            self.against_density(axis, frame, arms, metric, words, limits)
+            self.against_density(axis, frame, arms, metric, title, limits)
 
     def against_step(self, axis, frame, arms, level, metric="accuracy", title="", dashed=None):
         others = []  # controls that do not stand at every level, drawn at their last one before
-        for at, look in {dashed: {"lw": 1.2, "ls": "--", "band": False}, level: {}}.items():  # solid where they are one
+        for at, options in {
+            dashed: {"lw": 1.2, "ls": "--", "band": False},
+            level: {},
+        }.items():  # solid where they are one
             for arm, width in zip(arms, _widths(arms), strict=True) if at is not None else ():
                 label, colour, _ = self.style(arm)
                 there = _at_or_before(frame, arm, at)
@@ -148,14 +153,14 @@ class Sheet:
                 if there not in (at, None):
                     label += f", level {there}"
                     others.append(label if at == level else f"{label} (dashed)")
-                self.line(axis, table, "step", label if at == level else "", colour, title, **{"lw": width} | look)
+                self.line(axis, table, "step", label if at == level else "", colour, title, **{"lw": width} | options)
         step_axis(axis)
-        look = {"xycoords": "axes fraction", "fontsize": 7.5, "color": "0.2", "bbox": {"fc": "white", "ec": "none"}}
+        options = {"xycoords": "axes fraction", "fontsize": 7.5, "color": "0.2", "bbox": {"fc": "white", "ec": "none"}}
         corner = {"xy": (0.99, 0.02), "ha": "right", "va": "bottom"}
         if metric == "loss":  # which falls, where accuracy rises
             corner = {"xy": (0.01, 0.02), "ha": "left", "va": "bottom"}
         if others:
-            axis.annotate("but for\n" + "\n".join(others), **corner, **look)
+            axis.annotate("but for\n" + "\n".join(others), **corner, **options)
         axis.set(ylabel=UNITS[metric], title=title)
         if metric == "loss":
             loss_axis(axis)
@@ -225,7 +230,7 @@ def by_step(frame, level, metric):
 
 
 def _at_or_before(frame, arm, level):
-    """The arm's last level up to `level`: controls do not stand at every one; the dense one has no controls."""
+    """The arm's last level up to `level`: controls are not trained at every level, and not at the dense one."""
     return max((k for k in statistics.levels(frame, arm) if k <= level), default=None)
 
 
@@ -269,7 +274,7 @@ def zoom(frame, arms, metric="accuracy"):
 
 
 def ticket_and_last(study, frame, arm):
-    """The level at which an arm's ticket stands, and its last one: int or None each."""
+    """The level L of an arm's ticket, and its last level: int or None each."""
     level = statistics.stands_at(statistics.ticket_level(frame, arm, study.config.tolerance))[0]
     return level, max(statistics.levels(frame, arm), default=None)
 
@@ -277,12 +282,12 @@ def ticket_and_last(study, frame, arm):
 def at_levels(frame, arm, level, last):
     """Which level is drawn solid and which one dashed, in words: str."""
 
-    def words(k):
-        return f"level {k} ({100 * statistics.density_at(frame, arm, k):.3g}% kept)"
+    def described(k):
+        return f"level {k} ({100 * statistics.density_at(frame, arm, k):.3g}% density)"
 
     if level is None:
         return "not run"
-    return f"solid: {words(level)}" + (f"; dashed: {words(last)}" if last != level else "")
+    return f"solid: {described(level)}" + (f"; dashed: {described(last)}" if last != level else "")
 
 
 def accuracy_against_density(study, frame):

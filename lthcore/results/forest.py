@@ -1,7 +1,7 @@
 """The forest plot of a table of claims: a row per claim, its interval against its bound. No torch.
 
-Rows stand in a panel per unit. The shaded part of a row is the claim's side of its bound: a claim holds if its whole
-interval lies there. The verdict is told by colour, symbol and word.
+There is a panel per unit. The shaded part of a row is the claim's side of its bound: a claim holds if its whole
+interval lies there. Colour, symbol and word give the verdict.
 """
 
 import math
@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
-from .figures import LOOK, OKABE_ITO
+from .figures import OKABE_ITO, RC
 from .judging import HOLDS, NOT_AFTER_HOLM, REFUTED, UNRESOLVED
 
 COLUMNS = [
@@ -60,7 +60,7 @@ def forest(table, title, stamp, lines=2):
     matplotlib.figure.Figure
     """
     matplotlib.rcdefaults()  # not the user's own settings
-    sns.set_theme(style="white", font="DejaVu Sans", rc=LOOK)
+    sns.set_theme(style="white", font="DejaVu Sans", rc=RC)
     units = list(dict.fromkeys(table["unit"]))
     counts = [int((table["unit"] == unit).sum()) for unit in units]
     row = 0.07 + 0.145 * lines

@@ -9,7 +9,7 @@ from scipy.special import stdtr, stdtrit  # scipy.stats alone takes a second to 
 
 from ..runs import presets
 from .declared import REPORT
-from .measures import COUNTS, FEWEST, LEVEL, LOOK, QUANTITIES
+from .measures import COUNTS, DECIDING, FEWEST, LEVEL, QUANTITIES
 from .statistics import density_at, interval
 
 HOLDS = "holds"
@@ -73,7 +73,7 @@ def constant(values):
 
 
 class Outcome(NamedTuple):
-    """What a sample says of a measure."""
+    """The verdict of a sample on a measure."""
 
     verdict: str
     p_holds: float  # one-sided, against the other side of the bound
@@ -137,7 +137,7 @@ def combine(parts, refuted_at=()):
     return Outcome(REFUTED if refuted else UNRESOLVED, p_holds, p_refuted)
 
 
-def needed(values, above=-math.inf, below=math.inf, most=10_000):
+def needed(values, above=-math.inf, below=math.inf, limit=10_000):
     """How many replicates would resolve an unresolved measure.
 
     The smallest n for which the half width of the 95% t-interval, at the observed standard deviation, is less than the
@@ -152,7 +152,7 @@ def needed(values, above=-math.inf, below=math.inf, most=10_000):
     if len(values) < 2:
         return math.nan
     distance = min(abs(values.mean() - bound) for bound in (above, below))
-    n = np.arange(2, most + 1)
+    n = np.arange(2, limit + 1)
     half = stdtrit(n - 1, 1 - LEVEL / 2) * values.std(ddof=1) / np.sqrt(n)
     enough = n[half < distance]
     return float(enough[0]) if len(enough) else math.inf
@@ -200,7 +200,7 @@ def judge(frame, config, rules=None, exploratory=False):
     rules : tuple of Rule
         By default ``REPORT``.
     exploratory : bool
-        True: look at the exploratory replicates instead, to see what they say; the verdicts then begin with
+        True: judge the exploratory replicates instead, for comparison; the verdicts then begin with
         "exploratory:".
 
     Returns
@@ -213,7 +213,7 @@ def judge(frame, config, rules=None, exploratory=False):
             refuted); ``shown``
         measured, quantity, unit, density : what is compared, and at which density in [0, 1]
         side, above, below : the claim's side of the bound, in words and numbers
-        replicates, n : those that decide: the first `LOOK` confirmatory ones
+        replicates, n : those that decide: the first `DECIDING` confirmatory ones
         estimate, low, high : their mean (of ratios the geometric one) and 95% t-interval; for a count, the instances
             among n networks. Equal values have no interval: `note` counts them
         alone : the measure's own verdict
@@ -222,17 +222,17 @@ def judge(frame, config, rules=None, exploratory=False):
         n_needed : replicates that would resolve an unresolved measure; see :func:`needed`
         pairing : variance of the difference of unpaired replicates over that of paired ones
         exploratory*, pooled*, later* : n, estimate and interval of the exploratory replicates, of all replicates, and,
-            if there are more than `LOOK`, of all confirmatory ones: the second look
+            if there are more than `DECIDING`, of all confirmatory ones: the second look
         p, verdict : the claim's, on its first row. p is the smaller of its one-sided p-values (of the two verdicts on a
             claim exactly one is wrong, so that each claim counts once); NaN where nothing is judged, or by count. The
             verdict is ``holds``, ``does not hold``, ``unresolved``, ``not run`` or ``not judged (why)``; see
             :func:`holm` for what is added to it.
     """
     rules = REPORT if rules is None else rules
-    mine = [rule for rule in rules if rule.experiment == config.experiment]
+    chosen = [rule for rule in rules if rule.experiment == config.experiment]
     # each quantity is taken from the frame once
     readings = {"densities": frame[["arm", "level", "density"]].drop_duplicates(["arm", "level"])}
-    rows = [row for rule in mine for row in _Judged(rule, frame, config, exploratory, readings).rows()]
+    rows = [row for rule in chosen for row in _Judged(rule, frame, config, exploratory, readings).rows()]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -282,7 +282,7 @@ class _Judged:
         there = sorted(int(r) for r in frame["replicate"].unique())
         self.explored = [r for r in there if config.seed == rule.seed and r in rule.exploratory]
         self.later = [r for r in there if r not in self.explored]
-        self.looked_at = self.explored if exploratory else self.later[:LOOK]
+        self.looked_at = self.explored if exploratory else self.later[:DECIDING]
         self.everyone = there
 
     def rows(self):
@@ -292,9 +292,9 @@ class _Judged:
         else:
             parts = [self._row("judged", m, m.quantity) for m in rule.parts]
             levels = [self._row("some level", m, m.quantity) for m in rule.refuted_at]
-            beside = [self._row("shown", m, name) for m in rule.parts for name in m.also]
+            others = [self._row("shown", m, name) for m in rule.parts for name in m.also]
             shown = [self._row("shown", m, m.quantity) for m in rule.shown]
-            rows = [*parts, *levels, *beside, *shown]
+            rows = [*parts, *levels, *others, *shown]
             verdict, p = self._verdict(parts, levels)
             if levels and parts[0]["n"]:
                 parts[0]["note"] = "; ".join(filter(None, (parts[0]["note"], self._where(levels))))
@@ -341,7 +341,7 @@ class _Judged:
         row = {
             "role": role,
             "measured": f"{measure.what}, level {measure.first[1]}",
-            "quantity": kind.words,
+            "quantity": kind.meaning,
             "density": density_at(self.readings["densities"], *measure.first),
             "unit": measure.unit(quantity),
             "side": measure.side if tested else "",
@@ -379,7 +379,7 @@ class _Judged:
         """The first level whose mean is on the claim's side, in words."""
         for row, measure in zip(levels, self.rule.refuted_at, strict=True):
             if measure.above < row["estimate"] < measure.below:
-                return f"mean {measure.side} first at level {measure.first[1]}, {100 * row['density']:.2g}% kept"
+                return f"mean {measure.side} first at level {measure.first[1]}, {100 * row['density']:.2g}% density"
         first, last = (self.rule.refuted_at[i].first[1] for i in (0, -1))
         return f"mean {measure.side} at no level from {first} to {last}"
 
@@ -387,7 +387,7 @@ class _Judged:
         """Rows, verdict and p of a claim judged by count: of all networks, and of each arm."""
         networks = COUNTS[self.rule.count](self.frame) if len(self.frame) else pd.DataFrame(columns=["arm"])
         rows = [self._count_row("judged", self.rule.count, networks)]
-        rows += [self._count_row("shown", f"of these: {arm}", mine) for arm, mine in networks.groupby("arm")]
+        rows += [self._count_row("shown", f"of these: {arm}", group) for arm, group in networks.groupby("arm")]
         whole = rows[0]
         if not len(self.frame):
             return rows, "not run", math.nan
@@ -410,7 +410,7 @@ class _Judged:
 
     def _groups(self):
         """Which replicates each group of columns is about: list of (prefix, list of int)."""
-        second = self.later if len(self.later) > LOOK else []
+        second = self.later if len(self.later) > DECIDING else []
         return [("", self.looked_at), ("exploratory", self.explored), ("pooled", self.everyone), ("later", second)]
 
 

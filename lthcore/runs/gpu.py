@@ -35,7 +35,7 @@ SHARE = 0.8  # of the free memory that is planned with: the rest is lost between
 
 
 class Lost(RuntimeError):
-    """A GPU that failed or is not to be trusted; says in one line what was seen."""
+    """A GPU that failed or whose results are wrong; states the reason in one line."""
 
     full = False  # whether its memory was what failed
 
@@ -50,26 +50,26 @@ class Seen(NamedTuple):
     warned: tuple  # lines
 
     def line(self):
-        """What is said of it: str."""
+        """The result in one line: str."""
         within = ", ".join(f"{what} within {value:.1g}" for what, value in self.worst.items())
-        words = f"the GPU ({self.name}) agrees with the CPU in {self.kinds} kinds of steps: {within}, relatively"
-        return "; ".join([words, *self.warned])
+        text = f"the GPU ({self.name}) agrees with the CPU in {self.kinds} kinds of steps: {within} (relative)"
+        return "; ".join([text, *self.warned])
 
 
 def one_line(error):
-    """An error as people read it: str. CUDA's go on for several lines that help nobody."""
+    """An error in one line: str. CUDA's messages have several lines, of which the first is enough."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     return f"{type(error).__name__}: {lines[0][:200]}".removesuffix(": ")
 
 
 def not_used(why):
-    """What is said of a GPU that is not used at all: str."""
+    """The message about a GPU that is not used at all: str."""
     return f"the GPU is not used: {why}; training continues on the CPU"
 
 
 def given_up(why):
-    """What is said of a GPU that failed on the way: str."""
-    return f"the GPU is given up: {why}; what is left is trained on the CPU"
+    """The message about a GPU that failed during a run: str."""
+    return f"the GPU failed: {why}; remaining levels are trained on the CPU"
 
 
 @contextlib.contextmanager
@@ -107,13 +107,13 @@ def fitting(train, groups):
     return fitting(train, groups[:half]) | fitting(train, groups[half:])
 
 
-def or_on_the_cpu(call, device, say):
+def or_on_the_cpu(call, device, log):
     """``call(device)``, or ``call("cpu")`` where that device is a GPU and fails, and the one that it was: a pair."""
     try:
         with guarded(device):
             return call(device), device
     except Lost as lost:
-        say(given_up(lost))
+        log(given_up(lost))
     return call("cpu"), "cpu"
 
 
@@ -285,9 +285,9 @@ def _largest(values):
     return max(math.inf if math.isnan(x) else x for x in values)
 
 
-def _ratio(apart, size):
+def _ratio(difference, size):
     """One number over another, 0 where both are 0."""
-    return 0.0 if apart == 0 else float(apart) / max(float(size), 1e-30)  # NaN stays NaN
+    return 0.0 if difference == 0 else float(difference) / max(float(size), 1e-30)  # NaN stays NaN
 
 
 # ------------------------------------------------------------------------------------------------------------- memory

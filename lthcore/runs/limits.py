@@ -55,17 +55,17 @@ def _groups(controller):
         _, controllers, path = line.split(":", 2)  # version 2 names none
         if controllers and controller not in controllers.split(","):
             continue
-        own = roots[bool(controllers)] / path.strip("/")
-        folders |= dict.fromkeys(folder for folder in (own, *own.parents) if folder.is_relative_to(MOUNTED))
+        group = roots[bool(controllers)] / path.strip("/")
+        folders |= dict.fromkeys(folder for folder in (group, *group.parents) if folder.is_relative_to(MOUNTED))
     return list(folders)
 
 
 def _quota(folder):
     """Processors that a group may use, such as 1.5, or None."""
-    words = _text(folder / "cpu.max").split()
-    if len(words) != 2:
-        words = [_text(folder / name) for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")]
-    quota, period = map(_number, words)
+    values = _text(folder / "cpu.max").split()
+    if len(values) != 2:
+        values = [_text(folder / name) for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")]
+    quota, period = map(_number, values)
     return quota / period if quota and period else None
 
 
@@ -75,11 +75,11 @@ def _left(folder):
         ("memory.max", "memory.current", "inactive_file"),
         ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
-        most = _number(_text(folder / limit))
-        if most is not None and most < UNLIMITED:
+        ceiling = _number(_text(folder / limit))
+        if ceiling is not None and ceiling < UNLIMITED:
             reclaimable = dict(line.split()[:2] for line in _text(folder / "memory.stat").splitlines() if " " in line)
             taken = (_number(_text(folder / used)) or 0) - (_number(reclaimable.get(cached, "")) or 0)
-            return max(0, most - max(0, taken))
+            return max(0, ceiling - max(0, taken))
     return None
 
 

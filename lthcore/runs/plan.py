@@ -131,7 +131,7 @@ def _finished_levels(units):
 
 
 def all_finished(units):
-    """Whether these units are finished: bool. It looks no further than the first level that is missing."""
+    """Whether these units are finished: bool. It stops at the first level that is missing."""
     return all(finished(unit, level) for unit in units for level in unit.levels)
 
 

@@ -13,10 +13,19 @@ PRESETS = {  # how much of an experiment is run, where its record says nothing e
 }
 EXPERIMENTS: dict[str, Any] = {}  # records by name, each a :class:`lthcore.studies.record.Experiment`
 SETTINGS = {f.name: f for group in GROUPS for f in dataclasses.fields(group) if f.name not in ("experiment", "preset")}
+ALIASES = {"often": "frequent_epochs"}  # earlier names of settings, which users may still give
+
+
+def renamed(settings: dict) -> dict:
+    """Settings by their present names: dict. Refused where a setting is given under both of its names."""
+    for earlier, name in ALIASES.items():
+        if earlier in settings and name in settings:
+            raise ValueError(f"{earlier} = {settings[earlier]!r}: must not be given beside {name}, its present name")
+    return {ALIASES.get(name, name): value for name, value in settings.items()}
 
 
 def check(overrides: dict) -> None:
-    """Refuse, in one line, what is no setting, and values that are allowed in no experiment.
+    """Refuse, in one line, unknown settings and values that no experiment allows.
 
     Parameters
     ----------
@@ -28,7 +37,7 @@ def check(overrides: dict) -> None:
     ValueError
         Names the setting, the value and what is allowed.
     """
-    for name, value in overrides.items():
+    for name, value in renamed(overrides).items():
         if name not in SETTINGS:
             raise ValueError(f"unknown setting {name!r}: {one_of(name, SETTINGS, str)}")
         check_value(SETTINGS[name], tuple(value) if name == "levels" and isinstance(value, list) else value)
@@ -66,6 +75,7 @@ def configure(experiment: str, preset: str = "quick", **overrides: Any) -> Confi
         if value not in allowed:
             raise ValueError(f"{name} = {value!r}: {one_of(value, allowed)}")
     check(overrides)
+    overrides = renamed(overrides)
     if isinstance(overrides.get("levels"), list):
         overrides["levels"] = tuple(overrides["levels"])
     record = EXPERIMENTS[experiment]
@@ -74,13 +84,13 @@ def configure(experiment: str, preset: str = "quick", **overrides: Any) -> Confi
         settings["levels"] = ()  # other rounds than the preset's: every level of them
     settings |= overrides
     for name in record.fixed:
-        value, own = settings[name], record.settings[name]
-        if value != own:
-            raise ValueError(f"{name} = {value!r}: must be {own!r} in the experiment {experiment!r}")
+        value, fixed = settings[name], record.settings[name]
+        if value != fixed:
+            raise ValueError(f"{name} = {value!r}: must be {fixed!r} in the experiment {experiment!r}")
     return Config(experiment=experiment, preset=preset, smallest=record.smallest, **settings)
 
 
 def changes(config: Config) -> dict:
     """Settings that differ from those of the experiment's preset, `device` apart: dict, name -> value."""
-    own = configure(config.experiment, config.preset)
-    return {name: v for name, v in config.table() if name != "device" and v != getattr(own, name)}
+    preset = configure(config.experiment, config.preset)
+    return {name: v for name, v in config.table() if name != "device" and v != getattr(preset, name)}

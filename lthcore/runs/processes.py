@@ -18,17 +18,17 @@ MEMORY = 1.3e9  # bytes that a process takes: torch, MNIST, the subsets it has s
 SHORT = 0.8  # share of what is needed, below which memory is clearly short
 
 
-def pool(workers, scheduler="", say=print, device="cpu"):
+def pool(workers, scheduler="", log=print, device="cpu"):
     if scheduler:
         from .cluster import Workers
 
-        return Workers(scheduler, say)
+        return Workers(scheduler, log)
     options = {"initializer": start_worker, "initargs": (os.getpid(), sending.added(), device)}
     return ProcessPoolExecutor(workers, mp_context=Context(), **options)
 
 
 class _Process(SpawnProcess):
-    """A process that does not run the program of its parent a second time, as spawned ones do.
+    """A process that does not run its parent's program again, as spawned processes do.
 
     So a script needs no ``if __name__ == "__main__":``, and one that is no file (``python -``) can be at work too.
     What our processes are asked to do stands in modules, and what a user has added is sent (:func:`sending.added`).
@@ -52,14 +52,14 @@ class Context(SpawnContext):
 
 
 def stop(pool):
-    """End the workers at once: what they had not finished is trained again from its mask."""
+    """End the workers at once: unfinished levels are trained again from their masks."""
     for process in list((pool._processes or {}).values()):
         process.terminate()
     pool.shutdown(wait=True, cancel_futures=True)
 
 
 def start_worker(parent, added, device=""):
-    """In a worker: the driver's criteria and rules, one thread, no Ctrl-C of its own, on Linux no life after its.
+    """In a worker: take the driver's criteria and rules, one thread, no Ctrl-C; on Linux end with the driver.
 
     One that trains on the CPU sees no GPU: torch asks it things even then, and it may be broken.
     """
@@ -75,20 +75,20 @@ def start_worker(parent, added, device=""):
 
 
 class Background:
-    """A call in a process of its own, whose lines are read by a thread and which can be stopped.
+    """A call in a separate process that can be stopped; a thread reads its lines.
 
     Parameters
     ----------
     function : callable
-        Of a module; called with `arguments` and ``say=``.
+        Of a module; called with `arguments` and ``log=``.
     arguments : tuple
-    say : callable
+    log : callable
         Called with each line, in the thread.
     done : callable
         Called at the end, in the thread: with "" if all went well, "stopped", or the error in one line.
     """
 
-    def __init__(self, function, arguments, say, done):
+    def __init__(self, function, arguments, log, done):
         context = Context()
         receiver, sender = context.Pipe(duplex=False)
         self.stopped = False
@@ -97,15 +97,15 @@ class Background:
         self.process.start()
         sender.close()  # so that the thread sees the end when the process has let go of its own
         atexit.register(self.stop)  # before multiprocessing would wait for it
-        self.thread = threading.Thread(target=self._listen, args=(receiver, say, done), daemon=True)
+        self.thread = threading.Thread(target=self._listen, args=(receiver, log, done), daemon=True)
         self.thread.start()
 
-    def _listen(self, receiver, say, done):
+    def _listen(self, receiver, log, done):
         outcome = None
         with contextlib.suppress(EOFError, OSError):
             while outcome is None:
                 kind, text = receiver.recv()
-                outcome = text if kind == "end" else say(text)
+                outcome = text if kind == "end" else log(text)
         self.process.join()
         atexit.unregister(self.stop)
         done("stopped" if self.stopped else "its process died (out of memory?)" if outcome is None else outcome)
@@ -117,21 +117,21 @@ class Background:
 
 
 def _called(sender, parent, added, function, arguments):
-    """In the process: call, send the lines, and say how it ended."""
+    """In the process: call, send the lines, and send how it ended."""
     start_worker(parent, added)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of the clean-up: no worker stays behind
     outcome = ""
     try:
-        function(*arguments, say=lambda line: sender.send(("line", line)))
+        function(*arguments, log=lambda line: sender.send(("line", line)))
     except Exception as error:  # whatever it is, the one who waits must read it
         outcome = " ".join(f"{type(error).__name__}: {error}".split())
     sender.send(("end", outcome))
 
 
-def resolve(device, say=print):
-    """``auto`` -> ``cuda`` where there is one, else ``cpu``; ValueError for a ``cuda`` where no sign of one is.
+def resolve(device, log=print):
+    """``auto`` -> ``cuda`` where there is one, else ``cpu``; ValueError for a ``cuda`` that does not exist.
 
-    A GPU that torch cannot use, for its driver is too old, say, is named in a line, and it is ``cpu``.
+    Where torch cannot use the GPU, for example because of an old driver, a line says so, and it is ``cpu``.
     """
     if device not in ("auto", "cuda"):
         return device
@@ -139,7 +139,7 @@ def resolve(device, say=print):
     if there:
         return "cuda"
     if complaint:
-        say(gpu.not_used(complaint))
+        log(gpu.not_used(complaint))
     elif device == "cuda":
         raise ValueError("device = 'cuda': no CUDA device is found here, must be 'auto' or 'cpu'")
     return "cpu"

@@ -1,4 +1,4 @@
-"""How a run tells how far it is: one bar that moves, on a terminal and in a live notebook; elsewhere a line per level.
+"""Progress of a run: a moving bar on a terminal and in a live notebook, elsewhere a line per level.
 
 Where output is a file, a log or the copy that papermill or nbconvert makes, a bar would freeze or repeat itself.
 """
@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-NOTEBOOK_COLUMNS = 94  # characters of a bar in a notebook, which does not say how wide it is
+NOTEBOOK_COLUMNS = 94  # characters of a bar in a notebook, whose width is unknown
 ENGINE = Path(__file__).resolve().parents[1] / "engines" / "sparse.py"
 SENT = {
     "cellId",
@@ -19,7 +19,7 @@ SENT = {
 
 
 def shown(verbose=False):
-    """How to say how far a run is, here: a :class:`Bar`, or ``print``.
+    """What reports the progress of a run here: a :class:`Bar`, or ``print``.
 
     Parameters
     ----------
@@ -34,10 +34,10 @@ def shown(verbose=False):
     return _line
 
 
-def close(say):
+def close(log):
     """End the bar, if it is one, so that what is printed next has a line of its own."""
-    if isinstance(say, Bar):
-        say.close()
+    if isinstance(log, Bar):
+        log.close()
 
 
 def _line(text):
@@ -49,7 +49,7 @@ def _terminal():
 
 
 def _live():
-    """Whether this is a kernel, and somebody looks at the notebook."""
+    """Whether this is a kernel of a notebook that is open in a browser."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if not hasattr(shell, "kernel"):
         return False
@@ -61,7 +61,7 @@ def _live():
 
 
 class Bar:
-    """Levels, the last one's accuracy, and the time left, in one line that is written over; other lines stand above."""
+    """Levels, the last one's accuracy, and the time left, in one line that is overwritten, below other lines."""
 
     def __init__(self):
         self.bar, self.begun = None, time.time()
@@ -72,8 +72,8 @@ class Bar:
         else:
             self.bar.write(text, file=sys.stdout)
 
-    def level(self, done, total, left, words):
-        """Move on: so many levels of so many, the time that is left and what came out, both in words."""
+    def level(self, done, total, left, text):
+        """Move on: so many levels of so many, the time left and the result, both as text."""
         from tqdm import tqdm
 
         if self.bar is None:
@@ -82,7 +82,7 @@ class Bar:
             self.bar = tqdm(total=total, file=sys.stdout, bar_format=form, mininterval=0, **width)
             self.bar.start_t = self.begun
         self.bar.n = done
-        self.bar.set_description_str(f"{left} left, {words}")
+        self.bar.set_description_str(f"{left} left, {text}")
         if done == total:
             self.close()
 
@@ -96,8 +96,8 @@ class Bar:
 def engine_is_compiled():
     """Whether the engine's machine code is kept in one of numba's places, from after its source was last changed."""
     places = [ENGINE.parent / "__pycache__", Path.home() / ".cache" / "numba"]
-    if own := os.environ.get("NUMBA_CACHE_DIR"):
-        places.insert(0, Path(own))
+    if folder := os.environ.get("NUMBA_CACHE_DIR"):
+        places.insert(0, Path(folder))
     with contextlib.suppress(OSError):
         written = ENGINE.stat().st_mtime
         kept = (path for place in places for path in place.rglob(f"machine-code/{ENGINE.stem}.*.nbc"))

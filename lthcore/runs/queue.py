@@ -16,12 +16,12 @@ from . import download, estimate, gpu, processes, store, worker
 from .plan import Plan, training
 from .progress import Bar, engine_is_compiled
 
-LONG = 60  # seconds from which on it is said how a run becomes cheaper
-CHEAPER = "; fewer replicates, epochs or rounds, or the preset quick, take less; interrupted, it keeps what is finished"
+LONG = 60  # seconds above which a run states how it could be shorter
+CHEAPER = "; fewer replicates, epochs or rounds, or the preset quick, take less time; finished levels are kept"
 RETRIES = 2  # times a level is tried again after its worker process died
 
 
-def run(units, device="auto", workers=0, say=print, scheduler=""):
+def run(units, device="auto", workers=0, log=print, scheduler=""):
     """Train what is missing of these units.
 
     Parameters
@@ -30,7 +30,7 @@ def run(units, device="auto", workers=0, say=print, scheduler=""):
     device : {"auto", "cpu", "cuda"}
     workers : int
         Processes; 0: one per core, or one where there is a GPU.
-    say : callable
+    log : callable
         Called with a line at the start, per finished level, and at the end; a :class:`lthcore.runs.progress.Bar` shows
         the levels in one line.
     scheduler : str
@@ -47,49 +47,49 @@ def run(units, device="auto", workers=0, say=print, scheduler=""):
         If a device or a scheduler's address is none, or a worker of the cluster is not the driver's like.
     """
     plan, asked = Plan(units), workers
-    store.set_aside_damaged(plan.units, say)
+    store.set_aside_damaged(plan.units, log)
     if not plan.missing:
-        say(f"all {len(plan.tasks)} levels of {len(plan.units)} units found, nothing to train")
+        log(f"all {len(plan.tasks)} levels of {len(plan.units)} units found, nothing to train")
         return
     if not scheduler:
-        device = processes.resolve(device, say)  # only now, since it loads torch
+        device = processes.resolve(device, log)  # only now, since it loads torch
         workers = workers or processes.default_workers(device)
         those = (
             f"{workers} process{'es' * (workers > 1)} on {device} in {processes.memory(workers) / 1e9:.1f} GB of memory"
         )
     store.make()
     _prepare_data({unit.config.dataset for unit in plan.units})
-    pool = processes.pool(workers, scheduler, say, device)
+    pool = processes.pool(workers, scheduler, log, device)
     if scheduler:
         device, workers = pool.call(processes.resolve, device), pool.size()
         those = f"{workers} worker{'s' * (workers > 1)} of {scheduler} on {device}"
     plan.device = device
-    say(
+    log(
         f"{len(plan.found)} of {len(plan.tasks)} levels found; training {len(plan.missing)} with {those}; "
         "timing a few steps of every kind"
     )
     try:
         if device != "cpu":
-            plan.free = _check_gpu(plan.missing, device, pool, say).free // workers
+            plan.free = _check_gpu(plan.missing, device, pool, log).free // workers
         elif not scheduler and not engine_is_compiled():
-            say("compiling the engine: about a minute, once")
+            log("compiling the engine: about a minute, once")
         estimate.time_steps(plan, pool, workers)
-        total, progress = plan.seconds(workers), _Progress(plan, workers, say)
+        total, progress = plan.seconds(workers), _Progress(plan, workers, log)
     except gpu.Lost as lost:
         processes.stop(pool)
-        say(gpu.not_used(lost))
-        pool, workers = _on_the_cpu(plan, asked, scheduler, say)
-        total, progress = plan.seconds(workers), _Progress(plan, workers, say)
+        log(gpu.not_used(lost))
+        pool, workers = _on_the_cpu(plan, asked, scheduler, log)
+        total, progress = plan.seconds(workers), _Progress(plan, workers, log)
     except BaseException:  # from here on the queue ends its workers itself
         processes.stop(pool)
         raise
-    say(f"this will take about {duration(total)}{CHEAPER * (total > LONG)}")
-    way, failures = plan.remaining(), 0
+    log(f"this will take about {duration(total)}{CHEAPER * (total > LONG)}")
+    remaining, failures = plan.remaining(), 0
     ready = [task for task in plan.missing if task not in plan.waits_for]
     while ready:  # once, and again with a fresh pool after a worker died
         done = progress.done
-        pool = pool or processes.pool(workers, scheduler, say, plan.device)
-        ready, died, lost = _drain(plan, ready, way, plan.device, pool, workers, progress)
+        pool = pool or processes.pool(workers, scheduler, log, plan.device)
+        ready, died, lost = _drain(plan, ready, remaining, plan.device, pool, workers, progress)
         pool = None
         failures = 1 if progress.done > done else failures + 1
         if died and failures > RETRIES and not lost:
@@ -99,62 +99,62 @@ def run(units, device="auto", workers=0, say=print, scheduler=""):
                 raise RuntimeError(f"{names}: {lost}")
         ready += died
         if lost:
-            say(gpu.given_up(lost))
-            pool, workers = _on_the_cpu(plan, asked, scheduler, say)
-            way, failures = plan.remaining(), 0
+            log(gpu.given_up(lost))
+            pool, workers = _on_the_cpu(plan, asked, scheduler, log)
+            remaining, failures = plan.remaining(), 0
             progress.moved(workers)
-    say(f"trained {progress.trained} levels in {duration(time.monotonic() - progress.start)}")
+    log(f"trained {progress.trained} levels in {duration(time.monotonic() - progress.start)}")
 
 
-def _check_gpu(tasks, device, pool, say):
-    """Hold the GPU against the CPU in one of the processes, before anything is trained: :class:`gpu.Seen`."""
+def _check_gpu(tasks, device, pool, log):
+    """Compare the GPU with the CPU in one of the processes, before anything is trained: :class:`gpu.Seen`."""
     try:
         seen = pool.submit(gpu.check, gpu.kinds(tasks), device).result(gpu.PATIENCE)
     except TimeoutError:
-        raise gpu.Lost(f"its self-check gave no answer within {gpu.PATIENCE:g} s") from None
+        raise gpu.Lost(f"its self-check did not finish within {gpu.PATIENCE:g} s") from None
     except BrokenProcessPool:
         raise gpu.Lost("the process of its self-check died") from None
-    say(seen.line())
+    log(seen.line())
     return seen
 
 
-def _on_the_cpu(plan, asked, scheduler, say):
-    """Fresh processes for what is left, on the CPU, and their number: an error may stay in those that used the GPU."""
+def _on_the_cpu(plan, asked, scheduler, log):
+    """New processes for the remaining levels, on the CPU, and their number: those that used the GPU may stay broken."""
     plan.device, workers = "cpu", asked or processes.default_workers("cpu")
     if not scheduler:
         processes.memory(workers)
-    pool = processes.pool(workers, scheduler, say)
+    pool = processes.pool(workers, scheduler, log)
     if scheduler:
         workers = pool.size()
     estimate.time_steps(plan, pool, workers)
     return pool, workers
 
 
-def _drain(plan, ready, way, device, pool, workers, progress):
-    """Work off the queue until it is empty, or a worker or the GPU is lost.
+def _drain(plan, ready, remaining, device, pool, workers, progress):
+    """Train until the queue is empty, or a worker or the GPU is lost.
 
-    What is ready then, what was in flight, and what is said of the GPU.
+    Returns the tasks that are ready, those that were in flight, and the GPU's error.
     """
-    flying, died, lost = {}, [], None
+    running, died, lost = {}, [], None
 
     def turn(task):
-        return task not in progress.held, way[task]
+        return task not in progress.held, remaining[task]
 
     ready.sort(key=turn)
     try:
-        while (ready or flying) and not died:
+        while (ready or running) and not died:
             if hasattr(pool, "size"):  # a cluster's workers come and go
                 workers = pool.size()
                 progress.workers = workers or 1
-            while ready and len(flying) < workers:
-                tasks = _alike(ready, ready.pop(), device, plan.free)
+            while ready and len(running) < workers:
+                tasks = _trained_with(ready, ready.pop(), device, plan.free)
                 pause = worker.PAUSE * (tasks[0] in progress.held)
                 try:
-                    flying[pool.submit(worker.run_levels, tasks, device, pause)] = tasks
+                    running[pool.submit(worker.run_levels, tasks, device, pause)] = tasks
                 except BrokenProcessPool:  # a worker died since
                     died += tasks
-            for future in wait(flying, worker.PAUSE, FIRST_COMPLETED).done:
-                tasks = flying.pop(future)
+            for future in wait(running, worker.PAUSE, FIRST_COMPLETED).done:
+                tasks = running.pop(future)
                 try:
                     results = future.result()
                 except (BrokenProcessPool, gpu.Lost) as error:
@@ -169,16 +169,15 @@ def _drain(plan, ready, way, device, pool, workers, progress):
                             insort(ready, follower, key=turn)
                     else:
                         insort(ready, task, key=turn)
-        return ready, died + [task for tasks in flying.values() for task in tasks], lost
+        return ready, died + [task for tasks in running.values() for task in tasks], lost
     finally:
         processes.stop(pool)
 
 
-def _alike(ready, task, device, free=None):
-    """Take out of `ready` what is trained at once with `task`: list of tasks, itself included.
+def _trained_with(ready, task, device, free=None):
+    """Remove from `ready` all tasks that are trained together with `task`: list of tasks, itself included.
 
-    What shares its training with it and, on a GPU, what can be trained in lockstep with it, as far as `free` bytes of
-    its memory carry.
+    These share its training or, on a GPU, can be trained in lockstep with it, as many as fit into `free` bytes.
     """
 
     def kind(task):
@@ -186,7 +185,7 @@ def _alike(ready, task, device, free=None):
         return unit.config, unit.arm, unit.subset, unit.start, unit.mask.name, level
 
     together = [task]
-    if device != "cpu" and not task[0].config.dropout:  # whose draws must not depend on who trains beside whom
+    if device != "cpu" and not task[0].config.dropout:  # whose draws must not depend on what is trained together
         together += [t for t in ready if kind(t) == kind(task)]
         if free is not None:
             together = together[: gpu.at_once(task[0].config, free)]
@@ -200,59 +199,59 @@ def _alike(ready, task, device, free=None):
 
 def _prepare_data(datasets):
     """Fetch before the fan-out, so that no two processes do."""
-    for dataset in datasets & {"mnist", *download.MORE}:  # a user's own is read by a function that is sent
+    for dataset in datasets & {"mnist", *download.MORE}:  # a user's data set is read by a function that is sent
         download.fetch(dataset=dataset)
 
 
-def weights(tasks, device="auto", workers=0, say=print):
-    """Train levels again, each from its mask, and keep their weights; what is kept already is not trained.
+def weights(tasks, device="auto", workers=0, log=print):
+    """Retrain levels from their masks and keep their weights; levels whose weights are kept already are skipped.
 
     Parameters
     ----------
     tasks : list of (Unit, int)
-    device, workers, say
+    device, workers, log
         As for :func:`run`.
     """
     missing = [task for task in dict.fromkeys(tasks) if store.find_weights(*task) is None]
-    device, number = processes.resolve(device, say), len(missing)
+    device, number = processes.resolve(device, log), len(missing)
     _prepare_data({unit.config.dataset for unit, _ in missing})
-    say(f"training {number} networks again, each from its mask")
+    log(f"retraining {number} networks from their masks")
     same = []
     while missing:  # once, and again on the CPU where the GPU fails
         pool = processes.pool(workers or processes.default_workers(device), device=device)
         try:
             if device != "cpu":
-                _check_gpu(missing, device, pool, say)
-            flying = {pool.submit(worker.keep_weights, *task, device): task for task in missing}
-            for future in as_completed(flying):
-                words, *found = future.result()
+                _check_gpu(missing, device, pool, log)
+            running = {pool.submit(worker.keep_weights, *task, device): task for task in missing}
+            for future in as_completed(running):
+                text, *found = future.result()
                 same += found
-                missing.remove(flying[future])
-                say(f"[{number - len(missing)}/{number}] {words}")
+                missing.remove(running[future])
+                log(f"[{number - len(missing)}/{number}] {text}")
         except gpu.Lost as lost:
-            say(gpu.given_up(lost))
+            log(gpu.given_up(lost))
             device = "cpu"
         finally:
             processes.stop(pool)
-    say(f"kept; {sum(same)} of the {len(same)} finished levels among them came out the same to the last bit")
+    log(f"weights kept; {sum(same)} of the {len(same)} finished levels among them came out bit-identical")
 
 
 class _Progress:
-    """A line per finished level: how many, how long, how long still, and what came out."""
+    """A line per finished level: count, time passed, time left, accuracy."""
 
-    def __init__(self, plan, workers, say):
-        self.plan, self.workers, self.say, self.start = plan, workers, say, time.monotonic()
+    def __init__(self, plan, workers, log):
+        self.plan, self.workers, self.log, self.start = plan, workers, log, time.monotonic()
         self.left, self.done, self.spent, self.expected = sum(map(plan.cost, plan.missing)), 0, 0.0, 0.0
-        self.trained, self.held = 0, set()  # levels by this run; tasks that another one was seen at
+        self.trained, self.held = 0, set()  # levels by this run; tasks that another run holds
         self.there = set()  # tasks that are finished
 
     def moved(self, workers):
-        """Count anew what is left, for other processes on another device."""
+        """Recompute the remaining time, for other processes on another device."""
         self.workers, self.spent, self.expected = workers, 0.0, 0.0
         self.left = sum(self.plan.cost(task) for task in self.plan.missing if task not in self.there)
 
     def came_back(self, tasks, results):
-        """Say of each level what came out, and how long the rest will take: together, since they share their time."""
+        """Report each level and the time left; levels trained together share their time."""
         for task, result in zip(tasks, results, strict=True):
             if result:
                 self.there.add(task)
@@ -267,26 +266,26 @@ class _Progress:
         for task, result in zip(tasks, results, strict=True):
             if result:
                 self.done += 1
-                self._line(task, f"test accuracy {result[1]:.2f} %" + ", found finished" * (not result[0]))
+                self._line(task, f"test accuracy {result[1]:.2f}%" + ", found finished" * (not result[0]))
             elif task not in self.held:  # said once
                 self.held.add(task)
-                self._line(task, "another run is training it; looked at again when nothing else is left")
+                self._line(task, "another run is training it; checked again when nothing else is left")
 
-    def _line(self, task, words):
+    def _line(self, task, text):
         unit, level = task
         config, pace = unit.config, self.spent / self.expected if self.expected else 1
         total, left = len(self.plan.missing), duration(max(self.left, 0) * pace / self.workers)
         name = f"{config.experiment} {unit.arm} r{unit.replicate} level {level}"
-        if isinstance(self.say, Bar):
-            self.say.level(self.done, total, left, f"{name}: {words}")
+        if isinstance(self.log, Bar):
+            self.log.level(self.done, total, left, f"{name}: {text}")
             return
         passed = duration(time.monotonic() - self.start)
-        kept = f"({100 * config.density(level):.3g} % kept)"
-        self.say(f"[{self.done:>4}/{total}] {passed}, {left} left  {name} {kept}: {words}")
+        density = f"(density {100 * config.density(level):.3g}%)"
+        self.log(f"[{self.done:>4}/{total}] {passed}, {left} left  {name} {density}: {text}")
 
 
 def duration(seconds):
-    """Seconds as people say them: ``8 s``, ``4 min 10 s``, ``2 h 05 min``."""
+    """A duration as text: ``8 s``, ``4 min 10 s``, ``2 h 05 min``."""
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"

@@ -23,8 +23,8 @@ def added():
             try:
                 out[setting, name] = cloudpickle.dumps(record)
             except Exception as error:  # whatever a user's function holds on to
-                words = " ".join(f"{type(error).__name__}: {error}".split())
-                raise ValueError(f"{setting} = {name!r}: cannot be sent to other processes ({words})") from None
+                text = " ".join(f"{type(error).__name__}: {error}".split())
+                raise ValueError(f"{setting} = {name!r}: cannot be sent to other processes ({text})") from None
     return out
 
 

@@ -75,13 +75,13 @@ def _folder(unit, level):
 
 
 def hold_level(unit, level):
-    """Keep other runs on the same store from training a level too: context manager, whether none does already."""
+    """Hold a level, so that no other run on this store trains it: context manager, False where another holds it."""
     return hold(_folder(unit, level) / LOCK)
 
 
 @contextlib.contextmanager
 def writing(folder, variable):
-    """Say in one line that a folder cannot be written."""
+    """Report in one line that a folder cannot be written."""
     try:
         yield
     except OSError as error:
@@ -103,7 +103,7 @@ PARTIAL = re.compile(rf"{COPY}\.partial-[0-9a-f]{{8}}\.ipynb", re.ASCII)
 
 
 def clear_up(figures):
-    """Remove what the killed left of this study's own files, where it writes them.
+    """Remove this study's leftover files of killed runs, in the folders it writes to.
 
     These are copies aside that are an hour old, in the store, the archive, the data's folder and the folders of
     figures, partial copies of executed notebooks as old, and locks that nobody holds.
@@ -191,23 +191,23 @@ def make():
 
 @writing(runs, "LTH_RUNS")
 def check_there():
-    """A store that has vanished (a disk or a share that is gone) is not made anew in another place."""
+    """Refuse a store that has vanished (an unmounted disk or share) rather than create another in its place."""
     if not runs().is_dir():
-        raise FileNotFoundError("it is not there any more")
+        raise FileNotFoundError("it no longer exists")
 
 
 @writing(runs, "LTH_RUNS")
-def set_aside_damaged(units, say):
-    """Rename levels and packs that say they are finished and are not what they say; they count as missing anyway."""
+def set_aside_damaged(units, log):
+    """Rename levels and packs that claim to be finished but are damaged; they count as missing anyway."""
     for unit in units:
         for level in unit.levels:
             path = _folder(unit, level)
             if (path / "facts.json").exists() and in_store(unit, level) is None:
                 with contextlib.suppress(FileNotFoundError):  # another run was faster
-                    say(f"{path} is damaged or another level's: kept as {set_aside(path).name} and trained again")
+                    log(f"{path} is damaged or of another level: kept as {set_aside(path).name} and trained again")
     for path in dict.fromkeys(map(pack_path, units)):
         if path.exists() and not read_pack(path)["levels"]:
-            say(f"{path} is damaged: kept as {set_aside(path).name}; what it alone held is trained again")
+            log(f"{path} is damaged: kept as {set_aside(path).name}; levels that only it held are trained again")
 
 
 def find_level(unit, level):
@@ -225,7 +225,7 @@ def in_store(unit, level):
 
 
 class Weights(NamedTuple):
-    """What the training of a level began with and ended in."""
+    """Values and mask at the start of a level's training, and its results."""
 
     mask: dict  # layer name -> bool array
     start: dict  # parameter name -> float32 array, the values at the rewind step
@@ -279,9 +279,11 @@ def code_version():
     """Version of the package, with git's description where the checkout has one."""
     try:
         where = [f"--git-dir={ROOT / '.git'}", f"--work-tree={ROOT}"]  # not a repository that the checkout lies in,
-        own = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}  # nor one that a hook is called by
+        environment = {
+            k: v for k, v in os.environ.items() if not k.startswith("GIT_")
+        }  # nor one that a hook is called by
         command = ["git", *where, "describe", "--always", "--dirty"]
-        options = {"capture_output": True, "text": True, "timeout": 10, "check": True, "env": own}
+        options = {"capture_output": True, "text": True, "timeout": 10, "check": True, "env": environment}
         described = subprocess.run(command, **options).stdout.strip()
         return f"{__version__}+{described}"
     except (OSError, subprocess.SubprocessError):

@@ -9,7 +9,7 @@ from ..unit import Fresh, RandomLike
 from . import gpu, plan, store
 
 LATE = 90.0  # seconds for which a network folder may show an older state: NFS's longest by default is 60
-PAUSE = 1.0  # seconds before a level that another run holds is looked at again
+PAUSE = 1.0  # seconds before a level that another run holds is checked again
 
 
 def run_levels(tasks, device="cpu", pause=0):
@@ -47,7 +47,7 @@ def run_levels(tasks, device="cpu", pause=0):
 
 
 def _await(task):
-    """Wait for a finished level to be seen: a network folder may show late what another machine has written to it."""
+    """Wait until a finished level is visible: a network folder may show another machine's files late."""
     until = time.monotonic() + LATE
     while not plan.finished(*task) and time.monotonic() < until:
         time.sleep(PAUSE)
@@ -176,7 +176,7 @@ def keep_weights(unit, level, device="cpu"):
     found = store.find_level(unit, level)
     same = () if found is None else (list(found.rows().itertuples(index=False, name=None)) == trained.rows,)
     _save_weights(unit, level, trained, facts)
-    return f"{unit.arm} level {level}: test accuracy {_final_accuracy(trained):.2f} %", *same
+    return f"{unit.arm} level {level}: test accuracy {_final_accuracy(trained):.2f}%", *same
 
 
 def ticket(unit, level):
@@ -196,7 +196,7 @@ def ticket(unit, level):
         values = kept.start
     elif level and not isinstance(unit.start, Fresh) and (config.rewind_step or unit.continues):
         where = "that it starts from" if unit.continues else f"at step {config.rewind_step}"
-        raise ValueError(f"the values {where} are not kept yet: train the weights first")
+        raise ValueError(f"the values {where} have not been kept: train the weights first")
     else:
         start, _ = lottery.starting_values(unit, level, data.load)
         values = {name: v.numpy() for name, v in start.items()}

@@ -26,7 +26,7 @@ BUILT_IN = {
         MLP, LENET5, TASK1, TASK2, TASK3, PAPER, *CONVS, REWIND, COLLAPSE, CRITERIA, TRANSFER, EARLY_BIRD,
     )
 }  # fmt: skip
-WHEN_ASKED: list[Callable] = []  # called when a study is asked for: a notebook's parameters are looked at then
+WHEN_ASKED: list[Callable] = []  # called when a study is requested: a notebook's parameters are checked then
 REGISTRY: dict[str, Experiment] = presets.EXPERIMENTS  # these, and what users add
 
 

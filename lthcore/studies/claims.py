@@ -16,7 +16,7 @@ REPORT_REPLICATES = 3  # a verdict needs at least so many, and the preset `repor
 
 
 # Of each claim of the report a few of its words, and what shows it.
-WORDS = {
+QUOTED = {
     "mlp-90": "we get accuracy almost same",
     "lenet-85": "we get accuracy almost similar",
     "mlp-cliff": "falls drastically to a level below 80%",
@@ -45,9 +45,9 @@ NAMES = {
     "lenet-relu-cliff": "LeNet-5 with ReLU and max pooling: below 80%",
     "lenet-at-95": "LeNet-5: below 80% already at 95% pruned",
     **{
-        f"{id}-{claim}": f"{network}: {words}"
+        f"{id}-{claim}": f"{network}: {text}"
         for id, network in (("mlp", "MLP"), ("lenet", "LeNet-5"))
-        for claim, words in (
+        for claim, text in (
             ("better", "ticket more accurate than dense"),
             ("faster", "ticket learns faster than dense"),
             ("generalise", "ticket generalises better than dense"),
@@ -100,7 +100,7 @@ def judge(frame, config):
         measured, unit, density : what is compared, and at which density in [0, 1]
         side, above, below : the claim's side of the bound, in words and numbers
         published : the number that was published for this measure, if there is one
-        n, ours, low, high : replicates, mean and 95 % interval; of a claim of the report, of the confirmatory
+        n, ours, low, high : replicates, mean and 95% interval; of a claim of the report, of the confirmatory
             replicates alone
         exploratory*, pooled*, later* : the same of the exploratory replicates, of all, and, if there are more than
             decide, of all confirmatory ones: claims of the report only
@@ -145,20 +145,20 @@ def _by_rule(frame, config):
     A claim about a variant that is no experiment yet ("lenet5_relu") stands with the experiment that it varies. Only
     the report's own schedule has exploratory replicates: no others were seen when the rules were written.
     """
-    mine, not_there = [], []
+    begun, not_there = [], []
     for rule in rules.REPORT:
         if rules.another(config):
             rule = replace(rule, exploratory=())
         if rule.experiment == config.experiment:
-            mine.append(rule)
+            begun.append(rule)
         elif rule.experiment not in PLACES and rule.experiment.partition("_")[0] == config.experiment:
             not_there.append(replace(rule, experiment=config.experiment))
-    for table in (rules.judge(frame, config, mine), rules.judge(frame[:0], config, not_there)):
+    for table in (rules.judge(frame, config, begun), rules.judge(frame[:0], config, not_there)):
         for row in table.to_dict("records"):
             row |= {"text": row["quotation"], "ours": row["estimate"], "report": f"section {row['section']}"}
             if row["verdict"] == "not run" and len(frame) and rules.another(config):  # it lacks the levels of the rule
                 row["verdict"] = f"not judged ({rules.another(config)})"
-            if row["quantity"] not in ("networks", rules.QUANTITIES["accuracy"].words):
+            if row["quantity"] not in ("networks", rules.QUANTITIES["accuracy"].meaning):
                 row["measured"] += f" ({row['quantity']})"
             row |= {"rule": rules.COMMIT} | PLACES[config.experiment]
             yield {name: value for name, value in row.items() if name in COLUMNS}
@@ -236,8 +236,8 @@ def in_short(verdicts):
         n, mean, low, high = (row[_column(group, name)] for name in ("n", "ours", "low", "high"))
         if counted:
             mean = 100 * mean / n if n else math.nan
-        words = number(row, group)
-        words += f", n = {n:.0f}" if words and not counted and " in all " not in words else ""
+        text = number(row, group)
+        text += f", n = {n:.0f}" if text and not counted and " in all " not in text else ""
         at = f", {100 * row['density']:.2g}% density" if not counted and row["density"] < 1 else ""
         rows.append(
             {
@@ -252,7 +252,7 @@ def in_short(verdicts):
                 "mean": mean,
                 "low": low,
                 "high": high,
-                "number": words + (" (exploratory)" if group else ""),
+                "number": text + (" (exploratory)" if group else ""),
                 "verdict": first["verdict"].replace(" (exploratory replicates only)", ""),
             }
         )
@@ -300,7 +300,7 @@ def reported(results):
 
 
 def show(verdicts):
-    """The verdicts as a table to read: numbers and their intervals as text.
+    """The verdicts as a table for display: numbers and their intervals as text.
 
     Of the report's claims the levels are left out that only refute a claim that something happens at some level.
     """
@@ -308,15 +308,15 @@ def show(verdicts):
     verdicts = verdicts[verdicts["role"] != "some level"]
     ruled = bool((verdicts["rule"] != "").any())
     out = verdicts[["claim", "text", "report", "measured"]].copy()
-    out["kept"] = [f"{100 * d:.3g} %" if d == d else "" for d in verdicts["density"]]
+    out["density"] = [f"{100 * d:.3g}%" if d == d else "" for d in verdicts["density"]]
     records = verdicts.to_dict("records")
     out["holds if"] = verdicts["side"]
     out["confirmatory" if ruled else "ours"] = [number(row) for row in records]
     out["n"] = verdicts["n"]
     for group in GROUPS if ruled else ():
         if (verdicts[f"{group}_n"] > 0).any():
-            words = [number(row, group) and f"{number(row, group)}, n = {row[f'{group}_n']:.0f}" for row in records]
-            out[group] = words
+            numbers = [number(row, group) and f"{number(row, group)}, n = {row[f'{group}_n']:.0f}" for row in records]
+            out[group] = numbers
     out["alone"] = verdicts["alone"]
     if ruled:
         out["note"] = [_remark(row) for row in records]
@@ -331,5 +331,5 @@ def show(verdicts):
 
 def _remark(row):
     more = row["n_needed"]
-    needs = f"resolved at n = {more:.0f}, if it goes on so" if more < math.inf else "not resolved at any n in reach"
+    needs = f"resolved at n = {more:.0f}, at this spread" if more < math.inf else "not resolved at any n in reach"
     return "; ".join(part for part in (row["note"], needs if more == more else "") if part)

@@ -14,7 +14,7 @@ SCOPES = ("layer", "global")
 
 
 class Facts(NamedTuple):
-    """What the name of a chain stands for."""
+    """The settings that a chain's name encodes."""
 
     model: str
     scope: str
@@ -88,9 +88,9 @@ def fig11a(study, frame):
             colour = figures.OKABE_ITO[_RATES[rate]]
             face = "none" if scope == "global" else colour
             axis.scatter(predicted, seen, s=42, marker=_HEADS[head][0], edgecolors=colour, facecolors=face, zorder=3)
-            words = _REPORTED.get(arm) or f"{100 * rate:g}%, {scope}, output layer {head}"
+            label = _REPORTED.get(arm) or f"{100 * rate:g}%, {scope}, output layer {head}"
             offset = {"xytext": (7 - 14 * (i % 2), -3), "ha": "right" if i % 2 else "left"}  # those that are near
-            axis.annotate(words, (predicted, seen), fontsize=7, textcoords="offset points", **offset)
+            axis.annotate(label, (predicted, seen), fontsize=7, textcoords="offset points", **offset)
         for set_scale, ticks in ((axis.set_xscale, axis.set_xticks), (axis.set_yscale, axis.set_yticks)):
             set_scale("log")
             at = [t for t in figures.DENSITY_TICKS if 0.002 <= t <= 0.2]
@@ -99,13 +99,13 @@ def fig11a(study, frame):
         axis.yaxis.set_minor_formatter(NullFormatter())
         axis.axline((0.01, 0.01), (0.1, 0.1), color="0.5", lw=1, ls=":")
         axis.set(xlim=(0.2, 0.0018), ylim=(0.0018, 0.2), title=figures.MODELS[model])
-        axis.set(xlabel="predicted, theta0 pruned: kept weights (%)", ylabel="observed: kept weights (%)")
+        axis.set(xlabel="predicted, theta0 pruned: density (%)", ylabel="observed: density (%)")
     sheet.drawn.append(table.assign(panel="map", n=study.config.replicates))
     return sheet.done()
 
 
-def _atlas(study, frame, letter, words, values):
-    sheet = figures.Sheet(study, f"Figure 11{letter}. The collapse: {words}, by scope, rate and output rate", rows=2)
+def _atlas(study, frame, letter, quantity, values):
+    sheet = figures.Sheet(study, f"Figure 11{letter}. The collapse: {quantity}, by scope, rate and output rate", rows=2)
     panels = [(model, scope) for model in ("mlp", "lenet5") for scope in SCOPES]
     facts = study.experiment.facts
     for axis, (model, scope) in zip(sheet.axes, panels, strict=True):
@@ -114,11 +114,11 @@ def _atlas(study, frame, letter, words, values):
             of_arm = frame[frame["arm"] == arm]
             table = figures.spread(values(of_arm), of_arm).sort_values("density")
             label = f"{100 * rate:g}%, output layer {head}"
-            look = {"ls": _HEADS[head][1], "lw": 1.6}
-            sheet.line(axis, table, "density", label, figures.OKABE_ITO[_RATES[rate]], f"{model} {scope}", **look)
+            options = {"ls": _HEADS[head][1], "lw": 1.6}
+            sheet.line(axis, table, "density", label, figures.OKABE_ITO[_RATES[rate]], f"{model} {scope}", **options)
         figures.density_axis(axis)
         axis.set(
-            ylabel=words,
+            ylabel=quantity,
             title=f"{figures.MODELS[model]}, rate {'in every layer' if scope == 'layer' else 'over all layers'}",
         )
     return sheet
@@ -146,7 +146,7 @@ def fig11c(study, frame):
 
 
 def _collapse(frame, config):
-    """The MLP as the report pruned it, where its mean falls below 80 %, and the same with the head spared."""
+    """The MLP as the report pruned it, where its mean falls below 80%, and the same with the head spared."""
     first = statistics.first_below(frame, "mlp layer 0.3 same", 80)
     at = {"level": first, "density": statistics.density_at(frame, "mlp layer 0.3 same", first)}
     there = statistics.levels(frame, "mlp layer 0.3 spared") if first is not None else []

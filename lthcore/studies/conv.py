@@ -71,7 +71,7 @@ def _of(name, lr, epochs, max_steps, conv_rate):
         parameters={"experiment": name},
         copy=f"06_{name}",
         settings={
-            **SETTINGS, "model": name, "lr": lr, "epochs": epochs, "max_steps": max_steps, "often": epochs,
+            **SETTINGS, "model": name, "lr": lr, "epochs": epochs, "max_steps": max_steps, "frequent_epochs": epochs,
             "conv_rate": conv_rate,
         },
         presets={"smoke": {**SMOKE, "levels": (0, 20)}},
@@ -83,7 +83,7 @@ def _of(name, lr, epochs, max_steps, conv_rate):
     )  # fmt: skip
 
 
-# 20,000, 25,000 and 30,000 steps, 10 % (Conv-6: 15 %) of the convolutions a round
+# 20,000, 25,000 and 30,000 steps, 10% (Conv-6: 15%) of the convolutions a round
 CONV2 = _of("conv2", 2e-4, 27, 20_000, 0.1)
 CONV4 = _of("conv4", 3e-4, 34, 25_000, 0.1)
 CONV6 = _of("conv6", 3e-4, 40, 30_000, 0.15)

@@ -14,7 +14,7 @@ FILTERS = {"model": "lenet5", "structure": "filters", "prune_rate": 0.25, "outpu
 
 
 def arms(config: Config, replicate: int) -> Iterator[Unit]:
-    """What survivors start from; by what weights are deleted, at once and retrained; whole filters of LeNet-5."""
+    """Starting values of the survivors; pruning criteria, one-shot and with retraining; whole filters of LeNet-5."""
     on = replace(config, rewind="final")
     tuned = {"rewind": "final", "retrain_epochs": max(1, config.epochs // 3), "retrain_lr": config.lr / 10}
     kept = Unit(on, "lr_rewind", replicate)
@@ -50,22 +50,22 @@ STYLES = {
     "filters": ("L1 filters, fine-tuned", "purple", "v"),
     "filters_random": ("random filters, fine-tuned", "green", "^"),
     "filters_reset": ("L1 filters, reset to theta0", "blue", "o"),
-    "filters_reinit": ("L1 filters, re-initialised", "orange", "s"),
+    "filters_reinit": ("L1 filters, reinitialised", "orange", "s"),
 }
 
 
 FULL_LABELS = {
-    f"{name}_{how}": f"{STYLES[f'{name}_{how}'][0]}, {words}"
+    f"{name}_{how}": f"{STYLES[f'{name}_{how}'][0]}, {when}"
     for name in ("magnitude", "obd", "random")
-    for how, words in (("deleted", "deleted at once"), ("retrained", "retrained round by round"))
+    for how, when in (("deleted", "deleted at once"), ("retrained", "retrained round by round"))
 }
 
 
 def _length(study, tuned=True):
     """How long a level of the criteria is trained, in words."""
     epochs, steps = study.config.epochs, study.config.max_steps
-    words = f"at most {steps} steps" if steps else f"{epochs} epoch{'s' * (epochs > 1)}"
-    return f"{words} per level" + f", {max(1, epochs // 3)} if fine-tuned" * (tuned and not steps)
+    length = f"at most {steps} steps" if steps else f"{epochs} epoch{'s' * (epochs > 1)}"
+    return f"{length} per level" + f", {max(1, epochs // 3)} if fine-tuned" * (tuned and not steps)
 
 
 def fig8a(study, frame):
@@ -75,7 +75,7 @@ def fig8a(study, frame):
     sheet.against_density(sheet.axes[0], frame, arms, title="accuracy")
     pairs = (
         ("lr_rewind", "learning-rate - weight rewinding", "reset"),
-        ("random_reinit", "re-initialised - learning-rate rewinding", "lr_rewind"),
+        ("random_reinit", "reinitialised - learning-rate rewinding", "lr_rewind"),
         ("finetune", "fine-tuned - weight rewinding", "reset"),
     )
     pairs = [pair for pair in pairs if pair[0] in set(frame["arm"])]
@@ -84,7 +84,7 @@ def fig8a(study, frame):
 
 
 def fig8b(study, frame):
-    """Deletion by magnitude, OBD and at random: at once without training, and retrained round by round."""
+    """Deletion by magnitude, OBD and at random: one-shot without retraining, and retrained after each round."""
     sheet = figures.Sheet(
         study, f"Figure 8b. By what weights are deleted, over all layers; MLP, {_length(study, False)}", rows=2
     )
@@ -92,19 +92,19 @@ def fig8b(study, frame):
     gone, names = statistics.deletions(frame), ("random", "magnitude", "obd")
     deleted = [arm for name in names if (arm := f"{name}_deleted") in set(gone["arm"])]
     train = statistics.at_end(gone, "loss", "train")
-    sheet.against_density(loss, gone, deleted, title="at once, not trained again: training loss", series=train)
+    sheet.against_density(loss, gone, deleted, title="one-shot, no retraining: training loss", series=train)
     predicted = statistics.at_end(gone, "foretold", "train")  # the metric's name in the archive
     if len(predicted):
         predicted = predicted.add(train.loc["obd_deleted", 0], level="replicate")
         table = figures.spread(predicted, gone).sort_values("density")
         sheet.line(loss, table, "density", None, figures.OKABE_ITO["black"], "predicted", ls=":", lw=1.4)
-        loss.set_title("at once, not trained again: training loss (dotted: predicted by OBD)")
+        loss.set_title("one-shot, no retraining: training loss (dotted: predicted by OBD)")
     figures.loss_axis(loss)
     loss.set(ylabel="training loss (nats)")
-    sheet.against_density(accuracy, gone, deleted, title="at once, not trained again: test accuracy")
+    sheet.against_density(accuracy, gone, deleted, title="one-shot, no retraining: test accuracy")
     retrained = [f"{name}_retrained" for name in names]
-    words = "retrained from the final weights, round by round"
-    sheet.against_density(full, frame, retrained, title=words)
+    title = "retrained from the final weights, round by round"
+    sheet.against_density(full, frame, retrained, title=title)
     sheet.against_density(
         near, frame, retrained, title="the same, near the dense network", zoom=figures.zoom(frame, retrained)
     )
@@ -122,7 +122,7 @@ def fig8c(study, frame):
     sheet.axes[1].set(xlabel="multiply-adds of an image (% of the whole network's)")
     pairs = (
         ("filters", "L1, fine-tuned - dense", None),
-        ("filters", "L1, fine-tuned - re-initialised", "filters_reinit"),
+        ("filters", "L1, fine-tuned - reinitialised", "filters_reinit"),
     )
     pairs = [pair for pair in pairs if {pair[0], pair[2]} <= {None, *arms}]
     sheet.differences(sheet.axes[2], frame, pairs, "paired differences", -study.config.margin)
@@ -133,7 +133,7 @@ def fig8c(study, frame):
     return sheet.done(legend_on=(0, 2), where="lower left")
 
 
-_WORDS = {  # of the arms, in a line
+_DESCRIPTIONS = {  # of the arms, in a line
     "lr_rewind": "learning-rate rewinding",
     "reset": "weight rewinding",
     "finetune": "fine-tuned",
@@ -150,7 +150,11 @@ def _better_than(frame, config, *, pairs, levels=(5,), slack=0):
     """The first arm of each pair is better than the second; with `slack` 1, not worse by more than the margin."""
     return [
         verdicts.difference(
-            frame, f"{_WORDS[one]} - {_WORDS[other]}, level {k}", (one, k), (other, k), above=-slack * config.margin
+            frame,
+            f"{_DESCRIPTIONS[one]} - {_DESCRIPTIONS[other]}, level {k}",
+            (one, k),
+            (other, k),
+            above=-slack * config.margin,
         )
         for k in levels
         for one, other in pairs
@@ -161,11 +165,18 @@ def _still_dense(frame, config, *, arm, level, **published):
     """An arm at a level is at most the margin below its own dense network; beside it, what its first level gained."""
     measures = [
         verdicts.difference(
-            frame, f"{_WORDS[arm]} - dense, level {level}", (arm, level), (arm, 0), above=-config.margin, **published
+            frame,
+            f"{_DESCRIPTIONS[arm]} - dense, level {level}",
+            (arm, level),
+            (arm, 0),
+            above=-config.margin,
+            **published,
         )
     ]
     if level > 1:  # the dense network itself is not trained on
-        measures.append(verdicts.difference(frame, f"{_WORDS[arm]}, level 1 - dense", (arm, 1), (arm, 0), judged=False))
+        measures.append(
+            verdicts.difference(frame, f"{_DESCRIPTIONS[arm]}, level 1 - dense", (arm, 1), (arm, 0), judged=False)
+        )
     return measures
 
 
@@ -249,7 +260,7 @@ CRITERIA = Experiment(
     group="extended",
     notebook="08_pruning_criteria",
     # at a length that a CPU has in an hour
-    settings={**PROTOCOL, "epochs": 9, "prune_rate": 0.5, "output_rate": 0.25, "rounds": 6, "often": 0},
+    settings={**PROTOCOL, "epochs": 9, "prune_rate": 0.5, "output_rate": 0.25, "rounds": 6, "frequent_epochs": 0},
     presets={"quick": {"levels": (0, 2, 5)}, "smoke": {"rounds": 15, "levels": (0, 1, 2, 15)}},
     by_margin=True,
     arms=arms,

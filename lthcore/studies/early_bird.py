@@ -47,13 +47,13 @@ def fig10a(study, frame):
         if square.empty:
             continue
         chance = statistics.at_end(frame, f"chance_distance_{level}", "mask").mean()
-        for axis, arm, by, words, most in (
+        for axis, arm, by, text, limit in (
             (sheet.axes[i], "early", 1, "share of the weights", 0.5),
             (sheet.axes[len(levels) + i], "early_strict", chance, "share of what chance gives", 1),
         ):
             end, half = square.index[-1], square.index[1] / 2
             extent = (-half, end + half, end + half, -half)
-            picture = axis.imshow(square / by, vmin=0, vmax=most, cmap="viridis_r", extent=extent)
+            picture = axis.imshow(square / by, vmin=0, vmax=limit, cmap="viridis_r", extent=extent)
             axis.grid(False)
             epochs = [statistics.drawn(frame, one, level)[0] for one in (arm, "early")]
             epoch = (epochs[0] if len(epochs[0]) else epochs[1]).mean()
@@ -61,7 +61,7 @@ def fig10a(study, frame):
                 axis.axvline(epoch, color="white", lw=1.2, ls="--")
             kept = f"{100 * study.config.density(level):.3g}% density"
             axis.set(title=kept, xlabel="epoch", ylabel="epoch")
-            sheet.figure.colorbar(picture, ax=axis, shrink=0.8, label=words)
+            sheet.figure.colorbar(picture, ax=axis, shrink=0.8, label=text)
         table = square.rename_axis("first").reset_index().melt("first", var_name="epoch", value_name="distance")
         n = frame["replicate"].nunique()
         sheet.drawn.append(table.assign(panel=f"level {level}", level=level, by_chance=table["distance"] / chance, n=n))
@@ -95,13 +95,13 @@ def fig10b(study, frame):
     sheet.line(far, chance, "density", "", "0.4", "chance", band=False, lw=1)
     far.lines[-1].set_label("two random masks")
     squares = {k: s.to_numpy() for k in levels if len(s := statistics.mask_distances(frame, k))}
-    for words, colour, marker, most in (
+    for text, colour, marker, limit in (
         ("any two of the last five epochs, at most", "red", "D", lambda s: s[-5:, -5:].max()),
         ("after the first and the last epoch", "blue", "o", lambda s: s[1, -1]),
     ):
-        table = pd.DataFrame([(density[k], most(s), 0) for k, s in squares.items()], columns=["density", "mean", "n"])
-        sheet.line(far, table, "density", "", figures.OKABE_ITO[colour], words, band=False, marker=marker)
-        far.lines[-1].set_label(words)
+        table = pd.DataFrame([(density[k], limit(s), 0) for k, s in squares.items()], columns=["density", "mean", "n"])
+        sheet.line(far, table, "density", "", figures.OKABE_ITO[colour], text, band=False, marker=marker)
+        far.lines[-1].set_label(text)
     far.axhline(0.1, color="0.5", lw=1, ls=":")
     far.axvline(statistics.loose_below(0.1), color="0.5", lw=1, ls=":")
     far.set(yscale="log", ylabel="share of the weights that differ", title="how far the masks are apart")

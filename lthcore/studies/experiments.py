@@ -100,9 +100,10 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
         if not isinstance(value, kind):
             raise ValueError(f"{name} = {value!r}: must be a {kind.__name__}")
     settings = {"seed": seed, "device": device}
+    overrides = presets.renamed(overrides)
     for name in overrides:
         if name in (*settings, "replicates", "model", "preset"):
-            raise ValueError(f"overrides: {name!r} has a parameter of its own: set that one")
+            raise ValueError(f"overrides: {name!r} is a separate parameter: set that one")
         if not isinstance(name, str) or name == "experiment":
             raise ValueError(f"overrides: {name!r} is no setting")
     settings |= overrides
@@ -132,14 +133,14 @@ def taken(experiment, preset="quick"):
     return takes.taken(REGISTRY[experiment], preset)
 
 
-def several(experiments, preset="quick", say=print, **parameters):
-    """The studies of those experiments that take the settings; the others are named in a line.
+def several(experiments, preset="quick", log=print, **parameters):
+    """The studies of those experiments that take the settings; one line names the others.
 
     Parameters
     ----------
     experiments : list of str
     preset : {"quick", "report", "smoke"}
-    say : callable
+    log : callable
     **parameters
         Of :func:`study`.
 
@@ -163,23 +164,23 @@ def several(experiments, preset="quick", say=print, **parameters):
         raise next(iter(refused.values()))
     if refused:
         reasons = "; ".join(f"{name} ({str(error).split(', which takes')[0]})" for name, error in refused.items())
-        say(f"left out, since the settings do not fit: {reasons}")
+        log(f"skipped, since the settings do not apply: {reasons}")
     return found
 
 
-def run(*studies, workers=0, say=None, scheduler="", shard=(1, 1)):
+def run(*studies, workers=0, log=None, scheduler="", shard=(1, 1)):
     """Train what is missing of these studies, or of a shard of them (which, of how many), in one queue.
 
-    See :func:`lthcore.runs.sweep.run` and :func:`lthcore.runs.sweep.shard`; where nothing is said of `say`, it is
+    See :func:`lthcore.runs.sweep.run` and :func:`lthcore.runs.sweep.shard`; where `log` is not given, it is
     :func:`lthcore.runs.progress.shown`.
     """
-    say = say or progress_bar.shown()
+    log = log or progress_bar.shown()
     store.clear_up(s.folder for s in studies)
     try:
         units = sweep.shard([unit for s in studies for unit in s.units], *shard)
-        sweep.run(units, studies[0].config.device, workers, say, scheduler)
+        sweep.run(units, studies[0].config.device, workers, log, scheduler)
     finally:  # what is finished of the committed scale goes into the archive, whatever stopped the rest
-        progress_bar.close(say)
+        progress_bar.close(log)
         for s in studies:
             if s.folder == store.FIGURES:
                 archive.write(s.units)
@@ -195,8 +196,8 @@ def _tidy(rows, unit, level, density):
     return rows.assign(**keys, replicate=unit.replicate, level=level, density=density)
 
 
-def compare(ticket, preset="quick", replicates=3, say=print, **settings):
-    """Train a ticket from anywhere beside the dense network and the controls, here and now; nothing is kept.
+def compare(ticket, preset="quick", replicates=3, log=print, **settings):
+    """Train a ticket from any source, the dense network and the controls in this process; nothing is stored.
 
     The ticket is one; a replicate has another order of the batches, other held-out images, a dense network and a random
     mask from its own theta0, and fresh values for `random_reinit`. An interval over them is of this ticket alone.
@@ -207,7 +208,7 @@ def compare(ticket, preset="quick", replicates=3, say=print, **settings):
         As of :func:`lthcore.tickets.read`; its model decides the recipe.
     preset : {"quick", "report", "smoke"}
     replicates : int
-    say : callable
+    log : callable
         Called with a line per network.
     **settings
         Of :class:`lthcore.config.Config`: ``dataset="fashion"``, ``lr``, ``epochs``, ...; ``rewind_step`` is the step
@@ -223,10 +224,10 @@ def compare(ticket, preset="quick", replicates=3, say=print, **settings):
     from .. import data, lottery, pruning
 
     config = configure(ticket.facts["model"], preset, **{**settings, "replicates": replicates, "rounds": 1})
-    device = sweep.resolve(config.device, say)
+    device = sweep.resolve(config.device, log)
     if device != "cpu":
         kinds = gpu.kinds([(Unit(config, "ticket", 0), level) for level in (0, 1)])
-        _, device = gpu.or_on_the_cpu(lambda where: where == "cpu" or say(gpu.check(kinds, where).line()), device, say)
+        _, device = gpu.or_on_the_cpu(lambda where: where == "cpu" or log(gpu.check(kinds, where).line()), device, log)
     mask, values = ({name: torch.tensor(v) for name, v in part.items()} for part in (ticket.mask, ticket.values))
     frames = []
     for r in range(replicates):
@@ -241,26 +242,25 @@ def compare(ticket, preset="quick", replicates=3, say=print, **settings):
                     (trained,) = lottery.train_level([unit], level, [under], load, values=given and [given])
                     return lottery.prune_level(unit, trained, load(unit))
 
-                done, device = gpu.or_on_the_cpu(train, device, say)
+                done, device = gpu.or_on_the_cpu(train, device, log)
                 rows = pd.DataFrame(done.rows, columns=store.ROWS)
                 density = sum(int(m.sum()) for m in under.values()) / sum(m.numel() for m in under.values())
                 frames.append(_tidy(rows, unit, level, density))
                 accuracy = statistics.at_end(frames[-1]).item()
-                say(
-                    f"{unit.arm if level else 'dense'} r{r}: {100 * density:.3g} % kept, test accuracy {accuracy:.2f} %"
-                )
+                name = unit.arm if level else "dense"
+                log(f"{name} r{r}: density {100 * density:.3g}%, test accuracy {accuracy:.2f}%")
     return pd.concat(frames, ignore_index=True)[COLUMNS]
 
 
 def rivals(study, unit, level):
-    """The networks that stand beside one at a level: dict, role -> (unit, level).
+    """The networks that one is compared with at a level: dict, role -> (unit, level).
 
     The roles are ``dense``, and from level 1 on ``ticket``, ``random_reinit`` and ``random_mask``: of the same chain,
     on the same data, by the same recipe. A control that the study leaves out is made up.
     """
     same = unit.config, unit.subset, unit.replicate
-    alike = [u for u in study.units if (u.config, u.subset, u.replicate) == same]
-    taken, out = MaskOf(unit.chain), {"dense": (next(u for u in alike if u.prunes), 0)}
+    matching = [u for u in study.units if (u.config, u.subset, u.replicate) == same]
+    taken, out = MaskOf(unit.chain), {"dense": (next(u for u in matching if u.prunes), 0)}
     roles = {
         "ticket": (taken, Theta0()),
         "random_reinit": (taken, Fresh()),
@@ -268,19 +268,20 @@ def rivals(study, unit, level):
     }
     for role, (mask, start) in roles.items():
         wanted = Unit(unit.config, role, unit.replicate, unit.subset, mask, start, (level,))
-        found = [u for u in alike if (u.chain, u.start, u.mask.name) == (unit.chain, start, mask.name)]
+        found = [u for u in matching if (u.chain, u.start, u.mask.name) == (unit.chain, start, mask.name)]
         out[role] = (found or [wanted])[0], level
     return out if level else {"dense": out["dense"]}
 
 
-def every(wide=False, **parameters):
-    """The studies of the report's experiments, and if `wide` of the package's others too.
+def every(extended=False, **parameters):
+    """The studies of the report's experiments, and with `extended` those beyond the report.
 
     The parameters are those of :func:`study`. An experiment that does not take the settings comes at its committed
     scale. If none takes them they are refused.
     """
-    asked = names("report", "extended", "gpu") if wide else names("report")
-    found = several(asked, say=lambda _: None, **parameters)
+    extended = parameters.pop("wide", extended)  # its name in notebooks copied from earlier versions
+    asked = names("report", "extended", "gpu") if extended else names("report")
+    found = several(asked, log=lambda _: None, **parameters)
     return [found.get(name) or study(name, "report") for name in asked]
 
 
@@ -312,7 +313,7 @@ def disconnections(atlas, frame):
 
 @limits.one_thread()
 def smaller(study, arm="filters", images=1000, repeats=7):
-    """What it saves here to take removed filters out for real: a row per level of a chain of whole filters.
+    """What removing pruned filters from the network saves on this machine: a row per level of a chain of whole filters.
 
     The networks are timed in turn, `repeats` times, on one thread; what their weights are does not matter for that.
 
@@ -350,7 +351,7 @@ def _seconds(net, images):
 
 
 def progress(studies):
-    """How far these studies, or what :func:`load` gave of them, are: frame with a row per experiment."""
+    """Finished levels of these studies, or of what :func:`load` gave: frame with a row per experiment."""
     rows = []
     for results in map(load, studies):
         config, provenance = results.study.config, results.provenance

@@ -23,15 +23,15 @@ _ARMS = ("ticket", "random_reinit", "random_mask", "ticket_spared")
 
 
 def accuracy_vs_density(study, frame, number, name, marks):
-    """Test accuracy against density, the whole range and near the dense network; `marks` are densities with words."""
+    """Test accuracy against density, the whole range and near the dense network; `marks` are labelled densities."""
     sheet = figures.Sheet(study, f"Figure {number}a. {name}: test accuracy against remaining weights")
     sheet.full_and_near(frame, _ARMS)
     for axis in sheet.axes:
-        for density, words in marks:
+        for density, text in marks:
             if density > axis.get_xlim()[1]:  # the axis decreases: its end is its least density
                 axis.axvline(density, color="0.5", lw=1, ls=":")
-                look = {"rotation": 90, "fontsize": 8, "color": "0.4", "ha": "right", "va": "center"}
-                axis.annotate(words, (density, 0.5), xycoords=("data", "axes fraction"), **look)
+                options = {"rotation": 90, "fontsize": 8, "color": "0.4", "ha": "right", "va": "center"}
+                axis.annotate(text, (density, 0.5), xycoords=("data", "axes fraction"), **options)
     sheet.axes[0].axhline(80, color="0.5", lw=1, ls=":")
     sheet.axes[0].annotate("80%", (0.01, 80.5), xycoords=("axes fraction", "data"), **figures.SMALL)
     return sheet.done(where="lower left")

@@ -12,9 +12,9 @@ from .record import Answer, Claim, Experiment
 
 def arms(config: Config, replicate: int) -> Iterator[Unit]:
     """The ticket, its controls (three reinitialisations at levels 7 and 15), one-shot pruning, other optimizers."""
-    ticket, *beside = ticket_and_controls(config, replicate)
+    ticket, *controls = ticket_and_controls(config, replicate)
     yield ticket
-    yield from beside
+    yield from controls
     for again in (2, 3):
         levels = tuple(k for k in (7, 15) if k in config.control_levels)
         if levels:
@@ -29,8 +29,8 @@ def arms(config: Config, replicate: int) -> Iterator[Unit]:
 
 STYLES = {
     **STYLES,
-    "random_reinit_2": ("re-initialised again", "orange", "s"),
-    "random_reinit_3": ("re-initialised once more", "orange", "s"),
+    "random_reinit_2": ("reinitialised again", "orange", "s"),
+    "random_reinit_3": ("reinitialised once more", "orange", "s"),
     "one_shot": ("one-shot ticket", "purple", "D"),
     "sgd": ("SGD, own mask", "red", "s"),
     "momentum": ("SGD momentum 0.9, own mask", "purple", "D"),
@@ -63,7 +63,7 @@ def fig6b(study, frame):
     return sheet.done(legend_on=(0, 1), where="lower left")
 
 
-_LEVELS = {"faster": 7, "reinit": 7, "better": 9, "random": 10, "back": 15}  # 21.1, 13.5, 10.7 and 3.6 % kept
+_LEVELS = {"faster": 7, "reinit": 7, "better": 9, "random": 10, "back": 15}  # densities 21.1, 13.5, 10.7 and 3.6%
 
 
 def _dense(frame, config):
@@ -125,10 +125,10 @@ def _reinit(frame, config):
     ticket, dense = (statistics.paired(accuracy, "ticket", level), statistics.paired(accuracy, "ticket", 0))
     ratio = _finite(steps / statistics.paired(step, "ticket", level))
     return [
-        verdicts.Measure(f"re-initialised - dense, level {level}", values=(mean - dense).dropna(), below=0,
+        verdicts.Measure(f"reinitialised - dense, level {level}", values=(mean - dense).dropna(), below=0,
                          published=-0.5, **at),
-        verdicts.Measure(f"ticket - re-initialised, level {level}", values=(ticket - mean).dropna(), above=0, **at),
-        verdicts.Measure(f"re-initialised / ticket in steps, level {level}", values=ratio, above=1, ratio=True,
+        verdicts.Measure(f"ticket - reinitialised, level {level}", values=(ticket - mean).dropna(), above=0, **at),
+        verdicts.Measure(f"reinitialised / ticket in steps, level {level}", values=ratio, above=1, ratio=True,
                          published=2.51, **at),
     ]  # fmt: skip
 
@@ -171,9 +171,9 @@ def _optimizers(frame, config):
     level = _LEVELS["faster"]
     return [
         verdicts.difference(
-            frame, f"{words}: ticket - dense, level {level}", (arm, level), (arm, 0), **verdicts.EARLY, above=-0.3
+            frame, f"{title}: ticket - dense, level {level}", (arm, level), (arm, 0), **verdicts.EARLY, above=-0.3
         )
-        for arm, words in (("sgd", "by SGD"), ("momentum", "by momentum"))
+        for arm, title in (("sgd", "by SGD"), ("momentum", "by momentum"))
     ]
 
 
@@ -197,11 +197,11 @@ CLAIMS = (
     Claim("paper-dense", "LeNet-300-100, dense: 97.8 to 98.2%", "98.0 ± 0.2", _EARLY_STOP, _dense),
     Claim("paper-early", "at 21.1% density the ticket reaches its minimum validation loss earlier", "38% earlier",
           _EARLY_STOP, _early),
-    Claim("paper-better", "at 13.5% density it is more than 0.3 points better than dense", "> 0.3", _EARLY_STOP,
+    Claim("paper-better", "at 13.5% density it is more than 0.3 pp better than dense", "> 0.3", _EARLY_STOP,
           _better),
-    Claim("paper-back", "at 3.6% density it is within 0.3 points of dense", "the same", _EARLY_STOP, _back),
+    Claim("paper-back", "at 3.6% density it is within 0.3 pp of dense", "the same", _EARLY_STOP, _back),
     Claim("paper-reinit", "reinitialised at 21.1% density: below dense, worse and slower than the ticket",
-          "0.5 points, 2.51 times", _EARLY_STOP, _reinit),
+          "0.5 pp, 2.51 times", _EARLY_STOP, _reinit),
     Claim("paper-random", "at 10.7% density the ticket is better than a random mask", "98.3 and 97.5", _EARLY_STOP,
           _random),
     Claim("paper-one-shot", "at 3.6% density iterative pruning is better than one-shot", "smaller tickets", _EARLY_STOP,
@@ -221,7 +221,7 @@ PAPER = Experiment(
     group="extended",
     notebook="06_lottery_ticket_paper",
     parameters={"experiment": "paper"},
-    settings={**PROTOCOL, "max_steps": 50_000, "often": 55},
+    settings={**PROTOCOL, "max_steps": 50_000, "frequent_epochs": 55},
     presets={"quick": {"epochs": 2}, "smoke": {"levels": (0, 1, 2, 20)}},
     arms=arms,
     styles=STYLES,

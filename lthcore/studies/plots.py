@@ -21,7 +21,7 @@ from . import REGISTRY, claims, experiments
 
 def styles():
     """Label, colour and marker of every arm of every study, those of the first study that has it: dict."""
-    return {arm: look for record in reversed(REGISTRY.values()) for arm, look in record.styles.items()}
+    return {arm: style for record in reversed(REGISTRY.values()) for arm, style in record.styles.items()}
 
 
 def style(arm):
@@ -83,6 +83,8 @@ def save_figure(results, name, figure, drawn):
 
 
 def _save(folder, provenance, name, figure, drawn):
+    figure.draw_without_rendering()  # the layout is found once, not for each file and again where it is shown
+    figure.set_layout_engine(None)
     vector, raster, few = io.BytesIO(), io.BytesIO(), io.BytesIO()
     figure.savefig(vector, format="svg", metadata={"Date": None})
     figure.savefig(raster, format="png", dpi=130, metadata={"Software": None})
@@ -99,20 +101,24 @@ def tiles(studies, verdicts=None):
     """How many of the report's claims hold, do not hold, and are open, at a glance: HTML."""
     table = _verdicts(studies, verdicts)
     verdicts = claims.in_short(table[table["rule"] != ""])["verdict"]
-    words, open_to_holm = verdicts.str.removesuffix(rules.NOT_AFTER_HOLM), verdicts.str.endswith(rules.NOT_AFTER_HOLM)
-    counts = {"hold": words == rules.HOLDS, "do not hold": words == rules.REFUTED, "unresolved": words == "unresolved"}
-    counts["without a verdict yet"] = ~words.isin([rules.HOLDS, rules.REFUTED, rules.UNRESOLVED])
-    looks = [forest.style(v) for v in (rules.HOLDS, rules.REFUTED, rules.UNRESOLVED, "")]
+    verdict, open_to_holm = verdicts.str.removesuffix(rules.NOT_AFTER_HOLM), verdicts.str.endswith(rules.NOT_AFTER_HOLM)
+    counts = {
+        "hold": verdict == rules.HOLDS,
+        "do not hold": verdict == rules.REFUTED,
+        "unresolved": verdict == "unresolved",
+    }
+    counts["without a verdict yet"] = ~verdict.isin([rules.HOLDS, rules.REFUTED, rules.UNRESOLVED])
+    marks = [forest.style(v) for v in (rules.HOLDS, rules.REFUTED, rules.UNRESOLVED, "")]
     return HTML(
         "".join(
-            _tile(label, there.sum(), (there & open_to_holm).sum(), look)
-            for (label, there), look in zip(counts.items(), looks, strict=True)
+            _tile(label, there.sum(), (there & open_to_holm).sum(), mark)
+            for (label, there), mark in zip(counts.items(), marks, strict=True)
         )
     )
 
 
-def _tile(label, count, not_after_holm, look):
-    colour, _, character = look
+def _tile(label, count, not_after_holm, mark):
+    colour, _, character = mark
     colour = GREY if colour == forest.OTHER[0] else colour
     less = f" ({not_after_holm} not after Holm)" if not_after_holm else ""
     box = f"display:inline-block;margin:0 12px 8px 0;padding:8px 18px;border:2px solid {colour};border-radius:6px"
@@ -142,11 +148,11 @@ def draw_scorecard(studies, verdicts=None):
     ruled = verdicts["rule"] != ""
     paths = []
     for name, (title, lines) in SCORECARD.items():
-        mine = verdicts[ruled == (lines == 2)]
-        if mine.empty:
+        chosen = verdicts[ruled == (lines == 2)]
+        if chosen.empty:
             continue
-        about = [r for r in results if r.study.config.experiment in set(mine["experiment"])]
-        table = claims.in_short(mine)
+        about = [r for r in results if r.study.config.experiment in set(chosen["experiment"])]
+        table = claims.in_short(chosen)
         if lines == 2:
             table = pd.concat([table, claims.reported(about)], ignore_index=True)
         with matplotlib.rc_context():
@@ -189,8 +195,8 @@ def _stamp(results):
     changes = {
         k: v for r in results for k, v in presets.changes(r.study.config).items() if k not in ("replicates", "model")
     }
-    words = [f"preset {scales}", *(f"{k} = {v}" for k, v in changes.items()), "mean [95% t-interval] over n replicates"]
-    return " · ".join(words)
+    parts = [f"preset {scales}", *(f"{k} = {v}" for k, v in changes.items()), "mean [95% t-interval] over n replicates"]
+    return " · ".join(parts)
 
 
 def scorecard(studies, verdicts=None):
@@ -213,13 +219,13 @@ def scorecard(studies, verdicts=None):
     parts = []
     if ruled.any():
         every = claims.show(verdicts[ruled]).drop(columns="verdict")
-        parts += [_in_short(verdicts[ruled], links), _folded("Every measure of these claims", _wide(every))]
+        parts += [_in_short(verdicts[ruled], links), _folded("Every measure of these claims", _scrolling(every))]
     if not ruled.all():
         table = claims.show(verdicts[~ruled])
         table["figure"] = [links[claim] if claim else "" for claim in table.index]
         path = _folder(results) / f"{list(SCORECARD)[1]}.png"
         seen = picture(path, SCORECARD[path.stem][0]) if path.exists() else ""
-        parts.append(_folded("Claims beyond the report, published or our own", seen + _wide(table)))
+        parts.append(_folded("Claims beyond the report, published or our own", seen + _scrolling(table)))
     return HTML("".join(parts))
 
 
@@ -259,31 +265,31 @@ def _in_short(verdicts, links):
             links[row["claim"]],
         ]
         unbroken = f"{LEFT_ALIGNED};white-space:nowrap"
-        looks = [LEFT_ALIGNED, LEFT_ALIGNED, LEFT_ALIGNED, unbroken, unbroken]
-        lines.append("".join(f'<td style="{look}">{cell}</td>' for look, cell in zip(looks, cells, strict=True)))
+        css = [LEFT_ALIGNED, LEFT_ALIGNED, LEFT_ALIGNED, unbroken, unbroken]
+        lines.append("".join(f'<td style="{one}">{cell}</td>' for one, cell in zip(css, cells, strict=True)))
     rows = "".join(f"<tr>{line}</tr>" for line in lines)
     return f'<table style="table-layout:fixed;width:100%;max-width:960px">{rows}</table>'
 
 
-def _escaped(words):
-    return words if isinstance(words, _Html) else html.escape(str(words)).replace("&#x27;", "'")
+def _escaped(text):
+    return text if isinstance(text, _Html) else html.escape(str(text)).replace("&#x27;", "'")
 
 
-def _wide(table):
+def _scrolling(table):
     """HTML of a table that may be wider than the page."""
     text = table.reset_index().map(_escaped).to_html(escape=False, index=False)
     cells = f'<td style="{LEFT_ALIGNED}">'
     return f'<div style="overflow-x:auto">{text.replace("<td>", cells)}</div>'
 
 
-def _folded(words, content):
-    return f"<details><summary><b>{words}</b></summary>{content}</details>"
+def _folded(title, content):
+    return f"<details><summary><b>{title}</b></summary>{content}</details>"
 
 
-def picture(path, words, width=1000):
-    """An image file as HTML that needs no other file: str. `words` say what it shows to who does not see it."""
+def picture(path, alt, width=1000):
+    """An image file as HTML that needs no other file: str. `alt` describes it for readers who cannot see it."""
     data = base64.b64encode(path.read_bytes()).decode()
-    return f'<img src="data:image/png;base64,{data}" alt="{html.escape(words)}" style="width:{width}px;max-width:100%">'
+    return f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" style="width:{width}px;max-width:100%">'
 
 
 def gallery(studies):

@@ -1,6 +1,6 @@
 """The record of a study: everything that is particular to it. Standard library only.
 
-A study is one :class:`Experiment`. Those of this package stand in a file each; a user's own may stand anywhere.
+A study is one :class:`Experiment`. Each study of this package has a file of its own; a user's may be anywhere.
 """
 
 import re
@@ -91,7 +91,7 @@ class Experiment:
     full_labels : dict of str to str
         Arm -> its label among all arms of the study, where that in `styles` needs a panel's title beside it.
     facts : dict of str to object
-        Arm -> what its name stands for, as values, where figures ask for it.
+        Arm -> the settings that its name encodes, as values, for figures.
     figures : dict of str to callable
         File name -> function of ``(study, frame)`` that gives the figure and the table of what is drawn on it.
     claims : tuple of Claim
@@ -132,6 +132,9 @@ class Experiment:
                 raise ValueError(f"preset = {preset!r}: {one_of(preset, presets.PRESETS)}")
         for given in (self.settings, *self.presets.values()):
             presets.check(given)
+        object.__setattr__(self, "settings", presets.renamed(self.settings))
+        in_presets = {preset: presets.renamed(given) for preset, given in self.presets.items()}
+        object.__setattr__(self, "presets", in_presets)
         for name in self.fixed:
             if name not in self.settings:
                 raise ValueError(f"fixed = {name!r}: must be one of its settings{meant(name, self.settings)}")

@@ -32,10 +32,10 @@ STYLES = {
 
 
 FULL_LABELS = {
-    f"{probe}_{mask}_{k}": f"{who}, step {k:,}, {beside}"
+    f"{probe}_{mask}_{k}": f"{who}, step {k:,}, {how}"
     for k in STEPS
     for mask, who in (("ticket", "ticket"), ("random", "random mask"))
-    for probe, beside in (("order", "in another batch order"), ("dense", "beside the dense network"))
+    for probe, how in (("order", "in another batch order"), ("dense", "beside the dense network"))
 }
 
 
@@ -64,28 +64,28 @@ def fig7b(study, frame):
     for arm in [a for a in dict.fromkeys(ends["arm"]) if a.startswith("order_")]:
         mask, k = arm.split("_")[1:]
         _, colour, marker = sheet.style(f"rewind_{k}")
-        look = {"marker": marker, "ls": "-" if mask == "ticket" else "--", "markersize": 4.5}
+        options = {"marker": marker, "ls": "-" if mask == "ticket" else "--", "markersize": 4.5}
         way = [(t / 10, statistics.at_end(ends[ends["arm"] == arm], f"path_accuracy:{t / 10}")) for t in range(11)]
         rows = [(t, *figures.mean_and_band(v)) for t, v in way]
         table = pd.DataFrame(rows, columns=["way", *figures.BAND]).assign(arm=arm)
-        sheet.line(sheet.axes[0], table, "way", None, colour, "way", **look)
+        sheet.line(sheet.axes[0], table, "way", None, colour, "way", **options)
     sheet.axes[0].set(
         xlabel="position on the linear path from one copy to the other",
         ylabel=figures.UNITS["accuracy"],
         title="linear path",
     )
-    for axis, beside, words in zip(
+    for axis, others, title in zip(
         sheet.axes[1:], ("order", "dense"), ("from its copy in another order", "from the dense network"), strict=True
     ):
-        for arm in [a for a in dict.fromkeys(frame["arm"]) if a.startswith(beside)]:
+        for arm in [a for a in dict.fromkeys(frame["arm"]) if a.startswith(others)]:
             mask, k = arm.split("_")[1:]
             _, colour, marker = sheet.style(f"rewind_{k}")
             table = figures.spread(distance[[arm]], frame).sort_values("density")
-            look = {"marker": marker, "ls": "-" if mask == "ticket" else "--", "markersize": 4.5}
-            label = f"from step {k}" if (beside, mask) == ("dense", "ticket") else None
-            sheet.line(axis, table, "density", label, colour, beside, **look)
+            options = {"marker": marker, "ls": "-" if mask == "ticket" else "--", "markersize": 4.5}
+            label = f"from step {k}" if (others, mask) == ("dense", "ticket") else None
+            sheet.line(axis, table, "density", label, colour, others, **options)
         figures.density_axis(axis)
-        axis.set(ylabel="distance of final weights", title=words, ylim=(0, None))
+        axis.set(ylabel="distance of final weights", title=title, ylim=(0, None))
     return sheet.done(legend_on=2, where="lower left")
 
 
@@ -122,8 +122,8 @@ CLAIMS = (
     Claim("rewind", "rewinding to step 100 or 1,000 instead of 0 changes less than 0.5 pp on MNIST (10.8% density)",
           "stable at step 0",
           "fig7a_rewinding", _rewinding),
-    Claim("stability", "tickets trained with two data orders are linearly mode-connected (error rises < 2 points)",
-          "< 2 points", "fig7b_stability", _stability),
+    Claim("stability", "tickets trained with two data orders are linearly mode-connected (error rises < 2 pp)",
+          "< 2 pp", "fig7b_stability", _stability),
 )  # fmt: skip
 
 REWIND = Experiment(

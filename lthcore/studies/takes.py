@@ -70,7 +70,7 @@ def taken(record: Experiment, preset: str) -> list[str]:
 
 
 def _has_an_arm(units, config, name):
-    """Whether the value of a setting is that of any arm; so it is said where an arm cannot have it."""
+    """Whether any arm has the asked value of a setting; also True where an arm cannot have it."""
     try:
         return any(getattr(u.config, name) == getattr(config, name) for u in _of_one_replicate(units, config))
     except ValueError:
@@ -93,7 +93,7 @@ def _takes(record, preset, name):
 
 def _allowed(experiment, preset, name):
     """Other values of a setting than the preset's that its config allows, with what they need: list of settings."""
-    own = getattr(configure(experiment, preset), name)
+    current = getattr(configure(experiment, preset), name)
     field = SETTINGS[name]
     values = field.metadata.get("allowed") or OTHERS.get(name)
     if values is None and name in methods.RECORDS:
@@ -103,7 +103,7 @@ def _allowed(experiment, preset, name):
     found = []
     for value in values:
         settings = {**NEEDS.get(name, {}), name: value}
-        if value != own and _valid(experiment, preset, settings):
+        if value != current and _valid(experiment, preset, settings):
             found.append(settings)
     return found
 
@@ -125,8 +125,8 @@ def _facts(units):
 
 
 def _passed_by(before, after, config, name):
-    """Whether an arm has a value of its own for a setting, and keeps it: then its name, or another's, is untrue."""
-    own = getattr(config, name)
+    """Whether an arm has a value of its own for a setting, and keeps it: then its name, or another's, is wrong."""
+    current = getattr(config, name)
     kept = {(unit.arm, getattr(unit.config, name)) for unit in after}
     values = {(unit.arm, getattr(unit.config, name)) for unit in before}
-    return any(value != own and (arm, value) in kept for arm, value in values)
+    return any(value != current and (arm, value) in kept for arm, value in values)

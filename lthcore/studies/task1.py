@@ -36,11 +36,11 @@ ARMS = ("t1_on_s1", "t2_on_s2", "random_reinit", "random_mask", "t1_on_s2")
 def fig3(study, frame):
     """Task 1: test accuracy and loss against training step, and final accuracy, with the report's, against density."""
     level, _ = figures.ticket_and_last(study, frame, "t1_on_s1")
-    words = figures.at_levels(frame, "t1_on_s1", level, level).removeprefix("solid: ")
+    text = figures.at_levels(frame, "t1_on_s1", level, level).removeprefix("solid: ")
     sheet = figures.Sheet(study, "Figure 3. Task 1, S1 and S2 = halves of the training images", rows=2)
     *by_step, full, near = sheet.axes
     for axis, metric in zip(by_step, figures.UNITS, strict=True):
-        sheet.against_step(axis, frame, ARMS, level, metric, f"{metric} while a level trains: {words}")
+        sheet.against_step(axis, frame, ARMS, level, metric, f"{metric} while a level trains: {text}")
     sheet.against_density(full, frame, ARMS, title="accuracy at the last step of every level")
     sheet.against_density(near, frame, ARMS, title="the same, near the dense network", zoom=figures.zoom(frame, ARMS))
     sheet.reported(near, study.experiment.reported)
@@ -62,18 +62,18 @@ TASK1 = Experiment(
     answer=Answer(
         "task1",
         (
-            "Yes, within half a point: on the other half, one half's ticket is at most half a point below that half's "
+            "Yes, within 0.5 pp: on the other half, one half's ticket is at most 0.5 pp below that half's "
             "own, and better than a random mask.",
             "a mask carries over between two samples of one distribution; that it beats a random mask is the part "
             "that could have failed.",
         ),
         (
-            "No: on the other half, one half's ticket is more than half a point below that half's own, or worse than a "
+            "No: on the other half, one half's ticket is more than 0.5 pp below that half's own, or worse than a "
             "random mask.",
             "even between two samples of one distribution a mask is particular to its data.",
         ),
         (
-            "Whether one half's ticket is at most half a point below the other half's own there, and better than a "
+            "Whether one half's ticket is at most 0.5 pp below the other half's own there, and better than a "
             "random mask, is not resolved.",
             "more replicates are needed before the question is answered either way.",
         ),

@@ -22,14 +22,14 @@ def arms(config: Config, replicate: int) -> Iterator[Unit]:
 def _task2(study, frame, letter, metric):
     title = f"Figure 4{letter}. Task 2, S1 = labels 0-4, S2 = labels 5-9: test {metric}"
     sheet = figures.Sheet(study, title, rows=3 if metric == "accuracy" else 2)
-    for column, (suffix, words) in enumerate((("", "pruned as in the report"), ("_spared", "output layer spared"))):
+    for column, (suffix, text) in enumerate((("", "pruned as in the report"), ("_spared", "output layer spared"))):
         arms = [arm + suffix for arm in ARMS]
         if arms[0] not in set(frame["arm"]):
             continue
         level, last = figures.ticket_and_last(study, frame, arms[0])
         levels, (steps, density, *near) = figures.at_levels(frame, arms[0], level, last), sheet.axes[column::2]
-        sheet.against_step(steps, frame, arms, level, metric, f"{words}, while a level trains\n{levels}", dashed=last)
-        sheet.against_density(density, frame, arms, metric, f"{words}, at the last step of every level")
+        sheet.against_step(steps, frame, arms, level, metric, f"{text}, while a level trains\n{levels}", dashed=last)
+        sheet.against_density(density, frame, arms, metric, f"{text}, at the last step of every level")
         for axis in near:
             sheet.against_density(
                 axis, frame, arms, title="the same, near the dense network", zoom=figures.zoom(frame, arms)
@@ -44,11 +44,11 @@ def _task2(study, frame, letter, metric):
         if metric == "accuracy" and len(shares):
             share = shares["class_share"].iloc[-1]
             density.axhline(share, color="0.4", lw=1, ls=":")
-            words = f"{share:.4f}%: all answers are {shares['top_answer'].iloc[-1]}"
-            words += ", the report's number" if f"{share:.4f}" == f"{study.experiment.reported['t1_on_s2']:.4f}" else ""
+            text = f"{share:.4f}%: all answers are {shares['top_answer'].iloc[-1]}"
+            text += ", the report's number" if f"{share:.4f}" == f"{study.experiment.reported['t1_on_s2']:.4f}" else ""
             density.set_ylim(bottom=min(density.get_ylim()[0], share - 10))  # room below the line
             place = {"xycoords": ("axes fraction", "data"), "va": "top"}
-            density.annotate(words, (0.02, share - 1.5), **place, fontsize=8, color="0.3")
+            density.annotate(text, (0.02, share - 1.5), **place, fontsize=8, color="0.3")
     return sheet.done(legend_on=(2, 3), where="center left" if metric == "accuracy" else "upper left")
 
 
@@ -83,7 +83,7 @@ TASK2 = Experiment(
             "the difference that is left when that layer is spared.",
         ),
         (
-            "Yes, if the output layer is spared: the ticket of the digits 0-4 is then within half a point of the "
+            "Yes, if the output layer is spared: the ticket of the digits 0-4 is then within 0.5 pp of the "
             "ticket that the digits 5-9 find for themselves.",
             "the report's collapse is about the output layer alone, not about the ticket.",
         ),

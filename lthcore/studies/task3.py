@@ -51,10 +51,10 @@ def fig5a(study, frame):
     """Task 3: test accuracy against density, own and transferred masks of each optimizer; the report's numbers."""
     sheet = figures.Sheet(study, "Figure 5a. Task 3, optimizers: test accuracy against remaining weights", rows=2)
     zoom = figures.zoom(frame, frame["arm"].unique())
-    for column, (words, arms) in enumerate(_TRAINERS.items()):
+    for column, (title, arms) in enumerate(_TRAINERS.items()):
         full, near = sheet.axes[column::2]
-        sheet.against_density(full, frame, arms, title=words)
-        sheet.against_density(near, frame, arms, title=f"{words}, near the dense networks", zoom=zoom)
+        sheet.against_density(full, frame, arms, title=title)
+        sheet.against_density(near, frame, arms, title=f"{title}, near the dense networks", zoom=zoom)
         sheet.reported(near, arms)
     return sheet.done(legend_on=(0, 1))
 
@@ -65,8 +65,8 @@ def fig5b(study, frame):
     last = max(statistics.levels(frame, "adam"), default=None)
     title = f"Figure 5b. Task 3, optimizers: test loss, {figures.at_levels(frame, 'adam', level, last)}"
     sheet = figures.Sheet(study, title)
-    for axis, (words, arms) in zip(sheet.axes, _TRAINERS.items(), strict=True):
-        sheet.against_step(axis, frame, arms, level, "loss", words, dashed=last)
+    for axis, (title, arms) in zip(sheet.axes, _TRAINERS.items(), strict=True):
+        sheet.against_step(axis, frame, arms, level, "loss", title, dashed=last)
     return sheet.done(legend_on=(0, 1))
 
 
@@ -84,12 +84,12 @@ TASK3 = Experiment(
     answer=Answer(
         "task3",
         (
-            "No: under the other optimizer's mask Adam and SGD are within half a point of their own.",
-            "within half a point a mask does not depend on which of the two optimizers found it.",
+            "No: under the other optimizer's mask Adam and SGD are within 0.5 pp of their own.",
+            "within 0.5 pp a mask does not depend on which of the two optimizers found it.",
         ),
         (
             "Yes, for Adam and plain SGD in at least one direction: under the other's mask accuracy differs by more "
-            "than half a point.",
+            "than 0.5 pp.",
             "the two masks are not interchangeable, but that need not be the optimizer's doing: where SGD's own chain "
             "is far below its dense network, its mask is no winning ticket. The claim about momentum tests an "
             "optimizer that converges within the schedule.",

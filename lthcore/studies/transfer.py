@@ -73,17 +73,17 @@ def _panels_and_differences(study, frame, title, panels, bound=None):
     """Accuracy against density, a column per panel (title, arms, pairs), and below it the differences of pairs."""
     sheet = figures.Sheet(study, f"{title} ({study.config.epochs} epochs per level)", rows=2, columns=len(panels))
     there = set(frame["arm"])
-    for column, (words, arms, pairs) in enumerate(panels):
+    for column, (title, arms, pairs) in enumerate(panels):
         full, less = sheet.axes[column :: len(panels)]
-        sheet.against_density(full, frame, [arm for arm in arms if arm in there], title=words)
+        sheet.against_density(full, frame, [arm for arm in arms if arm in there], title=title)
         pairs = [pair for pair in pairs if pair[0] in there and pair[2] in there]
-        sheet.differences(less, frame, pairs, f"{words}: paired differences", bound)
+        sheet.differences(less, frame, pairs, f"{title}: paired differences", bound)
     return sheet.done(legend_on=range(2 * len(panels)), where="lower left")
 
 
-def _less(arm, own, on):
+def _less(arm, target, on):
     """The pairs of a transferred ticket: less the target's own, and less a random mask."""
-    return (arm, "transferred - own", own), (arm, "transferred - random mask", f"random_mask_on_{on}")
+    return (arm, "transferred - own", target), (arm, "transferred - random mask", f"random_mask_on_{on}")
 
 
 def _controls_on(on):
@@ -123,8 +123,8 @@ def fig9c(study, frame):
     """Tickets found on fewer images and fewer classes, trained on all of MNIST: accuracy, and paired differences."""
     smaller = ("half1_on_mnist", "fifth_on_mnist", "tenth_on_mnist")
     sizes = [
-        ("mnist", f"all images - a {words}", arm)
-        for arm, words in zip(smaller, ("half", "fifth", "tenth"), strict=True)
+        ("mnist", f"all images - a {title}", arm)
+        for arm, title in zip(smaller, ("half", "fifth", "tenth"), strict=True)
     ]
     classes = (
         ("half1_on_mnist", "a half: 10 classes - 5", "labels0-4_on_mnist"),
@@ -148,9 +148,9 @@ _SHOWN = 7  # 1.2% density: shown beside that
 def _transferred(frame, config, *, pairs, **bounds):
     """One arm less another, at the level of judgement and, unjudged, at the last one."""
     return [
-        verdicts.difference(frame, f"{words}, level {k}", (one, k), (other, k), judged=k == _TRANSFER, **bounds)
+        verdicts.difference(frame, f"{title}, level {k}", (one, k), (other, k), judged=k == _TRANSFER, **bounds)
         for k in (_TRANSFER, _SHOWN)
-        for words, one, other in pairs
+        for title, one, other in pairs
     ]
 
 
@@ -161,10 +161,10 @@ def _as_good(frame, config, *, pairs):
 _DATA_PAIRS = (("on MNIST", "fashion_on_mnist", "mnist"), ("on Fashion-MNIST", "mnist_on_fashion", "fashion"))
 
 
-_OWN = [(f"{on}: transferred - own", one, own) for on, one, own in _DATA_PAIRS]
+_TRANSFERRED = [(f"{on}: transferred - own", one, target) for on, one, target in _DATA_PAIRS]
 
 
-_RANDOM = [(f"{on}: transferred - random mask", one, f"random_mask_on_{own}") for on, one, own in _DATA_PAIRS]
+_RANDOM = [(f"{on}: transferred - random mask", one, f"random_mask_on_{target}") for on, one, target in _DATA_PAIRS]
 
 
 _OTHER_RULE = (
@@ -191,7 +191,7 @@ _ACROSS_SIZES = "fig9c_transfer_size"
 CLAIMS = (
     Claim("transfer-data",
           "a ticket of the other data set is at most 0.5 pp worse than the target's own, both ways (3.5% density)",
-          "often close", _ACROSS_DATA, partial(_as_good, pairs=_OWN)),
+          "often close", _ACROSS_DATA, partial(_as_good, pairs=_TRANSFERRED)),
     Claim("transfer-random", "a ticket of the other data set is better than a random one, both ways (3.5% density)",
           "better", _ACROSS_DATA, partial(_transferred, pairs=_RANDOM, above=0)),
     Claim("transfer-optimizer",

@@ -66,7 +66,7 @@ def ours(model, density):
 
 
 def eager(model, channels_last):
-    """The same for plain torch under a mask of 50 %, from tensors: gradients times mask, fused Adam."""
+    """The same for plain torch under a mask of 50% density, from tensors: gradients times mask, fused Adam."""
     net, (images, labels) = models.build(model), split().train
     net.load_state_dict(models.initial(model, 0, "theta0", 0))
     if channels_last:
@@ -217,13 +217,13 @@ class Table:
         return next(row[5] for row in self.rows() if row[:3] == (part, what, at))
 
 
-def measure(repeats, steps, images, densities, say):
+def measure(repeats, steps, images, densities, log):
     """All of it: Table."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     table, cores = Table(), sweep.default_workers("cpu")
     for model in NAMES:
-        say(f"{NAMES[model]}: steps")
+        log(f"{NAMES[model]}: steps")
         engines = {density: ours(model, density) for density in densities}
         rivals = {"products alone": products(model), "eager torch": eager(model, False)}
         if model == "lenet5":
@@ -247,17 +247,17 @@ def measure(repeats, steps, images, densities, say):
         task = "mlp", 1.0, 3, images
         together(pool, cores, *task)  # loads and compiles
         for r in range(repeats):
-            say(f"an epoch of the MLP, the usual loop against ours, and processes: repeat {r + 1} of {repeats}")
+            log(f"an epoch of the MLP, the usual loop against ours, and processes: repeat {r + 1} of {repeats}")
             usual = 1 / usual_epoch(root, images)
             table.add("epochs", "the usual loop, two threads", usual, "epochs a second")
             for processes in [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= cores]:
                 for density in (1.0, 0.05):
                     rate = together(pool, processes, "mlp", density, 3, images)
-                    what = f"ours, {100 * density:g} % kept"
+                    what = f"ours, {100 * density:g}% density"
                     table.add("epochs", what, rate, "epochs a second", processes)
                     table.add("epochs", f"{what} / the usual loop", rate / usual, "times", processes)
     if torch.cuda.is_available():
-        say("replicates in lockstep on the GPU")
+        log("replicates in lockstep on the GPU")
         runs = {n: lockstep(n) for n in (1, 2, 4, 8, 16)}
         for r in range(repeats):
             values = {n: run(steps, r) for n, run in runs.items()}
@@ -298,8 +298,8 @@ def draw(table, facts):
         axis.legend(fontsize=8)
     n = next(table.rows())[4]
     where = f"{facts['processor']} · torch {facts['torch']}"
-    words = f"batch {BATCH}, one thread · {where} · n = {n} · line: median, band: range"
-    figure.supxlabel(words, fontsize=8, color="0.4", x=0.99, ha="right")
+    text = f"batch {BATCH}, one thread · {where} · n = {n} · line: median, band: range"
+    figure.supxlabel(text, fontsize=8, color="0.4", x=0.99, ha="right")
     figure.suptitle("What a step of training costs, by density", x=0.01, ha="left")
     return figure
 

@@ -133,7 +133,7 @@ def check(journal, options):
     from lthcore.runs import gpu
     from lthcore.studies import experiments
 
-    units = [u for study in experiments.every(wide=True, preset=options.preset) for u in study.units]
+    units = [u for study in experiments.every(extended=True, preset=options.preset) for u in study.units]
     tasks = [(unit, level) for unit in units for level in {unit.levels[0], unit.levels[-1]}]
     more = configure("mlp", dropout=0.5), configure("mlp", warmup=100), configure("mlp", optimizer="adamw")
     pairs = gpu.kinds(tasks) + [(config, "full") for config in more]
@@ -145,19 +145,19 @@ def check(journal, options):
         on_mnist.setdefault(kind, (config, subset))
     order = ["mlp", "lenet5", "conv2", "conv4", "conv6"]
     for kind, (config, subset) in sorted(on_mnist.items(), key=lambda item: order.index(item[0][0])):
-        words = f"{config.model} {config.activation} {config.pool} {config.optimizer} batch {config.batch_size}"
+        text = f"{config.model} {config.activation} {config.pool} {config.optimizer} batch {config.batch_size}"
         facts = zip(("momentum", "weight_decay", "dropout", "warmup"), kind[-4:], strict=True)
-        words += "".join(f" {name} {value:g}" for name, value in facts if value)
+        text += "".join(f" {name} {value:g}" for name, value in facts if value)
 
-        def compare(config=config, subset=subset, words=words):
+        def compare(config=config, subset=subset, text=text):
             found, allowed = gpu.differences(config, subset, options.on)
             for what, value in found.items():
-                journal.add(f"{what} differ, relatively", value, "1", words)
+                journal.add(f"{what} differ, relatively", value, "1", text)
             passed = all(value <= allowed[what] for what, value in found.items())
-            journal.add("passed", passed, "1", words)
-            journal.write(kind=words, allowed=allowed, passed=passed)
+            journal.add("passed", passed, "1", text)
+            journal.write(kind=text, allowed=allowed, passed=passed)
 
-        journal.attempt(words, compare, options.on)
+        journal.attempt(text, compare, options.on)
 
 
 # -------------------------------------------------------------------------------------------------------------- steps
@@ -340,8 +340,8 @@ def memory(journal, options, model):
         train.train(values, masks, parts, train.Training(config, 0, tuple(range(n)), "full"))
         peaks[n] = torch.cuda.max_memory_allocated()
         journal.add(f"{NAMES[model]}: peak device memory", peaks[n] / 1e6, "MB", n)
-    least, most = min(peaks), max(peaks)
-    share = (peaks[most] - peaks[least]) / (most - least)
+    least, greatest = min(peaks), max(peaks)
+    share = (peaks[greatest] - peaks[least]) / (greatest - least)
     journal.add(f"{NAMES[model]}: a replicate's device memory, measured", share / 1e6, "MB")
 
 
@@ -405,27 +405,27 @@ def report(journal, options):
         work.setdefault(same_work(group[0]), []).append(group)
     for kind, all_groups in sorted(work.items(), key=lambda item: item[0][:2], reverse=True):  # tasks first
         ready = [group for group in all_groups if all(task[0].needs(task[1]) is None for task in group)]
-        words = f"{kind[0]} {kind[2]}{' momentum' * bool(kind[3])} {kind[-2]}"
-        journal.write(kind=words, groups=len(all_groups))
+        text = f"{kind[0]} {kind[2]}{' momentum' * bool(kind[3])} {kind[-2]}"
+        journal.write(kind=text, groups=len(all_groups))
         if not ready:
-            journal.write(failed=words, error="no dense level of this kind, which the projection lacks")
+            journal.write(failed=text, error="no dense level of this kind, which the projection lacks")
             continue
 
-        def level(group=ready[0], words=words):
+        def level(group=ready[0], text=text):
             started = time.perf_counter()
             done = sweep.run_levels(group, options.on)
             took = time.perf_counter() - started
-            journal.add("seconds of a level of all replicates", took, "s", words)
-            journal.add("test accuracy, mean over the replicates", sum(r[1] for r in done) / len(done), "%", words)
+            journal.add("seconds of a level of all replicates", took, "s", text)
+            journal.add("test accuracy, mean over the replicates", sum(r[1] for r in done) / len(done), "%", text)
 
-        journal.attempt(f"{words}, {len(ready[0])} replicates", level, options.on)
+        journal.attempt(f"{text}, {len(ready[0])} replicates", level, options.on)
 
-    def say(line):
+    def log(line):
         print(f"report: {line}", flush=True)
         journal.write(said=line)
 
     def rest():
-        sweep.run(units, options.on, 1, say)
+        sweep.run(units, options.on, 1, log)
 
     journal.attempt("the report itself, until the time is up", rest, options.on)
 
@@ -585,8 +585,8 @@ def run_child(options):
         sys.exit(int(signal.SIGALRM))
 
 
-def refuse(words):
-    sys.exit(f"gpu.py: {words}")
+def refuse(text):
+    sys.exit(f"gpu.py: {text}")
 
 
 def main(argv=None):

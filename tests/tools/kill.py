@@ -129,8 +129,8 @@ class Place:
 
     def left(self):
         """Ids of what still lives of the run: its session, and the kernels, which have sessions of their own."""
-        mine = str(self.process.pid)
-        return processes(lambda stat, env, command: stat[3] == mine or str(self.runs).encode() in env)
+        driver = str(self.process.pid)
+        return processes(lambda stat, env, command: stat[3] == driver or str(self.runs).encode() in env)
 
     def seen(self, phase):
         """How often a phase has been entered."""
@@ -203,7 +203,7 @@ def cases(times, first=0):
     return list(itertools.islice(itertools.cycle(order), first, first + times))
 
 
-def go_through(cases, seed, folder, say):
+def go_through(cases, seed, folder, log):
     """Kill in each of these cases: what was lost, a list of lines."""
     draw, folder, begun = random.Random(seed), Path(folder), time.monotonic()
     tally, bad, files, retrained = Counter(), [], 0, 0
@@ -230,25 +230,25 @@ def go_through(cases, seed, folder, say):
                 waiting.remove(case)
                 retrained += lost
                 tally[victim, by.name, phase, "in it" if inside else "just after"] += 1
-                say(f"{victim:<10}{by.name:<8} {phase:<8} {'; '.join(wrong) or 'ok'}, {lost} level(s) begun and lost")
+                log(f"{victim:<10}{by.name:<8} {phase:<8} {'; '.join(wrong) or 'ok'}, {lost} level(s) begun and lost")
             wrong, left = place.finish()
             files += left
             results = place.results()
             wrong += [f"{what} differ" for what, value in results.items() if value and value != expected[what]]
             bad += [f"{kind}-{n}: {text}" for text in wrong]
-            say(f"          to the end: {'; '.join(wrong) or 'equal'}; {left} file(s) of the killed cleared")
+            log(f"          to the end: {'; '.join(wrong) or 'equal'}; {left} file(s) of the killed cleared")
             shutil.rmtree(place.folder)
     shutil.rmtree(whole.figures, ignore_errors=True)
-    say(f"\n{'victim':<11}{'signal':<9}{'phase':<9}{'kills':>5}")
+    log(f"\n{'victim':<11}{'signal':<9}{'phase':<9}{'kills':>5}")
     for (victim, by, phase, where), count in sorted(tally.items()):
-        say(f"{victim:<11}{by:<9}{phase:<9}{count:>5}  {where}")
+        log(f"{victim:<11}{by:<9}{phase:<9}{count:>5}  {where}")
     for place, name in enumerate(("victims", "signals", "phases")):
         count = Counter()
         for key, n in tally.items():
             count[key[place]] += n
-        say(f"{name}: {', '.join(f'{n} {key}' for key, n in sorted(count.items()))}")
-    say(f"{retrained} levels trained again, {files} files of the killed cleared, {time.monotonic() - begun:.0f} s")
-    say(f"{sum(tally.values())} kills, {len(bad)} losses")
+        log(f"{name}: {', '.join(f'{n} {key}' for key, n in sorted(count.items()))}")
+    log(f"{retrained} levels trained again, {files} files of the killed cleared, {time.monotonic() - begun:.0f} s")
+    log(f"{sum(tally.values())} kills, {len(bad)} losses")
     return bad
 
 

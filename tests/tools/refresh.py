@@ -95,10 +95,10 @@ def notebooks_table():
 
 
 @lru_cache
-def committed_verdicts(wide):
+def committed_verdicts(extended):
     """Verdicts on the report's claims, or on what goes beyond it, from the levels of the preset ``report``."""
-    every = experiments.every(wide=True, preset="report")
-    return experiments.verdicts(*(s for s in every if (s.experiment.group != "report") == wide))
+    every = experiments.every(extended=True, preset="report")
+    return experiments.verdicts(*(s for s in every if (s.experiment.group != "report") == extended))
 
 
 @lru_cache
@@ -133,7 +133,7 @@ def at(name, arm, level):
 
 def report_rows():
     """Of every claim of the report: its first row in the table of verdicts, and the row that its verdict rests on."""
-    for _, rows in committed_verdicts(wide=False).groupby("claim", sort=False):
+    for _, rows in committed_verdicts(extended=False).groupby("claim", sort=False):
         yield rows.iloc[0], claims.decisive(rows)
 
 
@@ -164,7 +164,7 @@ def claims_table():
         name, number = first["claim"], claims.number(row)
         ours = f"{holds_if(row)}: {number}" if number else ""
         verdict = first["verdict"].partition(" (")[0]  # why it is not judged stands in the long table
-        lines.append(f'| {name} | "{claims.WORDS[name]}" | {ours} | {verdict} |')
+        lines.append(f'| {name} | "{claims.QUOTED[name]}" | {ours} | {verdict} |')
     return "\n".join(lines)
 
 
@@ -180,22 +180,22 @@ def report_table():
 
 def rules_list():
     """Markdown: every claim of the report in its own words, and where it is judged."""
-    lines = [
-        f'- **{rule.id}** (section {rule.section}): "{rule.quotation}". Judged at {rule.levels}.'
-        for rule in rules.REPORT
-    ]
+    lines = []
+    for rule in rules.REPORT:
+        levels = rule.levels.replace("% kept", "% density")  # the rules themselves keep the words they were declared in
+        lines.append(f'- **{rule.id}** (section {rule.section}): "{rule.quotation}". Judged at {levels}.')
     return "\n".join(textwrap.fill(line, 120, subsequent_indent="  ", break_on_hyphens=False) for line in lines)
 
 
 def published():
     """Of every published claim: its first row in the table of verdicts, and the row that its verdict rests on."""
-    for _, rows in committed_verdicts(wide=True).groupby("claim", sort=False):
+    for _, rows in committed_verdicts(extended=True).groupby("claim", sort=False):
         yield rows.iloc[0], claims.decisive(rows)
 
 
 def published_table():
     """Markdown: two rows per claim that others have published, its words and its number, under the same count."""
-    words = ["| | claim | published | figure | verdict |", "|---" * 5 + "|"]
+    text = ["| | claim | published | figure | verdict |", "|---" * 5 + "|"]
     numbers = ["| | holds if | density | n | ours |", "|---" * 5 + "|"]
     links = {}
     for i, (first, row) in enumerate(published(), 1):
@@ -204,12 +204,12 @@ def published_table():
             links[f"[{figure}]"] = f"{first['figure']}.png"
             figure = f"[{figure}]"
         cells = [f"{i}", first["text"], first["report"], figure, first["verdict"]]
-        words.append(f"| {' | '.join(cells)} |")
+        text.append(f"| {' | '.join(cells)} |")
         if row["n"]:
             what = f"{row['measured']} {row['side']}"
             cells = [f"{i}", what, f"{100 * row['density']:.3g}%", f"{row['n']}", claims.number(row)]
             numbers.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*words, "", *numbers, "", *(f"{name}: {where}" for name, where in sorted(links.items()))])
+    return "\n".join([*text, "", *numbers, "", *(f"{name}: {where}" for name, where in sorted(links.items()))])
 
 
 def beyond_text():
@@ -217,8 +217,8 @@ def beyond_text():
     claimed = [first for first, _ in published()]
     counts = ", ".join(f"{verdict} {n}" for verdict, n in Counter(c["verdict"] for c in claimed).most_common())
     others = sum(c["report"] != claims.OURS for c in claimed)
-    words = f"Verdicts on {len(claimed)} claims, {others} of them published by others"
-    return f"{words} (not corrected for multiple comparisons): {counts}."
+    text = f"Verdicts on {len(claimed)} claims, {others} of them published by others"
+    return f"{text} (not corrected for multiple comparisons): {counts}."
 
 
 def filled(*sentences):
@@ -267,10 +267,10 @@ def dead_outputs():
     return dead, dead[dead["level"] == rules.L["task2"]]
 
 
-def task2_row(claim, words):
+def task2_row(claim, text):
     """A claim's row whose measure begins with these words."""
-    table = committed_verdicts(wide=False)
-    rows = table[(table["claim"] == claim) & table["measured"].str.startswith(words)]
+    table = committed_verdicts(extended=False)
+    rows = table[(table["claim"] == claim) & table["measured"].str.startswith(text)]
     return rows.iloc[0]
 
 
@@ -312,7 +312,7 @@ def sevens_spared():
     level = rules.L["task2 ticket"]
     arms = {"T1 on S2": "t1_on_s2", "S2's own ticket": "t2_on_s2", "T1's mask, reinitialised": "random_reinit"}
     arms["a random mask"] = "random_mask"
-    learned = "; ".join(f"{words} {accuracy('task2', f'{arm}_spared', level)}" for words, arm in arms.items())
+    learned = "; ".join(f"{text} {accuracy('task2', f'{arm}_spared', level)}" for text, arm in arms.items())
     below = task2_row("task2-ticket", "T1 on S2 - T2")
     share = task2_row("task2-ticket", "share")
     return filled(
@@ -329,7 +329,7 @@ def sevens_cause():
     active = found[found["instance"]]
     tickets = active["arm"].str.startswith("t1").sum()
     whose = ", ".join(f"{len(rows)} of the arm `{arm}`" for arm, rows in active.groupby("arm"))
-    verdict = committed_verdicts(wide=False).drop_duplicates("claim").set_index("claim")["verdict"]["task2-cause"]
+    verdict = committed_verdicts(extended=False).drop_duplicates("claim").set_index("claim")["verdict"]["task2-cause"]
     return filled(
         f'That the pruned model is "not able to learn the features" is judged by counting: "{verdict}".',
         f"Of the {len(found)} networks at exactly 21.1479%, {len(active)} have an active output among 5-9 ({whose});",
@@ -338,13 +338,32 @@ def sevens_cause():
     )
 
 
+def context_text():
+    """What three verdicts must be read with: numbers of their own chains, parts and arms."""
+    level, fifth = rules.L["task3"], rules.last_fifth(finished("task3"))
+    _, below, low, high = statistics.interval(statistics.paired(fifth, "sgd", 0, "sgd", level))
+    table = committed_verdicts(extended=False)
+    parts = table[(table["claim"] == "task3-momentum") & (table["role"] == "judged")]
+    other = parts[parts["measured"].str.startswith("by Adam")].iloc[0]
+    found = rules.at_one_class(finished("task2"))
+    arms = ", ".join(f"`{arm}`" for arm in sorted(found[found["instance"]]["arm"].unique()))
+    return filled(
+        "Three verdicts need their context. Plain SGD in `task3` runs at Adam's learning rate (0.0012), where its loss",
+        f"still falls when training ends. At level {level}, where the claim is judged, its own chain is",
+        f"{below:.1f} [{low:.1f}, {high:.1f}] pp below its dense network (all replicates): the verdict is about the",
+        "masks of that undertrained chain, not about tickets of SGD in general. Of `task3-momentum` the part that is",
+        f"not shown, momentum's mask trained by Adam less Adam's own, is {claims.number(other)} pp.",
+        f"`task2-cause` counts networks of every arm; those with an active output are of {arms}.",
+    )
+
+
 def heads_text():
     """What the output layer holds at the tasks' last levels: by counting alone."""
     kept = {name: config.configure(name, "report").schedule[-1]["head"] for name in ("task1", "task2", "task3")}
-    words = ", ".join(f"{n} in Task {name[-1]}" for name, n in kept.items())
+    text = ", ".join(f"{n} in Task {name[-1]}" for name, n in kept.items())
     given = [REGISTRY["task2"].reported["t1_on_s1"], *REGISTRY["task3"].reported.values()]
     return filled(
-        f"At the last level the output layer of the MLP keeps only a few weights: {words}.",
+        f"At the last level the output layer of the MLP keeps only a few weights: {text}.",
         "A network can predict at most one class more than it has active outputs, so the accuracies that the report",
         f"gives for Tasks 2 and 3 ({', '.join(f'{value}%' for value in given)}) cannot be those of their last levels,",
         "if the output layer was pruned at the same rate.",
@@ -358,8 +377,8 @@ def times_table():
     """Markdown: how long whole runs took, from ``figures/times.csv``."""
     lines = ["| command | | levels | time | training | estimate at the start | commit |", "|---" * 7 + "|"]
     for row in rows_of("times"):
-        words = [sweep.duration(float(row[k])) if row[k] else "" for k in ("seconds", "training", "estimate")]
-        cells = [f"`{row['command']}`", row["condition"], f"{int(row['levels']):,}", *words, row["commit"]]
+        text = [sweep.duration(float(row[k])) if row[k] else "" for k in ("seconds", "training", "estimate")]
+        cells = [f"`{row['command']}`", row["condition"], f"{int(row['levels']):,}", *text, row["commit"]]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -397,8 +416,8 @@ def speed_tables():
     """Markdown: what the benchmark measured last, from ``figures/speed.csv``."""
     rows = {(row["part"], row["what"], row["at"]): row for row in rows_of("speed")}
     machine, facts = machine_of("speed", "python", "torch", "numba", "numpy")
-    words = f"Median [least, greatest] of {facts['repeats']} repeats; x: faster than ours at 100% density; {machine}"
-    return "\n".join([*steps_table(rows), "", *epochs_table(rows), "", words])
+    text = f"Median [least, greatest] of {facts['repeats']} repeats; x: faster than ours at 100% density; {machine}"
+    return "\n".join([*steps_table(rows), "", *epochs_table(rows), "", text])
 
 
 def steps_table(rows):
@@ -406,8 +425,8 @@ def steps_table(rows):
     lines = ["| one step at batch 60, one thread | MLP | LeNet-5 |", "|---|---|---|"]
     models = ("mlp", "lenet5")
     plain = {"eager torch, masked gradients": "eager torch", "the dense matrix products alone": "products alone"}
-    for words, what in plain.items():
-        lines.append(f"| {words} | " + " | ".join(spread(rows[m, what, ""], " ms") for m in models) + " |")
+    for text, what in plain.items():
+        lines.append(f"| {text} | " + " | ".join(spread(rows[m, what, ""], " ms") for m in models) + " |")
     channels = spread(rows["lenet5", "eager torch, channels_last", ""], " ms")
     lines.insert(3, f"| the same in the memory format `channels_last` | | {channels} |")
     for share in ("1.0", "0.2", "0.05", "0.01"):
@@ -427,7 +446,7 @@ def epochs_table(rows):
     for (part, what, at), row in rows.items():
         if part == "epochs" and what.startswith("ours") and not what.endswith("loop"):
             times = spread(rows["epochs", f"{what} / {usual.split(',')[0]}", at])
-            lines.append(f"| {what.replace(' % kept', '% density')}, processes: {at} | {spread(row)} | {times} |")
+            lines.append(f"| {what}, processes: {at} | {spread(row)} | {times} |")
     return lines
 
 
@@ -442,20 +461,20 @@ def scale_table():
     lines = [f"| | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|"]
     for part in dict.fromkeys(row["part"] for row in rows):
         seconds = float(cells[part, sizes[-1]]["median"]) / 1e6 * per_unit
-        words = [spread(cells[part, size]) for size in sizes] + [sweep.duration(seconds * 10**n) for n in powers]
-        lines.append(f"| {part} | {' | '.join(words)} |")
+        text = [spread(cells[part, size]) for size in sizes] + [sweep.duration(seconds * 10**n) for n in powers]
+        lines.append(f"| {part} | {' | '.join(text)} |")
     for name, each, unit in (("files", level["files"], ""), ("bytes on disk", level["disk"] / 1e9, " GB")):
-        words = [f"{each * per_unit * 10**n:,.3g}{unit}" for n in powers]
-        lines.append(f"| {name} |{' |' * len(sizes)} {' | '.join(words)} |")
+        text = [f"{each * per_unit * 10**n:,.3g}{unit}" for n in powers]
+        lines.append(f"| {name} |{' |' * len(sizes)} {' | '.join(text)} |")
     fed = 60 / (float(cells["queue, Dask", sizes[-1]]["median"]) / 1e6)
-    words = filled(
+    text = filled(
         f"Median [least, greatest] of {facts['repeats']} repeats, of the processor's time; {machine}",
         f"Units are projections from the larger number, {per_unit:.3g} levels each, as in the report's MLP.",
         f"While a level takes a minute, one driver and its scheduler on one core feed {fed:,.0f} workers.",
         f"A level opens {level['opened']} files of the store, renames {level['renamed']}, removes its lock, and",
         f"leaves {level['files']} files of {level['bytes']:,} bytes in a folder of its own.",
     )
-    return "\n".join([*lines, "", words])
+    return "\n".join([*lines, "", text])
 
 
 PARTS = {
@@ -465,6 +484,7 @@ PARTS = {
     "presets": presets_table,
     "beyond": beyond_text,
     "verdicts": report_table,
+    "context": context_text,
     "rules": rules_list,
     "published": published_table,
     "cliff": cliff_text,

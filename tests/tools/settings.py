@@ -38,7 +38,7 @@ def main():
 
 def part(title, experiment, sets):
     """Ask for each set of settings and run what is taken: how many failed."""
-    from helpers import FEW, ask, look_at, train
+    from helpers import FEW, ask, read_everything, train
 
     started, failed, taken = time.monotonic(), 0, 0
     print(f"== {title}", flush=True)
@@ -48,7 +48,7 @@ def part(title, experiment, sets):
             print(f"refused  {settings}: {study.split(', which takes')[0]}", flush=True)
             continue
         try:
-            look_at(train(study), settings)
+            read_everything(train(study), settings)
             taken += 1
             print(f"works    {settings}", flush=True)
         except Exception:

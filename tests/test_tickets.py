@@ -14,13 +14,13 @@ import pytest
 import scipy.sparse
 import torch
 import torch.nn.functional as F
-from alone import play
+from alone import train_and_prune
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 from safetensors.torch import load as load_torch
 from safetensors.torch import save as save_torch
-from test_readers import changes, one_line, replacements
+from strategies import changes, one_line, replacements
 from torch import nn
 from torch.nn.utils import prune
 
@@ -102,7 +102,7 @@ def test_the_same_at_the_extremes_of_every_layer(kind, form):
 
 
 @pytest.mark.parametrize("model", ["conv2", "conv6"])
-def test_convolutional_networks_travel_as_well(model):
+def test_convolutional_networks_come_back_as_well(model):
     ticket = made(model)
     for form in tickets.FORMS:
         back, (mask, values) = tickets.from_bytes(tickets.to_bytes(ticket, form)), expected(ticket, form)
@@ -360,7 +360,7 @@ def test_a_state_dict_is_read_by_whatever_names(how, model):
         assert found.mask["head"].all() and not found.mask["fc1"].all()
 
 
-def test_a_file_that_was_read_goes_on_its_way():
+def test_a_file_that_was_read_is_written_again_unchanged():
     """Read under other names and types, written again in our forms, and read again."""
     net = nn.DataParallel(sequential("lenet5")).to(torch.bfloat16)
     for layer in prunable(net):
@@ -451,8 +451,8 @@ NO_MODEL = {
 
 @pytest.mark.parametrize("how", NO_MODEL)
 def test_what_cannot_be_mapped_is_refused_in_one_line_with_the_names_that_are_expected(how):
-    tensors, words = NO_MODEL[how]
-    with pytest.raises(ValueError, match=words) as refused:
+    tensors, message = NO_MODEL[how]
+    with pytest.raises(ValueError, match=message) as refused:
         tickets.from_bytes(save(tensors))
     one_line(refused.value)
     assert len(str(refused.value)) < 400
@@ -496,18 +496,18 @@ def test_a_mask_from_outside_is_given_to_any_unit(study):
     ticket, unit = tickets.from_bytes(tickets.to_bytes(made("mlp", ["random"], density=0.1), "csr")), study.units[0]
     mask, values = ({k: torch.from_numpy(v) for k, v in part.items()} for part in (ticket.mask, ticket.values))
     splits = {"full": data.split(unit.config, "full", 0)}
-    own, given = (play(unit, 1, mask, splits.get, values=start) for start in (None, values))
+    usual, given = (train_and_prune(unit, 1, mask, splits.get, values=start) for start in (None, values))
     theta0 = lottery.starting_values(unit, 1, None)[0]
-    for played, start in ((own, theta0), (given, values)):
-        assert all(torch.equal(played.start[k], v) for k, v in start.items())
-        assert all((played.weights[f"{name}.weight"][~m] == 0).all() for name, m in mask.items())
-        assert all(torch.equal(played.mask[name], m) for name, m in mask.items())
+    for result, start in ((usual, theta0), (given, values)):
+        assert all(torch.equal(result.start[k], v) for k, v in start.items())
+        assert all((result.weights[f"{name}.weight"][~m] == 0).all() for name, m in mask.items())
+        assert all(torch.equal(result.mask[name], m) for name, m in mask.items())
     frame = experiments.compare(ticket, "smoke", 1, lambda line: None, test_images=300, controls=0)
     rows = frame[frame["level"] == 1][store.ROWS].itertuples(index=False, name=None)
-    assert list(rows) == given.rows != own.rows
+    assert list(rows) == given.rows != usual.rows
 
 
-def test_a_rewound_ticket_goes_on_from_its_step(finish, folders):
+def test_a_rewound_ticket_is_trained_from_its_step(finish, folders):
     overrides = {"rounds": 1, "test_images": 300, "rewind_step": 5}
     study = experiments.study("mlp", "smoke", controls=False, overrides=overrides)
     finish(study)
@@ -609,12 +609,12 @@ REFUSED = {
 @pytest.mark.parametrize("form", tickets.FORMS)
 @pytest.mark.parametrize("how", REFUSED)
 def test_what_is_no_ticket_is_refused_in_one_line(how, form, tmp_path):
-    change, words = REFUSED[how]
+    change, message = REFUSED[how]
     path = tmp_path / "x.safetensors"
     path.write_bytes(change(tickets.to_bytes(made("lenet5"), form)))
     with pytest.raises(ValueError, match=r"\Anot a ticket: .+\Z") as refused:
         tickets.from_bytes(path.read_bytes())
-    assert re.search(words, str(refused.value)) and len(str(refused.value)) < 400
+    assert re.search(message, str(refused.value)) and len(str(refused.value)) < 400
     one_line(refused.value)
     with pytest.raises(ValueError) as named:
         tickets.read(path)
@@ -638,7 +638,7 @@ def test_no_such_file(tmp_path):
         one_line(error.value)
 
 
-def foreign(form, model="lenet5", **changed):
+def foreign_model(form, model="lenet5", **changed):
     """A file of that form without facts, some of whose tensors are others; None takes one out."""
     tensors = load(tickets.to_bytes(made(model), form)) | changed
     return save({name: v for name, v in tensors.items() if v is not None})
@@ -687,9 +687,9 @@ WRONG = {
 
 @pytest.mark.parametrize("how", WRONG)
 def test_a_foreign_model_that_does_not_fit_is_refused_in_one_line(how):
-    form, changed, words = WRONG[how]
-    with pytest.raises(ValueError, match=words) as refused:
-        tickets.from_bytes(foreign(form, **changed))
+    form, changed, message = WRONG[how]
+    with pytest.raises(ValueError, match=message) as refused:
+        tickets.from_bytes(foreign_model(form, **changed))
     one_line(refused.value)
     assert len(str(refused.value)) < 400
 
@@ -779,7 +779,7 @@ def lines(name):
     text = (store.ROOT / name).read_text()
     if name.endswith(".ipynb"):
         text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
-    section = text.partition("## Tickets that travel\n")[2].partition("\n## ")[0]
+    section = text.partition("## Exporting a ticket\n")[2].partition("\n## ")[0]
     (block,) = re.findall(r"```python\n(.*?)```", section, re.S)
     return block
 

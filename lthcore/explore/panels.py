@@ -1,4 +1,4 @@
-"""The explorer's pictures: one network, looked into. Of one shape each and drawn in milliseconds; no torch."""
+"""The explorer's pictures of one network, all of one size and drawn in milliseconds. No torch."""
 
 import contextlib
 import io
@@ -20,12 +20,12 @@ from ..schedule import ARCHITECTURES
 from ..studies import REGISTRY, experiments
 from ..studies.plots import style, styles
 
-_LOOK = {**sns.axes_style("whitegrid"), **sns.plotting_context("notebook", font_scale=0.85), "axes.titley": 1.03}
-_LOOK |= {"font.family": "DejaVu Sans"}
+_STYLE = {**sns.axes_style("whitegrid"), **sns.plotting_context("notebook", font_scale=0.85), "axes.titley": 1.03}
+_STYLE |= {"font.family": "DejaVu Sans"}
 ROLES = {
     "dense": ("dense", "0.45"),
     "ticket": ("ticket", OKABE_ITO["blue"]),
-    "random_reinit": ("re-initialised", OKABE_ITO["orange"]),
+    "random_reinit": ("reinitialised", OKABE_ITO["orange"]),
     "random_mask": ("random mask", OKABE_ITO["green"]),
 }
 
@@ -39,15 +39,15 @@ def _settings(changes):
         yield
 
 
-class _Page:
-    """A picture that is redrawn in hundredths of a second, as wide as a notebook's page.
+class _Panel:
+    """A picture as wide as a notebook's page, redrawn in hundredths of a second.
 
     Its frame (axes, ticks, and what does not change) is drawn once; what a subclass then puts on its axes is drawn over
     that by `_png`, and taken off again.
     """
 
     def __init__(self, columns=1, ratios=None, **margins):
-        with _settings(_LOOK):
+        with _settings(_STYLE):
             self.figure = Figure(figsize=(9.6, 3.1))
             place = {"left": 0.08, "right": 0.965, "top": 0.86, "bottom": 0.17, "wspace": 0.17} | margins
             self.axes = self.figure.subplots(1, columns, width_ratios=ratios, gridspec_kw=place, squeeze=False)[0]
@@ -80,24 +80,24 @@ class _Page:
         return content.getvalue()
 
 
-def _title(axis, words, **look):
-    axis.text(0.5, 1.03, words, transform=axis.transAxes, **{"ha": "center", "va": "bottom", "fontsize": 10} | look)
+def _title(axis, text, **options):
+    axis.text(0.5, 1.03, text, transform=axis.transAxes, **{"ha": "center", "va": "bottom", "fontsize": 10} | options)
 
 
-class Note(_Page):
-    """Words in the place of a picture that is not there yet."""
+class Note(_Panel):
+    """A text in place of a picture that does not exist yet."""
 
     def _frame(self, axis):
         axis.set_axis_off()
 
-    def png(self, words):
-        """The page with these words: bytes."""
-        self.axes[0].text(0.5, 0.5, words, ha="center", va="center", fontsize=11, color="0.3")
+    def png(self, text):
+        """The picture with this text: bytes of a png."""
+        self.axes[0].text(0.5, 0.5, text, ha="center", va="center", fontsize=11, color="0.3")
         return self._png()
 
 
-class MaskSeen(_Page):
-    """What the first layer still looks at, beside a digit, and what is left of every layer.
+class MaskView(_Panel):
+    """The pixels that the first layer still reads, beside a digit, and the kept weights of every layer.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ class MaskSeen(_Page):
         right.set(xscale="log", xlim=(0.05, 130), ylim=(len(self.shapes) - 0.6, -0.7))
         right.set_xticks([0.1, 1, 10, 100], ["0.1", "1", "10", "100"])
         right.set_yticks(range(len(self.shapes)), list(self.shapes))
-        right.set(xlabel="kept weights of the layer (%)", title="what is left of every layer")
+        right.set(xlabel="density of the layer (%)", title="kept weights, layer by layer")
         right.grid(axis="y", visible=False)
 
     def png(self, mask, digit, layers=None, dead_from=None):
@@ -131,42 +131,44 @@ class MaskSeen(_Page):
         """
         left, right = self.axes
         first, kept = next(iter(mask.items()))
-        beside, box = (35, 63, 28, 0), {"width": 28, "height": 28, "fill": False, "color": "0.6"}
-        words, look = "a digit", {"aspect": "equal", "interpolation": "nearest"}
-        left.imshow(digit, cmap="gray_r", vmin=0, vmax=255, extent=beside, **look)
+        right_half, box = (35, 63, 28, 0), {"width": 28, "height": 28, "fill": False, "color": "0.6"}
+        text, options = "a digit", {"aspect": "equal", "interpolation": "nearest"}
+        left.imshow(digit, cmap="gray_r", vmin=0, vmax=255, extent=right_half, **options)
         left.add_patch(matplotlib.patches.Rectangle((35, 0), **box))
         if kept.ndim == 2:
-            looks = kept.sum(0).reshape(28, 28)
-            blind = looks == 0
-            left.imshow(np.where(blind, np.nan, looks), cmap="viridis", extent=(0, 28, 28, 0), **look)
-            left.imshow(np.where(blind, 1, np.nan), cmap="Reds", vmin=0, vmax=2.5, alpha=0.75, extent=beside, **look)
+            counts = kept.sum(0).reshape(28, 28)
+            blind = counts == 0
+            left.imshow(np.where(blind, np.nan, counts), cmap="viridis", extent=(0, 28, 28, 0), **options)
+            left.imshow(
+                np.where(blind, 1, np.nan), cmap="Reds", vmin=0, vmax=2.5, alpha=0.75, extent=right_half, **options
+            )
             left.add_patch(matplotlib.patches.Rectangle((0, 0), **box))
-            least, most = looks[~blind].min(initial=looks.max()), looks.max()
-            words = f"{784 - blind.sum()} of 784 pixels looked at;\nweights kept at a pixel:\n"
-            left.text(14, -1, f"{words}{least} (dark) to {most} (yellow)", ha="center", va="bottom")
-            words = "a digit; red: no weight looks there"
+            least, greatest = counts[~blind].min(initial=counts.max()), counts.max()
+            text = f"{784 - blind.sum()} of 784 pixels read;\nweights kept at a pixel:\n"
+            left.text(14, -1, f"{text}{least} (dark) to {greatest} (yellow)", ha="center", va="bottom")
+            text = "a digit; red: pixels that no weight reads"
         else:
             rows, size = math.isqrt(len(kept) * 2 // 3), kept.shape[-1] + 2  # of six filters two rows of three
             columns, filters = -(-len(kept) // rows), kept.mean(1)  # the share that is kept over the input channels
             filters = np.pad(filters, ((0, 0), (1, 1), (1, 1)), constant_values=np.nan)
             filters = np.pad(filters, ((0, rows * columns - len(kept)), (0, 0), (0, 0)), constant_values=np.nan)
             sheet = filters.reshape(rows, columns, size, size).swapaxes(1, 2).reshape(rows * size, columns * size)
-            left.imshow(sheet, cmap="viridis", vmin=0, vmax=1, extent=(-4, 31, 25.7, 2.3), **look)
+            left.imshow(sheet, cmap="viridis", vmin=0, vmax=1, extent=(-4, 31, 25.7, 2.3), **options)
             left.text(14, -1, f"the filters of {first};\nyellow: kept, dark: pruned", ha="center", va="bottom")
-        left.text(49, -1, words, ha="center", va="bottom")
+        left.text(49, -1, text, ha="center", va="bottom")
         right.barh(list(range(len(mask))), [100 * m.mean() for m in mask.values()], height=0.32, color=self.colour)
         for row, (name, m) in enumerate(mask.items()):
-            words = f"{m.sum():,} of {m.size:,} kept"
+            text = f"{m.sum():,} of {m.size:,} kept"
             if layers is not None:
-                words += f", {layers['on_path'][name]:,} live; {layers['live_units'][name]} of {len(m)} units live"
+                text += f", {layers['on_path'][name]:,} active; {layers['live_units'][name]} of {len(m)} units active"
             if dead_from and dead_from.get(name) is not None:
-                words += f"; dead from level {dead_from[name]}"
-            right.text(0.06, row - 0.22, words, va="bottom", fontsize=8.5, color="0.2")
+                text += f"; collapsed from level {dead_from[name]} on"
+            right.text(0.06, row - 0.22, text, va="bottom", fontsize=8.5, color="0.2")
         return self._png()
 
 
-class Standing(_Page):
-    """Where a network stands: accuracy against density with a marker, and its training curve over the dense one's.
+class Standing(_Panel):
+    """Accuracy against density with a ring at the chosen level, and the training curve over the dense network's.
 
     Parameters
     ----------
@@ -180,7 +182,7 @@ class Standing(_Page):
     reported : float or None
         What the report gives for this arm.
     dead_from : dict of str to (int or None)
-        Levels at which layers, and the first output, die.
+        Levels at which layers collapse and the first output is disconnected.
     """
 
     def __init__(self, arm, ends, densities, dense, reported, dead_from):
@@ -191,9 +193,9 @@ class Standing(_Page):
     def _frame(self, left, right):
         for arm in sorted(self.ends.index.get_level_values("arm").unique(), key=lambda arm: arm == self.arm):
             _, colour, marker = style(arm)
-            look = {"lw": 2.2, "ms": 5} if arm == self.arm else {"lw": 1, "ms": 3, "alpha": 0.45}
+            options = {"lw": 2.2, "ms": 5} if arm == self.arm else {"lw": 1, "ms": 3, "alpha": 0.45}
             ends = self.ends[arm]
-            left.plot(self.densities[arm].loc[ends.index], ends, color=colour, marker=marker, **look)
+            left.plot(self.densities[arm].loc[ends.index], ends, color=colour, marker=marker, **options)
         density_axis(left)
         low, high = self.ends.min(), max(self.ends.max(), self.reported or 0)
         left.set(ylabel=UNITS["accuracy"], ylim=(low - 0.08 * (high - low) - 0.3, high + 0.1 * (high - low) + 0.3))
@@ -201,12 +203,13 @@ class Standing(_Page):
         if self.reported is not None:
             left.axhline(self.reported, color="0.3", lw=1, ls="--")
             place = {"xycoords": ("axes fraction", "data"), "va": "bottom"}
-            left.annotate(f"report: {self.reported} %", (0.02, self.reported), **place, **small)
+            left.annotate(f"report: {self.reported}%", (0.02, self.reported), **place, **small)
         for name, dead in self.dead_from.items():
             if dead is not None:
                 left.axvline(self.densities[self.arm, dead], color="0.5", lw=1, ls=":")
                 place = {"xycoords": ("data", "axes fraction"), "rotation": 90, "ha": "right", "va": "bottom"}
-                left.annotate(f"{name} dies", (self.densities[self.arm, dead], 0.03), **place, **small)
+                text = "first output disconnected" if name == "an output" else f"{name} collapses"
+                left.annotate(text, (self.densities[self.arm, dead], 0.03), **place, **small)
         if self.dense is not None:
             right.plot("step", "value", data=self.dense, color="0.6", lw=3)
         step_axis(right)
@@ -219,13 +222,13 @@ class Standing(_Page):
         _, colour, _ = style(self.arm)
         density, accuracy = self.densities[self.arm, level], self.ends[self.arm, level]
         left.plot(density, accuracy, marker="o", ms=15, mfc="none", mec=colour, mew=2.4, clip_on=False)
-        _title(left, f"{full_label(self.arm)}, {100 * density:.3g} % kept: {accuracy:.2f} % correct")
+        _title(left, f"{full_label(self.arm)}, density {100 * density:.3g}%: accuracy {accuracy:.2f}%")
         right.plot("step", "value", data=curve, color=colour, lw=1.8)
         _title(right, f"while level {level} trains")
         return self._png()
 
 
-class Moved(_Page):
+class Moved(_Panel):
     """Starting values against final ones, of what was pruned and of what survived."""
 
     def __init__(self):
@@ -237,7 +240,7 @@ class Moved(_Page):
             axis.set(xlabel="starting value", xlim=(-0.4, 0.4), ylim=(-0.8, 0.8))
         axes[0].set_ylabel("final value")
 
-    def png(self, dense, own, colour):
+    def png(self, dense, this, colour):
         """The page for a network and its dense one: bytes.
 
         Parameters
@@ -245,25 +248,25 @@ class Moved(_Page):
         dense, own : lthcore.runs.store.Weights
         colour : str
         """
-        mask = np.concatenate([m.ravel() for m in own.mask.values()])
-        dense, own = (
-            [np.concatenate([part[f"{name}.weight"].ravel() for name in own.mask]) for part in (w.start, w.final)]
-            for w in (dense, own)
+        mask = np.concatenate([m.ravel() for m in this.mask.values()])
+        dense, this = (
+            [np.concatenate([part[f"{name}.weight"].ravel() for name in this.mask]) for part in (w.start, w.final)]
+            for w in (dense, this)
         )
         random = np.random.default_rng(0)  # a few thousand dots show what all of them would
         pruned, kept = (random.permutation(np.flatnonzero(m))[:2500] for m in (~mask, mask))
         self.axes[0].plot(dense[0][pruned], dense[1][pruned], ".", ms=2, color="0.6")
-        for axis, (start, final), where in zip(self.axes, (dense, own), ("the dense", "this"), strict=True):
+        for axis, (start, final), where in zip(self.axes, (dense, this), ("the dense", "this"), strict=True):
             axis.plot(start[kept], final[kept], ".", ms=2.5, color=colour)
             m = statistics.moved(start[mask], final[mask])
-            words = f"{100 * m['same_sign']:.0f} % keep their sign; they move by {m['move']:.2g} (median)"
-            _title(axis, f"in {where} network the {m['survivors']:,} survivors:\n{words}")
+            text = f"{100 * m['same_sign']:.0f}% keep their sign; they move by {m['move']:.2g} (median)"
+            _title(axis, f"in {where} network the {m['survivors']:,} survivors:\n{text}")
         self.axes[0].text(-0.38, 0.75, "grey: pruned by this level", va="top", fontsize=8.5, color="0.2")
         return self._png()
 
 
-class Answers(_Page):
-    """What networks answer to a digit."""
+class Answers(_Panel):
+    """The predictions of networks for a digit."""
 
     def __init__(self):
         super().__init__(2, (1, 4.6), left=0.01, wspace=0.06)
@@ -298,13 +301,13 @@ class Answers(_Page):
                 continue
             answer = int(p.argmax())
             right.barh(range(10), p, left=zero, color=colour, height=0.7)
-            right.text(zero + p[answer] + 0.03, answer, f"{100 * p[answer]:.0f} %", va="center")
-            words, ink = (f"{name}: {answer}", "0.1") if answer == label else (f"{name}: {answer}, wrong", "#B00000")
-            right.text(zero, -0.8, words, color=ink, fontsize=11)
+            right.text(zero + p[answer] + 0.03, answer, f"{100 * p[answer]:.0f}%", va="center")
+            text, ink = (f"{name}: {answer}", "0.1") if answer == label else (f"{name}: {answer}, wrong", "#B00000")
+            right.text(zero, -0.8, text, color=ink, fontsize=11)
         return self._png()
 
 
-class Compared(_Page):
+class Compared(_Panel):
     """Tickets side by side, accuracy against density.
 
     Parameters
@@ -318,9 +321,9 @@ class Compared(_Page):
         super().__init__(right=0.58)
 
     def _frame(self, axis):
-        own = itertools.cycle(["red", "purple", "orange", "green", "sky", "yellow"])
+        colours = itertools.cycle(["red", "purple", "orange", "green", "sky", "yellow"])
         for label, (table, arm) in self.lines.items():
-            colour = style(arm)[1] if arm else OKABE_ITO[next(own)]
+            colour = style(arm)[1] if arm else OKABE_ITO[next(colours)]
             axis.plot("density", "mean", data=table, label=label, color=colour, marker="o", ms=4)
         density_axis(axis)
         if self.lines:
@@ -345,13 +348,11 @@ class Pictures:
         there = set(zip(self.frame["arm"], self.frame["replicate"], strict=True))
         self.units = {(u.arm, u.replicate): u for u in study.units if (u.arm, u.replicate) in there}
         self.unit = {(u.arm, u.replicate, k): u for u in study.units for k in u.levels}  # one-shot: one a level
-        self.levels = {
-            key: statistics.levels(rows, key[0])
-            for key, rows in self.frame.groupby(["arm", "replicate"], observed=True)
-        }
+        chains = self.frame.groupby(["arm", "replicate"], observed=True)
+        self.levels = {key: statistics.levels(rows, key[0]) for key, rows in chains}
         self.ends, self.curves = statistics.at_end(self.frame), statistics.curves(self.frame)
         self.densities = self.frame.groupby(["arm", "level"], observed=True)["density"].first()
-        self.pages = lru_cache(self._pages)
+        self.panels = lru_cache(self._panels)
 
     def line(self, arm):
         """An arm's mean final accuracy: frame with density and mean, a row per level."""
@@ -359,7 +360,7 @@ class Pictures:
         return mean.to_frame("mean").assign(density=self.densities[arm].loc[mean.index])
 
     def start(self):
-        """Where a look begins: (arm, replicate, level), the level being that at which the ticket stands."""
+        """What is shown first: (arm, replicate, level), at level L of the ticket."""
         arm, replicate = next(iter(self.units))
         level = statistics.stands_at(statistics.ticket_level(self.frame, arm, self.study.config.tolerance))[0]
         there = self.levels[arm, replicate]
@@ -371,14 +372,14 @@ class Pictures:
             sweep.mask_at(self.unit[arm, replicate, level], level),
             statistics.layers(self.frame, arm, replicate, level),
         )
-        page, _, dead_from = self.pages(arm, replicate)
-        return page.png(mask, digit, layers, dead_from)
+        panel, _, dead_from = self.panels(arm, replicate)
+        return panel.png(mask, digit, layers, dead_from)
 
     def stands(self, arm, replicate, level):
-        """Where it stands: bytes of a png."""
-        return self.pages(arm, replicate)[1].png(level, self.curves[arm, replicate, level])
+        """Accuracy and training curve: bytes of a png."""
+        return self.panels(arm, replicate)[1].png(level, self.curves[arm, replicate, level])
 
-    def _pages(self, arm, replicate):
+    def _panels(self, arm, replicate):
         config = self.units[arm, replicate].config
         dead_from = statistics.deaths(self.frame[self.frame["replicate"] == replicate], arm)
         dense, _ = experiments.rivals(self.study, self.units[arm, replicate], 0)["dense"]
@@ -390,7 +391,7 @@ class Pictures:
             self.study.experiment.reported.get(arm),
             dead_from,
         )
-        return MaskSeen(ARCHITECTURES[config.model].weights, style(arm)[1]), standing, dead_from
+        return MaskView(ARCHITECTURES[config.model].weights, style(arm)[1]), standing, dead_from
 
 
 def full_label(arm):

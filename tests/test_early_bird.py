@@ -1,46 +1,31 @@
-"""Tickets of other data, optimizers and labels, and masks of early epochs."""
+"""Masks of early epochs; the claims and figures of transfer and of early-bird tickets."""
 
 import itertools
 import os
 
 os.environ["MPLBACKEND"] = "Agg"
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from alone import find_ticket, play, train, train_together
+from alone import eight_epochs as recipe
+from alone import few_of_all as few
+from alone import find_ticket, train, train_and_prune, train_together
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from lthcore import data, lottery, pruning
-from lthcore import train as room
-from lthcore.config import configure
-from lthcore.data import Split, whole
+from lthcore import train as loop
 from lthcore.engines import BATCHED
 from lthcore.models import initial
 from lthcore.probes import early_bird as probe
 from lthcore.pruning import dense_mask
 from lthcore.results import statistics
-from lthcore.runs import download, store, sweep
-from lthcore.studies import claims, early_bird, experiments, transfer
-from lthcore.train import steps_per_epoch, total_steps
-from lthcore.unit import Fresh, FreshHead, MaskOf, Theta0, Unit
-
-
-def few(first=0, images=200):
-    """A few images of real MNIST, from the place `first` on."""
-    (train_images, labels), (test, test_labels) = everything = whole()["train"], whole()["test"]
-    held = slice(first + images, first + images + 60)
-    validation = train_images[held], labels[held]
-    return Split(everything[0], validation, (test[:100], test_labels[:100]), torch.arange(first, first + images))
-
-
-def recipe(experiment="early_bird", **more):
-    return configure(experiment, "smoke", **{"max_steps": 0, "batch_size": 50, "epochs": 8, **more})
-
+from lthcore.runs import store, sweep
+from lthcore.studies import claims, early_bird, experiments
+from lthcore.unit import MaskOf, Unit
 
 KEYS = {"level": 0, "replicate": 0, "subset": "full"}
 
@@ -58,9 +43,6 @@ def share(one, other):
     return np.mean(np.concatenate([(one[name] != other[name]).ravel() for name in one]))
 
 
-# -------------------------------------------------------------------------------------------- the distance of masks
-
-
 def test_the_distance_by_chance_is_the_mean_over_all_pairs():
     for n, k in ((4, 1), (5, 2), (6, 6), (6, 0)):
         masks = [torch.tensor([i in kept for i in range(n)]) for kept in itertools.combinations(range(n), k)]
@@ -71,7 +53,7 @@ def test_the_distance_by_chance_is_the_mean_over_all_pairs():
     assert probe.chance_distance(ends) == 1 / 8
 
 
-def test_two_random_masks_are_as_far_apart_as_chance_says():
+def test_the_distance_of_two_random_masks_is_that_of_chance():
     full = {name: torch.rand(m.shape) < 0.1 for name, m in dense_mask("mlp").items()}
     one, other = (pruning.random_mask(full, "mlp", 0, replicate) for replicate in (0, 1))
     assert probe.mask_distance(one, other) == pytest.approx(probe.chance_distance(full), rel=0.02)
@@ -80,8 +62,8 @@ def test_two_random_masks_are_as_far_apart_as_chance_says():
 def test_below_five_percent_no_two_masks_differ_by_a_tenth():
     d = statistics.loose_below(0.1)
     assert 2 * d * (1 - d) == pytest.approx(0.1) and d == pytest.approx(0.0528, abs=5e-5)
-    apart = {"a": torch.arange(1000) < 49}, {"a": torch.arange(1000) >= 951}  # disjoint, the farthest two can be
-    assert probe.mask_distance(*apart) < 0.1
+    disjoint = {"a": torch.arange(1000) < 49}, {"a": torch.arange(1000) >= 951}  # disjoint, the farthest two can be
+    assert probe.mask_distance(*disjoint) < 0.1
 
 
 @settings(max_examples=200, deadline=None)
@@ -99,14 +81,11 @@ def test_an_early_epoch_is_the_first_after_which_the_last_five_agree(data):
     assert probe.early_bird(square, 0.1) == (expected or [epochs])[0]
 
 
-# ------------------------------------------------------------------------------------------------ the hook in train
-
-
 @pytest.mark.parametrize("engine", ["sparse", "lockstep"])
 def test_the_values_of_each_epoch_are_those_of_a_training_that_ends_there(engine, monkeypatch):
     config, values, mask = recipe(epochs=3), initial("mlp", 0, "theta0", 0), dense_mask("mlp")
     if engine == "lockstep":
-        monkeypatch.setattr(room, "choose_engine", lambda *_: BATCHED)
+        monkeypatch.setattr(loop, "choose_engine", lambda *_: BATCHED)
     seen = {}
     keys = {"level": 0, "replicates": [0], "subset": "full"}
     handed, plain = (
@@ -128,9 +107,6 @@ def test_a_training_from_and_to_the_middle_of_an_epoch_hands_out_its_ends():
     assert seen == [2, 4, 8, 9]
 
 
-# ---------------------------------------------------------------------------------------------------- early masks
-
-
 @pytest.fixture(scope="module")
 def epochs():
     """The final weights of trainings of level 0 that end after 0, 1, ... 8 epochs."""
@@ -141,7 +117,7 @@ def epochs():
 
 def level_0(threshold, level=2):
     config = recipe(levels=(0, level), early_bird=threshold)
-    return config, play(Unit(config, "early", 0), 0, dense_mask("mlp"), lambda _: few())
+    return config, train_and_prune(Unit(config, "early", 0), 0, dense_mask("mlp"), lambda _: few())
 
 
 def test_an_early_mask_is_that_of_a_training_that_ended_early(epochs):
@@ -150,10 +126,10 @@ def test_an_early_mask_is_that_of_a_training_that_ended_early(epochs):
     last = [square[e - 4 : e + 1, e - 4 : e + 1].max() for e in range(5, 9)]  # after epochs 5, 6, 7 and 8
     threshold = float(np.nextafter(last[1], 1))
     assert threshold < last[0]  # so that it is epoch 6, neither the first possible one nor the last
-    config, played = level_0(threshold)
-    assert all((played.next_mask[name].numpy() == masks[6][name]).all() for name in masks[6])
+    config, result = level_0(threshold)
+    assert all((result.next_mask[name].numpy() == masks[6][name]).all() for name in masks[6])
     rows = pd.DataFrame(
-        [("early", 0, 0, *row) for row in played.rows], columns=["arm", "replicate", "level", *store.ROWS]
+        [("early", 0, 0, *row) for row in result.rows], columns=["arm", "replicate", "level", *store.ROWS]
     )
     found = statistics.mask_distances(rows, 2)
     assert found.index.tolist() == found.columns.tolist() == list(range(9))
@@ -177,27 +153,27 @@ def test_without_a_threshold_or_where_it_is_never_met_the_mask_is_the_last_one()
 
 def test_masks_are_drawn_early_at_every_level_that_prunes_and_at_no_other():
     config = recipe(levels=(0, 2, 4), early_bird=0.9, epochs=6)
-    for played in find_ticket(Unit(config, "early", 0), lambda _: few()):
-        drawn = [row[4] for row in played.rows if row[3].startswith("drawn_epoch")]
-        assert drawn == ([5.0] if played.next_mask else [])
-        for name, m in (played.next_mask or {}).items():
-            assert int(m.sum()) == config.schedule[{0: 2, 2: 4}[played.level]][name]
-            assert not (m & ~played.mask[name]).any()
+    for result in find_ticket(Unit(config, "early", 0), lambda _: few()):
+        drawn = [row[4] for row in result.rows if row[3].startswith("drawn_epoch")]
+        assert drawn == ([5.0] if result.next_mask else [])
+        for name, m in (result.next_mask or {}).items():
+            assert int(m.sum()) == config.schedule[{0: 2, 2: 4}[result.level]][name]
+            assert not (m & ~result.mask[name]).any()
     borrower = Unit(config, "x", 0, mask=MaskOf(Unit(config, "early", 0)), levels=(2,))
-    rows = play(borrower, 2, dense_mask("mlp"), lambda _: few()).rows
+    rows = train_and_prune(borrower, 2, dense_mask("mlp"), lambda _: few()).rows
     assert not [row for row in rows if "distance" in row[3]]
 
 
 def test_replicates_in_lockstep_have_early_masks_of_their_own(monkeypatch):
-    monkeypatch.setattr(room, "choose_engine", lambda *_: BATCHED)
+    monkeypatch.setattr(loop, "choose_engine", lambda *_: BATCHED)
     units = [Unit(recipe(levels=(0, 2), early_bird=0.9, epochs=5), "early", r) for r in range(2)]
-    played = lottery.train_level(units, 0, [dense_mask("mlp")] * 2, lambda unit: few(300 * unit.replicate))
-    played = [lottery.prune_level(*pair, few()) for pair in zip(units, played, strict=True)]
-    for r, p in enumerate(played):
-        alone = play(units[r], 0, dense_mask("mlp"), lambda _, r=r: few(300 * r))
+    result = lottery.train_level(units, 0, [dense_mask("mlp")] * 2, lambda unit: few(300 * unit.replicate))
+    result = [lottery.prune_level(*pair, few()) for pair in zip(units, result, strict=True)]
+    for r, p in enumerate(result):
+        alone = train_and_prune(units[r], 0, dense_mask("mlp"), lambda _, r=r: few(300 * r))
         for name, m in p.next_mask.items():  # weights that rounding may swap at the threshold: none to speak of
             assert (m != alone.next_mask[name]).float().mean() < 1e-3
-    assert not torch.equal(played[0].next_mask["fc1"], played[1].next_mask["fc1"])
+    assert not torch.equal(result[0].next_mask["fc1"], result[1].next_mask["fc1"])
 
 
 def test_early_masks_of_every_density_share_their_dense_network(folders, monkeypatch):
@@ -212,116 +188,23 @@ def test_early_masks_of_every_density_share_their_dense_network(folders, monkeyp
     sweep.run_levels([(unit, 0) for unit in early])
     assert trainings == [0]
     for unit in early:
-        alone, found = play(unit, 0, dense_mask("mlp"), lambda _: few()), store.find_level(unit, 0)
+        alone, found = train_and_prune(unit, 0, dense_mask("mlp"), lambda _: few()), store.find_level(unit, 0)
         assert list(found.rows().itertuples(index=False, name=None)) == alone.rows
         assert all((m == alone.next_mask[name].numpy()).all() for name, m in found.next_mask("mlp").items())
-    words, same = sweep.keep_weights(early[2], 0)
-    assert same, words
+    text, same = sweep.keep_weights(early[2], 0)
+    assert same, text
 
 
 def test_a_dense_network_that_chains_share_has_what_each_saw_of_it(folders):
     study = experiments.study("early_bird", "smoke")
     for unit in study.units:
         for level in unit.levels:
-            own = [(5, 0.1, "mask", f"drawn_epoch_{unit.levels[-1]}", 3.0)] if unit.config.early_bird else []
-            store.save_level(unit, level, [(5, 0.1, "test", "accuracy", 90.0), *own], None, {"seconds": 1})
+            drawn_rows = [(5, 0.1, "mask", f"drawn_epoch_{unit.levels[-1]}", 3.0)] if unit.config.early_bird else []
+            store.save_level(unit, level, [(5, 0.1, "test", "accuracy", 90.0), *drawn_rows], None, {"seconds": 1})
     frame = experiments.finished(study)
     early = frame[(frame["arm"] == "early") & (frame["level"] == 0)]
     assert early["metric"].tolist() == ["accuracy", *(f"drawn_epoch_{k}" for k in early_bird.LEVELS)]
     assert not frame.duplicated(["arm", "level", "metric"]).any()
-
-
-# --------------------------------------------------------------------------------------------------- borrowed tickets
-
-
-def test_who_borrows_what():
-    """arm -> (mask of, data set, labels and images, optimizer, start, mask)."""
-    units = [unit for unit in experiments.study("transfer", "report").units if unit.replicate == 1]
-    seen = {
-        u.arm: (
-            None if u.prunes else u.chain.arm, u.config.dataset, u.subset, u.config.optimizer, u.start.name, u.mask.name
-        ) for u in units
-    }  # fmt: skip
-    full = ("mnist", "full", "adam", "theta0", "ticket")
-    assert seen["mnist"] == (None, *full)
-    assert seen["fashion_on_mnist"] == ("fashion", *full)
-    assert seen["mnist_on_fashion"] == ("mnist", "fashion", "full", "adam", "theta0", "ticket")
-    assert seen["momentum_on_mnist"] == ("momentum", *full)
-    assert seen["mnist_on_momentum"] == ("mnist", "mnist", "full", "sgd", "theta0", "ticket")
-    for subset in ("half1", "fifth", "tenth", "labels0-4", "labels0-1"):
-        assert seen[subset] == (None, "mnist", subset, "adam", "theta0", "ticket")
-        assert seen[f"{subset}_on_mnist"] == (subset, *full)
-    for mask in ("labels0-4", "labels5-9"):
-        assert seen[f"{mask}_fresh_head"] == (mask, "mnist", "labels5-9", "adam", "fresh_head", "ticket")
-    for on in ("mnist", "fashion", "momentum", "labels5-9"):
-        trained = seen[on][1:4]
-        assert seen[f"random_mask_on_{on}"] == (on, *trained, "theta0", "random")
-        assert seen[f"random_reinit_on_{on}"] == (on, *trained, "reinit", "ticket")
-    assert len(seen) == len(units) == 29
-    assert {u.levels for u in units if not u.prunes} == {(3, 4, 5, 6, 7)}
-    assert all(u.config.schedule[7]["head"] == 1000 for u in units)  # the head is spared: its density is 1
-    assert len(experiments.study("transfer", "report", controls=False).units) == 3 * (29 - 8)
-
-
-def test_chains_on_less_data_take_as_many_steps():
-    taken = {}
-    for unit in experiments.study("transfer", "report", replicates=1).units:
-        if unit.prunes and unit.config.dataset == "mnist":
-            images = download.sizes(unit.config, unit.subset)[0]
-            taken[unit.subset] = total_steps(unit.config, images)
-            assert steps_per_epoch(unit.config, images) * unit.config.epochs == taken[unit.subset]
-    assert set(taken) == {"full", *transfer.SAME_STEPS}
-    assert all(abs(steps / taken["full"] - 1) < 0.06 for steps in taken.values())
-
-
-@pytest.mark.parametrize(("one", "other", "apart"), [("half1", "labels0-4", 0.02), ("fifth", "labels0-1", 0.06)])
-def test_fewer_classes_have_as_many_images(one, other, apart):
-    labels = whole()["train"][1].numpy()
-    sizes, classes = [], []
-    for subset in (one, other):
-        parts = data.split_indices(labels, labels[:50], subset, 1 / 12, 0, "transfer", 0)
-        chosen = np.concatenate(parts[:2])
-        assert len(np.unique(chosen)) == len(chosen)
-        sizes.append(len(chosen))
-        classes.append(len(np.unique(labels[chosen])))
-    assert abs(sizes[1] / sizes[0] - 1) < apart and classes[0] == 10 > classes[1]
-
-
-def test_a_fresh_head_is_the_only_thing_that_is_fresh():
-    config = recipe("transfer", levels=(0, 5, 7))
-    taken = {"mask": MaskOf(Unit(config, "labels5-9", 1, "labels5-9")), "levels": (5, 7)}
-    starts = {
-        start.name: lottery.starting_values(Unit(config, "x", 1, start=start, **taken), 5, None)[0]
-        for start in (Theta0(), Fresh(), FreshHead())
-    }
-    for name, value in starts["fresh_head"].items():
-        alike = "reinit" if name.startswith("head") else "theta0"
-        assert torch.equal(value, starts[alike][name]), name
-    assert not torch.equal(starts["theta0"]["head.weight"], starts["reinit"]["head.weight"])
-    later = lottery.starting_values(Unit(config, "x", 1, start=FreshHead(), **taken), 7, None)[0]
-    assert not torch.equal(later["head.weight"], starts["fresh_head"]["head.weight"])
-
-
-@pytest.mark.parametrize("start", [Theta0(), FreshHead()], ids=lambda start: start.name)
-def test_a_mask_of_another_data_set_brings_its_own_early_values(start):
-    """Rewound to step 3 of the chain's training: on the chain's data, not on the borrower's."""
-    config = recipe("transfer", levels=(0, 5, 7), rewind_step=3)
-    fashion = Unit(configure("transfer", "smoke", **{**dict(config.table()[2:]), "dataset": "fashion"}), "fashion", 0)
-    unit = Unit(config, "fashion_on_mnist", 0, mask=MaskOf(fashion), start=start, levels=(5,))
-    asked = []
-
-    def load(unit):
-        asked.append(unit.config.dataset)
-        return few(1000 if unit.config.dataset == "fashion" else 0)
-
-    (played,) = lottery.train_level([unit], 5, [dense_mask("mlp")], load)
-    theirs = train(initial("mlp", 0, "theta0", 0), dense_mask("mlp"), few(1000), fashion.config, **KEYS, last=3).weights
-    assert set(asked) == {"mnist", "fashion"}
-    for name, value in theirs.items():
-        assert torch.equal(played.start[name], value) == (start == Theta0() or not name.startswith("head")), name
-
-
-# ------------------------------------------------------------------------------------------------ verdicts and figures
 
 
 def table(study, worth, more=()):
@@ -351,6 +234,8 @@ def masks_seen(level, epoch=7.0):
 
 # arm -> accuracy, for all others 98: where the claims hold, and where none does
 GOOD = {"tenth_on_mnist": 97, "labels0-4_on_mnist": 97, "labels0-1_on_mnist": 97, "random_mask": 95}
+
+
 BAD = dict.fromkeys(("fashion_on_mnist", "mnist_on_fashion", "momentum_on_mnist", "mnist_on_momentum", "early"), 90)
 BAD |= {"labels0-4_fresh_head": 90, "tenth_on_mnist": 99, "half1_on_mnist": 96, "fifth_on_mnist": 96, "random_mask": 95}
 
@@ -404,8 +289,8 @@ def test_the_matrix_that_is_drawn_is_the_table_beside_it():
     figure, drawn = early_bird.fig10a(*outcome("early_bird", GOOD, 7.0))
     for i, level in enumerate(early_bird.LEVELS):
         picture = np.asarray(figure.axes[i].images[0].get_array())
-        mine = drawn[drawn["level"] == level]
+        rows = drawn[drawn["level"] == level]
         assert picture.shape == (21, 21) and (picture == picture.T).all()
-        assert np.allclose(picture, mine.pivot(index="first", columns="epoch", values="distance"))
+        assert np.allclose(picture, rows.pivot(index="first", columns="epoch", values="distance"))
         assert picture[0, 20] == pytest.approx(0.3 - 0.3 / 21)
     plt.close(figure)

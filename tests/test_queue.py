@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,43 +16,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stand_ins import SECONDS, TINY, InlinePool, numbers, runs_in, tasks_of, tiny_study
 
 from lthcore import data
 from lthcore.config import configure
 from lthcore.disk import files
 from lthcore.disk.files import LOCK
-from lthcore.runs import archive, estimate, gpu, processes, store, sweep, worker
+from lthcore.runs import archive, gpu, processes, store, sweep, worker
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import experiments
 from lthcore.unit import Unit
 
-TINY = {"rounds": 2, "max_steps": 12, "test_images": 200, "validation": 0.02}
 DENSE = {name: np.ones(shape, bool) for name, shape in ARCHITECTURES["mlp"].weights.items()}
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and PR_SET_PDEATHSIG")
-
-
-def tiny_study():
-    return experiments.study("mlp", "smoke", overrides=TINY)
-
-
-def runs_in(folder, patch):
-    patch.setenv("LTH_RUNS", str(folder))
-    patch.setenv("LTH_ARCHIVE", str(folder.with_name("archive")))
-    patch.setattr(estimate, "time_steps", lambda *_: None)  # nothing here is worth measuring
-    patch.setattr(sweep.Plan, "cost", lambda self, task: 1.0)
-
-
-@pytest.fixture
-def fresh(tmp_path, monkeypatch):
-    """An empty store."""
-    runs_in(tmp_path / "runs", monkeypatch)
-    return tmp_path / "runs"
-
-
-def numbers(folder):
-    """What a run found: relative name -> bytes of its rows and masks."""
-    kept = [p for p in folder.rglob("*") if p.name in ("rows.csv", "mask.safetensors")]
-    return {str(p.relative_to(folder)): p.read_bytes() for p in kept}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +37,7 @@ def uninterrupted(tmp_path_factory):
     folder, said = tmp_path_factory.mktemp("two") / "runs", []
     with pytest.MonkeyPatch.context() as patch:
         runs_in(folder, patch)
-        experiments.run(tiny_study(), workers=2, say=said.append)
+        experiments.run(tiny_study(), workers=2, log=said.append)
     return folder, said
 
 
@@ -80,7 +55,7 @@ def test_every_level_is_finished_and_reported_once(uninterrupted):
 
 @pytest.mark.slow
 def test_one_process_finds_the_same_as_two(uninterrupted, fresh):
-    experiments.run(tiny_study(), workers=1, say=lambda line: None)
+    experiments.run(tiny_study(), workers=1, log=lambda line: None)
     assert len(numbers(fresh)) == 10 + 2 * 2  # rows of 10 levels; masks of the two chains' levels 0 and 1
     assert numbers(fresh) == numbers(uninterrupted[0])
 
@@ -96,12 +71,12 @@ def test_the_loop_in_one_process_finds_the_same(uninterrupted, monkeypatch):
     torch.set_num_threads(1)
     try:
         for chain in [u for u in tiny_study().units if u.prunes]:
-            for played in lottery.find_ticket(chain, data.load):
-                found = store.find_level(chain, played.level)
-                assert [tuple(row) for row in found.rows().itertuples(index=False)] == played.rows
-                if played.next_mask:
+            for result in lottery.find_ticket(chain, data.load):
+                found = store.find_level(chain, result.level)
+                assert [tuple(row) for row in found.rows().itertuples(index=False)] == result.rows
+                if result.next_mask:
                     mask = found.next_mask("mlp")
-                    assert all((mask[name] == played.next_mask[name].numpy()).all() for name in mask)
+                    assert all((mask[name] == result.next_mask[name].numpy()).all() for name in mask)
     finally:
         torch.set_num_threads(threads)
 
@@ -157,23 +132,6 @@ def processes_with(text):
     return out
 
 
-class InlinePool:
-    """Stands in for the process pool: trains in this process."""
-
-    _processes = None
-
-    def __init__(self, workers, **_):
-        pass
-
-    def shutdown(self, **_):
-        pass
-
-    def submit(self, function, *arguments):
-        future = Future()
-        future.set_result(function(*arguments))
-        return future
-
-
 def wait_until(condition, seconds):
     end = time.monotonic() + seconds
     while time.monotonic() < end and not condition():
@@ -183,7 +141,7 @@ def wait_until(condition, seconds):
 
 @pytest.mark.slow
 @LINUX
-def test_a_killed_driver_leaves_no_process_and_the_next_run_goes_on(uninterrupted, fresh, monkeypatch):
+def test_a_killed_driver_leaves_no_process_and_the_next_run_resumes(uninterrupted, fresh, monkeypatch):
     code = f"""from lthcore import experiments, sweep
 from lthcore.runs import estimate
 sweep.Plan.cost, estimate.time_steps = lambda self, task: 1.0, lambda *_: None
@@ -201,7 +159,7 @@ experiments.run(experiments.study('mlp', 'smoke', overrides={TINY!r}), workers=2
 
     said = []
     monkeypatch.setattr(processes, "ProcessPoolExecutor", InlinePool)
-    experiments.run(tiny_study(), workers=1, say=said.append)
+    experiments.run(tiny_study(), workers=1, log=said.append)
     assert all(p.stat().st_mtime_ns == t for p, t in first.items())  # not trained again
     if len(first) < 10:
         assert f"{len(first)} of 10 levels found; training {10 - len(first)} " in said[0]
@@ -221,7 +179,7 @@ def test_a_worker_that_is_killed_is_replaced(uninterrupted, fresh):
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    experiments.run(tiny_study(), workers=2, say=lambda line: None)
+    experiments.run(tiny_study(), workers=2, log=lambda line: None)
     killer.join()
     assert killed and not multiprocessing.active_children()
     assert numbers(fresh) == numbers(uninterrupted[0])
@@ -232,7 +190,7 @@ def test_a_loss_that_is_no_number_stops_the_run_in_one_line(fresh):
     good = Unit(configure("mlp", "smoke", **TINY), "good", 0)
     wild = Unit(replace(good.config, optimizer="sgd", lr=10, momentum=0.99, levels=(0,)), "wild", 0)
     with pytest.raises(FloatingPointError) as caught:
-        sweep.run([wild, good], "cpu", workers=1, say=lambda line: None)
+        sweep.run([wild, good], "cpu", workers=1, log=lambda line: None)
     text = str(caught.value)
     assert len(text.splitlines()) == 1 and text.startswith(f"{wild.key}: level 0, step ") and "loss is" in text
     assert "nan" in text or "inf" in text
@@ -244,80 +202,30 @@ def test_a_loss_that_is_no_number_stops_the_run_in_one_line(fresh):
 # ---------------------------------------------------------------- the queue itself, with a pool that trains nothing
 
 
-class FakePool:
-    """Stands in for the process pool: "trains" at once, or dies when told to; remembers the order."""
-
-    started, groups, finished, dies, refuses, held, most = [], [], set(), {}, {}, {}, 0
-
-    def __init__(self, workers, **_):
-        FakePool.most, self._processes = workers, None
-
-    def shutdown(self, **_):
-        pass
-
-    def submit(self, function, tasks, device, pause):
-        future, together = Future(), set(tasks)
-        if any(FakePool.refuses.get(task, 0) > 0 for task in tasks):  # a worker died since; it takes nothing any more
-            FakePool.refuses = {task: n - (task in together) for task, n in FakePool.refuses.items()}
-            raise BrokenProcessPool
-        for unit, level in tasks:
-            before = unit.needs(level)
-            assert before is None or before in FakePool.finished, "started before its mask was there"
-        FakePool.started += tasks
-        FakePool.groups.append(tasks)
-        if any(FakePool.dies.get(task, 0) > 0 for task in tasks):
-            FakePool.dies = {task: n - (task in together) for task, n in FakePool.dies.items()}
-            future.set_exception(BrokenProcessPool())
-        else:
-            held = {task for task in tasks if FakePool.held.get(task, 0) > 0}  # by another run
-            FakePool.held = {task: n - (task in together) for task, n in FakePool.held.items()}
-            FakePool.finished |= together - held
-            future.set_result([None if task in held else (1.0, 97.0) for task in tasks])
-        return future
-
-
-SECONDS = {"ticket": 2.0, "ticket_spared": 1.0, "random_mask": 5.0, "random_reinit": 3.0}
-
-
-@pytest.fixture
-def queue(fresh, monkeypatch):
-    """The sweep with that pool, and a second per level or what SECONDS says."""
-    for name, value in {"started": [], "groups": [], "finished": set(), "dies": {}, "refuses": {}, "held": {}}.items():
-        monkeypatch.setattr(FakePool, name, value)
-    monkeypatch.setattr(processes, "ProcessPoolExecutor", FakePool)
-    monkeypatch.setattr("lthcore.runs.queue._prepare_data", lambda datasets: None)
-    monkeypatch.setattr(sweep.Plan, "cost", lambda self, task: SECONDS.get(task[0].arm, 1.0))
-    return FakePool
-
-
 STUDIES = ["mlp", "lenet5", "task1", "task2", "task3"]
-
-
-def tasks_of(units):
-    return {(u, k) for u in units for k in u.levels}
 
 
 @pytest.mark.parametrize("experiment", STUDIES)
 @pytest.mark.parametrize("workers", [1, 3])
 def test_every_level_is_trained_once_and_never_before_its_mask(queue, experiment, workers):
     units = experiments.study(experiment, "report").units
-    sweep.run(units[::-1], "cpu", workers, say=lambda line: None)  # in whatever order they come
+    sweep.run(units[::-1], "cpu", workers, log=lambda line: None)  # in whatever order they come
     assert len(queue.started) == len(set(queue.started)) and set(queue.started) == tasks_of(units)
-    assert queue.most == workers
+    assert queue.peak == workers
 
 
 def test_on_a_gpu_the_replicates_of_an_arm_go_together(queue, monkeypatch):
-    monkeypatch.setattr(processes, "resolve", lambda device, say: device)
+    monkeypatch.setattr(processes, "resolve", lambda device, log: device)
     monkeypatch.setattr("lthcore.runs.queue._check_gpu", lambda *_: gpu.Seen("a GPU", 10**11, 1, {}, ()))
     units = experiments.study("task2", "smoke", replicates=3).units
-    sweep.run(units, "cuda", 1, say=lambda line: None)
+    sweep.run(units, "cuda", 1, log=lambda line: None)
     assert len(queue.started) == len(set(queue.started)) and set(queue.started) == tasks_of(units)
     for group in queue.groups:
         level = group[0][1]
         assert sorted(unit.replicate for unit, _ in group) == sorted([0, 1, 2] * (1 if level else 2))
         assert len({(unit.arm.removesuffix("_spared"), unit.subset, level) for unit, level in group}) == 1
     queue.groups.clear()
-    sweep.run(experiments.study("task2", "smoke", replicates=3, seed=1).units, "cpu", 1, say=lambda line: None)
+    sweep.run(experiments.study("task2", "smoke", replicates=3, seed=1).units, "cpu", 1, log=lambda line: None)
     for group in queue.groups:
         level = group[0][1]
         assert [unit.arm.removesuffix("_spared") for unit, _ in group] == [group[0][0].arm.removesuffix("_spared")] * (
@@ -334,7 +242,7 @@ def way_of(task, tasks):
 
 def test_the_longest_chain_goes_first(queue):
     units = experiments.study("mlp", "smoke", replicates=2).units
-    sweep.run(units, "cpu", 1, say=lambda line: None)
+    sweep.run(units, "cpu", 1, log=lambda line: None)
     tasks, done = tasks_of(units), set()
     for group in queue.groups:
         ready = [t for t in tasks - done if t[0].needs(t[1]) is None or t[0].needs(t[1]) in done]
@@ -344,7 +252,7 @@ def test_the_longest_chain_goes_first(queue):
 
 def test_chains_are_added_to_the_arms_that_borrow_their_masks(queue):
     (control,) = [u for u in experiments.study("task1", "smoke").units if u.arm == "random_mask"]
-    sweep.run([control], "cpu", 2, say=lambda line: None)
+    sweep.run([control], "cpu", 2, log=lambda line: None)
     assert set(queue.started) == tasks_of([control, control.chain])
 
 
@@ -353,7 +261,7 @@ def test_what_is_found_is_not_trained_and_frees_what_waits_for_it(queue):
     for level in (0, 1):
         store.save_level(ticket, level, [(0, 0.0, "test", "accuracy", 1.0)], DENSE, {})
     queue.finished.update({(ticket, 0), (ticket, 1)})
-    sweep.run(tiny_study().units, "cpu", 2, say=lambda line: None)
+    sweep.run(tiny_study().units, "cpu", 2, log=lambda line: None)
     assert set(queue.started) == tasks_of(tiny_study().units) - {(ticket, 0), (ticket, 1)}
 
 
@@ -361,7 +269,7 @@ def test_a_level_whose_process_died_is_tried_again(queue):
     units = tiny_study().units
     tasks = list(tasks_of(units))
     queue.dies = dict.fromkeys(tasks[::3], sweep.RETRIES)
-    sweep.run(units, "cpu", 2, say=lambda line: None)
+    sweep.run(units, "cpu", 2, log=lambda line: None)
     assert queue.finished == set(tasks)
     assert all(queue.started.count(task) == 1 + sweep.RETRIES for task in tasks[::3])
 
@@ -371,7 +279,7 @@ def test_a_level_whose_process_always_dies_is_named(queue):
     task = next((u, 1) for u in units if u.arm == "random_reinit")
     queue.dies = {task: 99}
     with pytest.raises(RuntimeError, match=f"^{task[0].key} level 1: its process died 3 times") as caught:
-        sweep.run(units, "cpu", 1, say=lambda line: None)
+        sweep.run(units, "cpu", 1, log=lambda line: None)
     assert len(str(caught.value).splitlines()) == 1 and queue.started.count(task) == 3
 
 
@@ -380,7 +288,7 @@ def test_a_pool_that_breaks_before_it_takes_a_level_loses_none(queue):
     units = tiny_study().units
     tasks = sorted(tasks_of(units), key=lambda task: (task[0].key, task[1]))
     queue.refuses = {tasks[3]: 1}
-    sweep.run(units, "cpu", 2, say=lambda line: None)
+    sweep.run(units, "cpu", 2, log=lambda line: None)
     assert queue.finished == set(tasks)
 
 
@@ -388,20 +296,20 @@ def test_a_level_that_another_run_holds_is_left_until_nothing_else_is(queue):
     units, said = tiny_study().units, []
     (task,) = [(u, 0) for u in units if u.arm == "ticket"]  # the first otherwise
     queue.held = {task: 3}
-    sweep.run(units, "cpu", 1, say=said.append)
+    sweep.run(units, "cpu", 1, log=said.append)
     assert queue.finished == tasks_of(units)
     waiting = [t for t in queue.started if t[0] not in (task[0], *(u for u in units if u.chain is task[0]))]
     tries = [i for i, t in enumerate(queue.started) if t == task]
     assert len(tries) == 4 and tries[0] == 0 and max(map(queue.started.index, waiting)) < tries[1]
     lines = [line for line in said if "another run is training it" in line]
-    assert len(lines) == 1 and "mlp ticket r0 level 0 (100 % kept)" in lines[0]
+    assert len(lines) == 1 and "mlp ticket r0 level 0 (density 100%)" in lines[0]
     assert said[-1].startswith("trained 10 levels in ")
 
 
-def test_levels_that_share_their_training_are_told_with_the_same_time_left(queue):
+def test_levels_that_share_their_training_are_reported_with_the_same_time_left(queue):
     said = []
-    sweep.run(tiny_study().units, "cpu", 1, say=said.append)
-    dense = [line for line in said if "level 0 (100 % kept)" in line]
+    sweep.run(tiny_study().units, "cpu", 1, log=said.append)
+    dense = [line for line in said if "level 0 (density 100%)" in line]
     left = [line.split(", ")[1].split(" left")[0] for line in dense]
     assert len(dense) == 2 and len(set(left)) == 1, dense
 
@@ -419,8 +327,8 @@ def test_what_another_run_trained_is_said(queue):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(queue, "submit", found)
-        sweep.run(units, "cpu", 2, say=said.append)
-    assert len([line for line in said if line.endswith("test accuracy 96.00 %, found finished")]) == 2
+        sweep.run(units, "cpu", 2, log=said.append)
+    assert len([line for line in said if line.endswith("test accuracy 96.00%, found finished")]) == 2
     assert said[-1].startswith("trained 8 levels in ")
 
 
@@ -457,7 +365,7 @@ with files.hold(pathlib.Path({str(path)!r})) as free:
 
 
 @pytest.mark.parametrize("error", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
-def test_without_locks_a_run_goes_on_without(fresh, monkeypatch, error):
+def test_without_locks_a_run_continues_without(fresh, monkeypatch, error):
     def refuse(*_):
         raise OSError(error, os.strerror(error))
 
@@ -520,15 +428,15 @@ def test_one_process_per_core_and_one_on_a_gpu():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("seconds", "text"),
     [
         (0, "0 s"), (8, "8 s"), (8.4, "8 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (60, "1 min 00 s"),
         (250, "4 min 10 s"), (3599.4, "59 min 59 s"), (3599.7, "1 h 00 min"), (7500, "2 h 05 min"),
         (100 * 3600 + 59, "100 h 00 min"),
     ],
 )  # fmt: skip
-def test_durations_as_people_say_them(seconds, words):
-    assert sweep.duration(seconds) == words
+def test_durations_as_text(seconds, text):
+    assert sweep.duration(seconds) == text
 
 
 @given(seconds=st.floats(0, 10**7, allow_subnormal=False))
