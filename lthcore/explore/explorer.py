@@ -240,7 +240,7 @@ class Explorer(widgets.VBox):
     def _waiting(self):
         """While an experiment is read, the pictures are dim and nothing of it can be chosen."""
         pictures = self.seen, self.stands, self.moved, self.answers
-        controls = self.experiment, self.arm, self.replicate, self.level, self.play, self.order, self.digit
+        controls = self.experiment, self.arm, self.replicate, self.level, self.player, self.order, self.digit
         try:
             for picture in pictures:
                 picture.add_class(DIM)
