@@ -136,6 +136,14 @@ def test_a_changed_record_replaces_the_one_before(forgotten):
         ({"settings": {"learning_rate": 1}}, "unknown setting 'learning_rate'"),
         ({"settings": {"lr": -1}}, "lr = -1: must be a number in (0, 10]"),
         ({"fixed": ("model",)}, "fixed = 'model': must be one of its settings"),
+        (
+            {"group": "reports"},
+            "group = 'reports': must be one of 'report', 'extended', 'gpu', 'own'; did you mean 'report'?",
+        ),
+        (
+            {"settings": {"lr": 0.1}, "fixed": ("lrr",)},
+            "fixed = 'lrr': must be one of its settings; did you mean 'lr'?",
+        ),
         ({"claims": (Claim("x", "", "", "fig_none", None),)}, "figure = 'fig_none': must be one of its figures"),
     ],
 )
