@@ -12,7 +12,6 @@ from typing import Any
 from . import methods, schedule
 from .methods import DATASETS
 from .schedule import ARCHITECTURES
-from .schedule import CLASSES as CLASSES
 
 
 def _setting(default, **facts):
@@ -278,11 +277,8 @@ def check_value(f: dataclasses.Field, value: Any) -> None:
         whole = f.type in (int, int | None)
         if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
             refuse(m["text"])
-        if (
-            not (m["low"] <= value <= m["high"])
-            or (m.get("open_low") and value == m["low"])
-            or (m.get("open_high") and value == m["high"])
-        ):
+        outside = [m[end] for end in ("low", "high") if m.get(f"open_{end}")]
+        if not m["low"] <= value <= m["high"] or value in outside:
             refuse(m["text"])
     if f.name == "levels" and not isinstance(value, tuple):
         refuse("a list of whole numbers")

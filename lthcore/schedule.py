@@ -46,8 +46,6 @@ class Architecture(NamedTuple):
 
 
 CLASSES = 10
-
-
 ARCHITECTURES = {
     "mlp": Architecture({"fc1": (300, 784), "fc2": (100, 300), "head": (10, 100)}, "relu"),
     "lenet5": Architecture(
