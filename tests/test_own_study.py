@@ -69,7 +69,7 @@ def test_it_is_trained_in_other_processes_and_read_as_any_study(shown):
 
 def test_it_is_drawn_in_its_own_styles_beside_the_committed_figures(shown):
     study = shown["study"]
-    assert study.folder == store.FIGURES / "report"
+    assert study.folder == store.FIGURES / "own" / NAME / "report"
     assert all((study.folder / f"fig_{NAME}{end}").is_file() for end in (".png", ".svg", ".csv", ".json"))
     assert not list(store.archive().glob("*"))  # which has the studies of the package
     figure, drawn = study.experiment.figures[f"fig_{NAME}"](study, shown["frame"])
@@ -113,6 +113,17 @@ def test_another_process_learns_of_it_from_its_settings(shown):
     unit = shown["study"].units[-1]
     done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(unit), capture_output=True, cwd=store.ROOT)
     assert done.stdout.decode().split() == [unit.key, "200", "200"], done.stderr.decode()
+
+
+def test_every_scale_has_a_folder_of_its_own(forgotten):
+    def folder(preset="report", **parameters):
+        return experiments.study(Experiment("own", one_arm, settings={"model": "mlp"}), preset, **parameters).folder
+
+    start = store.FIGURES / "own" / "own"
+    assert folder() == folder(replicates=3) == start / "report"
+    assert folder(replicates=8) == start / "report_replicates-8"  # fewer replicates never replace its figures
+    assert folder(replicates=2) == start / "report_replicates-2" and folder("quick") == start / "quick"
+    assert folder(overrides={"max_steps": 30}) == start / "report_max_steps-30"
 
 
 def test_a_changed_record_replaces_the_one_before(forgotten):
