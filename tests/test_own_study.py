@@ -14,6 +14,7 @@ from lthcore.config import configure
 from lthcore.explore import panels
 from lthcore.results import statistics
 from lthcore.runs import store
+from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import claims, experiments, plots
 from lthcore.studies.record import Claim, Experiment
 from lthcore.unit import Unit
@@ -113,6 +114,12 @@ def test_another_process_learns_of_it_from_its_settings(shown):
     unit = shown["study"].units[-1]
     done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(unit), capture_output=True, cwd=store.ROOT)
     assert done.stdout.decode().split() == [unit.key, "200", "200"], done.stderr.decode()
+
+
+def test_a_model_without_an_experiment_is_refused_by_the_settings_own_name(monkeypatch):
+    monkeypatch.setitem(ARCHITECTURES, "mlp_200_50", ARCHITECTURES["mlp"])
+    with pytest.raises(ValueError, match=r"^model = 'mlp_200_50': must be one of 'mlp', 'lenet5' in 'pre_midsem'$"):
+        experiments.study("pre_midsem", "smoke", model="mlp_200_50")
 
 
 def test_every_scale_has_a_folder_of_its_own(forgotten):

@@ -119,6 +119,9 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
         raise ValueError(f"model = {model!r}: must be one of {', '.join(map(repr, known))}")
     if experiment == "pre_midsem":
         experiment = model or "mlp"
+        if experiment not in REGISTRY:
+            allowed = [name for name in known if name in REGISTRY]
+            raise ValueError(f"model = {model!r}: must be one of {', '.join(map(repr, allowed))} in 'pre_midsem'")
     if replicates != 0 or type(replicates) is not int:
         settings["replicates"] = replicates
     if model:
