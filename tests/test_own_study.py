@@ -7,12 +7,14 @@ import sys
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 
 from lthcore import studies
 from lthcore.config import configure
 from lthcore.explore import panels
-from lthcore.results import statistics
+from lthcore.results import figures, statistics, verdicts
+from lthcore.results.loading import COLUMNS
 from lthcore.runs import store
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import claims, experiments, plots
@@ -47,6 +49,9 @@ def forgotten():
     yield
     studies.REGISTRY.clear()
     studies.REGISTRY.update(known)
+
+
+SMALL = {"model": "mlp", "rounds": 2, "max_steps": 30}
 
 
 def one_arm(c, replicate):
@@ -120,6 +125,46 @@ def test_a_model_without_an_experiment_is_refused_by_the_settings_own_name(monke
     monkeypatch.setitem(ARCHITECTURES, "mlp_200_50", ARCHITECTURES["mlp"])
     with pytest.raises(ValueError, match=r"^model = 'mlp_200_50': must be one of 'mlp', 'lenet5' in 'pre_midsem'$"):
         experiments.study("pre_midsem", "smoke", model="mlp_200_50")
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (("tickets", 2), "claim 'mine': arm = 'tickets': must be one of 'ticket'; did you mean 'ticket'?"),
+        (("ticket", 3), "claim 'mine': level = 3: must be one of 0, 1, 2 in the arm 'ticket'"),
+    ],
+)
+def test_a_claim_about_an_arm_or_a_level_that_there_is_not_is_refused(forgotten, network, message):
+    def measures(frame, config):
+        return [verdicts.difference(frame, "x", network, ("ticket", 0), above=0)]
+
+    claim = Claim("mine", "", "", "fig", measures)
+    record = Experiment("own", one_arm, settings=SMALL, claims=(claim,), figures={"fig": None})
+    config = experiments.study(record, "report").config
+    rows = [("own", "mlp", "ticket", r, 0, 1.0, 30, 1.0, "test", "accuracy", 90.0) for r in range(3)]
+    with pytest.raises(ValueError, match="^" + re.escape(message) + "$"):
+        claims.judge(pd.DataFrame(rows, columns=COLUMNS), config)
+
+
+def test_a_level_that_is_not_trained_yet_or_left_out_at_a_smaller_scale_is_no_mistake(forgotten):
+    def measures(frame, config):
+        return [verdicts.difference(frame, "x", ("ticket", 2), ("ticket", 0), above=0)]
+
+    claim = Claim("mine", "", "", "fig", measures)
+    record = Experiment("own", one_arm, settings=SMALL, claims=(claim,), figures={"fig": None})
+    rows = [("own", "mlp", "ticket", 0, 0, 1.0, 30, 1.0, "test", "accuracy", 90.0)]
+    for given in ({}, {"rounds": 1}):
+        config = experiments.study(record, "report", overrides=given).config
+        assert claims.judge(pd.DataFrame(rows, columns=COLUMNS), config)["verdict"].tolist() == ["not run"]
+
+
+def test_its_figures_name_what_its_record_has_set(forgotten):
+    plt.switch_backend("agg")
+    study = experiments.study(Experiment("own", one_arm, settings=SMALL), "report", overrides={"lr": 0.01})
+    figure, _ = figures.Sheet(study, "").done()
+    stamp = " ".join(figure._supxlabel.get_text().split())
+    assert stamp.startswith("MNIST · MLP · preset report · max_steps = 30 · lr = 0.01 · rounds = 2 · n = 0")
+    plt.close(figure)
 
 
 def test_every_scale_has_a_folder_of_its_own(forgotten):
