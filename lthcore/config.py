@@ -12,7 +12,6 @@ from typing import Any
 from . import methods, schedule
 from .methods import DATASETS
 from .schedule import ARCHITECTURES
-from .schedule import CLASSES as CLASSES
 
 
 def _setting(default, **facts):

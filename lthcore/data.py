@@ -15,6 +15,7 @@ from .methods import DATASETS, SUBSETS, function
 from .schedule import CLASSES, apportion
 from .unit import Unit, draw_seed
 
+_READ: dict = {}  # name -> the record that it was last loaded by
 READ = "lthcore.runs.download:read_checked"  # where the bytes come from: the core knows no disk
 
 
@@ -107,4 +108,9 @@ def split(config: Config, subset: str, replicate: int, device: str = "cpu") -> S
 
 def load(unit: Unit, device: str = "cpu") -> Split:
     """The same for a unit: what the loop is given the data by."""
+    record = DATASETS[unit.config.dataset]
+    if _READ.setdefault(unit.config.dataset, record) is not record:  # it has been registered again since
+        whole.cache_clear()
+        split.cache_clear()
+        _READ[unit.config.dataset] = record
     return split(unit.config, unit.subset, unit.replicate, device)

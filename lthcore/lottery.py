@@ -143,9 +143,6 @@ def weights_to_score(unit: Unit, trained: TrainedLevel) -> Tensors:
     return trained.start if find("criterion", unit.config.criterion).when == "start" else trained.weights
 
 
-# ----------------------------------------------------------------------------------------------------- rewind rules
-
-
 def starting_values(
     unit: Unit, level: int, load: Callable[[Unit], Split] | None, before: Tensors | None = None
 ) -> tuple[Tensors, int]:

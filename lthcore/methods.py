@@ -5,6 +5,7 @@ A record says where its function stands, so that settings are checked and levels
 """
 
 import difflib
+import json
 import pkgutil
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple
@@ -144,6 +145,14 @@ def find(setting: str, name: str) -> Criterion | RewindRule:
     if record is not BUILT_IN[setting].get(name) and (fault := getattr(record, "fault", "")):
         raise ValueError(f"{setting} = {name!r}: {fault}")
     return record
+
+
+def registered(setting: str, name: str) -> list:
+    """The plain data of a model or a data set that is not built in, of its function the name; else nothing: list."""
+    record = RECORDS[setting][0][name]
+    fields = () if record is BUILT_IN[setting].get(name) else [x for f, x in record._asdict().items() if f != "images"]
+    fields = [getattr(x, "__name__", "") if callable(x) else [*x.items()] if isinstance(x, dict) else x for x in fields]
+    return json.loads(json.dumps(fields, default=lambda array: array.tolist()))  # as they are read from a file
 
 
 def function(given: Callable | str) -> Callable:

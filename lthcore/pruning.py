@@ -101,19 +101,14 @@ def by_criterion(unit: Unit, weights: Tensors, mask: Tensors, counts: dict[str, 
     return keep_top(scores, mask, counts)
 
 
-# -------------------------------------------------------------------------------------------- controls
-
-
 def random_mask(mask: Tensors, model: str, seed: int, replicate: int) -> Tensors:
     """As many weights per tensor as `mask` keeps, chosen by one random ranking per replicate.
 
     The ranking depends on (seed, model, replicate) alone, so the random masks of a chain's levels are nested.
     """
-    return keep_top(
-        _ranking(mask, model, seed, replicate),
-        {name: torch.ones_like(m) for name, m in mask.items()},
-        {name: int(m.sum()) for name, m in mask.items()},
-    )
+    every = {name: torch.ones_like(m) for name, m in mask.items()}
+    counts = {name: int(m.sum()) for name, m in mask.items()}
+    return keep_top(_ranking(mask, model, seed, replicate), every, counts)
 
 
 def _ranking(mask, model, seed, replicate):

@@ -149,7 +149,7 @@ def identity_v1(unit: Unit) -> dict:
 
     Not in it are the settings marked ``identity=False``. Of these, `levels` and `rounds` enter as a path, so that a
     longer chain continues from a shorter one's finished levels. A setting that came after the first
-    finished levels (``since=2``) enters where it is set.
+    finished levels (``since=2``) enters where it is set, a model's or a data set's record where it is not built in.
     """
     settings = {}
     for f in (f for group in GROUPS for f in dataclasses.fields(group) if f.metadata.get("identity", True)):
@@ -157,6 +157,7 @@ def identity_v1(unit: Unit) -> dict:
         if f.metadata.get("since", 1) == 1 or value != f.default:
             settings[f.metadata.get("hashed", f.name)] = value
     probes = {"beside": "+".join(unit.probes)} if unit.probes else {}
+    records = {f"{kind} as": methods.registered(kind, getattr(unit.config, kind)) for kind in ("model", "dataset")}
     return {
         "algorithm": ALGORITHM,
         **settings,
@@ -167,6 +168,7 @@ def identity_v1(unit: Unit) -> dict:
         "start": unit.start.name,
         "mask": unit.mask.name,
         **probes,
+        **{name: record for name, record in records.items() if record},
     }
 
 

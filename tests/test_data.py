@@ -24,7 +24,9 @@ from hypothesis import strategies as st
 
 from lthcore import data
 from lthcore.config import configure
+from lthcore.methods import DATASETS, DataSet
 from lthcore.runs import download
+from lthcore.unit import Unit
 
 NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 EVERY_LABEL = {c: range(10) for c in ("full", "half1", "half2")}
@@ -75,6 +77,18 @@ def test_every_subset_has_the_size_that_counting_gives(labels, subset, counts):
     assert len(np.unique(whole)) == len(whole)
     assert set(labels[0][whole]) == set(labels[1][test]) == set(WANTED[subset])
     assert all(np.all(np.diff(part) > 0) for part in (train, held_out, test))
+
+
+def test_a_data_set_that_is_registered_again_is_read_again(monkeypatch):
+    labels = np.repeat(np.arange(10, dtype=np.uint8), 10)
+    pixels = np.full((100, 1, 28, 28), 255, np.uint8)
+    monkeypatch.setattr(data, "READ", lambda dataset: dict.fromkeys(("train", "test"), (pixels, labels)))
+    brightness = []
+    for mean in (0.5, 0.25):
+        monkeypatch.setitem(DATASETS, "again", DataSet("somewhere:read", 6000, 100, (mean,), (1.0,)))
+        unit = Unit(configure("task1", "smoke", dataset="again"), "ticket", 0)
+        brightness.append(data.load(unit).test[0].max().item())
+    assert brightness == [0.5, 0.75]
 
 
 def test_full_is_everything_and_label_sets_are_all_images_of_their_labels(labels):

@@ -1,6 +1,7 @@
 """The documents as texts: links, tables, generated parts, the list of metrics, numbers that stand in prose."""
 
 import math
+import pkgutil
 import re
 import zipfile
 from pathlib import Path
@@ -9,8 +10,10 @@ import pandas as pd
 import pytest
 import refresh
 
-from lthcore.config import EXPERIMENTS, configure
+from lthcore.config import EXPERIMENTS, Config, configure
 from lthcore.results import rules
+from lthcore.runs import presets
+from lthcore.studies import claims
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = refresh.documents()
@@ -192,3 +195,19 @@ def test_the_citation_is_the_projects():
     assert f"version: {project['version']}\n" in text
     assert f"repository-code: {refresh.address()}\n" in text
     assert project["description"] in text
+
+
+def test_what_is_said_of_ones_own_study_is_what_the_code_does():
+    text = (ROOT / "lthcore/README.md").read_text()
+    assert f"with at least {claims.REPORT_REPLICATES} replicates (the default" in text
+    assert presets.PRESETS["report"]["replicates"] == claims.REPORT_REPLICATES
+    assert f"all {Config.rounds} rounds are run" in text
+    chain = re.search(r"`experiments\.run` calls.*`store\.save_level`", text, re.S).group()
+    places = {
+        "experiments": "lthcore.studies",
+        "sweep": "lthcore.runs",
+        "worker": "lthcore.runs",
+        "store": "lthcore.runs",
+    }
+    for module, name in re.findall(r"`(\w+)\.(\w+)`", chain):
+        assert callable(pkgutil.resolve_name(f"{places.get(module, 'lthcore')}.{module}:{name}"))

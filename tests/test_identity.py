@@ -14,9 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from lthcore.config import EXPERIMENTS, PRESETS
+from lthcore.config import EXPERIMENTS, PRESETS, configure
+from lthcore.methods import DATASETS, DataSet
 from lthcore.runs import store
+from lthcore.schedule import ARCHITECTURES, Architecture
 from lthcore.studies import experiments
+from lthcore.unit import Unit
 
 GOLDEN = Path(__file__).parent / "golden" / "identities.csv"
 REPLICATES = 15
@@ -69,3 +72,38 @@ def test_identities_need_no_torch():
     code = "import sys; from lthcore import experiments as e; e.study('transfer', 'report').units[0].key; "
     code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=store.ROOT).returncode == 0
+
+
+def keys_under_one_name(monkeypatch, setting, registry, records):
+    """The keys of a unit whose model or data set is registered again and again under the same name."""
+    keys = []
+    for record in records:
+        monkeypatch.setitem(registry, "own", record)
+        unit = Unit(configure("task1", "smoke", **{setting: "own"}), "ticket", 0)
+        assert json.loads(json.dumps(unit.identity)) == unit.identity  # as the store compares it
+        keys.append(unit.key)
+    return keys
+
+
+def test_a_changed_model_has_other_levels_under_the_same_name(monkeypatch):
+    plain = Architecture({"a": (30, 784), "b": (10, 30)})
+    smaller = Architecture({"a": (20, 784), "b": (10, 20)})
+    module = plain._replace(module="somewhere:Net")
+    images = plain._replace(images=((1, 28, 28), (1, 14, 56)))  # what else it can read changes no number
+    again = Architecture({"a": (30, 784), "b": (10, 30)})
+    records = [plain, smaller, plain._replace(activation="tanh"), module, images, again]
+    keys = keys_under_one_name(monkeypatch, "model", ARCHITECTURES, records)
+    assert len(set(keys[:4])) == 4 and set(keys[4:]) == {keys[0]}
+
+
+def test_a_changed_data_set_has_other_levels_under_the_same_name(monkeypatch):
+    plain = DataSet("somewhere:read", 6000, 1000, (0.5,), (0.25,))
+    others = [{"train": 5000}, {"test": 900}, {"mean": (0.4,)}, {"std": (0.2,)}]
+    records = [plain, *(plain._replace(**other) for other in others)]
+    assert len(set(keys_under_one_name(monkeypatch, "dataset", DATASETS, records))) == 5
+
+
+def test_a_built_in_name_that_is_registered_anew_has_other_levels(monkeypatch):
+    before = Unit(configure("mlp", "smoke"), "ticket", 0).key
+    monkeypatch.setitem(ARCHITECTURES, "mlp", ARCHITECTURES["mlp"]._replace(activation="tanh"))
+    assert Unit(configure("mlp", "smoke"), "ticket", 0).key != before

@@ -7,13 +7,16 @@ import sys
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 
 from lthcore import studies
 from lthcore.config import configure
 from lthcore.explore import panels
-from lthcore.results import statistics
+from lthcore.results import figures, statistics, verdicts
+from lthcore.results.loading import COLUMNS
 from lthcore.runs import store
+from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import claims, experiments, plots
 from lthcore.studies.record import Claim, Experiment
 from lthcore.unit import Unit
@@ -48,6 +51,9 @@ def forgotten():
     studies.REGISTRY.update(known)
 
 
+SMALL = {"model": "mlp", "rounds": 2, "max_steps": 30}
+
+
 def one_arm(c, replicate):
     yield Unit(c, "ticket", replicate)
 
@@ -69,7 +75,7 @@ def test_it_is_trained_in_other_processes_and_read_as_any_study(shown):
 
 def test_it_is_drawn_in_its_own_styles_beside_the_committed_figures(shown):
     study = shown["study"]
-    assert study.folder == store.FIGURES / "report"
+    assert study.folder == store.FIGURES / "own" / NAME / "report"
     assert all((study.folder / f"fig_{NAME}{end}").is_file() for end in (".png", ".svg", ".csv", ".json"))
     assert not list(store.archive().glob("*"))  # which has the studies of the package
     figure, drawn = study.experiment.figures[f"fig_{NAME}"](study, shown["frame"])
@@ -113,6 +119,63 @@ def test_another_process_learns_of_it_from_its_settings(shown):
     unit = shown["study"].units[-1]
     done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(unit), capture_output=True, cwd=store.ROOT)
     assert done.stdout.decode().split() == [unit.key, "200", "200"], done.stderr.decode()
+
+
+def test_a_model_without_an_experiment_is_refused_by_the_settings_own_name(monkeypatch):
+    monkeypatch.setitem(ARCHITECTURES, "mlp_200_50", ARCHITECTURES["mlp"])
+    with pytest.raises(ValueError, match=r"^model = 'mlp_200_50': must be one of 'mlp', 'lenet5' in 'pre_midsem'$"):
+        experiments.study("pre_midsem", "smoke", model="mlp_200_50")
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (("tickets", 2), "claim 'mine': arm = 'tickets': must be one of 'ticket'; did you mean 'ticket'?"),
+        (("ticket", 3), "claim 'mine': level = 3: must be one of 0, 1, 2 in the arm 'ticket'"),
+    ],
+)
+def test_a_claim_about_an_arm_or_a_level_that_there_is_not_is_refused(forgotten, network, message):
+    def measures(frame, config):
+        return [verdicts.difference(frame, "x", network, ("ticket", 0), above=0)]
+
+    claim = Claim("mine", "", "", "fig", measures)
+    record = Experiment("own", one_arm, settings=SMALL, claims=(claim,), figures={"fig": None})
+    config = experiments.study(record, "report").config
+    rows = [("own", "mlp", "ticket", r, 0, 1.0, 30, 1.0, "test", "accuracy", 90.0) for r in range(3)]
+    with pytest.raises(ValueError, match="^" + re.escape(message) + "$"):
+        claims.judge(pd.DataFrame(rows, columns=COLUMNS), config)
+
+
+def test_a_level_that_is_not_trained_yet_or_left_out_at_a_smaller_scale_is_no_mistake(forgotten):
+    def measures(frame, config):
+        return [verdicts.difference(frame, "x", ("ticket", 2), ("ticket", 0), above=0)]
+
+    claim = Claim("mine", "", "", "fig", measures)
+    record = Experiment("own", one_arm, settings=SMALL, claims=(claim,), figures={"fig": None})
+    rows = [("own", "mlp", "ticket", 0, 0, 1.0, 30, 1.0, "test", "accuracy", 90.0)]
+    for given in ({}, {"rounds": 1}):
+        config = experiments.study(record, "report", overrides=given).config
+        assert claims.judge(pd.DataFrame(rows, columns=COLUMNS), config)["verdict"].tolist() == ["not run"]
+
+
+def test_its_figures_name_what_its_record_has_set(forgotten):
+    plt.switch_backend("agg")
+    study = experiments.study(Experiment("own", one_arm, settings=SMALL), "report", overrides={"lr": 0.01})
+    figure, _ = figures.Sheet(study, "").done()
+    stamp = " ".join(figure._supxlabel.get_text().split())
+    assert stamp.startswith("MNIST · MLP · preset report · max_steps = 30 · lr = 0.01 · rounds = 2 · n = 0")
+    plt.close(figure)
+
+
+def test_every_scale_has_a_folder_of_its_own(forgotten):
+    def folder(preset="report", **parameters):
+        return experiments.study(Experiment("own", one_arm, settings={"model": "mlp"}), preset, **parameters).folder
+
+    start = store.FIGURES / "own" / "own"
+    assert folder() == folder(replicates=3) == start / "report"
+    assert folder(replicates=8) == start / "report_replicates-8"  # fewer replicates never replace its figures
+    assert folder(replicates=2) == start / "report_replicates-2" and folder("quick") == start / "quick"
+    assert folder(overrides={"max_steps": 30}) == start / "report_max_steps-30"
 
 
 def test_a_changed_record_replaces_the_one_before(forgotten):

@@ -17,8 +17,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..config import CLASSES
-from ..schedule import ARCHITECTURES
+from ..schedule import ARCHITECTURES, CLASSES
 from .compiled import FLAGS, compiled
 
 ACTIVATIONS = {"identity": 0, "relu": 1, "tanh": 2}

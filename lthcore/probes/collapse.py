@@ -21,7 +21,7 @@ def on_path(model, mask):
     dict of str to bool Tensor
         A subset of `mask`.
     """
-    net = _linear(model)
+    net = _linear(model, repr(ARCHITECTURES[model]))
     net.zero_grad()
     with torch.no_grad():
         for name, parameter in net.named_parameters():
@@ -32,8 +32,11 @@ def on_path(model, mask):
 
 
 @lru_cache
-def _linear(model):
-    """The network whose activations count paths; its values are those of the last mask. Building it takes a pass."""
+def _linear(model, record):
+    """The network whose activations count paths; its values are those of the last mask. Building it takes a pass.
+
+    By `record` too, since a model may be registered again.
+    """
     return build(model, activation="identity", pool="avg").double()
 
 

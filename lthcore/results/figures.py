@@ -178,7 +178,7 @@ class Sheet:
         models = " and ".join(dict.fromkeys(MODELS.get(unit.config.model, unit.config.model) for unit in units))
         data = " and ".join(dict.fromkeys(DATA.get(unit.config.dataset, unit.config.dataset) for unit in units))
         changes = [
-            f"{k} = {v}" for k, v in presets.changes(config).items() if k not in ("replicates", "model", "dataset")
+            f"{k} = {v}" for k, v in presets.stamped(config).items() if k not in ("replicates", "model", "dataset")
         ]
         stamp = " · ".join([data, models, f"preset {config.preset}", *changes, f"n = {n}", shown])
         width = int(13 * self.figure.get_figwidth())  # characters that fit: what was set may be much

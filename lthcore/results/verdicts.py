@@ -37,6 +37,8 @@ class Measure:
         The number that was published for it, if there is one.
     unit : str
         Of the values, as an axis says it.
+    networks : tuple of (str, int)
+        Arm and level of each network that it compares, where they are known.
     """
 
     what: str
@@ -50,6 +52,7 @@ class Measure:
     ratio: bool = False
     published: float = math.nan
     unit: str = PP
+    networks: tuple = ()
 
     def __post_init__(self):
         if self.ratio:
@@ -109,10 +112,11 @@ def difference(frame, what, one, other, metric="accuracy", **bounds):
         ``above``, ``below``, ``judged`` and ``published`` of :class:`Measure`.
     """
     values = paired(at_end(frame, metric), *one, *other)
-    return Measure(what, one[1], density_at(frame, *one), values, **bounds)
+    return Measure(what, one[1], density_at(frame, *one), values, networks=(one, other), **bounds)
 
 
 def shown(frame, what, arm, level):
     """The accuracy of a network at the last step, which is part of no verdict."""
     values = paired(at_end(frame), arm, level)
-    return Measure(what, level, density_at(frame, arm, level), values, judged=False, unit=PERCENT)
+    about = {"judged": False, "unit": PERCENT, "networks": ((arm, level),)}
+    return Measure(what, level, density_at(frame, arm, level), values, **about)

@@ -94,3 +94,11 @@ def changes(config: Config) -> dict:
     """Settings that differ from those of the experiment's preset, `device` apart: dict, name -> value."""
     preset = configure(config.experiment, config.preset)
     return {name: v for name, v in config.table() if name != "device" and v != getattr(preset, name)}
+
+
+def stamped(config: Config) -> dict:
+    """Settings that a figure names: dict. Of a user's own study also those by which its record differs from others."""
+    if EXPERIMENTS[config.experiment].group != "own":
+        return changes(config)
+    usual = {name: f.default for name, f in SETTINGS.items() if name != "device"} | PRESETS[config.preset]
+    return {name: v for name, v in config.table() if name in usual and v != usual[name]}

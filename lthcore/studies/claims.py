@@ -10,6 +10,7 @@ from dataclasses import replace
 import pandas as pd
 
 from ..results import measures, rules, statistics
+from ..runs import presets
 from . import REGISTRY, names
 
 REPORT_REPLICATES = 3  # a verdict needs at least so many, and the preset `report`
@@ -124,6 +125,8 @@ def _published(frame, config):
         about = {"claim": claim.id, "text": claim.text, "report": claim.published}
         about |= {"figure": claim.figure, "notebook": experiment.notebook}
         parts = claim.measures(frame, config) if len(frame) else []
+        if experiment.group == "own":
+            _check_networks(claim, parts, config)
         verdict = _verdict(parts, config)
         final = verdict in ("holds", "does not hold", "unresolved")
         numbers = ("n", "ours", "low", "high")
@@ -137,6 +140,21 @@ def _published(frame, config):
             yield about | found | {"alone": m.verdict() if final else "", "verdict": "" if i else verdict}
         if not parts:
             yield about | {"measured": "", "n": 0, "alone": "", "verdict": verdict}
+
+
+def _check_networks(claim, parts, config):
+    """Refuse, in one line, a measure without values of an arm or a level that its study has at no scale."""
+    levels = {}
+    for scale in (config, presets.configure(config.experiment, "report")):  # at a smaller scale they may be missing
+        for unit in REGISTRY[config.experiment].arms(scale, 0):
+            levels.setdefault(unit.arm, set()).update(unit.levels)
+    for arm, level in (network for m in parts if not len(m.values) for network in m.networks):
+        if arm not in levels:
+            near = presets.meant(arm, levels)
+            raise ValueError(f"claim {claim.id!r}: arm = {arm!r}: must be one of {', '.join(map(repr, levels))}{near}")
+        if level not in levels[arm]:
+            allowed = ", ".join(map(str, sorted(levels[arm])))
+            raise ValueError(f"claim {claim.id!r}: level = {level!r}: must be one of {allowed} in the arm {arm!r}")
 
 
 def _by_rule(frame, config):

@@ -40,16 +40,23 @@ class Study:
 
     @property
     def folder(self):
-        """Where its figures go: ``figures/`` for an unchanged ``report``, a folder of its own for every other scale."""
-        preset, changes = self.config.preset, presets.changes(self.config)
-        if preset == "report" and changes.get("replicates", 0) >= configure(self.config.experiment, preset).replicates:
-            del changes["replicates"]  # more replicates than the committed scale make it better
-        fewer = self.config.replicates < archive.replicates(self.config.experiment)
-        if preset == "report" and fewer:
-            changes["replicates"] = self.config.replicates  # never in the place of better figures
-        if preset == "report" and not changes and self.experiment.group != "own":
-            return store.FIGURES
-        return store.FIGURES / store.file_name("_".join([preset, *(f"{k}-{v}" for k, v in changes.items())]))
+        """Where its figures go: ``figures/`` for an unchanged ``report``, a folder of its own for every other scale.
+
+        A user's own study has them in ``figures/own/<name>/``.
+        """
+        preset, replicates, changes = self.config.preset, self.config.replicates, presets.changes(self.config)
+        folder = store.FIGURES
+        if self.experiment.group == "own":
+            folder = folder / "own" / store.file_name(self.config.experiment)
+        elif preset == "report":
+            committed = configure(self.config.experiment, preset).replicates
+            if replicates >= max(committed, archive.replicates(self.config.experiment)):
+                changes.pop("replicates", None)  # more replicates than the committed scale make it better
+            else:
+                changes["replicates"] = replicates  # never in the place of better figures
+            if not changes:
+                return folder
+        return folder / store.file_name("_".join([preset, *(f"{k}-{v}" for k, v in changes.items())]))
 
     def table(self):
         """The settings as a frame, with what the report's tables fix in front: columns setting, value."""
@@ -113,6 +120,9 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
         raise ValueError(f"model = {model!r}: {one_of(model, known)}")
     if experiment == "pre_midsem":
         experiment = model or "mlp"
+        if experiment not in REGISTRY:
+            allowed = [name for name in known if name in REGISTRY]
+            raise ValueError(f"model = {model!r}: must be one of {', '.join(map(repr, allowed))} in 'pre_midsem'")
     if replicates != 0 or type(replicates) is not int:
         settings["replicates"] = replicates
     if model:
