@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from . import methods
 from .disk.files import FOLDERS, write
 from .explore import notebooks
 from .runs import limits, presets
@@ -82,7 +83,7 @@ def _meant(word, known):
         return f"; did you mean {word} ./run_all.sh ...?"
     if setting in presets.SETTINGS and (equals or name.startswith("--")):
         return f"; did you mean --set {setting}={value or 'VALUE'}?"
-    return presets.meant(name, known)
+    return methods.meant(name, known)
 
 
 def _one_of(*names):
@@ -325,7 +326,12 @@ def run(options):
             print(f"[{len(seconds):>2}/{len(jobs) + len(READERS)}] {name}: {seconds[name]:.0f} s", flush=True)
         seconds[SCORECARD.name] = execute(SCORECARD, every, folder)  # when the others' figures are there
         seconds[EXPLORER.name] = explorer.result()
+    from .explore import offline  # here, so that what is refused need not wait for it
+
+    drawn = offline.write(experiments.every(**every), folder)
     _closing_table(studies, jobs, seconds, folder, trained)
+    if drawn:
+        print(f"to look into, in any browser: {_short(drawn)}")
     if options.command == "quick":
         _print_report_time(options, bool(plan.missing))
     return 0
@@ -355,7 +361,7 @@ def execute(job, given, folder):
     known = notebooks.parameters(notebook)
     for name in values:
         if name not in known:
-            raise ValueError(f"{job.notebook} has no parameter {name!r}: must be one of {', '.join(known)}")
+            raise ValueError(f"{job.notebook} has no parameter {name!r}: {methods.one_of(name, known, str)}")
     target = folder / "executed" / f"{job.name}.ipynb"
     partial = target.with_name(f"{job.name}.partial-{secrets.token_hex(4)}.ipynb")  # ids repeat across machines
     with store.writing(lambda: folder):

@@ -263,27 +263,25 @@ GROUPS = (Scale, Data, Train, Prune)
 
 def check_value(f: dataclasses.Field, value: Any) -> None:
     """Raise ValueError, in one line, where `value` is not one that field `f` allows."""
-
-    def refuse(allowed: str) -> None:
-        raise ValueError(f"{f.name} = {value!r}: must be {allowed}")
-
-    allowed = f.metadata.get("allowed")
-    if allowed and value not in allowed:
-        refuse("one of " + ", ".join(map(repr, allowed)))
-    if "text" in f.metadata:
-        m = f.metadata
-        if value is None and f.default is None:
-            return
-        whole = f.type in (int, int | None)
-        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-            refuse(m["text"])
-        outside = [m[end] for end in ("low", "high") if m.get(f"open_{end}")]
-        if not m["low"] <= value <= m["high"] or value in outside:
-            refuse(m["text"])
+    facts, must = f.metadata, ""
+    if "allowed" in facts and value not in facts["allowed"]:
+        must = methods.one_of(value, facts["allowed"])
+    if "text" in facts and not (value is None and f.default is None) and not _within(f, value):
+        must = f"must be {facts['text']}"
     if f.name == "levels" and not isinstance(value, tuple):
-        refuse("a list of whole numbers")
+        must = "must be a list of whole numbers"
+    if must:
+        raise ValueError(f"{f.name} = {value!r}: {must}")
     if f.name in methods.RECORDS:
         methods.find(f.name, value)
+
+
+def _within(f, value):
+    """Whether a value is a number of the field's kind, within its bounds."""
+    facts, kinds = f.metadata, int if f.type in (int, int | None) else (int, float)
+    left_out = [facts[end] for end in ("low", "high") if facts.get(f"open_{end}")]
+    number = isinstance(value, kinds) and not isinstance(value, bool)
+    return number and facts["low"] <= value <= facts["high"] and value not in left_out
 
 
 def __getattr__(name):

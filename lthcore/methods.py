@@ -4,16 +4,13 @@ A record says where its function stands, so that settings are checked and levels
 :mod:`lthcore.pruning` and :mod:`lthcore.lottery` hold the functions and call them. Standard library only.
 """
 
+import difflib
 import json
 import pkgutil
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, NamedTuple
 
 from .schedule import ARCHITECTURES, Architecture
-
-
-def _any(config):
-    return ""
 
 
 class Criterion(NamedTuple):
@@ -22,7 +19,7 @@ class Criterion(NamedTuple):
     scores: Callable | str
     """Function of (weights, mask, unit, data), as of :func:`lthcore.pruning.by_criterion`, that gives every weight
     a score, by layer; the largest are kept. Or where it stands, as ``"module:name"``."""
-    supports: Callable = _any
+    supports: Callable = lambda config: ""
     """Function of a :class:`lthcore.config.Config`: "" where it can score such a network, else what it needs."""
     when: Literal["trained", "start"] = "trained"
     """Whether it is given the weights at the end of the level or those that the level started from."""
@@ -121,11 +118,22 @@ FUNCTION = {"criterion": "scores", "rewind": "values", "model": "module", "datas
 BUILT_IN = {setting: dict(records) for setting, (records, _) in RECORDS.items()}
 
 
+def meant(name: Any, names: Iterable[str]) -> str:
+    """``; did you mean 'lr'?`` where a name is nearly one of these, else nothing: str."""
+    near = difflib.get_close_matches(str(name)[:100].lower().replace("-", "_"), names, 1, 0.7)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def one_of(value: Any, names: Iterable[str], show: Callable = repr) -> str:
+    """What a refusal says of a value: which names are allowed, and which of them may have been meant: str."""
+    return f"must be one of {', '.join(map(show, names))}{meant(value, names)}"
+
+
 def find(setting: str, name: str) -> Criterion | RewindRule:
     """The record of that name; a plain function in its place is one with the defaults. None is refused in a line."""
     records, kind = RECORDS[setting]
     if not isinstance(name, str) or name not in records:
-        raise ValueError(f"{setting} = {name!r}: must be one of {', '.join(map(repr, records))}")
+        raise ValueError(f"{setting} = {name!r}: {one_of(name, records)}")
     record = records[name]
     if not isinstance(record, kind) and setting in SETTINGS:
         record = kind(record)

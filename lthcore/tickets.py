@@ -44,6 +44,7 @@ from safetensors import deserialize
 
 from .disk.files import write as write_file
 from .disk.tensors import DAMAGED, read_file, save_tensors
+from .methods import one_of
 from .schedule import ARCHITECTURES
 
 HEADER = 20_000  # bytes: a ticket's header is smaller
@@ -136,7 +137,7 @@ def to_bytes(ticket, form="ticket"):
         If there is no such form.
     """
     if form not in FORMS:
-        raise ValueError(f"form = {form!r}: must be one of {', '.join(map(repr, FORMS))}")
+        raise ValueError(f"form = {form!r}: {one_of(form, FORMS)}")
     tensors = {f"{name}.bias": ticket.values[f"{name}.bias"] for name in ticket.mask}
     for name, mask in ticket.mask.items():
         arrays = FORMS[form].pack(mask, ticket.values[f"{name}.weight"])

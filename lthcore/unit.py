@@ -99,7 +99,7 @@ class Unit:
             raise ValueError(f"mask: must be one of {self.config.model!r}, not of {self.chain.config.model!r}")
         for probe in self.probes:
             if probe not in methods.PROBES:
-                raise ValueError(f"probes: {probe!r} must be one of {', '.join(map(repr, methods.PROBES))}")
+                raise ValueError(f"probes: {probe!r} {methods.one_of(probe, methods.PROBES)}")
 
     @property
     def prunes(self) -> bool:

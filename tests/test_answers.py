@@ -149,6 +149,8 @@ def test_networks_of_one_class_are_one_sentence(task1):
     assert re.match(r"In (\d+) networks of the arm t1_on_s2 .*; \1 of them predict one class", text)
     assert len(text.splitlines()) == 1
     assert "has lost all its outputs 5-9" in repr(answers.one_class(task1))
+    with pytest.raises(ValueError, match=r"^arm = 't1_on_2': must be one of .*; did you mean 't1_on_s2'\?$"):
+        answers.one_class(task1, "t1_on_2")
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from lthcore import tickets
@@ -85,21 +86,26 @@ def lab(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(lab):
-    """The notebook, open and run to its end."""
+def browser():
     assert CHROMIUM, "LTH_NEED_BROWSER=1, and no chromium is found (apt-get install chromium)"
     SHOTS.mkdir(parents=True, exist_ok=True)
     flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        page = browser.new_page(viewport={"width": WIDTH, "height": 1250})
-        page.errors = []
-        page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.set_default_timeout(PATIENCE)
-        run_all(page, lab)
-        yield page
-        page.screenshot(path=SHOTS / "last.png")
+        yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def page(lab, browser):
+    """The notebook, open and run to its end."""
+    page = browser.new_page(viewport={"width": WIDTH, "height": 1250})
+    page.errors = []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.set_default_timeout(PATIENCE)
+    run_all(page, lab)
+    yield page
+    page.screenshot(path=SHOTS / "last.png")
 
 
 def run_all(page, address):
@@ -256,6 +262,12 @@ def test_a_digit_can_be_picked(page):
     answers = settled(page, 3)
     choose(page, "digits", "hardest for the ticket first")
     changed(page, 3, answers)
+    tab(page, "Prune by hand")
+    before = settled(page, 6)
+    page.get_by_role("button", name="prune", exact=True).click()
+    changed(page, 6, before)
+    says(page, "50% of all layers together, by magnitude")
+    page.screenshot(path=SHOTS / "by_hand.png")
 
 
 def hand_in(page, path):
@@ -301,3 +313,74 @@ def test_a_notebook_shows_a_bar_and_its_answer_and_folds_its_plumbing(page, lab)
     assert folded.count() == 2 and folded.first.inner_text().startswith("# @title Set-up")
     other.screenshot(path=SHOTS / "answer.png")
     other.close()
+
+
+# ---------------------------------------------------------------------------------------- the page without a kernel
+
+
+@pytest.fixture
+def offline(browser, request):
+    """The committed page on a phone or a wide screen, light or dark, with no network; what it asked for and said."""
+    width, scheme = getattr(request, "param", (1280, "light"))
+    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme, offline=True)
+    page = context.new_page()
+    page.asked, page.errors = [], []
+    page.on("request", lambda asked: page.asked.append(asked.url))
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("console", lambda said: page.errors.append(said.text))
+    page.goto((store.ROOT / "figures/explorer.html").as_uri())
+    yield page
+    page.screenshot(path=SHOTS / f"offline-{width}-{scheme}.png", full_page=True)
+    assert len(page.asked) == 1 and not page.errors
+    context.close()
+
+
+def committed(figure, **at):
+    """A row of what a committed figure was drawn from."""
+    table = pd.read_csv(store.ROOT / f"figures/{figure}.csv")
+    return next(table.loc[(table[list(at)] == pd.Series(at)).all(axis=1)].itertuples())
+
+
+def test_the_page_is_moved_by_keys_and_shows_the_numbers_of_the_figures(offline):
+    slider = offline.get_by_role("slider", name="Density").first
+    slider.focus()
+    offline.keyboard.press("Home")
+    for _ in range(5):
+        offline.keyboard.press("ArrowRight")
+    mask = offline.locator("#mask-ticket").evaluate("e => e.toDataURL()")
+    for arm, name in (
+        ("ticket", "ticket (theta0)"),
+        ("random_reinit", "reinitialised"),
+        ("random_mask", "random mask"),
+    ):
+        row = committed("fig1a_mlp_accuracy_vs_density", arm=arm, level=5)
+        shown = offline.get_by_role("row", name=re.compile(rf"^{re.escape(name)}")).first.inner_text()
+        assert f"{row.mean:.2f} [{row.low:.2f}, {row.high:.2f}]" in " ".join(shown.split())
+        assert slider.get_attribute("aria-valuetext") == f"{100 * row.density:.3g}% of the weights, level 5"
+        assert f"n = {row.n} replicates" in offline.locator("#numbers caption").inner_text()
+    offline.keyboard.press("ArrowRight")
+    assert "level 6" in offline.locator("#at").inner_text()
+    assert "not trained at this level" in offline.locator("#numbers").inner_text()
+    assert offline.locator("#mask-ticket").evaluate("e => e.toDataURL()") != mask
+    offline.get_by_label("LeNet-5").check()
+    row = committed("fig2a_lenet5_accuracy_vs_density", arm="ticket", level=6)
+    assert f"{row.mean:.2f}" in offline.locator("#numbers").inner_text()
+    address = offline.url
+    assert "network=lenet5&level=6" in address
+    offline.goto("about:blank")
+    offline.goto(address)
+    assert "level 6" in offline.locator("#at").inner_text() and offline.get_by_label("LeNet-5").is_checked()
+    offline.asked = offline.asked[:1]
+
+
+@pytest.mark.parametrize("offline", [(1280, "dark"), (360, "light"), (360, "dark")], indirect=True)
+def test_the_page_fits_its_screen_and_finds_the_constant_classifier(offline):
+    slider = offline.get_by_role("slider", name="Density").nth(1)
+    slider.focus()
+    offline.keyboard.press("End")
+    said = offline.locator("#finding").inner_text()
+    panel = "pruned as in the report, at the last step of every level"
+    row = committed("fig4a_task2_accuracy", arm="t1_on_s2", level=15, panel=panel)
+    assert f"{row.n} of {row.n} are constant classifiers: they answer 7" in said and f"{row.mean:.4f}%" in said
+    assert "which is the report's number" in said
+    assert offline.evaluate("document.documentElement.scrollWidth") <= offline.viewport_size["width"]

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from kill import COMMAND, OVERRIDES, ROOT, Place, numbers, wait_until
 
 from lthcore import cli, schedule
+from lthcore.explore import offline
 from lthcore.runs import cluster, download, estimate, store, sweep, worker
 from lthcore.studies import experiments
 
@@ -262,6 +263,7 @@ def test_a_shard_draws_only_what_is_finished_and_else_says_what_to_do(capsys, fo
 
     monkeypatch.setattr(cli, "execute", lambda job, *_: executed.append(job.name) or 0.0)
     monkeypatch.setattr(cli, "_closing_table", lambda *_: None)
+    monkeypatch.setattr(offline, "write", lambda studies, folder: executed.append(folder / offline.NAME))
     monkeypatch.setattr(sweep, "run", finish)
     command = shlex.split(SCALE)
     assert cli.main([*command, "--shard", "2/2"]) == 0
@@ -269,7 +271,8 @@ def test_a_shard_draws_only_what_is_finished_and_else_says_what_to_do(capsys, fo
         "shard 2/2 is finished, other shards are not: once all are, the same command without --shard draws the figures"
     )
     assert cli.main([*command, "--shard", "1/2"]) == 0
-    assert executed == ["01_pre_midsem_mlp", "00_scorecard", "05_explorer"]
+    page = executed.pop()
+    assert executed == ["01_pre_midsem_mlp", "00_scorecard", "05_explorer"] and page.name == "explorer.html"
     assert "shard 1/2, 0 of 10 levels finished" in capsys.readouterr().out
 
 

@@ -224,6 +224,10 @@ def test_unknown_options_are_refused_in_one_line(arguments, says, capsys, nothin
         (["smoke", "--set", "LR=0.1"], "did you mean 'lr'?"),
         (["smoke", "--set", "optimiser=sgd"], "did you mean 'optimizer'?"),
         (["smoke", "--set", "momentun=0.9"], "did you mean 'momentum'?"),
+        (["smoke", "--set", "criterion=magnitud"], "did you mean 'magnitude'?"),
+        (["smoke", "--set", "rewind=rest"], "did you mean 'reset'?"),
+        (["smoke", "--device", "cud"], "did you mean 'cuda'?"),
+        (["smoke", "--model", "lenet"], "did you mean 'lenet5'?"),
     ],
 )
 def test_what_was_meant_is_named(arguments, meant, capsys, nothing_runs):

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import NAMES, VALUES
 
-from lthcore import config
+from lthcore import config, tickets
 from lthcore.config import GROUPS, Config, configure
 from lthcore.runs import presets
 from lthcore.runs.presets import changes
@@ -267,6 +267,30 @@ def test_an_unknown_setting_is_named_with_those_there_are(name):
     assert sorted(offered) == sorted(set(FIELDS) - {"experiment", "preset"})
 
 
+def asked(**parameters):
+    return experiments.study(**{"experiment": "mlp", "preset": "smoke"} | parameters)
+
+
+@pytest.mark.parametrize(
+    ("call", "given", "meant"),
+    [
+        (asked, {"experiment": "tsak1"}, "task1"),
+        (asked, {"preset": "smoek"}, "smoke"),
+        (asked, {"model": "lenet-5"}, "lenet5"),
+        (asked, {"overrides": {"prunerate": 0.2}}, "prune_rate"),
+        (asked, {"overrides": {"rewind": "finall"}}, "final"),
+        (asked, {"overrides": {"criterion": "Magnitude"}}, "magnitude"),
+        (asked, {"overrides": {"dataset": "fashon"}}, "fashion"),
+        (asked, {"overrides": {"scope": "layers"}}, "layer"),
+        (Unit, {"config": Config(), "arm": "mine", "replicate": 0, "probes": ("ordr",)}, "order"),
+        (tickets.to_bytes, {"ticket": None, "form": "tiket"}, "ticket"),
+    ],
+)
+def test_the_nearest_allowed_name_is_named(call, given, meant):
+    text = refusal(call, **given)
+    assert "must be one of " in text and text.endswith(f"; did you mean {meant!r}?")
+
+
 def test_an_earlier_name_of_a_setting_still_works():
     """In overrides and in records of a user's own; what is hashed has the name under which levels were archived."""
     for earlier, name in presets.ALIASES.items():
@@ -421,7 +445,7 @@ def test_a_unit_that_makes_no_sense_is_refused_in_one_line():
         ({"start": FreshHead()}, "start = FreshHead(): must be Theta0() for a chain, whose config has a rewind rule"),
         ({"mask": MaskOf(taken)}, "mask: must be that of a chain, which 'taken' is not"),
         ({"mask": RandomLike(Unit(lenet5, "ticket", 0))}, "mask: must be one of 'mlp', not of 'lenet5'"),
-        ({"probes": ("ordre",)}, "probes: 'ordre' must be one of 'collapse', 'order', 'dense', 'deletion', 'smaller'"),
+        ({"probes": ("speed",)}, "probes: 'speed' must be one of 'collapse', 'order', 'dense', 'deletion', 'smaller'"),
     )
     for how, described in cases:
         assert refusal(Unit, c, "x", 0, **how) == described

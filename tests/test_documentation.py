@@ -200,6 +200,7 @@ def test_a_line_runs_to_its_end(smoke, again, copy, line):
     if "--set" in line:  # what was set stands in the tables, and the scorecard has been made
         folder = copy[0] / "figures/smoke_prune_rate-0.2_scope-global"
         assert (folder / "executed/00_scorecard.html").exists() and (folder / "executed/05_explorer.html").exists()
+        assert (folder / "explorer.html").exists()
         text = (folder / "executed/01_pre_midsem_mlp.ipynb").read_text()
         assert "prune_rate = 0.2" in text or "global" in text
     if "report --only" in line:

@@ -2,6 +2,8 @@
 
 import base64
 import hashlib
+import html
+import io
 import re
 import struct
 import subprocess
@@ -11,14 +13,17 @@ from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
+import PIL.Image
 import pytest
 
 from lthcore import data, tickets
-from lthcore.explore import explorer
+from lthcore.config import configure
+from lthcore.explore import by_hand, explorer, offline, panels
 from lthcore.explore.explorer import Explorer
 from lthcore.results import statistics
 from lthcore.runs import download, store, sweep
-from lthcore.studies import experiments
+from lthcore.studies import REGISTRY, experiments
 from lthcore.unit import Unit
 
 SMALL = {"rounds": 2, "max_steps": 12, "test_images": 150, "validation": 0.02}
@@ -105,12 +110,86 @@ def test_reading_an_experiment_is_said_once(page):
     assert not any("reading" in text for text in said)
 
 
+def test_while_an_experiment_is_read_the_pictures_are_dim_and_nothing_can_be_chosen(page, monkeypatch):
+    seen, read = [], explorer.panels.Pictures
+
+    def reading(study):
+        seen.append((page.seen._dom_classes, page.stands._dom_classes, page.arm.disabled, page.level.disabled))
+        return read(study)
+
+    monkeypatch.setattr(explorer.panels, "Pictures", reading)
+    page.experiment.value = page.experiment.options[1]
+    assert seen == [((explorer.DIM,), (explorer.DIM,), True, True)]
+    assert not page.seen._dom_classes and not page.arm.disabled and not page.level.disabled
+    assert f".{explorer.DIM} {{ opacity" in page.children[-1].value
+
+
+def test_a_view_is_one_line_that_brings_it_back(page, studies):
+    page.experiment.value = page.experiment.options[1]
+    page.arm.value, page.level.value, page.digit.value = "ticket_spared", 1, 7
+    fill(page, preset="smoke", rounds=5, output_rate=0.0)
+    line = page.place.value
+    page.draw()
+    line, pictures = page.place.value, (page.seen.value, page.stands.value)
+    assert "\n" not in line and '"arm": "ticket_spared"' in line
+    other = Explorer(studies)
+    assert other.place.value != line
+    other.place.value = line
+    assert other.place.value == line and (other.seen.value, other.stands.value) == pictures
+    assert other.digit.value == 7 and other.form["rounds"].value == 5 and other.refused.value == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("level 7", "must be a line that was copied from here"),
+        ("[1]", "must be a line that was copied from here"),
+        ('{"levle": 1}', "did you mean 'level'?"),
+        ('{"arm": "tickt"}', "did you mean 'ticket'?"),
+        ('{"level": 5}', "level = 5: must be one of 0, 1, 2"),
+        ('{"digit": "x"}', "digit = 'x': must be a value such as 0"),
+    ],
+)
+def test_what_is_no_view_is_refused_in_one_line(page, line, says):
+    before = page.place.value
+    page.place.value = line
+    assert html.unescape(page.refused.value).count(says) == 1 and "\n" not in page.refused.value
+    assert page.place.value == before
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_arm_has_a_label_of_its_own_in_words(name):
+    arms = dict.fromkeys(unit.arm for unit in REGISTRY[name].arms(configure(name, "report"), 0))
+    labels = [panels.full_label(arm) for arm in arms]
+    assert len(set(labels)) == len(labels) and not [label for label in labels if "_" in label]
+
+
+def test_no_label_of_a_picture_is_cut_off(page):
+    mask, standing, _ = page.view.panels("ticket", 0)
+    for picture in (mask, standing, page.moved_panel, page.answers_panel):
+        inside = picture.figure.bbox
+        for axis in picture.axes:
+            box = axis.get_tightbbox(picture.canvas.get_renderer())
+            assert box.x0 >= 2 and box.x1 <= inside.x1 - 2 and box.y0 >= 0, type(picture).__name__
+
+
+def test_the_ring_at_the_last_level_is_whole():
+    at = pd.MultiIndex.from_product([["ticket"], range(21)], names=["arm", "level"])
+    standing = panels.Standing("ticket", pd.Series(98.0, at), pd.Series(0.7 ** np.arange(21), at), None, None, {})
+    picture = standing.png(20, pd.DataFrame({"step": [0.0, 68_700.0], "value": [10.0, 98.0]}))
+    drawn = np.asarray(PIL.Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
+    right = int(standing.axes[0].bbox.x1)
+    beyond = drawn[:, right + 2 : right + 5].reshape(-1, 3)
+    assert (beyond[:, 2] - beyond[:, 0] > 100).any()  # it is blue
+
+
 def test_nothing_finished_is_said(folders, capsys):
     empty = Explorer([small()])
     assert "Nothing is finished" in empty.state.value
     empty.tabs.selected_index = 2
     explorer.still([small()])
     assert "Nothing is finished" in capsys.readouterr().out
+    assert offline.write([small()], folders) is None
 
 
 def test_the_static_picture_is_the_first_view(page, studies, monkeypatch):
@@ -129,6 +208,17 @@ def test_the_static_picture_needs_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=store.ROOT, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "False", done.stderr
+
+
+def test_the_page_without_a_kernel_shows_what_is_finished(studies, tmp_path):
+    text = offline.write([*studies, small("task1")], tmp_path).read_text()
+    assert text.startswith("<!DOCTYPE html>")
+    mlp, lenet5 = (offline.network(experiments.load(study)) for study in studies)
+    assert mlp["changes"]["rounds"] == "2" and lenet5["label"] == "LeNet-5" and list(lenet5["arms"]) == ["ticket"]
+    assert mlp["arms"]["ticket"]["level"] == [0, 1, 2] and mlp["arms"]["random_mask"]["level"] == [1, 2]
+    mean, low, high = mlp["arms"]["ticket"]["accuracy"]["end"][2]
+    assert mean == pytest.approx(statistics.at_end(experiments.finished(studies[0]))["ticket", 2, 0], abs=1e-4)
+    assert (low, high) == (None, None)  # of one replicate no interval is known
 
 
 def test_the_mask_is_the_one_that_was_trained(studies):
@@ -247,6 +337,36 @@ def test_weights_on_demand_fill_the_tabs(page, studies):
     page.digit.value = 99
     page.tabs.selected_index = 0
     assert page.moved.value != page.nothing
+
+
+def test_a_network_is_pruned_by_hand_and_a_step_taken_back(page, studies):
+    unit, hand = unit_of(studies[0], "ticket"), page.by_hand
+    sweep.keep_weights(unit, 1)
+    page.weights.cache_clear()
+    page.level.value, page.tabs.selected_index = 1, 4
+    (trained,), before = hand.pruning.steps, hand.picture.value
+    assert trained.accuracy == pytest.approx(statistics.at_end(experiments.finished(studies[0]))["ticket", 1, 0])
+    hand.layer.value, hand.fraction.value, hand.criterion.value = "fc1", 0.5, "magnitude"
+    hand.go.click()
+    once = hand.pruning.steps[-1]
+    assert {k: m.sum() for k, m in once.mask.items()} == {
+        k: m.sum() - round(0.5 * m.sum()) if k == "fc1" else m.sum() for k, m in trained.mask.items()
+    }
+    sizes = np.abs(store.find_weights(unit, 1).final["fc1.weight"])
+    assert sizes[once.mask["fc1"]].min() >= sizes[trained.mask["fc1"] & ~once.mask["fc1"]].max()
+    assert hand.picture.value != before and f"{once.accuracy:.2f}%" in hand.history.value
+    picture = hand.picture.value
+    hand.layer.value, hand.fraction.value, hand.criterion.value = by_hand.ALL, 0.8, "random"
+    hand.go.click()
+    assert hand.pruning.steps[-1].density == pytest.approx(0.2 * once.density, rel=1e-3)
+    assert "80% of all layers together, by random" in hand.history.value
+    hand.back.click()
+    assert hand.picture.value == picture and "random" not in hand.history.value
+    hand.back.click()
+    hand.back.click()  # of the trained network nothing is taken back
+    assert hand.pruning.steps == [trained] and hand.picture.value == before and hand.back.disabled
+    page.arm.value = "ticket_spared"  # whose weights are not kept
+    assert hand.pruning is None and hand.go.disabled
 
 
 # ------------------------------------------------------------------------------------------------ a ticket of one's own

@@ -88,7 +88,8 @@ def test_a_name_that_there_is_not_is_refused_with_those_there_are(setting, value
         lambda: configure("mlp", **{setting: value}),
         lambda: experiments.study("mlp", overrides={setting: value}),
     ):
-        assert refusal(call) == f"{setting} = {value!r}: must be one of {names}"
+        near = "; did you mean 'magnitude'?" if (setting, value) == ("criterion", "Magnitude") else ""
+        assert refusal(call) == f"{setting} = {value!r}: must be one of {names}{near}"
 
 
 @pytest.mark.parametrize("model", CONVOLUTIONS)

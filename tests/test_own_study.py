@@ -123,7 +123,7 @@ def test_another_process_learns_of_it_from_its_settings(shown):
 
 def test_a_model_without_an_experiment_is_refused_by_the_settings_own_name(monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "mlp_200_50", ARCHITECTURES["mlp"])
-    with pytest.raises(ValueError, match=r"^model = 'mlp_200_50': must be one of 'mlp', 'lenet5' in 'pre_midsem'$"):
+    with pytest.raises(ValueError, match=r"^model = 'mlp_200_50': must be one of 'mlp', 'lenet5'$"):
         experiments.study("pre_midsem", "smoke", model="mlp_200_50")
 
 
@@ -199,6 +199,14 @@ def test_a_changed_record_replaces_the_one_before(forgotten):
         ({"settings": {"learning_rate": 1}}, "unknown setting 'learning_rate'"),
         ({"settings": {"lr": -1}}, "lr = -1: must be a number in (0, 10]"),
         ({"fixed": ("model",)}, "fixed = 'model': must be one of its settings"),
+        (
+            {"group": "reports"},
+            "group = 'reports': must be one of 'report', 'extended', 'gpu', 'own'; did you mean 'report'?",
+        ),
+        (
+            {"settings": {"lr": 0.1}, "fixed": ("lrr",)},
+            "fixed = 'lrr': must be one of its settings; did you mean 'lr'?",
+        ),
         ({"claims": (Claim("x", "", "", "fig_none", None),)}, "figure = 'fig_none': must be one of its figures"),
     ],
 )

@@ -383,6 +383,7 @@ OURS = {  # what a killed run leaves, by the folder that it lies in
     "data": [".train-images-idx3-ubyte.abcdefgh.aside", "fashion/.t10k-labels-idx1-ubyte.abcdefgh.aside"],
     "figures": [
         ".fig3_task1.png.abcdefgh.aside",
+        ".explorer.html.abcdefgh.aside",
         "executed/.02_task1_data_halves.html.abcdefgh.aside",
         "executed/02_task1_data_halves.partial-0123abcd.ipynb",
     ],

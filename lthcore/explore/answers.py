@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 import pandas as pd
 from IPython.display import Image, display
 
+from ..methods import one_of
 from ..results import rules, statistics
 from ..runs.presets import configure
 from ..studies import claims, experiments, plots
@@ -260,6 +261,8 @@ def alt_text(results, name, figure):
 
 def one_class(results, arm="t1_on_s2", labels=range(5, 10)):
     """How many networks of an arm have no active output among some labels, and what they predict: a sentence."""
+    if arm not in (arms := dict.fromkeys(unit.arm for unit in results.study.units)):
+        raise ValueError(f"arm = {arm!r}: {one_of(arm, arms)}")
     dead = statistics.dead_labels(results.frame, arm, labels)
     which = f"{min(labels)}-{max(labels)}"
     if dead.empty:

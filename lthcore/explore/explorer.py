@@ -18,10 +18,19 @@ from .. import tickets
 from ..results import statistics
 from ..runs import download, presets, store, sweep
 from ..studies import experiments, plots
-from . import panels
+from . import by_hand, panels, place
+from .place import refusal, refused_in
 
 PAUSE = 0.01  # seconds: what arrives within them is drawn once, so that key presses do not queue pictures
 ARRIVED = 0.3  # seconds after a click by which the last value of a slider has arrived
+DIM = "lth-being-read"  # the class of what is not yet of the chosen experiment
+GLOSSARY = {
+    "level": "number of prunings done; at level 0 the network is dense",
+    "density": "kept weights divided by all prunable weights",
+    "ticket": "a mask and the values that its survivors start from, found by pruning",
+    "active": "on a path of kept weights from a pixel to an output; in the pictures: live",
+    "replicate": "a repetition with its own initial values, data split and batch order",
+}
 NOTHING = "Nothing is finished at this scale yet: run one of the notebooks 01 to 04, or find your own ticket below."
 
 
@@ -106,7 +115,7 @@ class Explorer(widgets.VBox):
         self.weights = lru_cache(maxsize=16)(store.find_weights)
         smoke = bool(studies) and studies[0].config.preset == "smoke"
         parts = self._choice(), *self._pictures(), self._progress(), self._tabs("smoke" if smoke else "quick")
-        super().__init__(parts)
+        super().__init__((*parts, self._place(), _glossary()))
         self._choose_experiment()
         self.draw()
 
@@ -169,6 +178,8 @@ class Explorer(widgets.VBox):
                 self.loaded,
             ],
         }
+        self.by_hand = by_hand.ByHand()
+        panels["Prune by hand"] = [self.by_hand]
         self.tabs = widgets.Tab([widgets.VBox(page, layout={"min_height": "400px"}) for page in panels.values()])
         for i, title in enumerate(panels):
             self.tabs.set_title(i, title)
@@ -203,6 +214,15 @@ class Explorer(widgets.VBox):
             widget.observe(self._estimate, "value")
         return _row(*self.form.values(), self.find, self.cost)
 
+    def _place(self):
+        self.place = widgets.Text(
+            description="this view", continuous_update=False, layout={"width": "100%", "max_width": "960px"}
+        )
+        self.place.observe(self._restore, "value")
+        self.refused = widgets.HTML()
+        hint = "One line of text: copy it to keep this view, paste another to come back to it."
+        return widgets.VBox([self.place, widgets.HTML(hint), self.refused])
+
     # ------------------------------------------------------------------------------------------------ what is chosen
 
     @property
@@ -212,8 +232,38 @@ class Explorer(widgets.VBox):
         if name and name not in self.views:
             count = sum(len(unit.levels) for unit in self.studies[name].units)
             self.state.value = f"reading {count} levels of {html.escape(name)}"  # takes seconds, once
-            self.views[name] = panels.Pictures(self.studies[name])
+            with self._waiting():
+                self.views[name] = panels.Pictures(self.studies[name])
         return self.views.get(name)
+
+    @contextlib.contextmanager
+    def _waiting(self):
+        """While an experiment is read, the pictures are dim and nothing of it can be chosen."""
+        pictures = self.seen, self.stands, self.moved, self.answers
+        controls = self.experiment, self.arm, self.replicate, self.level, self.player, self.order, self.digit
+        try:
+            for picture in pictures:
+                picture.add_class(DIM)
+            for control in controls:
+                control.disabled = True
+            yield
+        finally:
+            for picture in pictures:
+                picture.remove_class(DIM)
+            for control in controls:
+                control.disabled = False
+
+    def _chosen_by_name(self):
+        """The widgets that the line of the view names: dict."""
+        by_name = {name: getattr(self, name) for name in ("experiment", "arm", "replicate", "level", "order", "digit")}
+        return by_name | {"file": self.file_form} | {f"form {name}": widget for name, widget in self.form.items()}
+
+    def _restore(self, _=None):
+        """Choose what the line of the view says; what is wrong in it is refused."""
+        self.refused.value = ""
+        with refused_in(self.refused):
+            place.restore(self.place.value, self._chosen_by_name())
+        self._soon()
 
     @property
     def chosen(self):
@@ -259,13 +309,17 @@ class Explorer(widgets.VBox):
 
     def draw(self):
         """Draw what is chosen: the pictures above, and that of the open tab."""
-        with _refused_in(self.state):
+        with refused_in(self.state):
             if not self.view:
                 self.state.value = NOTHING
             elif self.level.value in self.view.levels.get((self.arm.value, self.replicate.value), ()):
                 self._draw_chosen()
         if self.tabs.selected_index == 2:
             self.compared.value = panels.Compared(self._lines()).png()
+        if self.view:
+            self.place.unobserve(self._restore, "value")
+            self.place.value = place.line(self._chosen_by_name())
+            self.place.observe(self._restore, "value")
 
     def _draw_chosen(self):
         (unit, level), at = self.chosen, (self.arm.value, self.replicate.value, self.level.value)
@@ -283,6 +337,8 @@ class Explorer(widgets.VBox):
         elif self.tabs.selected_index == 1:
             p = {role: statistics.probabilities(one) for role, one in logits.items()}
             self.answers.value = self.answers_panel.png(digit, label, p)
+        elif self.tabs.selected_index == 4:
+            self.by_hand.choose(unit, level, self.weights(unit, level), digit)
 
     def _digit(self, unit, kept):
         """The chosen test digit: (28, 28) pixels, label, and the logits that the networks give it, by role."""
@@ -316,7 +372,7 @@ class Explorer(widgets.VBox):
                 done=lambda outcome: self._from_thread(self._ended, outcome, after),
             )  # fmt: skip
         except (OSError, RuntimeError) as error:
-            self.status.value = _refusal(f"no process could be started: {error}")
+            self.status.value = refusal(f"no process could be started: {error}")
             return
         self.find.disabled = self.train.disabled = True
         self.stop.disabled, self.bar.value, self.status.value = False, 0, "starting"
@@ -338,7 +394,7 @@ class Explorer(widgets.VBox):
         if outcome == "stopped":
             self.status.value = "stopped; finished levels are kept, and the same settings resume from them"
         elif outcome:
-            self.status.value = _refusal(outcome)
+            self.status.value = refusal(outcome)
         after()
         self._estimate()
         self._soon()
@@ -358,7 +414,7 @@ class Explorer(widgets.VBox):
     def _estimate(self, _=None):
         """Show the cost of what the form asks for; fast, since a slider's value may come after a click."""
         if self.tabs.selected_index == 2:
-            with _refused_in(self.cost):
+            with refused_in(self.cost):
                 study, plan = self._asked()
                 c = study.config
                 each = f"{c.max_steps} steps" if c.max_steps else f"{c.epochs} epoch{'s' * (c.epochs > 1)}"
@@ -376,7 +432,7 @@ class Explorer(widgets.VBox):
 
     def _find_now(self):
         self.find.disabled = False
-        with _refused_in(self.status):
+        with refused_in(self.status):
             study, plan = self._asked()
             self._start(sweep.run, (plan.units,), lambda: self._join(study))
 
@@ -404,7 +460,7 @@ class Explorer(widgets.VBox):
             self.link.value = NOTHING
             return
         unit, level = self.offered = self.chosen
-        with _refused_in(self.link):
+        with refused_in(self.link):
             form = self.file_form.value
             content = tickets.to_bytes(sweep.ticket(unit, level), form)
             name = f"{unit.key}-level-{level:02d}{f'-{form}' * (form != 'ticket')}.safetensors"
@@ -416,7 +472,7 @@ class Explorer(widgets.VBox):
         files = self.upload.value  # a dict in ipywidgets 7, a tuple in 8
         for file in files.values() if isinstance(files, dict) else files:
             self.loaded.value = self.blank  # a file that is refused leaves no other's picture
-            with _refused_in(self.facts):
+            with refused_in(self.facts):
                 ticket = tickets.from_bytes(bytes(file["content"]))
                 shown = {name: v for name, v in ticket.facts.items() if name not in ("identity", "sha256")}
                 self.facts.value = html.escape(", ".join(f"{name} {value}" for name, value in shown.items()))
@@ -425,18 +481,10 @@ class Explorer(widgets.VBox):
                 self.loaded.value = page.png(ticket.mask, digits[self.digit.value])
 
 
+def _glossary():
+    lines = "<br>".join(f"<b>{word}</b>: {meaning}" for word, meaning in GLOSSARY.items())
+    return widgets.HTML(f"<style>.{DIM} {{ opacity: 0.35 }}</style>{lines}")
+
+
 def _row(*parts):
     return widgets.HBox(parts, layout={"flex_flow": "row wrap", "align_items": "center", "min_height": "40px"})
-
-
-@contextlib.contextmanager
-def _refused_in(place):
-    """Show an error there, in one line."""
-    try:
-        yield
-    except (ValueError, RuntimeError, OSError) as error:
-        place.value = _refusal(error)
-
-
-def _refusal(error):
-    return f'<span style="color: #B00000">{html.escape(str(error))}</span>'

@@ -6,7 +6,6 @@ notebook: foreign metadata are left out of the copy that is executed, and a fail
 
 import ast
 import contextlib
-import difflib
 import importlib
 import json
 import linecache
@@ -15,6 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
+from ..methods import meant
 from ..studies import WHEN_ASKED
 
 HERE = Path(__file__).resolve().parents[2]  # the checkout that this module is of
@@ -167,11 +167,10 @@ def _refuse(injected, before):
         return
     given = _assigned(injected)
     if unknown := [name for name in given if name not in known]:
-        near = [(name, difflib.get_close_matches(name, known, 1)) for name in unknown]
-        meant = "".join(f"; for {name!r}, did you mean {match[0]!r}?" for name, match in near if match)
+        near = "".join(meant(name, known).replace("did", f"for {name!r}, did", 1) for name in unknown)
         raise _in_a_line(
             f"unknown parameter{'s' * (len(unknown) > 1)} {', '.join(map(repr, unknown))}: must be one of "
-            f"{', '.join(known)}; any other setting is given in 'overrides'{meant}"
+            f"{', '.join(known)}; any other setting is given in 'overrides'{near}"
         )
     for name, (_, expression) in given.items():
         kind = known[name][0]

@@ -17,7 +17,7 @@ from ..results import statistics
 from ..results.figures import OKABE_ITO, UNITS, density_axis, step_axis
 from ..runs import sweep
 from ..schedule import ARCHITECTURES
-from ..studies import experiments
+from ..studies import REGISTRY, experiments
 from ..studies.plots import style, styles
 
 _STYLE = {**sns.axes_style("whitegrid"), **sns.plotting_context("notebook", font_scale=0.85), "axes.titley": 1.03}
@@ -49,7 +49,7 @@ class _Panel:
     def __init__(self, columns=1, ratios=None, **margins):
         with _settings(_STYLE):
             self.figure = Figure(figsize=(9.6, 3.1))
-            place = {"left": 0.06, "right": 0.985, "top": 0.86, "bottom": 0.17, "wspace": 0.17} | margins
+            place = {"left": 0.08, "right": 0.965, "top": 0.86, "bottom": 0.17, "wspace": 0.17} | margins
             self.axes = self.figure.subplots(1, columns, width_ratios=ratios, gridspec_kw=place, squeeze=False)[0]
             self._frame(*self.axes)
             for axis in self.axes:
@@ -188,7 +188,7 @@ class Standing(_Panel):
     def __init__(self, arm, ends, densities, dense, reported, dead_from):
         self.arm, self.ends, self.densities, self.dense = arm, ends, densities, dense
         self.reported, self.dead_from = reported, dead_from
-        super().__init__(2)
+        super().__init__(2, wspace=0.2)
 
     def _frame(self, left, right):
         for arm in sorted(self.ends.index.get_level_values("arm").unique(), key=lambda arm: arm == self.arm):
@@ -221,7 +221,7 @@ class Standing(_Panel):
         left, right = self.axes
         _, colour, _ = style(self.arm)
         density, accuracy = self.densities[self.arm, level], self.ends[self.arm, level]
-        left.plot(density, accuracy, marker="o", ms=15, mfc="none", mec=colour, mew=2.4)
+        left.plot(density, accuracy, marker="o", ms=15, mfc="none", mec=colour, mew=2.4, clip_on=False)
         _title(left, f"{full_label(self.arm)}, density {100 * density:.3g}%: accuracy {accuracy:.2f}%")
         right.plot("step", "value", data=curve, color=colour, lw=1.8)
         _title(right, f"while level {level} trains")
@@ -232,7 +232,7 @@ class Moved(_Panel):
     """Starting values against final ones, of what was pruned and of what survived."""
 
     def __init__(self):
-        super().__init__(2, top=0.83)
+        super().__init__(2, top=0.83, left=0.095, wspace=0.2)
 
     def _frame(self, *axes):
         for axis in axes:
@@ -395,5 +395,7 @@ class Pictures:
 
 
 def full_label(arm):
-    """An arm's label, with what is spared."""
-    return style(arm)[0] + (", output layer spared" if arm.endswith("_spared") and arm not in styles() else "")
+    """An arm's label among all arms of its study."""
+    known = {arm: label for record in reversed(REGISTRY.values()) for arm, label in record.full_labels.items()}
+    spared = ", output layer spared" if arm.endswith("_spared") and arm not in styles() else ""
+    return known.get(arm) or style(arm)[0] + spared

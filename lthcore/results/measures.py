@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
+from ..methods import one_of
 from .statistics import KEYS, at_end, early_steps, of_networks
 
 DECIDING = 5  # confirmatory replicates that decide; fixed beforehand, so that nobody stops when the verdict pleases
@@ -211,7 +212,7 @@ class Comparison:
     def __post_init__(self):
         for name in (self.quantity, *self.also):
             if name not in QUANTITIES:
-                raise ValueError(f"quantity = {name!r}: must be one of {', '.join(QUANTITIES)}")
+                raise ValueError(f"quantity = {name!r}: {one_of(name, QUANTITIES, str)}")
 
     @property
     def side(self):
@@ -279,4 +280,4 @@ class Rule:
         if bool(self.parts) == bool(self.count):
             raise ValueError(f"rule {self.id!r}: must have either parts or a count")
         if self.count and self.count not in COUNTS:
-            raise ValueError(f"count = {self.count!r}: must be one of {', '.join(COUNTS)}")
+            raise ValueError(f"count = {self.count!r}: {one_of(self.count, COUNTS, str)}")

@@ -1,11 +1,10 @@
 """The experiments' own settings, how much of them a preset runs, and :func:`configure`. Standard library only."""
 
 import dataclasses
-import difflib
-from collections.abc import Iterable
 from typing import Any
 
 from ..config import GROUPS, Config, check_value
+from ..methods import one_of
 
 PRESETS = {  # how much of an experiment is run, where its record says nothing else
     "quick": {"replicates": 3, "controls": 4, "epochs": 1},
@@ -25,12 +24,6 @@ def renamed(settings: dict) -> dict:
     return {ALIASES.get(name, name): value for name, value in settings.items()}
 
 
-def meant(name: str, names: Iterable[str]) -> str:
-    """``; did you mean 'lr'?`` where a name is nearly one of these, else nothing: str."""
-    near = difflib.get_close_matches(str(name)[:100].lower().replace("-", "_"), names, 1, 0.7)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
 def check(overrides: dict) -> None:
     """Refuse, in one line, unknown settings and values that no experiment allows.
 
@@ -46,7 +39,7 @@ def check(overrides: dict) -> None:
     """
     for name, value in renamed(overrides).items():
         if name not in SETTINGS:
-            raise ValueError(f"unknown setting {name!r}: must be one of {', '.join(SETTINGS)}{meant(name, SETTINGS)}")
+            raise ValueError(f"unknown setting {name!r}: {one_of(name, SETTINGS, str)}")
         check_value(SETTINGS[name], tuple(value) if name == "levels" and isinstance(value, list) else value)
 
 
@@ -80,8 +73,7 @@ def configure(experiment: str, preset: str = "quick", **overrides: Any) -> Confi
     """
     for name, value, allowed in (("experiment", experiment, tuple(EXPERIMENTS)), ("preset", preset, tuple(PRESETS))):
         if value not in allowed:
-            near = meant(value, allowed)
-            raise ValueError(f"{name} = {value!r}: must be one of {', '.join(map(repr, allowed))}{near}")
+            raise ValueError(f"{name} = {value!r}: {one_of(value, allowed)}")
     check(overrides)
     overrides = renamed(overrides)
     if isinstance(overrides.get("levels"), list):

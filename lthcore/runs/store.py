@@ -99,7 +99,7 @@ OF_A_LEVEL = (r"rows\.csv", r"mask\.safetensors", r"facts\.json", r"weights\.saf
 MARK = re.compile(r"\.[0-9a-f]{16}\.aside", re.ASCII)  # by which the workers of a cluster know the store
 PACK = r"r\d+\.zip"
 OF_THE_DATA = (r"(?:train|t10k)-(?:images-idx3|labels-idx1)-ubyte", r"cifar-10-binary\.tar\.gz")
-FIGURE = r"fig\d+[a-z]?_[a-z0-9_]+\.(?:png|svg|csv|json)"
+FIGURE = r"(?:fig\d+[a-z]?_[a-z0-9_]+\.(?:png|svg|csv|json)|explorer\.html)"
 COPY = r"\d\d_[a-z0-9_]+"  # an executed notebook
 PARTIAL = re.compile(rf"{COPY}\.partial-[0-9a-f]{{8}}\.ipynb", re.ASCII)
 

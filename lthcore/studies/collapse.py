@@ -27,6 +27,13 @@ class Facts(NamedTuple):
         """The chain's name."""
         return " ".join(map(str, self))
 
+    @property
+    def label(self):
+        """The same in words."""
+        model = {"mlp": "MLP", "lenet5": "LeNet-5"}[self.model]
+        head = {"same": "as the others", "half": "at half the rate", "spared": "spared"}[self.head]
+        return f"{model}, {self.scope}, {100 * self.rate:g}% a round, output layer {head}"
+
 
 def arms(config: Config, replicate: int) -> Iterator[Unit]:
     """Chains of every scope, rate and output rate."""
@@ -170,6 +177,7 @@ COLLAPSE = Experiment(
     settings={"model": "mlp", "batch_size": 60, "epochs": 3, "prune_rate": 0.3, "rounds": 20},
     presets={"quick": {"replicates": 1}, "smoke": {"levels": (0, 1, 2, 20)}},
     arms=arms,
+    full_labels={known.arm: known.label for known in FACTS},
     facts={known.arm: known for known in (*FACTS, _TASK2)},
     figures={"fig11a_collapse_map": fig11a, "fig11b_collapse_accuracy": fig11b, "fig11c_effective_density": fig11c},
     claims=CLAIMS,

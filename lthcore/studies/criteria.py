@@ -54,6 +54,13 @@ STYLES = {
 }
 
 
+FULL_LABELS = {
+    f"{name}_{how}": f"{STYLES[f'{name}_{how}'][0]}, {when}"
+    for name in ("magnitude", "obd", "random")
+    for how, when in (("deleted", "deleted at once"), ("retrained", "retrained round by round"))
+}
+
+
 def _length(study, tuned=True):
     """How long a level of the criteria is trained, in words."""
     epochs, steps = study.config.epochs, study.config.max_steps
@@ -258,6 +265,7 @@ CRITERIA = Experiment(
     by_margin=True,
     arms=arms,
     styles=STYLES,
+    full_labels=FULL_LABELS,
     figures={_RULES: fig8a, _DELETION: fig8b, _WHOLE: fig8c},
     claims=CLAIMS,
     answer=Answer(

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ..config import Config
+from ..methods import one_of
 from ..results import rules, statistics
 from ..results.loading import COLUMNS, load
 from ..runs import archive, gpu, limits, presets, store, sweep
@@ -116,12 +117,12 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
     elsewhere = {REGISTRY[name].settings["model"] for name in names("gpu")}  # models that have studies of their own
     known = [name for name in ARCHITECTURES if name not in elsewhere]
     if model and model not in known:
-        raise ValueError(f"model = {model!r}: must be one of {', '.join(map(repr, known))}")
+        raise ValueError(f"model = {model!r}: {one_of(model, known)}")
     if experiment == "pre_midsem":
         experiment = model or "mlp"
         if experiment not in REGISTRY:
             allowed = [name for name in known if name in REGISTRY]
-            raise ValueError(f"model = {model!r}: must be one of {', '.join(map(repr, allowed))} in 'pre_midsem'")
+            raise ValueError(f"model = {model!r}: {one_of(model, allowed)}")
     if replicates != 0 or type(replicates) is not int:
         settings["replicates"] = replicates
     if model:

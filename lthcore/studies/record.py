@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..config import Config
+from ..methods import meant, one_of
 from ..runs import presets
 from ..unit import Unit
 
@@ -87,6 +88,8 @@ class Experiment:
         The notebook that shows it, the parameters that make it one of several, and the name of its executed copy.
     styles : dict of str to (str, str, str)
         Arm -> label, colour (a name in :data:`lthcore.results.figures.OKABE_ITO`) and marker.
+    full_labels : dict of str to str
+        Arm -> its label among all arms of the study, where that in `styles` needs a panel's title beside it.
     facts : dict of str to object
         Arm -> the settings that its name encodes, as values, for figures.
     figures : dict of str to callable
@@ -112,6 +115,7 @@ class Experiment:
     parameters: dict = field(default_factory=dict)
     copy: str = ""
     styles: dict[str, Style] = field(default_factory=dict)
+    full_labels: dict[str, str] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, Figure] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
@@ -122,10 +126,10 @@ class Experiment:
         if not isinstance(self.name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", self.name, re.ASCII):
             raise ValueError(f"name = {self.name!r}: must be lower case letters, digits and underscores")
         if self.group not in GROUPS:
-            raise ValueError(f"group = {self.group!r}: must be one of {', '.join(map(repr, GROUPS))}")
+            raise ValueError(f"group = {self.group!r}: {one_of(self.group, GROUPS)}")
         for preset in self.presets:
             if preset not in presets.PRESETS:
-                raise ValueError(f"preset = {preset!r}: must be one of {', '.join(map(repr, presets.PRESETS))}")
+                raise ValueError(f"preset = {preset!r}: {one_of(preset, presets.PRESETS)}")
         for given in (self.settings, *self.presets.values()):
             presets.check(given)
         object.__setattr__(self, "settings", presets.renamed(self.settings))
@@ -133,7 +137,8 @@ class Experiment:
         object.__setattr__(self, "presets", in_presets)
         for name in self.fixed:
             if name not in self.settings:
-                raise ValueError(f"fixed = {name!r}: must be one of its settings")
+                raise ValueError(f"fixed = {name!r}: must be one of its settings{meant(name, self.settings)}")
         for claim in self.claims:
             if claim.figure not in self.figures:
-                raise ValueError(f"figure = {claim.figure!r}: must be one of its figures")
+                near = meant(claim.figure, self.figures)
+                raise ValueError(f"figure = {claim.figure!r}: must be one of its figures{near}")

@@ -31,6 +31,14 @@ STYLES = {
 }
 
 
+FULL_LABELS = {
+    f"{probe}_{mask}_{k}": f"{who}, step {k:,}, {how}"
+    for k in STEPS
+    for mask, who in (("ticket", "ticket"), ("random", "random mask"))
+    for probe, how in (("order", "in another batch order"), ("dense", "beside the dense network"))
+}
+
+
 def fig7a(study, frame):
     """Weight rewinding to step k: accuracy against density, and its paired difference from rewinding to step 0."""
     arms = [a for a in dict.fromkeys(frame["arm"]) if a.startswith("rewind_")]
@@ -128,6 +136,7 @@ REWIND = Experiment(
     by_margin=True,
     arms=arms,
     styles=STYLES,
+    full_labels=FULL_LABELS,
     figures={"fig7a_rewinding": fig7a, "fig7b_stability": fig7b},
     claims=CLAIMS,
     answer=Answer(

@@ -57,6 +57,18 @@ STYLES = {
 }
 
 
+_WHERE = {
+    "mnist": "MNIST", "fashion": "Fashion-MNIST", "momentum": "MNIST by SGD momentum 0.9", "labels5-9": "labels 5-9",
+    "half1": "a half of the images", "labels0-4": "labels 0-4", "fifth": "a fifth of the images",
+    "labels0-1": "labels 0 and 1", "tenth": "a tenth of the images",
+}  # fmt: skip
+FULL_LABELS = {name: f"own ticket, on {where}" for name, where in _WHERE.items()} | {
+    arm: f"{STYLES[arm][0]}, on {_WHERE[on]}"
+    for on in CONTROLLED
+    for arm in (f"random_reinit_on_{on}", f"random_mask_on_{on}")
+}
+
+
 def _panels_and_differences(study, frame, title, panels, bound=None):
     """Accuracy against density, a column per panel (title, arms, pairs), and below it the differences of pairs."""
     sheet = figures.Sheet(study, f"{title} ({study.config.epochs} epochs per level)", rows=2, columns=len(panels))
@@ -205,6 +217,7 @@ TRANSFER = Experiment(
     by_margin=True,
     arms=arms,
     styles=STYLES,
+    full_labels=FULL_LABELS,
     figures={_ACROSS_DATA: fig9a, _ACROSS_TASKS: fig9b, _ACROSS_SIZES: fig9c},
     claims=CLAIMS,
     answer=Answer(
