@@ -5,7 +5,7 @@
 3. Prune the smallest final magnitudes.         `prune_level`, by this criterion or another
 4. Reset the survivors to their values in theta0, and repeat from 2.   `starting_values`, by `reset`
 
-Other rewind rules are listed in `methods.REWINDS`; to add one, write a function and add a line there.
+A *chain* is an arm that prunes for itself. More rewind rules: `methods.REWINDS`; to add one, add a function and a line.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ class TrainedLevel(NamedTuple):
     rows: list  # (step, epoch, split, metric, value)
     start: Tensors  # the values that the survivors started from
     logits: torch.Tensor  # (N_test, 10), at the last step
-    first: int = 0  # the step of the training that `start` belongs to
+    first: int = 0  # the training step at which `start` was taken
     epochs: tuple = ()  # (step, weights) at the start and the end of every epoch, where an early mask is asked for
 
 
@@ -75,7 +75,7 @@ def train_level(
     Parameters
     ----------
     units : list of Unit
-        Equal but for their replicates.
+        Identical except for their replicates.
     level : int
         One of their levels.
     masks : list of dict of str to bool Tensor
@@ -91,7 +91,7 @@ def train_level(
     Returns
     -------
     list of TrainedLevel
-        One per unit; :func:`prune_level` adds the next mask, since chains with other criteria may share a level.
+        One per unit; :func:`prune_level` adds the next mask, because chains differing only in criterion share level 0.
     """
     config = units[0].config.at(level)
     if isinstance(units[0].mask, RandomLike):
@@ -107,15 +107,15 @@ def train_level(
     epochs = []
     each_epoch = (lambda *of_epoch: epochs.append(of_epoch)) if config.early_bird and units[0].prunes else None
     trained = train([v for v, _ in starts], masks, data, training, each_epoch)
-    out = []
-    for r, (unit, t) in enumerate(zip(units, trained, strict=True)):
-        start, first = starts[r]
-        kept = tuple((step, {name: v[r].cpu() for name, v in each.items()}) for step, each in epochs)
-        found = TrainedLevel(level, masks[r], None, t.weights, t.rows, start, t.logits, first, kept)
+    levels = []
+    for i, (unit, network) in enumerate(zip(units, trained, strict=True)):
+        start, first = starts[i]
+        kept = tuple((step, {name: v[i].cpu() for name, v in each.items()}) for step, each in epochs)
+        done = TrainedLevel(level, masks[i], None, network.weights, network.rows, start, network.logits, first, kept)
         for probe in ("collapse", *unit.probes):
-            found = found._replace(rows=found.rows + function(PROBES[probe])(unit, found, data[r]))
-        out.append(found)
-    return out
+            done = done._replace(rows=done.rows + function(PROBES[probe])(unit, done, data[i]))
+        levels.append(done)
+    return levels
 
 
 def prune_level(unit: Unit, trained: TrainedLevel, data: Split) -> TrainedLevel:

@@ -211,3 +211,29 @@ def test_what_is_said_of_ones_own_study_is_what_the_code_does():
     }
     for module, name in re.findall(r"`(\w+)\.(\w+)`", chain):
         assert callable(pkgutil.resolve_name(f"{places.get(module, 'lthcore')}.{module}:{name}"))
+
+
+@pytest.mark.parametrize(
+    ("what", "text"),
+    [
+        ("ticket, level 12", "(ticket at level 12) > 0"),
+        ("by Adam: SGD's mask - own, level 4", "by Adam: (SGD's mask - own at level 4) > 0"),
+        ("early: training saved, in percent, level 1", "early: (training saved, in percent, at level 1) > 0"),
+        ("dense, at the last step", "dense, at the last step > 0"),
+    ],
+)
+def test_a_bound_is_not_read_as_that_of_a_level(what, text):
+    assert refresh.criterion(what, "> 0") == text
+
+
+@pytest.mark.parametrize(("tickets", "text"), [(0, ", no ticket among them"), (1, ", 1 ticket among them")])
+def test_a_count_says_how_many_of_its_networks_are_tickets(monkeypatch, tickets, text):
+    rows = pd.DataFrame(
+        {
+            "claim": ["other", *["counted"] * 3],
+            "measured": ["ticket, level 1", "networks", "of these: random_mask", "of these: t1_on_s2"],
+            "ours": [1.0, 12.0 + tickets, 12.0, tickets],
+        }
+    )
+    monkeypatch.setattr(refresh, "committed_verdicts", lambda extended: rows)
+    assert (refresh.tickets_counted("counted"), refresh.tickets_counted("other")) == (text, "")

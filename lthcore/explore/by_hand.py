@@ -120,7 +120,7 @@ class ByHand(widgets.VBox):
             self.of, self.pruning = (unit, level), Pruning(unit, weights)
             able = [name for name in methods.CRITERIA if not methods.find("criterion", name).supports(unit.config)]
             self.layer.options, self.criterion.options = [ALL, *self.pruning.steps[0].mask], able
-            self.page = panels.MaskSeen(ARCHITECTURES[unit.config.model].weights, panels.ROLES["ticket"][1])
+            self.page = panels.MaskView(ARCHITECTURES[unit.config.model].weights, panels.ROLES["ticket"][1])
         self.show()
 
     def show(self) -> None:

@@ -62,7 +62,7 @@ FULL_LABELS = {
 
 
 def _length(study, tuned=True):
-    """How long a level of the criteria is trained, in words."""
+    """How long each level is trained, in words."""
     epochs, steps = study.config.epochs, study.config.max_steps
     length = f"at most {steps} steps" if steps else f"{epochs} epoch{'s' * (epochs > 1)}"
     return f"{length} per level" + f", {max(1, epochs // 3)} if fine-tuned" * (tuned and not steps)
@@ -84,9 +84,9 @@ def fig8a(study, frame):
 
 
 def fig8b(study, frame):
-    """Deletion by magnitude, OBD and at random: one-shot without retraining, and retrained after each round."""
+    """Deletion by magnitude, by OBD and at random: one-shot without retraining, and retrained after each round."""
     sheet = figures.Sheet(
-        study, f"Figure 8b. By what weights are deleted, over all layers; MLP, {_length(study, False)}", rows=2
+        study, f"Figure 8b. Criterion by which weights are deleted, all layers; MLP, {_length(study, False)}", rows=2
     )
     loss, accuracy, full, near = sheet.axes
     gone, names = statistics.deletions(frame), ("random", "magnitude", "obd")
@@ -162,7 +162,7 @@ def _better_than(frame, config, *, pairs, levels=(5,), slack=0):
 
 
 def _still_dense(frame, config, *, arm, level, **published):
-    """An arm at a level is at most the margin below its own dense network; beside it, what its first level gained."""
+    """An arm at a level is at most the margin below its own dense network; also shown: the gain at the first level."""
     measures = [
         verdicts.difference(
             frame,
@@ -259,7 +259,7 @@ CRITERIA = Experiment(
     title="Criteria, rewind rules and filters",
     group="extended",
     notebook="08_pruning_criteria",
-    # at a length that a CPU has in an hour
+    # short enough for a CPU to finish in an hour
     settings={**PROTOCOL, "epochs": 9, "prune_rate": 0.5, "output_rate": 0.25, "rounds": 6, "frequent_epochs": 0},
     presets={"quick": {"levels": (0, 2, 5)}, "smoke": {"rounds": 15, "levels": (0, 1, 2, 15)}},
     by_margin=True,
@@ -271,14 +271,14 @@ CRITERIA = Experiment(
     answer=Answer(
         "criteria-fine-tuning",
         (
-            "Weight and learning-rate rewinding are both better than fine-tuning of a third of the length at a tenth "
+            "Weight and learning-rate rewinding are both better than fine-tuning for a third as long at a tenth "
             "of the rate, with a thirtieth of the weights left.",
-            "at low density the length and rate of retraining matter, taken together; that OBD and magnitude differ, "
-            "this does not show.",
+            "at low density the length and rate of retraining matter, taken together; this does not show "
+            "that OBD and magnitude differ.",
         ),
         (
-            "Rewinding of one kind at least is worse than fine-tuning of a third of the length, with a thirtieth of "
-            "the weights left.",
+            "At least one kind of rewinding is worse than fine-tuning for a third as long, with a thirtieth of the "
+            "weights left.",
             "the short fine-tuning is enough here, at a third of the cost.",
         ),
         (
