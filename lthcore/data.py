@@ -94,9 +94,8 @@ def split(config: Config, subset: str, replicate: int, device: str = "cpu") -> S
     """The images that `subset` trains and is tested on, for one replicate: :class:`Split`."""
     everything = whole(config.dataset, device)
     (images, labels), (test_images, test_labels) = everything["train"], everything["test"]
-    chosen = split_indices(
-        labels.cpu(), test_labels.cpu(), subset, config.validation, config.seed, config.experiment, replicate
-    )
+    keys = config.validation, config.seed, config.experiment, replicate
+    chosen = split_indices(labels.cpu(), test_labels.cpu(), subset, *keys)
     train, held_out, test = (torch.from_numpy(i).to(device) for i in chosen)
     if config.test_images:
         test = test[: config.test_images]
@@ -108,9 +107,9 @@ def split(config: Config, subset: str, replicate: int, device: str = "cpu") -> S
 
 def load(unit: Unit, device: str = "cpu") -> Split:
     """The same for a unit: what the loop is given the data by."""
-    record = DATASETS[unit.config.dataset]
-    if _READ.setdefault(unit.config.dataset, record) is not record:  # it has been registered again since
-        whole.cache_clear()
-        split.cache_clear()
-        _READ[unit.config.dataset] = record
+    name = unit.config.dataset
+    if _READ.setdefault(name, DATASETS[name]) is not DATASETS[name]:  # it has been registered again since
+        for cached in (whole, split):
+            cached.cache_clear()
+        _READ[name] = DATASETS[name]
     return split(unit.config, unit.subset, unit.replicate, device)

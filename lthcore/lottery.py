@@ -105,9 +105,7 @@ def train_level(
     replicates = tuple(unit.replicate for unit in units)
     training = Training(config, level, replicates, units[0].subset, first=starts[0][1])
     epochs = []
-    each_epoch = None
-    if config.early_bird and units[0].prunes:
-        each_epoch = lambda *of_epoch: epochs.append(of_epoch)  # noqa: E731
+    each_epoch = (lambda *of_epoch: epochs.append(of_epoch)) if config.early_bird and units[0].prunes else None
     trained = train([v for v, _ in starts], masks, data, training, each_epoch)
     levels = []
     for i, (unit, network) in enumerate(zip(units, trained, strict=True)):

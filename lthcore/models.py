@@ -94,7 +94,6 @@ def initial(model: str, seed: int, purpose: str, *keys: int | str) -> dict[str, 
     for name, shape in ARCHITECTURES[model].weights.items():
         receptive = math.prod(shape[2:])
         std = math.sqrt(2 / ((shape[0] + shape[1]) * receptive))
-        drawn = std * random.standard_normal(shape)
-        values[f"{name}.weight"] = torch.from_numpy(drawn.astype(np.float32))
+        values[f"{name}.weight"] = torch.from_numpy((std * random.standard_normal(shape)).astype(np.float32))
         values[f"{name}.bias"] = torch.zeros(shape[0])
     return values

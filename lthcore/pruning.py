@@ -40,8 +40,7 @@ def keep_top(scores: Tensors, mask: Tensors, counts: dict[str, int]) -> Tensors:
     """
     together = [name for name in mask if name not in counts]
     pools = [([name], counts[name]) for name in mask if name in counts]
-    if together:
-        pools.append((together, counts["*"]))
+    pools += [(together, counts["*"])] if together else []
     out = {}
     for names, count in pools:
         alive = torch.cat([mask[name].flatten() for name in names])

@@ -58,8 +58,7 @@ ENGINES: list[Engine] = []  # the first that supports a training has it
 def choose_engine(config: Config, device: str | torch.device) -> Engine:
     """What trains by these settings on this device; decided by nothing else."""
     importlib.import_module("lthcore.engines")  # adds ours to ENGINES; by name, so that the core imports no engine
-    kind = torch.device(device).type
-    return next(engine for engine in ENGINES if engine.supports(config, kind))
+    return next(engine for engine in ENGINES if engine.supports(config, torch.device(device).type))
 
 
 def build_engine(values: list[Tensors], masks: list[Tensors], data: list[Split], config: Config, first: int = 0) -> Any:

@@ -123,7 +123,7 @@ def test_another_process_learns_of_it_from_its_settings(shown):
 
 def test_a_model_without_an_experiment_is_refused_by_the_settings_own_name(monkeypatch):
     monkeypatch.setitem(ARCHITECTURES, "mlp_200_50", ARCHITECTURES["mlp"])
-    with pytest.raises(ValueError, match=r"^model = 'mlp_200_50': must be one of 'mlp', 'lenet5' in 'pre_midsem'$"):
+    with pytest.raises(ValueError, match=r"^model = 'mlp_200_50': must be one of 'mlp', 'lenet5'$"):
         experiments.study("pre_midsem", "smoke", model="mlp_200_50")
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from ..methods import one_of
 from ..results import measures, rules, statistics
 from ..runs import presets
 from . import REGISTRY, names
@@ -150,8 +151,7 @@ def _check_networks(claim, parts, config):
             levels.setdefault(unit.arm, set()).update(unit.levels)
     for arm, level in (network for m in parts if not len(m.values) for network in m.networks):
         if arm not in levels:
-            near = presets.meant(arm, levels)
-            raise ValueError(f"claim {claim.id!r}: arm = {arm!r}: must be one of {', '.join(map(repr, levels))}{near}")
+            raise ValueError(f"claim {claim.id!r}: arm = {arm!r}: {one_of(arm, levels)}")
         if level not in levels[arm]:
             allowed = ", ".join(map(str, sorted(levels[arm])))
             raise ValueError(f"claim {claim.id!r}: level = {level!r}: must be one of {allowed} in the arm {arm!r}")

@@ -122,7 +122,7 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
         experiment = model or "mlp"
         if experiment not in REGISTRY:
             allowed = [name for name in known if name in REGISTRY]
-            raise ValueError(f"model = {model!r}: must be one of {', '.join(map(repr, allowed))} in 'pre_midsem'")
+            raise ValueError(f"model = {model!r}: {one_of(model, allowed)}")
     if replicates != 0 or type(replicates) is not int:
         settings["replicates"] = replicates
     if model:
