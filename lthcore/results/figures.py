@@ -283,11 +283,12 @@ def at_levels(frame, arm, level, last):
     """Which level is drawn solid and which one dashed, in words: str."""
 
     def described(k):
-        return f"level {k} ({100 * statistics.density_at(frame, arm, k):.3g}% density)"
+        return f"level {k} ({100 * statistics.density_at(frame, arm, k):.3g}%"
 
     if level is None:
         return "not run"
-    return f"solid: {described(level)}" + (f"; dashed: {described(last)}" if last != level else "")
+    solid = f"solid: {described(level)}"
+    return f"{solid} density)" if last == level else f"{solid}); dashed: {described(last)} density)"
 
 
 def accuracy_against_density(study, frame):
