@@ -28,7 +28,7 @@ GLOSSARY = {
     "level": "number of prunings done; at level 0 the network is dense",
     "density": "kept weights divided by all prunable weights",
     "ticket": "a mask and the values that its survivors start from, found by pruning",
-    "active": "on a path of kept weights from a pixel to an output; in the pictures: live",
+    "active": "on a path of kept weights from a pixel to an output",
     "replicate": "a repetition with its own initial values, data split and batch order",
 }
 NOTHING = "Nothing is finished at this scale yet: run one of the notebooks 01 to 04, or find your own ticket below."
