@@ -487,7 +487,7 @@ def test_a_ticket_that_came_back_is_trained_as_if_it_had_never_left(study, form)
     assert len(frame) == len(wanted) > 100
     keys = ["arm", "level", "step", "split", "metric"]
     one, other = (f.sort_values(keys, kind="stable").reset_index(drop=True) for f in (frame, wanted))
-    assert one.equals(other[one.columns])
+    assert one.astype(object).equals(other[one.columns].astype(object))  # categories that no row has may differ
     assert [line.split(":")[0] for line in said] == ["dense r0", "ticket r0", "random_reinit r0", "random_mask r0"]
 
 
