@@ -380,8 +380,8 @@ def list_pixels(images, background, less):
         if len(LISTED) >= 8:
             LISTED.clear()
         starts, none = np.zeros(len(images) + 1, np.uint64), np.zeros(0, images.dtype)
-        room = int(_list(images, background, less, starts, none.astype(np.uint16), none))
-        pixels = Pixels(background, starts, np.zeros(room, np.uint16), np.zeros(room, images.dtype))
+        count = int(_list(images, background, less, starts, none.astype(np.uint16), none))
+        pixels = Pixels(background, starts, np.zeros(count, np.uint16), np.zeros(count, images.dtype))
         _list(images, background, less, *pixels[1:])
         LISTED[key] = pixels, images  # the images as well: while they are kept, no others can take their place
     return LISTED[key][0]
@@ -632,7 +632,7 @@ class Sparse:
             self.width, taps[names[0]] = -(-len(first) // LANES) * LANES, taps[names[0]][:0]
             live[names[0]] = np.arange(len(first))
         self.places = {}  # parameter name -> its place in self.parameters, its flat indices in the dense tensor
-        at, room = 0, {}
+        at, slices = 0, {}
         for name in names:
             for key, index in ((f"{name}.weight", taps[name]), (f"{name}.bias", np.arange(shapes[name][0]))):
                 size = len(index)
@@ -640,7 +640,7 @@ class Sparse:
                 if at == 0 and self.width:
                     size, index = 784 * self.width, np.flatnonzero(first)
                     place = index % 784 * self.width + index // 784  # transposed
-                room[key], self.places[key] = slice(at, at + size), (place, index)
+                slices[key], self.places[key] = slice(at, at + size), (place, index)
                 at += size
         for name in names if config.weight_decay else ():  # what no logit depends on decays all the same
             place, index = self.places[f"{name}.weight"]
@@ -675,7 +675,7 @@ class Sparse:
             offset = (channel * padded + row) * padded + column if layers or kernel > 1 else self.row[channel]
             back = np.lexsort((unit, row, column, channel))
             key = ((channel * kernel + column) * kernel + row)[back]
-            w, b = (room[f"{name}.{kind}"] for kind in ("weight", "bias"))
+            w, b = (slices[f"{name}.{kind}"] for kind in ("weight", "bias"))
             if layers:
                 x, dx = layers[-1].y, layers[-1].dy
             else:

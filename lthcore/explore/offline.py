@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from ..methods import SUBSETS
 from ..results import figures, statistics
 from ..results.loading import Results, load
 from ..runs import presets, store, sweep
@@ -143,8 +144,6 @@ def _pictured(unit, level, frame):
 
 def outputs(results: Results) -> dict[str, Any]:
     """What networks answer at every level, and which of their ten outputs are still connected: of every replicate."""
-    from .. import data  # here, since it needs torch
-
     live = [f"live_output:{c}" for c in range(CLASSES)]
     frame = results.frame[results.frame["metric"].isin([*FACTS, *live])]
     subsets = {unit.arm: unit.subset for unit in results.study.units}
@@ -155,7 +154,7 @@ def outputs(results: Results) -> dict[str, Any]:
         table["live"] = sum(2**c * statistics.at_end(rows, name, "mask") for c, name in enumerate(live))
         arms[arm] = {
             "label": panels.full_label(arm),
-            "digits": list(data.SUBSETS[subsets[arm]].get("labels", range(CLASSES))),
+            "digits": list(SUBSETS[subsets[arm]].get("labels", range(CLASSES))),
             "reported": results.study.experiment.reported.get(arm),
             "level": density.index.tolist(),
             "density": density.tolist(),

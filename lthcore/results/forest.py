@@ -111,8 +111,8 @@ def _limits(rows, unit):
     far = 3 * (third - first) if len(rows) > 3 else math.inf
     ends = ends[(ends >= first - far) & (ends <= third + far)] if far > 0 else ends
     low, high = float(ends.min()), float(ends.max())
-    room = 0.08 * (high - low) or 0.5
-    low, high = low - room, high + room
+    margin = 0.08 * (high - low) or 0.5
+    low, high = low - margin, high + margin
     return (math.exp(low), math.exp(high)) if "ratio" in unit else (low, high)
 
 

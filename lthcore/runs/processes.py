@@ -150,8 +150,8 @@ def default_workers(device):
     if device == "cuda":
         return 1
     free = limits.free_memory()
-    room = limits.processors() if free is None else int(free / (SHORT * MEMORY)) - 1  # the driver needs as much as one
-    return max(1, min(limits.processors(), room))
+    count = limits.processors() if free is None else int(free / (SHORT * MEMORY)) - 1  # the driver needs as much as one
+    return max(1, min(limits.processors(), count))
 
 
 def memory(workers):
