@@ -101,7 +101,7 @@ def test_one_shot_chains_share_their_dense_network(folders):
     assert [unit.levels for unit in shots] == [(0, 7), (0, 11), (0, 15)]
     for unit in shots:
         for level in unit.levels:
-            store.save_level(unit, level, [(5, 0.1, "test", "accuracy", 90.0 + level)], None, {"seconds": 1})
+            store.save_level(unit, level, [(5, 0.1, "test", "accuracy", 80.0 + level)], None, {"seconds": 1})
     frame = experiments.finished(study)
     assert frame["level"].tolist() == [0, 7, 11, 15]
     view = panels.Pictures(study)  # whose masks are those of the unit that has the level
