@@ -8,7 +8,7 @@ from functools import lru_cache
 import pandas as pd
 import pytest
 
-from lthcore.explore import offline
+from lthcore.explore import offline, panels
 from lthcore.runs import store
 from lthcore.studies import experiments
 
@@ -29,6 +29,7 @@ def test_the_committed_page_is_what_the_archive_gives():
     assert committed()["networks"][1] == json.loads(
         json.dumps(offline.network(experiments.load(experiments.study("lenet5", "report"))))
     )
+    assert committed()["glossary"] == panels.GLOSSARY
     before, after = offline.TEMPLATE.read_text().split('"DATA"', 1)
     assert PAGE.read_text().startswith(before) and PAGE.read_text().endswith(after)
 

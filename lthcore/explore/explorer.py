@@ -24,13 +24,6 @@ from .place import refusal, refused_in
 PAUSE = 0.01  # seconds: what arrives within them is drawn once, so that key presses do not queue pictures
 ARRIVED = 0.3  # seconds after a click by which the last value of a slider has arrived
 DIM = "lth-being-read"  # the class of what is not yet of the chosen experiment
-GLOSSARY = {
-    "level": "number of prunings done; at level 0 the network is dense",
-    "density": "kept weights divided by all prunable weights",
-    "ticket": "a mask and the values that its survivors start from, found by pruning",
-    "active": "on a path of kept weights from a pixel to an output",
-    "replicate": "a repetition with its own initial values, data split and batch order",
-}
 NOTHING = "Nothing is finished at this scale yet: run one of the notebooks 01 to 04, or find your own ticket below."
 
 
@@ -482,7 +475,7 @@ class Explorer(widgets.VBox):
 
 
 def _glossary():
-    lines = "<br>".join(f"<b>{word}</b>: {meaning}" for word, meaning in GLOSSARY.items())
+    lines = "<br>".join(f"<b>{word}</b>: {meaning}" for word, meaning in panels.GLOSSARY.items())
     return widgets.HTML(f"<style>.{DIM} {{ opacity: 0.35 }}</style>{lines}")
 
 

@@ -54,6 +54,7 @@ def page(shown: list[Results]) -> str:
     """The page of these results; the same results give the same page."""
     content = {"networks": [network(r) for r in shown if _name(r) in NETWORKS]}
     content["outputs"] = next((outputs(r) for r in shown if _name(r) == OUTPUTS), None)
+    content["glossary"] = panels.GLOSSARY
     data = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return TEMPLATE.read_text(encoding="utf-8").replace('"DATA"', data, 1)
 

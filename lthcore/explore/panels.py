@@ -28,6 +28,14 @@ ROLES = {
     "random_reinit": ("reinitialised", OKABE_ITO["orange"]),
     "random_mask": ("random mask", OKABE_ITO["green"]),
 }
+GLOSSARY = {  # of the explorer and of its page
+    "level": "number of prunings done; at level 0 the network is dense",
+    "density": "kept weights divided by all prunable weights",
+    "mask": "which weights are kept",
+    "ticket": "a mask and the values that its survivors start from, found by pruning",
+    "active": "on a path of kept weights from a pixel to an output; an output without one is disconnected",
+    "replicate": "a repetition with its own initial values, data split and batch order",
+}
 
 
 @contextlib.contextmanager
