@@ -383,10 +383,10 @@ def execute(job, given, folder):
     EXECUTING.add(process)
     if ENDED.is_set():  # while this one was starting
         process.terminate()
-    _, said = process.communicate()
+    _, errors = process.communicate()
     EXECUTING.remove(process)
     if process.returncode:
-        why = notebooks.why_it_failed(process.returncode, said)
+        why = notebooks.why_it_failed(process.returncode, errors)
         raise RuntimeError(f"{job.name} failed; the partial notebook: {_short(partial)}; {why}")
     with store.writing(lambda: folder):
         notebooks.without_times(partial)

@@ -129,10 +129,10 @@ class Unit:
     @cached_property
     def dense(self) -> str:
         """What the training of a chain's dense network depends on: str, the same for chains that share it."""
-        less = {"path"}
+        irrelevant = {"path"}
         if not self.probes:  # what is measured may depend on all of them
-            less |= {f.name for f in dataclasses.fields(Prune)}
-        settings = {name: value for name, value in self.identity.items() if name not in less}
+            irrelevant |= {f.name for f in dataclasses.fields(Prune)}
+        settings = {name: value for name, value in self.identity.items() if name not in irrelevant}
         if self.config.early_bird:  # at whatever threshold, it asks for the weights of every epoch
             settings["early_bird"] = True
         return json.dumps(settings, sort_keys=True)

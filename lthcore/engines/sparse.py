@@ -357,14 +357,14 @@ def _backward(layer, n, through):
 
 
 @compiled
-def _list(images, background, less, starts, pixel, value):
-    """Number of pixels that are not background; they are written down, less a number, where there is room."""
+def _list(images, background, offset, starts, pixel, value):
+    """Number of pixels that are not background; they are written down, minus an offset, where there is room."""
     found = U0
     for i in range(np.uint64(images.shape[0])):
         for p in range(np.uint64(images.shape[1])):
             if images[i, p] != background:
                 if pixel.size:
-                    pixel[found], value[found] = p, images[i, p] - less
+                    pixel[found], value[found] = p, images[i, p] - offset
                 found += U1
         starts[i + U1] = found
     return found
@@ -373,16 +373,16 @@ def _list(images, background, less, starts, pixel, value):
 LISTED = {}  # what has been listed last: a process trains level after level on the same images
 
 
-def list_pixels(images, background, less):
-    """:class:`Pixels` of images, (N, 784) array: those that differ from `background`, less a number."""
-    key = images.ctypes.data, images.shape, images.dtype.str, background, less
+def list_pixels(images, background, offset):
+    """:class:`Pixels` of images, (N, 784) array: those that differ from `background`, minus an offset."""
+    key = images.ctypes.data, images.shape, images.dtype.str, background, offset
     if key not in LISTED:
         if len(LISTED) >= 8:
             LISTED.clear()
         starts, none = np.zeros(len(images) + 1, np.uint64), np.zeros(0, images.dtype)
-        count = int(_list(images, background, less, starts, none.astype(np.uint16), none))
+        count = int(_list(images, background, offset, starts, none.astype(np.uint16), none))
         pixels = Pixels(background, starts, np.zeros(count, np.uint16), np.zeros(count, images.dtype))
-        _list(images, background, less, *pixels[1:])
+        _list(images, background, offset, *pixels[1:])
         LISTED[key] = pixels, images  # the images as well: while they are kept, no others can take their place
     return LISTED[key][0]
 
@@ -707,8 +707,8 @@ class Sparse:
         )  # fmt: skip
 
     def _pixels(self, images):
-        less = self.background if self.width else self.images.dtype.type(0)
-        return list_pixels(images.reshape(-1, 784), self.background, less)
+        offset = self.background if self.width else self.images.dtype.type(0)
+        return list_pixels(images.reshape(-1, 784), self.background, offset)
 
     def advance(self, order):
         """One step per batch of `order`, (n,) indices of training images: losses, (steps,) Tensor."""

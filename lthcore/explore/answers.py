@@ -110,8 +110,8 @@ def answer(results):
     parts = f'<div style="font-size:1.15em;font-weight:600;margin-bottom:.4em">{html.escape(sentence)}</div>'
     parts += f"<div>{chip(verdict)}&ensp;{html.escape(row['claim'])}: {html.escape(number)}</div>"
     parts += f'<div style="margin-top:.4em;opacity:.85">{html.escape(rest)}</div>'
-    said = f"{sentence}\n{icon} {verdict}: {row['claim']}: {number}\n{rest}"
-    return Shown(f'<div role="note" style="{_box(colour)}">{parts}</div>', said)
+    plain = f"{sentence}\n{icon} {verdict}: {row['claim']}: {number}\n{rest}"
+    return Shown(f'<div role="note" style="{_box(colour)}">{parts}</div>', plain)
 
 
 def so(results):

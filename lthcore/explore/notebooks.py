@@ -1,7 +1,7 @@
 """What all notebooks share: the checkout they work on, their parameters, and the form of errors.
 
 The setup cell of each calls :func:`start`, before papermill's parameters come. The rest is for whoever executes a
-notebook: foreign metadata are left out of the copy that is executed, and a failure is said in a line.
+notebook: foreign metadata are left out of the copy that is executed, and a failure is shown in a line.
 """
 
 import ast
@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parents[2]  # the checkout that this module is o
 INJECTED = "# Parameters"  # the first line of the cell that papermill puts behind the parameters
 ALWAYS = "preset"  # a parameter that every notebook has: the cell that assigns it is the cell of the parameters
 KINDS = {"str": (str,), "bool": (bool,), "int": (int,), "float": (int, float), "dict": (dict,), "list": (list,)}
-SAID = (KeyboardInterrupt, ValueError, RuntimeError, FloatingPointError, OSError)  # may end in a line
+IN_A_LINE = (KeyboardInterrupt, ValueError, RuntimeError, FloatingPointError, OSError)  # may end in a line
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 LANGUAGE = {
     "file_extension": ".py", "mimetype": "text/x-python", "name": "python", "nbconvert_exporter": "python",
@@ -88,7 +88,7 @@ def watch():
     if not ours:
         shell.input_transformers_cleanup.append(_refuse_before_it_runs)
     if shell.custom_exceptions == ():  # else somebody else's handler is at work
-        shell.set_custom_exc(SAID, _show)
+        shell.set_custom_exc(IN_A_LINE, _show)
     cells = [cell for cell in _history(shell) if _is_injected(cell) or _has_parameters(cell)]
     if cells and _is_injected(cells[-1]):
         _refuse(cells[-1], cells[:-1])
@@ -195,7 +195,7 @@ def _show(shell, kind, error, trace, tb_offset=None):
     line = (
         "interrupted; finished levels are kept, the same cell continues from them" if kind is KeyboardInterrupt else ""
     )
-    if kind in SAID and _raised_here(trace):
+    if kind in IN_A_LINE and _raised_here(trace):
         line = str(error)
     if line and "\n" not in line:
         error._render_traceback_ = lambda: [f"{kind.__name__}: {line}"]
@@ -311,13 +311,13 @@ def page(path):
     return exporter.from_notebook_node(notebook, {"metadata": {"name": Path(path).stem}})[0]
 
 
-def why_it_failed(status, said):
+def why_it_failed(status, errors):
     """Why papermill ended, from its exit status and what it wrote: the error in a cell as it was shown, else a line."""
     if status < 0:
         known = {s.value: s.name for s in signal.Signals}
         name = known.get(-status, f"signal {-status}")
         return f"papermill was ended by {name}{' (out of memory?)' * (name == 'SIGKILL')}"
-    at, last = said.rfind("PapermillExecutionError"), (said.strip().splitlines() or [""])[-1]
+    at, last = errors.rfind("PapermillExecutionError"), (errors.strip().splitlines() or [""])[-1]
     if at >= 0 and " cannot be written (" not in last:  # a disk that is full: no cell's fault
-        return said[at:].strip()[-4000:]
+        return errors[at:].strip()[-4000:]
     return last or f"papermill ended with status {status}"

@@ -56,7 +56,7 @@ def _allowed(widget, value):
 
 @contextlib.contextmanager
 def refused_in(place):
-    """What is refused is said there, in one line."""
+    """Show there, in one line, what is refused."""
     try:
         yield
     except (ValueError, RuntimeError, OSError) as error:

@@ -270,7 +270,7 @@ def zoom(frame, arms, metric="accuracy"):
         return None
     high = min(100.0, top.max() + 0.3)
     near = min(high - 4, top[top.index.get_level_values("level") == 0].min() - 3)
-    return max(0.0, near, top.min() - 0.3), high  # never less near than all of it
+    return max(0.0, near, top.min() - 0.3), high  # never narrower than all of it needs
 
 
 def ticket_and_last(study, frame, arm):

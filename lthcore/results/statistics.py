@@ -48,7 +48,7 @@ def of_networks(rows, column, how):
 
 
 def paired(series, first, level, second=None, second_level=None):
-    """Values of arm `first` at `level`, less those of `second` where one is given: Series over replicates."""
+    """Values of arm `first` at `level`, minus those of `second` where one is given: Series over replicates."""
     values = _at(series, first, level)
     if second is not None:
         values = values - _at(series, second, level if second_level is None else second_level)
@@ -147,7 +147,7 @@ def early_steps(frame):
 def barriers(frame):
     """Error barrier on the linear path between two copies: Series over (arm, level, replicate), in pp.
 
-    The largest error on the path, ends included, less the mean error of both ends (Frankle et al. 2020, *Linear Mode
+    The largest error on the path, ends included, minus the mean error of both ends (Frankle et al. 2020, *Linear Mode
     Connectivity*): never negative, and half the difference of the ends where the error does not rise between them.
     """
     way = [at_end(frame, f"path_accuracy:{tenth / 10}") for tenth in range(11)]

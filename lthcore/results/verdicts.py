@@ -97,7 +97,7 @@ class Measure:
 
 
 def difference(frame, what, one, other, metric="accuracy", **bounds):
-    """One network less another, at the last step.
+    """One network minus another, at the last step.
 
     Parameters
     ----------

@@ -267,7 +267,7 @@ class _Progress:
             if result:
                 self.done += 1
                 self._line(task, f"test accuracy {result[1]:.2f}%" + ", found finished" * (not result[0]))
-            elif task not in self.held:  # said once
+            elif task not in self.held:  # told once
                 self.held.add(task)
                 self._line(task, "another run is training it; checked again when nothing else is left")
 

@@ -278,7 +278,7 @@ def in_short(verdicts):
 
 
 def reported(results):
-    """The accuracies that the report gives, with ours less them: rows like those of :func:`in_short`, not judged.
+    """The accuracies that the report gives, with ours minus them: rows like those of :func:`in_short`, not judged.
 
     At the level of the ticket in the report's own schedule, over all replicates; other schedules have none.
     """

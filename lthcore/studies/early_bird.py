@@ -77,10 +77,10 @@ def fig10b(study, frame):
     arms = [arm for arm in ("random_mask", "whole", "early", "early_strict") if arm in set(frame["arm"])]
     title = f"Figure 10b. Early-bird masks of weights, one shot ({study.config.epochs} epochs per level)"
     sheet = figures.Sheet(study, title, rows=2)
-    accuracy, less, when, far = sheet.axes
+    accuracy, gain, when, far = sheet.axes
     sheet.against_density(accuracy, frame, arms, title="accuracy")
     pairs = [(arm, f"{sheet.style(arm)[0]} - last", "whole") for arm in arms if arm.startswith("early")]
-    sheet.differences(less, frame, pairs, "minus the mask of the last epoch", -study.config.margin)
+    sheet.differences(gain, frame, pairs, "minus the mask of the last epoch", -study.config.margin)
     levels = [k for k in LEVELS if k <= study.config.rounds]
     density = {k: study.config.density(k) for k in levels}
     for arm in [arm for arm in arms if arm.startswith("early")]:

@@ -186,7 +186,7 @@ def _sgd(frame, config):
         verdicts.Measure(f"by SGD: ticket - dense, level {level}", values=gain[0], above=-0.3, **at),
         verdicts.Measure(f"by Adam: ticket - dense, level {level}", values=gain[1], judged=False, **at),
         verdicts.Measure(
-            f"the first less the second, level {level}", values=(gain[0] - gain[1]).dropna(), above=0, **at
+            f"the first minus the second, level {level}", values=(gain[0] - gain[1]).dropna(), above=0, **at
         ),
     ]
 

@@ -121,9 +121,9 @@ def tiles(studies, verdicts=None):
 def _tile(label, count, not_after_holm, mark):
     colour, _, character = mark
     colour = GREY if colour == forest.OTHER[0] else colour
-    less = f" ({not_after_holm} not after Holm)" if not_after_holm else ""
+    note = f" ({not_after_holm} not after Holm)" if not_after_holm else ""
     box = f"display:inline-block;margin:0 12px 8px 0;padding:8px 18px;border:2px solid {colour};border-radius:6px"
-    return f'<div style="{box}"><b style="font-size:28px;color:{colour}">{character} {count}</b><br>{label}{less}</div>'
+    return f'<div style="{box}"><b style="font-size:28px;color:{colour}">{character} {count}</b><br>{label}{note}</div>'
 
 
 def _verdicts(studies, verdicts):

@@ -74,15 +74,15 @@ def _panels_and_differences(study, frame, title, panels, bound=None):
     sheet = figures.Sheet(study, f"{title} ({study.config.epochs} epochs per level)", rows=2, columns=len(panels))
     there = set(frame["arm"])
     for column, (title, arms, pairs) in enumerate(panels):
-        full, less = sheet.axes[column :: len(panels)]
+        full, gain = sheet.axes[column :: len(panels)]
         sheet.against_density(full, frame, [arm for arm in arms if arm in there], title=title)
         pairs = [pair for pair in pairs if pair[0] in there and pair[2] in there]
-        sheet.differences(less, frame, pairs, f"{title}: paired differences", bound)
+        sheet.differences(gain, frame, pairs, f"{title}: paired differences", bound)
     return sheet.done(legend_on=range(2 * len(panels)), where="lower left")
 
 
-def _less(arm, target, on):
-    """The pairs of a transferred ticket: less the target's own, and less a random mask."""
+def _pairs(arm, target, on):
+    """The pairs of a transferred ticket: minus the target's own, and minus a random mask."""
     return (arm, "transferred - own", target), (arm, "transferred - random mask", f"random_mask_on_{on}")
 
 
@@ -94,9 +94,9 @@ def fig9a(study, frame):
     """Tickets across data sets: accuracy, and paired differences."""
     panels = (
         ("trained on MNIST", (*_controls_on("mnist"), "mnist", "fashion_on_mnist"),
-         _less("fashion_on_mnist", "mnist", "mnist")),
+         _pairs("fashion_on_mnist", "mnist", "mnist")),
         ("trained on Fashion-MNIST", (*_controls_on("fashion"), "fashion", "mnist_on_fashion"),
-         _less("mnist_on_fashion", "fashion", "fashion")),
+         _pairs("mnist_on_fashion", "fashion", "fashion")),
     )  # fmt: skip
     return _panels_and_differences(study, frame, "Figure 9a. Tickets across data sets", panels, -study.config.margin)
 
@@ -110,9 +110,9 @@ def fig9b(study, frame):
     )
     panels = (
         ("trained by Adam", (*_controls_on("mnist"), "mnist", "momentum_on_mnist"),
-         _less("momentum_on_mnist", "mnist", "mnist")),
+         _pairs("momentum_on_mnist", "mnist", "mnist")),
         ("trained by SGD with momentum 0.9", (*_controls_on("momentum"), "momentum", "mnist_on_momentum"),
-         _less("mnist_on_momentum", "momentum", "momentum")),
+         _pairs("mnist_on_momentum", "momentum", "momentum")),
         ("trained on the labels 5-9", (*_controls_on("labels5-9"), *labels), heads),
     )  # fmt: skip
     title = "Figure 9b. Tickets across optimizers and labels"
@@ -146,7 +146,7 @@ _SHOWN = 7  # 1.2% density: shown beside that
 
 
 def _transferred(frame, config, *, pairs, **bounds):
-    """One arm less another, at the level of judgement and, unjudged, at the last one."""
+    """One arm minus another, at the level of judgement and, unjudged, at the last one."""
     return [
         verdicts.difference(frame, f"{title}, level {k}", (one, k), (other, k), judged=k == _TRANSFER, **bounds)
         for k in (_TRANSFER, _SHOWN)
