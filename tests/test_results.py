@@ -12,7 +12,7 @@ from scipy import stats
 
 from lthcore.config import EXPERIMENTS, configure
 from lthcore.results import rules, statistics, verdicts
-from lthcore.studies import REGISTRY, claims, names, task3
+from lthcore.studies import REGISTRY, claims, names
 
 COLUMNS = ["experiment", "model", "arm", "replicate", "level", "density", "step", "epoch", "split", "metric", "value"]
 VERDICTS = ("holds", "does not hold", "unresolved")
@@ -257,13 +257,6 @@ def test_the_hypothesis(points, steps, expected):
     assert rows.loc[0, "verdict"] == expected
     assert rows["ours"].tolist() == pytest.approx([points, np.mean(moved) - 2000])
     assert all("level 4" in text for text in rows["measured"])
-
-
-def test_the_common_level_is_the_smallest_of_three():
-    arms = {arm: dict.fromkeys(range(11), SAME) for arm in ("adam", "sgd", "momentum")}
-    frame = tidy("task3", arms, {("adam", 7): 1.0, ("sgd", 5): 1.0, ("momentum", 9): 1.0})
-    assert task3.common_level(frame, configure("task3", "report")) == 4
-    assert task3.common_level(frame[frame["arm"] != "sgd"], configure("task3", "report")) is None
 
 
 @given(st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=3, max_size=6))

@@ -91,16 +91,20 @@ class Sheet:
             axis.set_ylim(*zoom)
 
     def differences(self, axis, frame, pairs, title, bound=None, metric="accuracy"):
-        """Paired differences in accuracy against density, with the bound by which a claim about them is judged.
+        """Paired differences in accuracy against density, with the bounds by which claims about them are judged.
 
         Parameters
         ----------
         pairs : list of (str, str, str or None)
-            Arm, label, and the arm that is subtracted at the same level; None: the arm's own dense network. A curve
-            has the colour of its arm; where several have the same arm, of what is subtracted.
-        bound : float or None
+            Arm, label, and the arm that is subtracted at the same level; None: the arm's own dense network. Pairs of
+            arms that are not there are left out. A curve has the colour of its arm; where several have the same arm,
+            of what is subtracted.
+        bound : float, tuple of float or dict of str to float, optional
+            Of all of them, or by label: then the legend has each one's.
         """
         values, seen = statistics.at_end(frame, metric), []
+        shared, own = ((), bound) if isinstance(bound, dict) else (np.atleast_1d(() if bound is None else bound), {})
+        pairs = [pair for pair in pairs if {pair[0], pair[2]} <= {None, *frame["arm"]}]
         first = [arm for arm, _, _ in pairs]
         for (arm, label, other), width in zip(pairs, _widths(pairs), strict=True):
             levels = [k for k in statistics.levels(frame, arm) if k or other is not None]
@@ -108,28 +112,32 @@ class Sheet:
             rows = [(arm, k, statistics.density_at(frame, arm, k), *mean_and_band(v)) for k, v in at.items() if len(v)]
             table = pd.DataFrame(rows, columns=["arm", "level", "density", *BAND]).sort_values("density")
             _, colour, marker = self.style(other if other and first.count(arm) > 1 else arm)
-            self.line(
-                axis, table, "density", label, colour, f"{title}: {label}", marker=marker, ms=1 + 2.2 * width, lw=width
-            )
+            options = {"marker": marker, "ms": 1 + 2.2 * width, "lw": width}
+            text = f"{label}, bound {own[label]:g}" if label in own else label
+            self.line(axis, table, "density", text, colour, f"{title}: {label}", **options)
+            if own.get(label):
+                axis.axhline(own[label], color=colour, lw=1.2, ls=":")
             seen += table["mean"].tolist()
         axis.axhline(0, color="0.4", lw=1, ls=":")
-        if bound:
-            axis.axhline(bound, color="0.2", lw=1.2, ls=":")
-            axis.annotate(f"bound: {bound:g}", (0.01, bound), xycoords=("axes fraction", "data"), va="bottom", **SMALL)
+        for b in shared:
+            axis.axhline(b, color="0.2", lw=1.2, ls=":")
+            axis.annotate(f"bound: {b:g}", (0.01, b), xycoords=("axes fraction", "data"), va="bottom", **SMALL)
         density_axis(axis)
         near = [x for x in seen if abs(x) <= 6] + [-1, 1]
         axis.set_ylim(min(near) - 0.6, max(near) + 0.6)
         axis.set(ylabel="difference in accuracy (pp)", title=title)
+        if seen:
+            axis.legend(loc="best")
 
-    def reported(self, axis, arms):
-        """The accuracies that the report gives for these arms, as labelled lines; an arm may represent a variant."""
+    def reported(self, axis, arms, va="bottom"):
+        """The accuracies that the report gives for these arms, as lines with a label above them or below."""
         for arm in arms:
             number = self.study.experiment.reported.get(arm)
             low, high = axis.get_ylim()
             if number is not None and low < number < high:
                 label, colour, _ = self.style(arm)
                 axis.axhline(number, color=colour, lw=1.2, ls=":")
-                where = {"xycoords": ("axes fraction", "data"), "va": "bottom", "fontsize": 8}
+                where = {"xycoords": ("axes fraction", "data"), "va": va, "fontsize": 8}
                 axis.annotate(f"report, {label}: {number:g}", (0.01, number), color=colour, **where)
 
     def full_and_near(self, frame, arms, metric="accuracy"):

@@ -28,11 +28,21 @@ class Facts(NamedTuple):
         return " ".join(map(str, self))
 
     @property
-    def label(self):
-        """The same in words."""
-        model = {"mlp": "MLP", "lenet5": "LeNet-5"}[self.model]
+    def output(self):
+        """Its rate and the output layer's, in words."""
         head = {"same": "as the others", "half": "at half the rate", "spared": "spared"}[self.head]
-        return f"{model}, {self.scope}, {100 * self.rate:g}% a round, output layer {head}"
+        return f"{100 * self.rate:g}%, output layer {head}"
+
+    @property
+    def where(self):
+        """Its scope in words."""
+        return "in every layer" if self.scope == "layer" else "over all layers"
+
+    @property
+    def label(self):
+        """All of it in words."""
+        model = {"mlp": "MLP", "lenet5": "LeNet-5"}[self.model]
+        return f"{model}, {self.where}: {self.output}"
 
 
 def arms(config: Config, replicate: int) -> Iterator[Unit]:
@@ -88,7 +98,9 @@ def fig11a(study, frame):
             colour = figures.OKABE_ITO[_RATES[rate]]
             face = "none" if scope == "global" else colour
             axis.scatter(predicted, seen, s=42, marker=_HEADS[head][0], edgecolors=colour, facecolors=face, zorder=3)
-            label = _REPORTED.get(arm) or f"{100 * rate:g}%, {scope}, output layer {head}"
+            label = _REPORTED.get(arm) or f"{100 * rate:g}% {facts[arm].where}" + f", output layer {head}" * (
+                head != "same"
+            )
             offset = {"xytext": (7 - 14 * (i % 2), -3), "ha": "right" if i % 2 else "left"}  # those that are near
             axis.annotate(label, (predicted, seen), fontsize=7, textcoords="offset points", **offset)
         for set_scale, ticks in ((axis.set_xscale, axis.set_xticks), (axis.set_yscale, axis.set_yticks)):
@@ -113,9 +125,16 @@ def _atlas(study, frame, letter, quantity, values):
             rate, head = facts[arm][2:]
             of_arm = frame[frame["arm"] == arm]
             table = figures.spread(values(of_arm), of_arm).sort_values("density")
-            label = f"{100 * rate:g}%, output layer {head}"
             options = {"ls": _HEADS[head][1], "lw": 1.6}
-            sheet.line(axis, table, "density", label, figures.OKABE_ITO[_RATES[rate]], f"{model} {scope}", **options)
+            sheet.line(
+                axis,
+                table,
+                "density",
+                facts[arm].output,
+                figures.OKABE_ITO[_RATES[rate]],
+                f"{model} {scope}",
+                **options,
+            )
         figures.density_axis(axis)
         axis.set(
             ylabel=quantity,

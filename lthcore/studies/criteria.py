@@ -78,9 +78,9 @@ def fig8a(study, frame):
         ("random_reinit", "reinitialised - learning-rate rewinding", "lr_rewind"),
         ("finetune", "fine-tuned - weight rewinding", "reset"),
     )
-    pairs = [pair for pair in pairs if pair[0] in set(frame["arm"])]
-    sheet.differences(sheet.axes[1], frame, pairs, "paired differences", -study.config.margin)
-    return sheet.done(legend_on=(0, 1), where="lower left")
+    bounds = {label: -study.config.margin if arm == "lr_rewind" else 0 for arm, label, _ in pairs}
+    sheet.differences(sheet.axes[1], frame, pairs, "paired differences", bounds)
+    return sheet.done(where="lower left")
 
 
 def fig8b(study, frame):
@@ -124,13 +124,13 @@ def fig8c(study, frame):
         ("filters", "L1, fine-tuned - dense", None),
         ("filters", "L1, fine-tuned - reinitialised", "filters_reinit"),
     )
-    pairs = [pair for pair in pairs if {pair[0], pair[2]} <= {None, *arms}]
-    sheet.differences(sheet.axes[2], frame, pairs, "paired differences", -study.config.margin)
+    bounds = {label: 0 if other else -study.config.margin for _, label, other in pairs}
+    sheet.differences(sheet.axes[2], frame, pairs, "paired differences", bounds)
     for axis in sheet.axes:
         axis.set_xscale("linear")
         axis.set_xlim(1.05, 0.1)
         axis.set_xticks([1, 0.8, 0.6, 0.4, 0.2], ["100", "80", "60", "40", "20"])
-    return sheet.done(legend_on=(0, 2), where="lower left")
+    return sheet.done(where="lower left")
 
 
 _DESCRIPTIONS = {  # of the arms, in a line

@@ -23,10 +23,14 @@ _ARMS = ("ticket", "random_reinit", "random_mask", "ticket_spared")
 
 
 def accuracy_vs_density(study, frame, number, name, marks):
-    """Test accuracy against density, the whole range and near the dense network; `marks` are labelled densities."""
-    sheet = figures.Sheet(study, f"Figure {number}a. {name}: test accuracy against remaining weights")
+    """Test accuracy against density, and the ticket's differences; `marks` are labelled densities."""
+    sheet = figures.Sheet(study, f"Figure {number}a. {name}: test accuracy against remaining weights", rows=2)
     sheet.full_and_near(frame, _ARMS)
-    for axis in sheet.axes:
+    dense = (("ticket", "ticket - dense", None),)
+    sheet.differences(sheet.axes[2], frame, dense, "minus the dense network", -study.config.margin)
+    controls = [("ticket", f"ticket - {sheet.style(arm)[0]}", arm) for arm in ("random_reinit", "random_mask")]
+    sheet.differences(sheet.axes[3], frame, controls, "minus its controls")
+    for axis in sheet.axes[:2]:
         for density, text in marks:
             if density > axis.get_xlim()[1]:  # the axis decreases: its end is its least density
                 axis.axvline(density, color="0.5", lw=1, ls=":")

@@ -58,9 +58,9 @@ def fig6b(study, frame):
         study, "Figure 6b. The paper's protocol by Adam (the ticket), SGD and momentum, at the minimum validation loss"
     )
     sheet.against_density(sheet.axes[0], frame, arms, "early_accuracy", "accuracy")
-    pairs = [(arm, f"{sheet.style(arm)[0]} - dense", None) for arm in arms if arm in set(frame["arm"])]
+    pairs = [(arm, f"{sheet.style(arm)[0]} - dense", None) for arm in arms]
     sheet.differences(sheet.axes[1], frame, pairs, "minus the dense network", -0.3, "early_accuracy")
-    return sheet.done(legend_on=(0, 1), where="lower left")
+    return sheet.done(where="lower left")
 
 
 _LEVELS = {"faster": 7, "reinit": 7, "better": 9, "random": 10, "back": 15}  # densities 21.1, 13.5, 10.7 and 3.6%

@@ -45,9 +45,9 @@ def fig7a(study, frame):
     sheet = figures.Sheet(study, "Figure 7a. Weight rewinding to step k: test accuracy against remaining weights")
     sheet.against_density(sheet.axes[0], frame, arms, title="accuracy")
     pairs = [(arm, f"{sheet.style(arm)[0]} - to step 0", arms[0]) for arm in arms[1:]]
-    sheet.differences(sheet.axes[1], frame, pairs, "minus rewinding to step 0", -study.config.margin)
-    sheet.axes[1].axhline(study.config.margin, color="0.2", lw=1.2, ls=":")
-    return sheet.done(legend_on=(0, 1), where="lower left")
+    both = (-study.config.margin, study.config.margin)
+    sheet.differences(sheet.axes[1], frame, pairs, "minus rewinding to step 0", both)
+    return sheet.done(where="lower left")
 
 
 def fig7b(study, frame):
@@ -104,7 +104,7 @@ def _stability(frame, config):
     level, rise = 10, statistics.barriers(frame)
     out = []
     for arm, judged in (("order_ticket_0", True), ("order_random_0", False)):
-        what = f"{'ticket' if judged else 'random mask'}: rise of the error on the way, level {level}"
+        what = f"{'ticket' if judged else 'random mask'}: error barrier, level {level}"
         out.append(
             verdicts.Measure(
                 what,

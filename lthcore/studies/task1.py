@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ..config import Config
 from ..results.later import figures
 from ..unit import MaskOf, Unit
-from .common import STYLES, controls
+from .common import controls
 from .record import Answer, Experiment
 
 
@@ -24,7 +24,8 @@ def arms(config: Config, replicate: int) -> Iterator[Unit]:
 
 
 STYLES = {
-    **STYLES,
+    "random_reinit": ("T1's mask on S2, reinitialised", "orange", "s"),
+    "random_mask": ("random mask on S2", "green", "^"),
     "t1_on_s1": ("T1 on S1", "blue", "o"),
     "t2_on_s2": ("T2 on S2", "black", "v"),
     "t1_on_s2": ("T1 on S2", "red", "D"),
@@ -34,17 +35,25 @@ ARMS = ("t1_on_s1", "t2_on_s2", "random_reinit", "random_mask", "t1_on_s2")
 
 
 def fig3(study, frame):
-    """Task 1: test accuracy and loss against training step, and final accuracy, with the report's, against density."""
+    """Task 1: test accuracy and loss while a level trains, final accuracy with the report's, and differences."""
     level, _ = figures.ticket_and_last(study, frame, "t1_on_s1")
     text = figures.at_levels(frame, "t1_on_s1", level, level).removeprefix("solid: ")
     sheet = figures.Sheet(study, "Figure 3. Task 1, S1 and S2 = halves of the training images", rows=2)
-    *by_step, full, near = sheet.axes
+    *by_step, full, gain = sheet.axes
     for axis, metric in zip(by_step, figures.UNITS, strict=True):
         sheet.against_step(axis, frame, ARMS, level, metric, f"{metric} while a level trains: {text}")
     sheet.against_density(full, frame, ARMS, title="accuracy at the last step of every level")
-    sheet.against_density(near, frame, ARMS, title="the same, near the dense network", zoom=figures.zoom(frame, ARMS))
-    sheet.reported(near, study.experiment.reported)
+    sheet.reported(full, study.experiment.reported)
+    carried_over(sheet, gain, frame)
     return sheet.done(legend_on=2, where="lower left")
+
+
+def carried_over(sheet, axis, frame, suffix="", title="T1 on S2: paired differences"):
+    """What a ticket of S1 is worth on S2, against a ticket of S2 and a random mask."""
+    arm, own, luck = (name + suffix for name in ("t1_on_s2", "t2_on_s2", "random_mask"))
+    bounds = {"minus T2 on S2": -sheet.study.config.margin, "minus random mask": 0}
+    pairs = [(arm, label, other) for label, other in zip(bounds, (own, luck), strict=True)]
+    sheet.differences(axis, frame, pairs, title, bounds)
 
 
 TASK1 = Experiment(

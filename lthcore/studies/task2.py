@@ -8,7 +8,7 @@ from ..config import Config
 from ..results.later import figures, statistics
 from ..unit import Unit
 from .record import Answer, Experiment
-from .task1 import ARMS, STYLES, two_halves
+from .task1 import ARMS, STYLES, carried_over, two_halves
 
 
 def arms(config: Config, replicate: int) -> Iterator[Unit]:
@@ -27,14 +27,12 @@ def _task2(study, frame, letter, metric):
         if arms[0] not in set(frame["arm"]):
             continue
         level, last = figures.ticket_and_last(study, frame, arms[0])
-        levels, (steps, density, *near) = figures.at_levels(frame, arms[0], level, last), sheet.axes[column::2]
+        levels, (steps, density, *gain) = figures.at_levels(frame, arms[0], level, last), sheet.axes[column::2]
         sheet.against_step(steps, frame, arms, level, metric, f"{text}, while a level trains\n{levels}", dashed=last)
         sheet.against_density(density, frame, arms, metric, f"{text}, at the last step of every level")
-        for axis in near:
-            sheet.against_density(
-                axis, frame, arms, title="the same, near the dense network", zoom=figures.zoom(frame, arms)
-            )
-            sheet.reported(axis, ("t1_on_s1",) if not suffix else ())
+        for axis in gain:
+            carried_over(sheet, axis, frame, suffix, f"{text}, T1 on S2: paired differences")
+            sheet.reported(density, ("t1_on_s1",) if not suffix else (), va="top")
         if metric == "loss":
             for axis in (steps, density):
                 axis.axhline(math.log(5), color="0.3", lw=1, ls=":")
@@ -49,7 +47,7 @@ def _task2(study, frame, letter, metric):
             density.set_ylim(bottom=min(density.get_ylim()[0], share - 10))  # room below the line
             place = {"xycoords": ("axes fraction", "data"), "va": "top"}
             density.annotate(text, (0.02, share - 1.5), **place, fontsize=8, color="0.3")
-    return sheet.done(legend_on=(2, 3), where="center left" if metric == "accuracy" else "upper left")
+    return sheet.done(legend_on=3, where="center left" if metric == "accuracy" else "upper left")
 
 
 def fig4a(study, frame):

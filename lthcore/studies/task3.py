@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ..config import Config
-from ..results.later import figures, statistics
+from ..results.later import figures
 from ..unit import MaskOf, Unit
 from .record import Answer, Experiment
 
@@ -35,39 +35,42 @@ STYLES = {
 }
 
 
-def common_level(frame, config):
-    """The level of Figure 5b: the smallest L of the optimizers' chains, int or None."""
-    found = [statistics.ticket_level(frame, arm, config.tolerance) for arm in ("adam", "sgd", "momentum")]
-    return None if None in found else min(found)
-
-
-_TRAINERS = {
-    "trained by Adam": ("adam", "sgd_mask_by_adam", "momentum_mask_by_adam"),
-    "trained by SGD": ("sgd", "adam_mask_by_sgd", "momentum", "adam_mask_by_momentum"),
+_TRAINERS = {  # trained by whom: the arms, and what is compared
+    "Adam": (
+        ("adam", "sgd_mask_by_adam", "momentum_mask_by_adam"),
+        (("sgd_mask_by_adam", "SGD's mask - own", "adam"), ("momentum_mask_by_adam", "momentum's mask - own", "adam")),
+    ),
+    "SGD": (("sgd", "adam_mask_by_sgd"), (("adam_mask_by_sgd", "Adam's mask - own", "sgd"),)),
+    "SGD with momentum": (
+        ("momentum", "adam_mask_by_momentum"),
+        (("adam_mask_by_momentum", "Adam's mask - own", "momentum"),),
+    ),
 }
 
 
 def fig5a(study, frame):
-    """Task 3: test accuracy against density, own and transferred masks of each optimizer; the report's numbers."""
-    sheet = figures.Sheet(study, "Figure 5a. Task 3, optimizers: test accuracy against remaining weights", rows=2)
-    zoom = figures.zoom(frame, frame["arm"].unique())
-    for column, (title, arms) in enumerate(_TRAINERS.items()):
-        full, near = sheet.axes[column::2]
-        sheet.against_density(full, frame, arms, title=title)
-        sheet.against_density(near, frame, arms, title=f"{title}, near the dense networks", zoom=zoom)
+    """Task 3: accuracy against density, own and transferred masks of each optimizer, and their paired differences."""
+    title = "Figure 5a. Task 3, optimizers: test accuracy against remaining weights"
+    sheet = figures.Sheet(study, title, rows=3, columns=len(_TRAINERS), width=4.6)
+    zoom, margin = figures.zoom(frame, frame["arm"].unique()), study.config.margin
+    for column, (trainer, (arms, pairs)) in enumerate(_TRAINERS.items()):
+        full, near, gain = sheet.axes[column :: len(_TRAINERS)]
+        sheet.against_density(full, frame, arms, title=f"trained by {trainer}")
+        sheet.against_density(near, frame, arms, title=f"by {trainer}, enlarged", zoom=zoom)
         sheet.reported(near, arms)
-    return sheet.done(legend_on=(0, 1))
+        sheet.differences(gain, frame, pairs, f"by {trainer}: paired differences", (-margin, margin))
+    return sheet.done(legend_on=range(len(_TRAINERS)), where="lower left")
 
 
 def fig5b(study, frame):
-    """Task 3: test loss against training step, at the common level (solid) and the last (dashed)."""
-    level = statistics.stands_at(common_level(frame, study.config))[0]
-    last = max(statistics.levels(frame, "adam"), default=None)
+    """Task 3: test loss against training step, at the level of Adam's ticket (solid) and the last (dashed)."""
+    level, last = figures.ticket_and_last(study, frame, "adam")
     title = f"Figure 5b. Task 3, optimizers: test loss, {figures.at_levels(frame, 'adam', level, last)}"
-    sheet = figures.Sheet(study, title)
-    for axis, (title, arms) in zip(sheet.axes, _TRAINERS.items(), strict=True):
-        sheet.against_step(axis, frame, arms, level, "loss", title, dashed=last)
-    return sheet.done(legend_on=(0, 1))
+    sheet = figures.Sheet(study, title, columns=len(_TRAINERS), width=4.6)
+    for axis, (trainer, (arms, _)) in zip(sheet.axes, _TRAINERS.items(), strict=True):
+        sheet.against_step(axis, frame, arms, level, "loss", f"trained by {trainer}", dashed=last)
+        axis.set_ylim(bottom=axis.get_ylim()[0] / 2.5)  # room for the legend
+    return sheet.done(legend_on=range(len(_TRAINERS)), where="lower left")
 
 
 TASK3 = Experiment(

@@ -69,21 +69,28 @@ FULL_LABELS = {name: f"own ticket, on {where}" for name, where in _WHERE.items()
 }
 
 
-def _panels_and_differences(study, frame, title, panels, bound=None):
+def _panels_and_differences(study, frame, title, panels, bounds=()):
     """Accuracy against density, a column per panel (title, arms, pairs), and below it the differences of pairs."""
     sheet = figures.Sheet(study, f"{title} ({study.config.epochs} epochs per level)", rows=2, columns=len(panels))
     there = set(frame["arm"])
     for column, (title, arms, pairs) in enumerate(panels):
         full, gain = sheet.axes[column :: len(panels)]
         sheet.against_density(full, frame, [arm for arm in arms if arm in there], title=title)
-        pairs = [pair for pair in pairs if pair[0] in there and pair[2] in there]
-        sheet.differences(gain, frame, pairs, f"{title}: paired differences", bound)
-    return sheet.done(legend_on=range(2 * len(panels)), where="lower left")
+        sheet.differences(gain, frame, pairs, f"{title}: paired differences", dict(bounds))
+    return sheet.done(legend_on=range(len(panels)), where="lower left")
+
+
+_OWN, _LUCK, _HEADS = "transferred - own", "transferred - random mask", "fresh heads: transferred - own"
+
+
+def _bounds(config):
+    """By which the claims about these differences are judged."""
+    return {_OWN: -config.margin, _LUCK: 0, _HEADS: -config.margin}
 
 
 def _pairs(arm, target, on):
     """The pairs of a transferred ticket: minus the target's own, and minus a random mask."""
-    return (arm, "transferred - own", target), (arm, "transferred - random mask", f"random_mask_on_{on}")
+    return (arm, _OWN, target), (arm, _LUCK, f"random_mask_on_{on}")
 
 
 def _controls_on(on):
@@ -98,14 +105,14 @@ def fig9a(study, frame):
         ("trained on Fashion-MNIST", (*_controls_on("fashion"), "fashion", "mnist_on_fashion"),
          _pairs("mnist_on_fashion", "fashion", "fashion")),
     )  # fmt: skip
-    return _panels_and_differences(study, frame, "Figure 9a. Tickets across data sets", panels, -study.config.margin)
+    return _panels_and_differences(study, frame, "Figure 9a. Tickets across data sets", panels, _bounds(study.config))
 
 
 def fig9b(study, frame):
     """Tickets across optimizers and labels: accuracy, and paired differences."""
     labels = ("labels5-9", "labels5-9_fresh_head", "labels0-4_on_labels5-9", "labels0-4_fresh_head")
     heads = (
-        ("labels0-4_fresh_head", "fresh heads: transferred - own", "labels5-9_fresh_head"),
+        ("labels0-4_fresh_head", _HEADS, "labels5-9_fresh_head"),
         ("labels0-4_on_labels5-9", "theta0's head: transferred - own", "labels5-9"),
     )
     panels = (
@@ -116,7 +123,7 @@ def fig9b(study, frame):
         ("trained on the labels 5-9", (*_controls_on("labels5-9"), *labels), heads),
     )  # fmt: skip
     title = "Figure 9b. Tickets across optimizers and labels"
-    return _panels_and_differences(study, frame, title, panels, -study.config.margin)
+    return _panels_and_differences(study, frame, title, panels, _bounds(study.config))
 
 
 def fig9c(study, frame):
