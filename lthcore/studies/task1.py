@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ..config import Config
 from ..results.later import figures
 from ..unit import MaskOf, Unit
-from .common import controls
+from .common import STYLES, controls
 from .record import Answer, Experiment
 
 
@@ -24,8 +24,7 @@ def arms(config: Config, replicate: int) -> Iterator[Unit]:
 
 
 STYLES = {
-    "random_reinit": ("T1's mask on S2, reinitialised", "orange", "s"),
-    "random_mask": ("random mask on S2", "green", "^"),
+    **STYLES,
     "t1_on_s1": ("T1 on S1", "blue", "o"),
     "t2_on_s2": ("T2 on S2", "black", "v"),
     "t1_on_s2": ("T1 on S2", "red", "D"),
@@ -38,7 +37,9 @@ def fig3(study, frame):
     """Task 1: test accuracy and loss while a level trains, final accuracy with the report's, and differences."""
     level, _ = figures.ticket_and_last(study, frame, "t1_on_s1")
     text = figures.at_levels(frame, "t1_on_s1", level, level).removeprefix("solid: ")
-    sheet = figures.Sheet(study, "Figure 3. Task 1, S1 and S2 = halves of the training images", rows=2)
+    sheet = figures.Sheet(
+        study, "Figure 3. Task 1, S1 and S2 = halves of the training images (controls: of T1's mask, on S2)", rows=2
+    )
     *by_step, full, gain = sheet.axes
     for axis, metric in zip(by_step, figures.UNITS, strict=True):
         sheet.against_step(axis, frame, ARMS, level, metric, f"{metric} while a level trains: {text}")
