@@ -233,7 +233,7 @@ def test_in_processes_of_their_own(tiny, variable, tmp_path):
         command[4] = RUN.replace(", *double.stats.cache_hits", "")
     environment = os.environ | {"PYTHONPATH": str(ROOT), variable: value}
     said = [subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path) for _ in range(2)]
-    assert [done.stderr for done in said] == ["", ""]
+    assert [(done.returncode, done.stderr) for done in said] == [(0, ""), (0, "")]
     if variable == "NUMBA_DISABLE_JIT":
         assert [done.stdout for done in said] == ["6\n", "6\n"]
     else:
