@@ -103,7 +103,9 @@ class Sheet:
             Of all of them, or by label: then the legend has each one's.
         """
         values, seen = statistics.at_end(frame, metric), []
-        shared, own = ((), bound) if isinstance(bound, dict) else (np.atleast_1d(() if bound is None else bound), {})
+        shared, by_label = (
+            ((), bound) if isinstance(bound, dict) else (np.atleast_1d(() if bound is None else bound), {})
+        )
         pairs = [pair for pair in pairs if {pair[0], pair[2]} <= {None, *frame["arm"]}]
         first = [arm for arm, _, _ in pairs]
         for (arm, label, other), width in zip(pairs, _widths(pairs), strict=True):
@@ -113,10 +115,10 @@ class Sheet:
             table = pd.DataFrame(rows, columns=["arm", "level", "density", *BAND]).sort_values("density")
             _, colour, marker = self.style(other if other and first.count(arm) > 1 else arm)
             options = {"marker": marker, "ms": 1 + 2.2 * width, "lw": width}
-            text = f"{label}, bound {own[label]:g}" if label in own else label
+            text = f"{label}, bound {by_label[label]:g}" if label in by_label else label
             self.line(axis, table, "density", text, colour, f"{title}: {label}", **options)
-            if own.get(label):
-                axis.axhline(own[label], color=colour, lw=1.2, ls=":")
+            if by_label.get(label):
+                axis.axhline(by_label[label], color=colour, lw=1.2, ls=":")
             seen += table["mean"].tolist()
         axis.axhline(0, color="0.4", lw=1, ls=":")
         for b in shared:
