@@ -103,9 +103,8 @@ class Sheet:
             Of all of them, or by label: then the legend has each one's.
         """
         values, seen = statistics.at_end(frame, metric), []
-        shared, by_label = (
-            ((), bound) if isinstance(bound, dict) else (np.atleast_1d(() if bound is None else bound), {})
-        )
+        by_label = bound if isinstance(bound, dict) else {}
+        shared = () if bound is None or isinstance(bound, dict) else np.atleast_1d(bound)
         pairs = [pair for pair in pairs if {pair[0], pair[2]} <= {None, *frame["arm"]}]
         first = [arm for arm, _, _ in pairs]
         for (arm, label, other), width in zip(pairs, _widths(pairs), strict=True):

@@ -80,17 +80,17 @@ def _panels_and_differences(study, frame, title, panels, bounds=()):
     return sheet.done(legend_on=range(len(panels)), where="lower left")
 
 
-_OWN, _LUCK, _HEADS = "transferred - own", "transferred - random mask", "fresh heads: transferred - own"
+_TO_TARGET, _TO_RANDOM, _HEADS = "transferred - own", "transferred - random mask", "fresh heads: transferred - own"
 
 
 def _bounds(config):
     """By which the claims about these differences are judged."""
-    return {_OWN: -config.margin, _LUCK: 0, _HEADS: -config.margin}
+    return {_TO_TARGET: -config.margin, _TO_RANDOM: 0, _HEADS: -config.margin}
 
 
 def _pairs(arm, target, on):
     """The pairs of a transferred ticket: minus the target's own, and minus a random mask."""
-    return (arm, _OWN, target), (arm, _LUCK, f"random_mask_on_{on}")
+    return (arm, _TO_TARGET, target), (arm, _TO_RANDOM, f"random_mask_on_{on}")
 
 
 def _controls_on(on):
