@@ -11,11 +11,10 @@ import numpy as np
 import torch
 
 from .config import Config
-from .methods import DATASETS, SUBSETS, function
+from .methods import DATASETS, SUBSETS, forget_replaced, function
 from .schedule import CLASSES, apportion
 from .unit import Unit, draw_seed
 
-_READ: dict = {}  # name -> the record that it was last loaded by
 READ = "lthcore.runs.download:read_checked"  # where the bytes come from: the core knows no disk
 
 
@@ -108,8 +107,5 @@ def split(config: Config, subset: str, replicate: int, device: str = "cpu") -> S
 def load(unit: Unit, device: str = "cpu") -> Split:
     """The same for a unit: what the loop is given the data by."""
     name = unit.config.dataset
-    if _READ.setdefault(name, DATASETS[name]) is not DATASETS[name]:  # it has been registered again since
-        for cached in (whole, split):
-            cached.cache_clear()
-        _READ[name] = DATASETS[name]
+    forget_replaced(name, whole, split)
     return split(unit.config, unit.subset, unit.replicate, device)

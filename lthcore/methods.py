@@ -110,6 +110,7 @@ SETTINGS = {"criterion": (CRITERIA, Criterion), "rewind": (REWINDS, RewindRule)}
 RECORDS = {**SETTINGS, "model": (ARCHITECTURES, Architecture), "dataset": (DATASETS, DataSet)}  # all that can be added
 FUNCTION = {"criterion": "scores", "rewind": "values", "model": "module", "dataset": "read"}  # the field with it
 BUILT_IN = {setting: dict(records) for setting, (records, _) in RECORDS.items()}
+_USED: dict = {}  # (data set, its caches) -> the record by which they were filled
 
 
 def meant(name: Any, names: Iterable[str]) -> str:
@@ -147,6 +148,14 @@ def registered(setting: str, name: str) -> list:
     fields = () if record is BUILT_IN[setting].get(name) else [x for f, x in record._asdict().items() if f != "images"]
     fields = [getattr(x, "__name__", "") if callable(x) else [*x.items()] if isinstance(x, dict) else x for x in fields]
     return json.loads(json.dumps(fields, default=lambda array: array.tolist()))  # as they are read from a file
+
+
+def forget_replaced(dataset: str, *caches: Callable) -> None:
+    """Empty what is cached of a data set that has been registered again since."""
+    if _USED.setdefault((dataset, caches), DATASETS[dataset]) is not DATASETS[dataset]:
+        for cache in caches:
+            cache.cache_clear()
+        _USED[dataset, caches] = DATASETS[dataset]
 
 
 def function(given: Callable | str) -> Callable:

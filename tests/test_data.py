@@ -91,6 +91,21 @@ def test_a_data_set_that_is_registered_again_is_read_again(monkeypatch):
     assert brightness == [0.5, 0.75]
 
 
+def test_its_digits_and_sizes_are_read_again_too(monkeypatch):
+    found = []
+    for label in (3, 7):
+        parts = {
+            "train": (None, np.full(6000, label, np.uint8)),
+            "test": (np.zeros((100, 1, 28, 28), np.uint8), np.full(100, label, np.uint8)),
+        }
+        record = DataSet(lambda names, labels_only, parts=parts: parts, 6000, 100, (0.0,), (1.0,))
+        monkeypatch.setitem(DATASETS, "again", record)
+        config = configure("task2", "smoke", dataset="again")
+        found.append((set(download.digits("full", dataset="again")[1]), download.sizes(config, "labels0-4")))
+    assert [labels for labels, _ in found] == [{3}, {7}]
+    assert [sizes[0] > 0 for _, sizes in found] == [True, False]
+
+
 def test_full_is_everything_and_label_sets_are_all_images_of_their_labels(labels):
     for subset, wanted in WANTED.items():
         if subset.startswith("half"):

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from ..config import Config
 from ..disk.files import data_folder, set_aside, write
 from ..disk.tensors import read_file
-from ..methods import BUILT_IN, DATASETS, SUBSETS, function
+from ..methods import BUILT_IN, DATASETS, SUBSETS, forget_replaced, function
 from ..schedule import CLASSES
 
 SECONDS = 20  # a source that says nothing for so long is given up,
@@ -314,21 +314,34 @@ def _check(dataset, part, images, labels, labels_only):
         raise ValueError(f"dataset = {dataset!r}: its {part} labels must be in 0..{CLASSES - 1}")
 
 
-@lru_cache(maxsize=4)
 def digits(subset: str, count: int = 0, dataset: str = "mnist") -> tuple[np.ndarray, np.ndarray]:
     """The test images of `subset`, for display, and their labels: arrays (N, 28, 28) uint8 and (N,).
 
-    The first `most` of them, or all for 0, as in `Config.test_images`. Nothing else is read; of colours, the mean.
+    The first `count` of them, or all for 0, as in `Config.test_images`. Nothing else is read; of colours, the mean.
     """
+    forget_replaced(dataset, _digits)
+    return _digits(subset, count, dataset)
+
+
+@lru_cache(maxsize=4)
+def _digits(subset, count, dataset):
     images, labels = read_checked(dataset, ("test",))["test"]
     wanted = np.flatnonzero(np.isin(labels, list(SUBSETS[subset].get("labels", range(CLASSES)))))
     wanted = wanted[: count or len(wanted)]
     return images[wanted].mean(1).astype(np.uint8), labels[wanted]
 
 
-@lru_cache
+digits.cache_clear = _digits.cache_clear
+
+
 def sizes(config: Config, subset: str) -> tuple[int, int, int]:
     """Numbers of training, validation and test images of `subset`: three int. Reads labels only."""
+    forget_replaced(config.dataset, _sizes)
+    return _sizes(config, subset)
+
+
+@lru_cache
+def _sizes(config, subset):
     from .. import data
 
     there = read_checked(config.dataset, labels_only=True)

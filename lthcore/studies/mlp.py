@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ..config import Config
+from ..results.declared import MARGIN
 from ..results.later import figures, statistics
 from ..unit import Unit
 from .common import STYLES, ticket_and_controls
@@ -27,7 +28,7 @@ def accuracy_vs_density(study, frame, number, name, marks):
     sheet = figures.Sheet(study, f"Figure {number}a. {name}: test accuracy against remaining weights", rows=2)
     sheet.full_and_near(frame, _ARMS)
     dense = (("ticket", "ticket - dense", None),)
-    sheet.differences(sheet.axes[2], frame, dense, "minus the dense network", -study.config.margin)
+    sheet.differences(sheet.axes[2], frame, dense, "minus the dense network", -MARGIN)
     controls = [("ticket", f"ticket - {sheet.style(arm)[0]}", arm) for arm in ("random_reinit", "random_mask")]
     sheet.differences(sheet.axes[3], frame, controls, "minus its controls")
     for axis in sheet.axes[:2]:

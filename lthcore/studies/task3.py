@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ..config import Config
+from ..results.declared import MARGIN
 from ..results.later import figures
 from ..unit import MaskOf, Unit
 from .record import Answer, Experiment
@@ -52,13 +53,13 @@ def fig5a(study, frame):
     """Task 3: accuracy against density, own and transferred masks of each optimizer, and their paired differences."""
     title = "Figure 5a. Task 3, optimizers: test accuracy against remaining weights"
     sheet = figures.Sheet(study, title, rows=3, columns=len(_TRAINERS), width=4.6)
-    zoom, margin = figures.zoom(frame, frame["arm"].unique()), study.config.margin
+    zoom = figures.zoom(frame, frame["arm"].unique())
     for column, (trainer, (arms, pairs)) in enumerate(_TRAINERS.items()):
         full, near, gain = sheet.axes[column :: len(_TRAINERS)]
         sheet.against_density(full, frame, arms, title=f"trained by {trainer}")
         sheet.against_density(near, frame, arms, title=f"by {trainer}, enlarged", zoom=zoom)
         sheet.reported(near, arms)
-        sheet.differences(gain, frame, pairs, f"by {trainer}: paired differences", (-margin, margin))
+        sheet.differences(gain, frame, pairs, f"by {trainer}: paired differences", (-MARGIN, MARGIN))
     return sheet.done(legend_on=range(len(_TRAINERS)), where="lower left")
 
 
