@@ -19,7 +19,7 @@ import pytest
 
 from lthcore import data, tickets
 from lthcore.config import configure
-from lthcore.explore import by_hand, explorer, offline, panels
+from lthcore.explore import by_hand, drawing, explorer, offline, panels
 from lthcore.explore.explorer import Explorer
 from lthcore.results import statistics
 from lthcore.runs import download, store, sweep
@@ -303,6 +303,9 @@ def test_weights_trained_again_give_the_finished_rows_bit_for_bit(studies, which
         assert not kept.final[f"{name}.weight"][~m].any()
         assert np.all(kept.final[f"{name}.weight"][m] != 0)
     assert store.find_level(unit, level).rows().equals(rows)  # what was finished is as it was
+    digits, _ = download.digits(unit.subset, unit.config.test_images)
+    for digit, given in zip(digits[:5], kept.logits, strict=False):  # as the engine that trained it sees it
+        assert drawing.logits(unit, kept, digit) == pytest.approx(given, abs=1e-3)
 
 
 def test_damaged_weights_count_as_missing(studies):
@@ -335,6 +338,11 @@ def test_weights_on_demand_fill_the_tabs(page, studies):
     assert page.answers.value != before and page.seen.value != mask
     page.order.value = list(statistics.ORDERS)[1]
     page.digit.value = 99
+    chosen = page.answers.value
+    page.canvas.pixels = bytes(112 * 50) + b"\xff" * 112 * 8 + bytes(112 * 54)
+    assert page.answers.value != chosen
+    page.canvas.pixels = b""
+    assert page.answers.value == chosen
     page.tabs.selected_index = 0
     assert page.moved.value != page.nothing
 

@@ -18,12 +18,13 @@ from .. import tickets
 from ..results import statistics
 from ..runs import download, presets, store, sweep
 from ..studies import experiments, plots
-from . import by_hand, panels, place
+from . import by_hand, drawing, panels, place
 from .place import refusal, refused_in
 
 PAUSE = 0.01  # seconds: what arrives within them is drawn once, so that key presses do not queue pictures
 ARRIVED = 0.3  # seconds after a click by which the last value of a slider has arrived
 DIM = "lth-being-read"  # the class of what is not yet of the chosen experiment
+DRAW = "Draw a digit: every network whose weights are here answers it.<br><b>clear</b> goes back to the test digits."
 NOTHING = "Nothing is finished at this scale yet: run one of the notebooks 01 to 04, or find your own ticket below."
 
 
@@ -153,6 +154,8 @@ class Explorer(widgets.VBox):
         self.digit = widgets.IntSlider(description="number", min=0, max=99, continuous_update=False)
         for widget in (self.order, self.digit):
             widget.observe(self._soon, "value")
+        self.canvas = drawing.Canvas()
+        self.canvas.observe(self._soon, "pixels")
         self.download = widgets.Button(description="prepare the file", icon="download")
         self.file_form = widgets.Dropdown(options=list(tickets.FORMS), description="form")
         self.link = widgets.HTML()
@@ -163,7 +166,7 @@ class Explorer(widgets.VBox):
         self.upload.observe(self._load, "value")
         panels = {
             "Weights": [self.moved],
-            "Try it": [_row(self.order, self.digit), self.answers],
+            "Try it": [_row(self.order, self.digit), self.answers, _row(self.canvas, widgets.HTML(DRAW))],
             "Find your own ticket": [self._form(scale), self.compared],
             "Keep it, load it": [
                 _row(self.file_form, self.download, self.link),
@@ -334,7 +337,9 @@ class Explorer(widgets.VBox):
             self.by_hand.choose(unit, level, self.weights(unit, level), digit)
 
     def _digit(self, unit, kept):
-        """The chosen test digit: (28, 28) pixels, label, and the logits that the networks give it, by role."""
+        """The drawn or chosen digit: (28, 28) pixels, label or None, and the logits that networks give it, by role."""
+        if (drawn := self.canvas.digit) is not None:
+            return drawn, None, {role: drawing.logits(self.tasks[role][0], w, drawn) for role, w in kept.items()}
         digits, labels = download.digits(unit.subset, unit.config.test_images, unit.config.dataset)
         logits = {role: w.logits for role, w in kept.items()}
         at = statistics.digits_in_order(self.order.value, logits, labels)

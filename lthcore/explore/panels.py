@@ -294,14 +294,16 @@ class Answers(_Panel):
         Parameters
         ----------
         digit : (28, 28) array of uint8
-        label : int
+        label : int or None
+            The right answer; None where nobody knows it.
         probabilities : dict of str to (10,) array
             By role.
         """
         left, right = self.axes
         left.imshow(digit, cmap="gray_r", vmin=0, vmax=255, extent=(0, 28, 28, 0), aspect="equal")
-        _title(left, f"test digit, a {label}")
-        right.axhspan(label - 0.45, label + 0.45, color="0.5", alpha=0.15, lw=0)
+        _title(left, "your digit" if label is None else f"test digit, a {label}")
+        if label is not None:
+            right.axhspan(label - 0.45, label + 0.45, color="0.5", alpha=0.15, lw=0)
         for column, (role, (name, colour)) in enumerate(ROLES.items()):
             zero, p = 1.45 * column, probabilities.get(role)
             if p is None:
@@ -310,7 +312,8 @@ class Answers(_Panel):
             answer = int(p.argmax())
             right.barh(range(10), p, left=zero, color=colour, height=0.7)
             right.text(zero + p[answer] + 0.03, answer, f"{100 * p[answer]:.0f}%", va="center")
-            text, ink = (f"{name}: {answer}", "0.1") if answer == label else (f"{name}: {answer}, wrong", "#B00000")
+            right_or_unknown = label is None or answer == label
+            text, ink = (f"{name}: {answer}", "0.1") if right_or_unknown else (f"{name}: {answer}, wrong", "#B00000")
             right.text(zero, -0.8, text, color=ink, fontsize=11)
         return self._png()
 
