@@ -106,6 +106,5 @@ def split(config: Config, subset: str, replicate: int, device: str = "cpu") -> S
 
 def load(unit: Unit, device: str = "cpu") -> Split:
     """The same for a unit: what the loop is given the data by."""
-    name = unit.config.dataset
-    forget_replaced(name, whole, split)
+    forget_replaced(unit.config.dataset, whole, split)
     return split(unit.config, unit.subset, unit.replicate, device)

@@ -151,7 +151,7 @@ def starting_values(
         return initial(config.model, config.seed, "reinit", unit.replicate, level, *again), 0
     continued = level and unit.prunes  # a transferred mask is always reset
     rule = function(find("rewind", config.rewind).values) if continued else reset
-    values, first = rule(unit, level, before, load)
+    values, first = rule(unit, level, before and {name: v.clone() for name, v in before.items()}, load)
     if isinstance(unit.start, FreshHead):
         fresh = initial(config.model, config.seed, "reinit", unit.replicate, level)
         values = values | {name: fresh[name] for name in list(fresh)[-2:]}  # the last layer's weight and bias

@@ -73,11 +73,12 @@ def random_scores(weights: Tensors, mask: Tensors, unit: Unit, data: Split) -> T
 def scored(unit: Unit, weights: Tensors, mask: Tensors, data: Split) -> Tensors:
     """Scores of every weight by the unit's criterion, the larger the better; parameters as of :func:`by_criterion`."""
     name = unit.config.criterion
-    scores = function(find("criterion", name).scores)(weights, mask, unit, data)
+    copies = [{key: value.clone() for key, value in part.items()} for part in (weights, mask)]  # its own to work on
+    scores = function(find("criterion", name).scores)(*copies, unit, data)
     for layer, kept in mask.items():
-        found = scores.get(layer) if isinstance(scores, dict) else None
+        found = scores.get(layer) if isinstance(scores, dict) else scores
         if not isinstance(found, torch.Tensor) or found.shape != kept.shape:
-            what = tuple(found.shape) if isinstance(found, torch.Tensor) else f"a {type(found).__name__}"
+            what = tuple(found.shape) if isinstance(found, torch.Tensor) else f"of type {type(found).__name__}"
             raise ValueError(f"criterion = {name!r}: its scores of {layer} are {what}, must be {tuple(kept.shape)}")
     return scores
 

@@ -28,11 +28,13 @@ class Architecture(NamedTuple):
     @property
     def fault(self) -> str:
         """What makes no sense in it, in words; empty where nothing does."""
-        if not isinstance(self.weights, dict) or not self.weights:
-            return "must be registered with the shapes of its weights, by layer"
+        if not isinstance(self.weights, dict) or not all(str(name).isidentifier() for name in self.weights or "?"):
+            return "must be registered with the shapes of its weights, by layer, each with a name such as 'fc1'"
         shapes = [tuple(shape) for shape in self.weights.values()]
-        if {len(shape) for shape in shapes} - {2, 4}:
-            return "its weights must have shapes (out, in) or (out, in, rows, columns)"
+        if {len(shape) for shape in shapes} - {2, 4} or any(type(n) is not int or n < 1 for s in shapes for n in s):
+            return "its weights must have shapes (out, in) or (out, in, rows, columns), of whole numbers from 1 on"
+        if self.module == "lthcore.models:MLP" and self.activation not in ("relu", "tanh", "identity"):
+            return f"its activation {self.activation!r} must be one of 'relu', 'tanh', 'identity'"
         if shapes[-1][0] != CLASSES:
             return f"its last layer has {shapes[-1][0]} outputs, must be {CLASSES}"
         if any(len(shape) == 4 for shape in shapes):
@@ -108,8 +110,7 @@ def apportion(counts: dict, total: int) -> dict:
     whole = sum(counts.values())
     exact = {name: n * total / whole if whole else 0 for name, n in counts.items()}
     shares = {name: int(x) for name, x in exact.items()}
-    by_remainder = sorted(exact, key=lambda name: (shares[name] - exact[name], name))
-    for name in by_remainder[: total - sum(shares.values())]:
+    for name in sorted(exact, key=lambda name: (shares[name] - exact[name], name))[: total - sum(shares.values())]:
         shares[name] += 1
     return shares
 

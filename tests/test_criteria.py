@@ -488,6 +488,31 @@ def test_claims_hold_where_the_published_findings_come_out_and_not_elsewhere():
     assert judged[judged["measured"].str.startswith("multiply-adds")]["ours"].tolist() == [pytest.approx(40)]
 
 
+def test_what_a_criterion_or_a_rule_changes_in_place_is_its_own_copy(monkeypatch):
+    """Arms that share their dense network are given the same tensors one after the other."""
+
+    def zeroing(weights, mask, unit, data):
+        for tensor in (*weights.values(), *mask.values()):
+            tensor.zero_()
+        return {name: weights[f"{name}.weight"] for name in mask}
+
+    def doubling(unit, level, before, load):
+        return {name: value.mul_(2) for name, value in before.items()}, 0
+
+    monkeypatch.setitem(methods.CRITERIA, "zeroing", zeroing)
+    monkeypatch.setitem(methods.REWINDS, "doubling", methods.RewindRule(doubling, needs_previous=True))
+    unit = Unit(tiny(criterion="zeroing", rewind="doubling"), "own", 0)
+    weights = lottery.initial("mlp", 0, "theta0", 0)
+    mask = pruning.dense_mask("mlp")
+    next_mask = pruning.by_criterion(unit, weights, mask, unit.config.schedule[1], None)
+    assert {name: int(m.sum()) for name, m in next_mask.items()} == unit.config.schedule[1]
+    assert all(m.all() for m in mask.values())
+    before = {name: value.clone() for name, value in weights.items()}
+    values, _ = lottery.starting_values(unit, 1, None, weights)
+    assert all(torch.equal(value, before[name]) for name, value in weights.items())
+    assert all(torch.equal(values[name], 2 * value) for name, value in before.items())
+
+
 def test_the_documents_example_of_a_criterion_and_a_rule_runs(monkeypatch):
     text = (Path(__file__).resolve().parents[1] / "lthcore/README.md").read_text()
     (example,) = [block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "CRITERIA" in block]

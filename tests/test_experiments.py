@@ -273,10 +273,10 @@ REFUSED = [
     ({"overrides": "lr=1"}, "overrides = 'lr=1'", "dict"),
     ({"overrides": {"learning_rate": 1}}, "unknown setting 'learning_rate'", "lr"),
     ({"overrides": {"prune_rate": 1.2}}, "prune_rate = 1.2", "(0, 1)"),
-    ({"overrides": {"seed": 1}}, "overrides: 'seed'", "separate parameter"),
-    ({"overrides": {"model": "mlp"}}, "overrides: 'model'", "separate parameter"),
-    ({"overrides": {"device": "cpu"}}, "overrides: 'device'", "separate parameter"),
-    ({"overrides": {"replicates": 2}}, "overrides: 'replicates'", "separate parameter"),
+    ({"overrides": {"seed": 1}}, "overrides: 'seed'", "parameter of its own"),
+    ({"overrides": {"model": "mlp"}}, "overrides: 'model'", "parameter of its own"),
+    ({"overrides": {"device": "cpu"}}, "overrides: 'device'", "parameter of its own"),
+    ({"overrides": {"replicates": 2}}, "overrides: 'replicates'", "parameter of its own"),
 ]
 REFUSED += [
     ({"overrides": {"preset": "report"}}, "'preset'", ""),

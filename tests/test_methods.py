@@ -126,9 +126,9 @@ def test_a_criterion_of_ones_own_says_what_it_supports():
     ("scores", "message"),
     [
         (lambda w: {"fc1": w["fc1.weight"].sum(0)}, "its scores of fc1 are (784,), must be (300, 784)"),
-        (lambda w: {"fc1": w["fc1.weight"]}, "its scores of fc2 are a NoneType, must be (100, 300)"),
-        (lambda w: {"fc1": w["fc1.weight"].numpy()}, "its scores of fc1 are a ndarray, must be (300, 784)"),
-        (lambda w: 3, "its scores of fc1 are a NoneType, must be (300, 784)"),
+        (lambda w: {"fc1": w["fc1.weight"]}, "its scores of fc2 are of type NoneType, must be (100, 300)"),
+        (lambda w: {"fc1": w["fc1.weight"].numpy()}, "its scores of fc1 are of type ndarray, must be (300, 784)"),
+        (lambda w: 3, "its scores of fc1 are of type int, must be (300, 784)"),
     ],
 )
 def test_scores_of_another_shape_are_said_with_the_criterions_name(scores, message):

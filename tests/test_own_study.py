@@ -18,7 +18,7 @@ from lthcore.results.loading import COLUMNS
 from lthcore.runs import store
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import claims, experiments, plots
-from lthcore.studies.record import Claim, Experiment
+from lthcore.studies.record import COLOURS, Claim, Experiment
 from lthcore.unit import Unit
 
 NAME = "stepwise"
@@ -215,3 +215,31 @@ def test_a_record_that_makes_no_sense_is_refused_in_one_line(forgotten, change, 
         experiments.study(Experiment(**{"name": "own", "arms": one_arm, **change}))
     assert "\n" not in str(error.value)
     assert "own" not in studies.REGISTRY
+
+
+def unit(config, replicate):
+    return Unit(config, "same", replicate)
+
+
+@pytest.mark.parametrize(
+    ("arms", "line"),
+    [
+        (lambda config, replicate: [], "arms of 'wrong': must yield at least one Unit, and yield none"),
+        (lambda config, replicate: None, "arms of 'wrong': must yield at least one Unit, and yield none"),
+        (
+            lambda config, replicate: [unit(config, replicate), unit(replace(config, prune_rate=0.5), replicate)],
+            "arms of 'wrong': two units are called 'same', must have names of their own",
+        ),
+    ],
+)
+def test_arms_that_are_none_or_the_same_twice_are_refused(arms, line):
+    with pytest.raises(ValueError, match=f"^{re.escape(line)}$"):
+        experiments.study(Experiment("wrong", arms, settings={"model": "mlp", "rounds": 2}), "smoke")
+
+
+def test_a_colour_that_no_figure_has_is_refused_before_anything_is_trained():
+    assert set(figures.OKABE_ITO) == set(COLOURS)
+    with pytest.raises(
+        ValueError, match=r"^styles: the colour of 'a' is 'purpel', must be one of .*did you mean 'purple'"
+    ):
+        Experiment("wrong", list, styles={"a": ("A", "purpel", "o")})

@@ -118,13 +118,14 @@ class Sheet:
             self.line(axis, table, "density", text, colour, f"{title}: {label}", **options)
             if by_label.get(label):
                 axis.axhline(by_label[label], color=colour, lw=1.2, ls=":")
-            seen += table["mean"].tolist()
+            seen += [table["mean"].tolist()] if len(table) else []
         axis.axhline(0, color="0.4", lw=1, ls=":")
         for b in shared:
             axis.axhline(b, color="0.2", lw=1.2, ls=":")
             axis.annotate(f"bound: {b:g}", (0.01, b), xycoords=("axes fraction", "data"), va="bottom", **SMALL)
         density_axis(axis)
-        near = [x for x in seen if abs(x) <= 6] + [-1, 1]
+        every = all(any(abs(x) <= 6 for x in means) for means in seen)  # else a curve would be nowhere to be seen
+        near = [x for means in seen for x in means if abs(x) <= 6 or not every] + [-1, 1]
         axis.set_ylim(min(near) - 0.6, max(near) + 0.6)
         axis.set(ylabel="difference in accuracy (pp)", title=title)
         if seen:
@@ -189,6 +190,7 @@ class Sheet:
         changes = [
             f"{k} = {v}" for k, v in presets.stamped(config).items() if k not in ("replicates", "model", "dataset")
         ]
+        shown = shown if n > 1 else "no intervals"
         stamp = " · ".join([data, models, f"preset {config.preset}", *changes, f"n = {n}", shown])
         width = int(13 * self.figure.get_figwidth())  # characters that fit: what was set may be much
         self.figure.supxlabel(textwrap.fill(stamp, width), fontsize=8, color="0.4", x=0.99, ha="right")

@@ -110,10 +110,11 @@ def fig11a(study, frame):
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.yaxis.set_minor_formatter(NullFormatter())
         axis.axline((0.01, 0.01), (0.1, 0.1), color="0.5", lw=1, ls=":")
+        axis.annotate("as predicted", (0.0035, 0.0035), rotation=-29, fontsize=8, color="0.4", ha="center", va="bottom")
         axis.set(xlim=(0.2, 0.0018), ylim=(0.0018, 0.2), title=figures.MODELS[model])
         axis.set(xlabel="predicted, theta0 pruned: density (%)", ylabel="observed: density (%)")
     sheet.drawn.append(table.assign(panel="map", n=study.config.replicates))
-    return sheet.done()
+    return sheet.done(shown="points: means over replicates")
 
 
 def _atlas(study, frame, letter, quantity, values):

@@ -36,7 +36,7 @@ class Study:
     @cached_property
     def units(self):
         """All units, replicate after replicate: list of Unit."""
-        return [unit for r in range(self.config.replicates) for unit in self.experiment.arms(self.config, r)]
+        return [unit for r in range(self.config.replicates) for unit in self.experiment.arms(self.config, r) or ()]
 
     @property
     def folder(self):
@@ -110,7 +110,7 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
     overrides = presets.renamed(overrides)
     for name in overrides:
         if name in (*settings, "replicates", "model", "preset"):
-            raise ValueError(f"overrides: {name!r} is a separate parameter: set that one")
+            raise ValueError(f"overrides: {name!r} is a parameter of its own (--{name} on the command line): set that")
         if not isinstance(name, str) or name == "experiment":
             raise ValueError(f"overrides: {name!r} is no setting")
     settings |= overrides
@@ -134,8 +134,20 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
         if reason := takes.refusal(REGISTRY[experiment], preset, settings, name):
             allowed = ", ".join(taken(experiment, preset))
             raise ValueError(f"{name} = {settings[name]!r}: {reason} in {experiment!r}, which takes {allowed}")
-    _ = asked.units  # so that a value that makes no sense in one of the arms is refused here
+    _check_arms(asked)
     return asked
+
+
+def _check_arms(asked):
+    """Refuse arms that are none or the same twice; a value that makes no sense in one of them is refused as well."""
+    name, seen = asked.config.experiment, {}
+    if not asked.units:
+        raise ValueError(f"arms of {name!r}: must yield at least one Unit, and yield none")
+    for unit in asked.units:
+        for level in unit.levels:
+            other = seen.setdefault((unit.arm, unit.replicate, level), unit)
+            if other is not unit and (level or other.dense != unit.dense):  # chains may share their dense network
+                raise ValueError(f"arms of {name!r}: two units are called {unit.arm!r}, must have names of their own")
 
 
 def taken(experiment, preset="quick"):

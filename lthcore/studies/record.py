@@ -15,6 +15,7 @@ from ..unit import Unit
 
 Figure = Callable  # (study, frame) -> the figure and the table of what is drawn on it
 GROUPS = ("report", "extended", "gpu", "own")  # `gpu`: also beyond the report, and run only where it is named
+COLOURS = ("black", "orange", "sky", "green", "yellow", "blue", "red", "purple")  # of figures.OKABE_ITO
 Style = tuple[str, str, str]  # label, colour, marker
 
 
@@ -135,6 +136,9 @@ class Experiment:
         object.__setattr__(self, "settings", presets.renamed(self.settings))
         in_presets = {preset: presets.renamed(given) for preset, given in self.presets.items()}
         object.__setattr__(self, "presets", in_presets)
+        for arm, (_, colour, _) in self.styles.items():
+            if colour not in COLOURS:
+                raise ValueError(f"styles: the colour of {arm!r} is {colour!r}, {one_of(colour, COLOURS)}")
         for name in self.fixed:
             if name not in self.settings:
                 raise ValueError(f"fixed = {name!r}: must be one of its settings{meant(name, self.settings)}")
