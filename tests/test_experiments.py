@@ -285,6 +285,12 @@ REFUSED += [
 ]
 
 
+@pytest.mark.parametrize("workers", [-2, 1.5, "2", True])
+def test_a_number_of_processes_that_is_none_is_refused_in_one_line(workers):
+    with pytest.raises(ValueError, match=f"^workers = {workers!r}: must be a whole number from 0"):
+        experiments.run(experiments.study("task1", "smoke"), workers=workers)
+
+
 @pytest.mark.parametrize(("parameters", "says", "allowed"), REFUSED)
 def test_bad_parameters_are_refused_in_one_line(parameters, says, allowed):
     with pytest.raises(ValueError) as caught:

@@ -196,6 +196,8 @@ def run(*studies, workers=0, log=None, scheduler="", shard=(1, 1)):
     See :func:`lthcore.runs.sweep.run` and :func:`lthcore.runs.sweep.shard`; where `log` is not given, it is
     :func:`lthcore.runs.progress.shown`.
     """
+    if type(workers) is not int or workers < 0:
+        raise ValueError(f"workers = {workers!r}: must be a whole number from 0 (one per core) on")
     log = log or progress_bar.shown()
     store.clear_up(s.folder for s in studies)
     try:
