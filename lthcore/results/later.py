@@ -16,6 +16,7 @@ class Later:
         return getattr(importlib.import_module(self._module), name)
 
 
+declared = Later("declared")
 figures = Later("figures")
 statistics = Later("statistics")
 verdicts = Later("verdicts")

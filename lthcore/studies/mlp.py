@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ..config import Config
-from ..results.declared import MARGIN
-from ..results.later import figures, statistics
+from ..results.later import declared, figures, statistics
 from ..unit import Unit
 from .common import STYLES, ticket_and_controls
 from .record import Answer, Experiment
@@ -28,7 +27,7 @@ def accuracy_vs_density(study, frame, number, name, marks):
     sheet = figures.Sheet(study, f"Figure {number}a. {name}: test accuracy against remaining weights", rows=2)
     sheet.full_and_near(frame, _ARMS)
     dense = (("ticket", "ticket - dense", None),)
-    sheet.differences(sheet.axes[2], frame, dense, "minus the dense network", -MARGIN)
+    sheet.differences(sheet.axes[2], frame, dense, "minus the dense network", -declared.MARGIN)
     controls = [("ticket", f"ticket - {sheet.style(arm)[0]}", arm) for arm in ("random_reinit", "random_mask")]
     sheet.differences(sheet.axes[3], frame, controls, "minus its controls")
     for axis in sheet.axes[:2]:

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 
 from ..config import Config
-from ..results.declared import MARGIN
-from ..results.later import figures
+from ..results.later import declared, figures
 from ..unit import MaskOf, Unit
 from .common import STYLES, controls
 from .record import Answer, Experiment
@@ -53,7 +52,7 @@ def fig3(study, frame):
 def carried_over(sheet, axis, frame, suffix="", title="T1 on S2: paired differences"):
     """What a ticket of S1 is worth on S2, against a ticket of S2 and a random mask."""
     arm, target, random = (name + suffix for name in ("t1_on_s2", "t2_on_s2", "random_mask"))
-    bounds = {"minus T2 on S2": -MARGIN, "minus random mask": 0}
+    bounds = {"minus T2 on S2": -declared.MARGIN, "minus random mask": 0}
     pairs = [(arm, label, other) for label, other in zip(bounds, (target, random), strict=True)]
     sheet.differences(axis, frame, pairs, title, bounds)
 

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ..config import Config
-from ..results.declared import MARGIN
-from ..results.later import figures
+from ..results.later import declared, figures
 from ..unit import MaskOf, Unit
 from .record import Answer, Experiment
 
@@ -59,7 +58,7 @@ def fig5a(study, frame):
         sheet.against_density(full, frame, arms, title=f"trained by {trainer}")
         sheet.against_density(near, frame, arms, title=f"by {trainer}, enlarged", zoom=zoom)
         sheet.reported(near, arms)
-        sheet.differences(gain, frame, pairs, f"by {trainer}: paired differences", (-MARGIN, MARGIN))
+        sheet.differences(gain, frame, pairs, f"by {trainer}: paired differences", (-declared.MARGIN, declared.MARGIN))
     return sheet.done(legend_on=range(len(_TRAINERS)), where="lower left")
 
 
