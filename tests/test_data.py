@@ -374,7 +374,8 @@ def test_the_real_files_are_found_in_torchvisions_root(real, tmp_path, monkeypat
     monkeypatch.setenv("LTH_DATA", str(tmp_path))
     assert download.fetch(lambda line: None) == tmp_path / "MNIST/raw"
     assert [p.name for p in tmp_path.iterdir()] == ["MNIST"]
-    assert len(download.digits.__wrapped__("full", 5)[1]) == 5
+    download.digits.cache_clear()
+    assert len(download.digits("full", 5)[1]) == 5
 
 
 def test_a_stranger_data_set_under_the_same_names_is_left_alone(raw, monkeypatch):

@@ -218,7 +218,8 @@ def test_a_control():
     exec(example, done := {"__name__": "__main__"})
     ticket, random_mask, fresh = done["study"].units
     assert ticket.levels == (0, 1, 2) and random_mask.levels == fresh.levels == (1, 2)
-    assert set(done["last"]["arm"]) == {"ticket", "random_mask", "random_reinit"} and len(done["last"]) == 7
+    finished = experiments.finished(done["study"])[["arm", "level"]].drop_duplicates()
+    assert set(finished["arm"]) == {"ticket", "random_mask", "random_reinit"} and len(finished) == 7
     dense, *sparse = the_loop_gives_the_same(done["study"])
     for trained in sparse:
         for name, mask in trained.mask.items():
