@@ -11,11 +11,13 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import nbformat
 import pytest
+from packaging.requirements import Requirement
 from tools import refresh
 
 from lthcore.runs import download
@@ -32,19 +34,26 @@ print([o.get("text", o) for c in notebook.cells for o in c.get("outputs", ()) if
 """
 
 
-def needed_by(name, found=()):
-    """A distribution and all that it needs here: list of importlib.metadata.Distribution."""
-    try:
-        distribution = importlib.metadata.distribution(name)
-    except importlib.metadata.PackageNotFoundError:
-        return list(found)
-    if any(d.name == distribution.name for d in found):
-        return list(found)
-    found = [*found, distribution]
-    for line in distribution.requires or ():
-        if "extra ==" not in line:
-            found = needed_by(re.match(r"[\w.-]+", line)[0], found)
+def needed_by(name, extras=(), found=None):
+    """A distribution and all that it needs here, with what its extras need: dict of Distribution by (name, extra)."""
+    found = {} if found is None else found
+    for extra in ("", *extras):
+        try:
+            distribution = importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        if (distribution.name, extra) not in found:
+            found[distribution.name, extra] = distribution
+            for needed in map(Requirement, distribution.requires or ()):
+                if needed.marker is None or needed.marker.evaluate({"extra": extra}):
+                    needed_by(needed.name, tuple(needed.extras), found)
     return found
+
+
+def written_since(begun, folders):
+    """Files in these folders that are newer, but for Python's own caches."""
+    every = (Path(root) / name for folder in folders for root, _, names in os.walk(folder) for name in names)
+    return [path for path in every if path.suffix != ".pyc" and path.lstat().st_ctime > begun]
 
 
 def run(*command, **more):
@@ -60,13 +69,15 @@ def colab(tmp_path_factory):
     run(sys.executable, "-m", "venv", home / "venv")
     python = home / "venv" / "bin" / "python"
     there = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
-    for distribution in needed_by("torchvision"):  # torch as well: 5 GB that are not copied
+    begun, links = time.time(), []
+    for distribution in needed_by("torchvision").values():  # torch as well: 5 GB that are not copied
         if distribution.name.lower() in (*COLAB, "pip", "setuptools"):
             continue
         for top in {Path(file).parts[0] for file in distribution.files or () if ".." not in Path(file).parts}:
             source = Path(sysconfig.get_path("purelib")) / top
             if source.exists() and not (there / top).exists() and top != "__pycache__":
                 (there / top).symlink_to(source)
+                links.append(source)
     known = [f"{name}=={version}" for name, version in COLAB.items()]
     run(python, "-m", "pip", "install", "--quiet", *known, "ipykernel", "nbclient", "matplotlib", "seaborn", "scipy")
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV", "MPLBACKEND")}
@@ -81,6 +92,7 @@ def colab(tmp_path_factory):
     for step in steps:
         step = re.sub(r"https://\S+", f"file://{ROOT}", step.replace("/content", str(home)))
         run("bash", "-c", step, env=environment)
+    assert not written_since(begun, links), "pip has written through a link, into the environment of these tests"
     yield python, environment, home / "lth-study"
     shutil.rmtree(home)  # tens of thousands of files
 
