@@ -53,7 +53,7 @@ def needed_by(name, extras=(), found=None):
 def written_since(begun, folders):
     """Files in these folders that are newer, but for Python's own caches."""
     every = (Path(root) / name for folder in folders for root, _, names in os.walk(folder) for name in names)
-    return [path for path in every if path.suffix != ".pyc" and path.lstat().st_ctime > begun]
+    return [path for path in every if "__pycache__" not in path.parts and path.lstat().st_ctime > begun]
 
 
 def run(*command, **more):
