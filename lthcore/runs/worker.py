@@ -153,12 +153,12 @@ def _train_together(tasks, device):
 
     units, level = [unit for unit, _ in tasks], tasks[0][1]
     config, masks = units[0].config, [_tensors(_chain_mask(*task)) for task in tasks]
-    befores = [_weights_before(*task, device) for task in tasks]
+    previous = [_weights_before(*task, device) for task in tasks]
     engine = train.choose_engine(config, device).name
     facts = {"device": device, "engine": engine, "torch": torch.__version__, "code": store.code_version()}
     with gpu.guarded(device):
         try:
-            trained = lottery.train_level(units, level, masks, partial(data.load, device=device), befores)
+            trained = lottery.train_level(units, level, masks, partial(data.load, device=device), previous)
         except FloatingPointError as error:
             raise FloatingPointError(f"{', '.join(unit.key for unit in units)}: {error}") from None
         if device == "cuda":

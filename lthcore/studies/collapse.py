@@ -98,9 +98,8 @@ def fig11a(study, frame):
             colour = figures.OKABE_ITO[_RATES[rate]]
             face = "none" if scope == "global" else colour
             axis.scatter(predicted, seen, s=42, marker=_HEADS[head][0], edgecolors=colour, facecolors=face, zorder=3)
-            label = _REPORTED.get(arm) or f"{100 * rate:g}% {facts[arm].where}" + f", output layer {head}" * (
-                head != "same"
-            )
+            output = "" if head == "same" else f", output layer {head}"
+            label = _REPORTED.get(arm, f"{100 * rate:g}% {facts[arm].where}{output}")
             offset = {"xytext": (7 - 14 * (i % 2), -3), "ha": "right" if i % 2 else "left"}  # those that are near
             axis.annotate(label, (predicted, seen), fontsize=7, textcoords="offset points", **offset)
         for set_scale, ticks in ((axis.set_xscale, axis.set_xticks), (axis.set_yscale, axis.set_yticks)):
@@ -126,16 +125,8 @@ def _atlas(study, frame, letter, quantity, values):
             rate, head = facts[arm][2:]
             of_arm = frame[frame["arm"] == arm]
             table = figures.spread(values(of_arm), of_arm).sort_values("density")
-            options = {"ls": _HEADS[head][1], "lw": 1.6}
-            sheet.line(
-                axis,
-                table,
-                "density",
-                facts[arm].output,
-                figures.OKABE_ITO[_RATES[rate]],
-                f"{model} {scope}",
-                **options,
-            )
+            colour, options = figures.OKABE_ITO[_RATES[rate]], {"ls": _HEADS[head][1], "lw": 1.6}
+            sheet.line(axis, table, "density", facts[arm].output, colour, f"{model} {scope}", **options)
         figures.density_axis(axis)
         axis.set(
             ylabel=quantity,

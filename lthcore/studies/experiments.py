@@ -110,7 +110,8 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
     overrides = presets.renamed(overrides)
     for name in overrides:
         if name in (*settings, "replicates", "model", "preset"):
-            raise ValueError(f"overrides: {name!r} is a parameter of its own (--{name} on the command line): set that")
+            typed = "the command itself" if name == "preset" else f"--{name}"
+            raise ValueError(f"overrides: {name!r} is a parameter of its own: set that (on the command line {typed})")
         if not isinstance(name, str) or name == "experiment":
             raise ValueError(f"overrides: {name!r} is no setting")
     settings |= overrides
