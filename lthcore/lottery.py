@@ -1,11 +1,11 @@
-"""Iterative magnitude pruning with rewinding: Frankle & Carbin 2019, section 1.
+"""Iterative magnitude pruning: reset to theta0 (Frankle & Carbin 2019, section 1), or another rewind rule.
 
 1. Initialise a network f(x; theta0).           `starting_values`
 2. Train it.                                    `train_level`
 3. Prune the smallest final magnitudes.         `prune_level`, by this criterion or another
 4. Reset the survivors to their values in theta0, and repeat from 2.   `starting_values`, by `reset`
 
-A *chain* is an arm that prunes for itself. More rewind rules: `methods.REWINDS`; to add one, add a function and a line.
+A *chain* is a unit (one arm of one replicate) that prunes for itself; other units take its masks.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,19 +26,19 @@ class TrainedLevel(NamedTuple):
 
     level: int
     mask: Tensors
-    next_mask: Tensors | None  # None before pruning, after the last level, and for arms that do not prune
-    weights: Tensors
-    rows: list  # (step, epoch, split, metric, value)
-    start: Tensors  # the values that the survivors started from
+    next_mask: Tensors | None  # set by `prune_level`; None at the last level, and for units that do not prune
+    weights: Tensors  # final weights and biases, by parameter name
+    rows: list  # what was measured: (step, epoch, split such as "test", metric such as "accuracy", value)
+    start: Tensors  # weights and biases that training started from, those of pruned entries included
     logits: torch.Tensor  # (N_test, 10), at the last step
     first: int = 0  # the training step at which `start` was taken
-    epochs: tuple = ()  # (step, weights) at the start and the end of every epoch, where an early mask is asked for
+    epochs: tuple = ()  # (step, weights) at the start and the end of every epoch, with `config.early_bird` alone
 
 
 def find_ticket(chain: Unit, load: Callable[[Unit], Split]) -> Iterator[TrainedLevel]:
-    """The loop itself: train, prune and rewind at every level.
+    """The loop itself: train, prune and rewind at every level, the dense network first.
 
-    The queue of a study calls the same two functions, level by level, and stores what they return.
+    A study's queue calls :func:`train_level` and :func:`prune_level` itself and stores what they return.
 
     Parameters
     ----------
@@ -50,16 +50,16 @@ def find_ticket(chain: Unit, load: Callable[[Unit], Split]) -> Iterator[TrainedL
     Yields
     ------
     TrainedLevel
-        The ticket at a level is (its `mask`, :func:`starting_values`).
+        Its sparse network is (`mask`, `start`); whether that is a winning ticket is not decided here.
     """
     mask = dense_mask(chain.config.model)
     previous = None
     for level in chain.levels:
         (trained,) = train_level([chain], level, [mask], load, [previous])
-        done = prune_level(chain, trained, load(chain))
-        yield done
-        mask = done.next_mask
-        previous = done.weights
+        pruned = prune_level(chain, trained, load(chain))
+        yield pruned
+        mask = pruned.next_mask
+        previous = pruned.weights
 
 
 def train_level(
@@ -70,7 +70,7 @@ def train_level(
     previous: list[Tensors | None] | None = None,
     values: list[Tensors] | None = None,
 ) -> list[TrainedLevel]:
-    """Train one level of an arm, of one replicate or several: rewind, train under the masks, measure.
+    """Train one level of one arm, for one or more replicates: rewind, train under the masks, measure.
 
     Parameters
     ----------
@@ -79,19 +79,19 @@ def train_level(
     level : int
         One of their levels.
     masks : list of dict of str to bool Tensor
-        The chains' masks at this level.
+        The chains' masks at this level; a :class:`RandomLike` unit takes random ones with the same counts by layer.
     load : callable
         Unit -> :class:`lthcore.data.Split`; also called for the chain of a unit, to train up to the rewind step.
     previous : list of dict of str to Tensor, optional
         Final weights and biases of the level before, for chains that continue from them.
     values : list of dict of str to Tensor, optional
-        Values at ``config.rewind_step`` that each starts from, for a ticket that was found elsewhere; by default those
-        of :func:`starting_values`.
+        Starting weights of each unit, at ``config.rewind_step``, for a ticket that was found elsewhere; by default
+        those of :func:`starting_values`.
 
     Returns
     -------
     list of TrainedLevel
-        One per unit; :func:`prune_level` adds the next mask, because chains differing only in criterion share level 0.
+        One per unit. :func:`prune_level` adds the next mask: chains that differ in criterion share one dense network.
     """
     config = units[0].config.at(level)
     if isinstance(units[0].mask, RandomLike):
@@ -110,47 +110,47 @@ def train_level(
     levels = []
     for i, (unit, network) in enumerate(zip(units, trained, strict=True)):
         start, first = starts[i]
-        kept = tuple((step, {name: v[i].cpu() for name, v in each.items()}) for step, each in epochs)
-        done = TrainedLevel(level, masks[i], None, network.weights, network.rows, start, network.logits, first, kept)
+        each = tuple((step, {name: v[i].cpu() for name, v in weights.items()}) for step, weights in epochs)
+        result = TrainedLevel(level, masks[i], None, network.weights, network.rows, start, network.logits, first, each)
         for probe in ("collapse", *unit.probes):
-            done = done._replace(rows=done.rows + function(PROBES[probe])(unit, done, data[i]))
-        levels.append(done)
+            result = result._replace(rows=result.rows + function(PROBES[probe])(unit, result, data[i]))
+        levels.append(result)
     return levels
 
 
 def prune_level(unit: Unit, trained: TrainedLevel, data: Split) -> TrainedLevel:
-    """A trained level with the mask of its chain's next level.
+    """Choose the mask of the next level: `trained` with its ``next_mask`` set.
 
-    The mask is None after the last level, and for an arm that does not prune for itself. Where ``config.early_bird``
-    asks for the mask of an early epoch, the rows of :func:`lthcore.probes.early_bird.draw` are added.
+    The last level, and units that do not prune, come back as they are. With ``config.early_bird`` the mask is that of
+    an early epoch, and the rows of :func:`lthcore.probes.early_bird.draw` are added.
     """
-    level = min((k for k in unit.levels if k > trained.level), default=None)
-    if not unit.prunes or level is None:
+    next_level = min((k for k in unit.levels if k > trained.level), default=None)
+    if not unit.prunes or next_level is None:
         return trained
-    counts = unit.config.schedule[level]
+    counts = unit.config.schedule[next_level]
     if not trained.epochs:
         weights = weights_to_score(unit, trained)
         return trained._replace(next_mask=by_criterion(unit, weights, trained.mask, counts, data))
     masks = [by_criterion(unit, weights, trained.mask, counts, data) for _, weights in trained.epochs]
-    drawn, rows = function(DRAW_EARLY)(unit, trained, level, masks)
+    drawn, rows = function(DRAW_EARLY)(unit, trained, next_level, masks)
     return trained._replace(next_mask=masks[drawn], rows=trained.rows + rows)
 
 
 def weights_to_score(unit: Unit, trained: TrainedLevel) -> Tensors:
-    """The weights of a level that the unit's criterion scores: its initial or its final ones."""
+    """What the unit's criterion scores, by parameter name: the weights a level started from, or its final ones."""
     return trained.start if find("criterion", unit.config.criterion).when == "start" else trained.weights
 
 
 def starting_values(
     unit: Unit, level: int, load: Callable[[Unit], Split] | None, before: Tensors | None = None
 ) -> tuple[Tensors, int]:
-    """The values that a level's survivors start from, and the step they belong to."""
+    """Weights and biases, of pruned entries too, that a level starts from, and the training step they belong to."""
     config = unit.config
     if isinstance(unit.start, Fresh):
-        again = [] if unit.start == Fresh() else [unit.start.name]
-        return initial(config.model, config.seed, "reinit", unit.replicate, level, *again), 0
-    continued = level and unit.prunes  # a transferred mask is always reset
-    rule = function(find("rewind", config.rewind).values) if continued else reset
+        further_draw = [] if unit.start == Fresh() else [unit.start.name]
+        return initial(config.model, config.seed, "reinit", unit.replicate, level, *further_draw), 0
+    by_rule = level and unit.prunes  # under another chain's mask the start is always theta0, or the rewind step
+    rule = function(find("rewind", config.rewind).values) if by_rule else reset
     values, first = rule(unit, level, before and {name: v.clone() for name, v in before.items()}, load)
     if isinstance(unit.start, FreshHead):
         fresh = initial(config.model, config.seed, "reinit", unit.replicate, level)
@@ -159,9 +159,9 @@ def starting_values(
 
 
 def reset(unit: Unit, level: int, before: Tensors | None, load: Callable[[Unit], Split] | None) -> tuple[Tensors, int]:
-    """The values at step `config.rewind_step` of the dense training: weight rewinding (Frankle & Carbin 2019, step 0).
+    """The dense network's weights at step `config.rewind_step`: at 0 theta0 (Frankle & Carbin 2019).
 
-    For a later step (Frankle et al. 2020, *Stabilizing*) the chain's dense network is retrained to it, bit for bit.
+    A later step is weight rewinding (*Stabilizing*; Renda et al. 2020): up to it the network is trained again.
     """
     chain = unit.chain
     theta0 = initial(unit.config.model, unit.config.seed, "theta0", unit.replicate)
@@ -174,10 +174,10 @@ def reset(unit: Unit, level: int, before: Tensors | None, load: Callable[[Unit],
 
 
 def final(unit: Unit, level: int, before: Tensors | None, load: Callable[[Unit], Split] | None) -> tuple[Tensors, int]:
-    """The final weights of the level before (Han et al. 2015): no reset.
+    """The final weights of the level before (Han et al. 2015). The optimizer starts afresh.
 
-    With the full length and rate of training this is learning-rate rewinding (Renda et al. 2020), since our rate is
-    constant; with lower `retrain_epochs` and `retrain_lr` it is fine-tuning. The optimizer's moments are reset.
+    At the full length and the same constant rate, learning-rate rewinding and fine-tuning (Renda et al. 2020) are the
+    same, and called the first here; *fine-tuning* is training with a lower `retrain_epochs` or `retrain_lr`.
     """
     if before is None:
         raise ValueError(f"rewind = 'final': level {level} continues from the level before, whose weights are missing")

@@ -372,6 +372,7 @@ def test_a_worker_takes_the_drivers_folders_where_it_has_none(folders, monkeypat
     assert (os.environ["LTH_RUNS"], os.environ["LTH_ARCHIVE"]) == (dict(driver)["LTH_RUNS"], "/its/own")
 
 
+@pytest.mark.slow
 def test_a_level_that_kills_workers_is_reported_unlike_one_that_fails(folders):
     store.make()
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}), local(processes=True) as address:
@@ -385,6 +386,7 @@ def test_a_level_that_kills_workers_is_reported_unlike_one_that_fails(folders):
             workers.shutdown()
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_dies_ends_the_run_in_one_line(folders, monkeypatch, caplog):
     monkeypatch.setattr(cluster, "CONNECT", 2)
     store.make()
@@ -401,6 +403,7 @@ def test_a_scheduler_that_dies_ends_the_run_in_one_line(folders, monkeypatch, ca
     assert not [record for record in caplog.records if record.name == "distributed.client"]
 
 
+@pytest.mark.slow
 def test_a_mask_that_a_network_folder_shows_late_is_waited_for(folders, monkeypatch):
     store.make()
     ticket, other = (u for u in tiny().units if u.arm == "ticket")

@@ -318,6 +318,7 @@ def test_an_experiment_named_after_a_model_has_that_model():
     assert configure("task1", model="lenet5").model == "lenet5"
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(
     experiment=st.sampled_from(EXPERIMENTS) | VALUES,

@@ -237,6 +237,7 @@ def test_a_mask_that_is_not_of_whole_filters_is_refused():
         without_filters(configure("lenet5"), initial("lenet5", 0, "theta0", 0), mask)
 
 
+@pytest.mark.slow
 def test_filters_are_trained_as_masks_and_proved_for_real():
     config = tiny("lenet5", structure="filters", rewind="final", retrain_epochs=1)
     for result in find_ticket(Unit(config, "filters", 0, probes=("smaller",)), load):

@@ -66,6 +66,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("level", [0, 1])
@@ -520,6 +521,7 @@ def test_members_with_a_path_are_not_unpacked_anywhere(packed, tmp_path):
     assert not list(tmp_path.rglob("escaped")) and not (tmp_path.parent / "escaped").exists()
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(place=st.sampled_from(PLACES), content=st.binary(max_size=300), front=st.integers(0, 400))
 def test_whatever_stands_in_a_file_is_a_level_or_none(place, content, front):

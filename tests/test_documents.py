@@ -138,6 +138,7 @@ def test_every_metric_of_the_archive_is_defined(experiment):
         assert low - 1e-9 <= values.min() and values.max() <= (high if high < math.inf else math.inf), name
 
 
+@pytest.mark.slow
 def test_every_defined_metric_is_in_the_archive():
     seen = set()
     for pack in (ROOT / "figures/archive").glob("*/r0.zip"):
@@ -214,16 +215,29 @@ def test_what_is_said_of_ones_own_study_is_what_the_code_does():
 
 
 @pytest.mark.parametrize(
-    ("what", "text"),
+    ("what", "side", "unit", "text"),
     [
-        ("ticket, level 12", "(ticket at level 12) > 0"),
-        ("by Adam: SGD's mask - own, level 4", "by Adam: (SGD's mask - own at level 4) > 0"),
-        ("early: training saved, in percent, level 1", "early: (training saved, in percent, at level 1) > 0"),
-        ("dense, at the last step", "dense, at the last step > 0"),
+        ("ticket, level 12", "< 80", "test accuracy (%)", "ticket < 80%"),
+        ("by Adam: SGD's mask - own, level 4", "> -0.5 and < 0.5", "difference in accuracy (pp)",
+         "Adam: SGD's mask - own within ±0.5 pp"),
+        ("early: training saved, in percent, level 1", "> 0", "percent", "early: training saved, in percent > 0"),
+        ("ticket / dense, level 5 (steps to 97%)", "< 1", "ratio of training steps", "steps: ticket / dense < 1"),
+        ("dense, at the last step", "> 97.8 and < 98.2", "", "dense, at the last step > 97.8 and < 98.2"),
+        ("networks at exactly 1028/4861", "> 0", "", "count > 0"),
     ],
-)
-def test_a_bound_is_not_read_as_that_of_a_level(what, text):
-    assert refresh.criterion(what, "> 0") == text
+)  # fmt: skip
+def test_a_bound_has_its_unit_and_no_level(what, side, unit, text):
+    assert refresh.holds_if({"claim": "other", "measured": what, "side": side, "unit": unit}) == text
+
+
+@pytest.mark.slow
+def test_sentences_written_for_verdicts_are_refused_where_these_change(monkeypatch):
+    assert refresh.short_text().startswith("**In short.**")
+    rows = [(first | {"verdict": "unresolved"} if first["claim"] == "task1" else first, row)
+            for first, row in ((f.to_dict(), r) for f, r in refresh.report_rows())]  # fmt: skip
+    monkeypatch.setattr(refresh, "report_rows", lambda: rows)
+    with pytest.raises(SystemExit, match=r"verdicts have changed, write it anew: task1$"):
+        refresh.short_text()
 
 
 @pytest.mark.parametrize(("tickets", "text"), [(0, ", no ticket among them"), (1, ", 1 ticket among them")])
@@ -237,3 +251,8 @@ def test_a_count_says_how_many_of_its_networks_are_tickets(monkeypatch, tickets,
     )
     monkeypatch.setattr(refresh, "committed_verdicts", lambda extended: rows)
     assert (refresh.tickets_counted("counted"), refresh.tickets_counted("other")) == (text, "")
+
+
+def test_a_claim_in_plain_words_fits_its_line_of_the_forest_plot():
+    """Which cuts a name after 58 characters."""
+    assert not [name for name in claims.NAMES.values() if len(name) > 58]

@@ -77,6 +77,7 @@ def test_fashion_comes_from_files_by_hand_or_from_debian_and_never_in_mnists_pla
     assert not any((folder / name).exists() for name in download.SHA256)
 
 
+@pytest.mark.slow
 def test_a_tenth_is_stratified():
     labels = whole()["train"][1].numpy()
     parts = data.split_indices(labels, labels[:50], "tenth", 1 / 12, 0, "fashion_conv2", 0)

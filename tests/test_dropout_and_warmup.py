@@ -21,6 +21,7 @@ def test_dropout_leaves_out_hidden_units_in_training_alone():
     assert torch.equal(net.eval()(x), plain(x)) and not torch.equal(net.train()(x), plain(x))
 
 
+@pytest.mark.slow
 def test_dropout_is_drawn_from_its_keys_and_leaves_the_mask_alone():
     config, mask = tiny(dropout=0.5), {n: torch.rand(m.shape) < 0.3 for n, m in dense_mask("mlp").items()}
     keys = {"level": 1, "replicate": 0, "subset": "full"}

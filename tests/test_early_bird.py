@@ -120,6 +120,7 @@ def level_0(threshold, level=2):
     return config, train_and_prune(Unit(config, "early", 0), 0, dense_mask("mlp"), lambda _: few())
 
 
+@pytest.mark.slow
 def test_an_early_mask_is_that_of_a_training_that_ended_early(epochs):
     masks = [kept_at(weights, recipe(), 2) for weights in epochs]
     square = np.array([[share(a, b) for b in masks] for a in masks])
@@ -164,6 +165,7 @@ def test_masks_are_drawn_early_at_every_level_that_prunes_and_at_no_other():
     assert not [row for row in rows if "distance" in row[3]]
 
 
+@pytest.mark.slow
 def test_replicates_in_lockstep_have_early_masks_of_their_own(monkeypatch):
     monkeypatch.setattr(loop, "choose_engine", lambda *_: BATCHED)
     units = [Unit(recipe(levels=(0, 2), early_bird=0.9, epochs=5), "early", r) for r in range(2)]
@@ -176,6 +178,7 @@ def test_replicates_in_lockstep_have_early_masks_of_their_own(monkeypatch):
     assert not torch.equal(result[0].next_mask["fc1"], result[1].next_mask["fc1"])
 
 
+@pytest.mark.slow
 def test_early_masks_of_every_density_share_their_dense_network(folders, monkeypatch):
     monkeypatch.setattr(data, "split", lambda *_: few())
     overrides = {"max_steps": 0, "batch_size": 50, "epochs": 6}
@@ -275,6 +278,7 @@ def test_a_mask_that_was_never_drawn_early_is_no_early_mask():
     assert len(verdicts) == 3 and set(verdicts.values()) == {"does not hold"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STUDIES)
 def test_figures_are_drawn_of_as_much_as_there_is(name):
     study, frame = outcome(name, GOOD, 7.0)
@@ -285,6 +289,7 @@ def test_figures_are_drawn_of_as_much_as_there_is(name):
             assert part is not frame or (len(drawn) > 20 and drawn["n"].max() == 3)
 
 
+@pytest.mark.slow
 def test_the_matrix_that_is_drawn_is_the_table_beside_it():
     figure, drawn = early_bird.fig10a(*outcome("early_bird", GOOD, 7.0))
     for i, level in enumerate(early_bird.LEVELS):

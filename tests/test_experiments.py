@@ -349,6 +349,7 @@ def test_a_redraw_reads_each_level_at_most_three_times(folders, looks, monkeypat
     assert set(looks) == {(u, level) for u in s.units for level in u.levels} and max(looks.values()) <= 3
 
 
+@pytest.mark.slow
 def test_saving_a_figure_reads_nothing(looks):
     s = experiments.study("task1", "smoke")
     keep(s.units[0], 0, 90)

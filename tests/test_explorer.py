@@ -57,6 +57,7 @@ def end(page):
 # ----------------------------------------------------------------------------------------------------- what is shown
 
 
+@pytest.mark.slow
 def test_it_offers_what_is_finished(page, studies):
     changes = "smoke, max_steps 12, test_images 150, validation 0.02, rounds 2"
     assert page.experiment.options == (f"mlp, {changes}", f"lenet5, {changes}")
@@ -69,6 +70,7 @@ def test_it_offers_what_is_finished(page, studies):
     assert page.player.max == 1
 
 
+@pytest.mark.slow
 def test_every_move_redraws_and_moving_back_gives_the_same_pictures(page):
     page.level.value = 1
     before = page.seen.value, page.stands.value
@@ -83,6 +85,7 @@ def test_every_move_redraws_and_moving_back_gives_the_same_pictures(page):
     assert bytes(page.seen.value).startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_pictures_keep_their_shape(page):
     sizes = {struct.unpack(">II", image.value[16:24]) for image in
              (page.seen, page.stands, page.moved, page.answers, page.compared, page.loaded)}  # fmt: skip
@@ -99,6 +102,7 @@ def test_a_move_takes_less_than_the_bound(page):
     assert sorted(seconds)[len(seconds) // 2] < 0.3
 
 
+@pytest.mark.slow
 def test_reading_an_experiment_is_said_once(page):
     said = []
     page.state.observe(lambda change: said.append(change["new"]), "value")
@@ -110,6 +114,7 @@ def test_reading_an_experiment_is_said_once(page):
     assert not any("reading" in text for text in said)
 
 
+@pytest.mark.slow
 def test_while_an_experiment_is_read_the_pictures_are_dim_and_nothing_can_be_chosen(page, monkeypatch):
     seen, read = [], explorer.panels.Pictures
 
@@ -124,6 +129,7 @@ def test_while_an_experiment_is_read_the_pictures_are_dim_and_nothing_can_be_cho
     assert f".{explorer.DIM} {{ opacity" in page.children[-1].value
 
 
+@pytest.mark.slow
 def test_a_view_is_one_line_that_brings_it_back(page, studies):
     page.experiment.value = page.experiment.options[1]
     page.arm.value, page.level.value, page.digit.value = "ticket_spared", 1, 7
@@ -139,6 +145,7 @@ def test_a_view_is_one_line_that_brings_it_back(page, studies):
     assert other.digit.value == 7 and other.form["rounds"].value == 5 and other.refused.value == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "says"),
     [
@@ -164,6 +171,7 @@ def test_every_arm_has_a_label_of_its_own_in_words(name):
     assert len(set(labels)) == len(labels) and not [label for label in labels if "_" in label]
 
 
+@pytest.mark.slow
 def test_no_label_of_a_picture_is_cut_off(page):
     mask, standing, _ = page.view.panels("ticket", 0)
     for picture in (mask, standing, page.moved_panel, page.answers_panel):
@@ -192,6 +200,7 @@ def test_nothing_finished_is_said(folders, capsys):
     assert offline.write([small()], folders) is None
 
 
+@pytest.mark.slow
 def test_the_static_picture_is_the_first_view(page, studies, monkeypatch):
     shown = []
     monkeypatch.setattr(explorer, "display", lambda *pictures: shown.extend(p.data for p in pictures))
@@ -210,6 +219,7 @@ def test_the_static_picture_needs_no_torch():
     assert done.stdout.splitlines()[-1] == "False", done.stderr
 
 
+@pytest.mark.slow
 def test_the_page_without_a_kernel_shows_what_is_finished(studies, tmp_path):
     text = offline.write([*studies, small("task1")], tmp_path).read_text()
     assert text.startswith("<!DOCTYPE html>")
@@ -347,6 +357,7 @@ def test_weights_on_demand_fill_the_tabs(page, studies):
     assert page.moved.value != page.nothing
 
 
+@pytest.mark.slow
 def test_a_network_is_pruned_by_hand_and_a_step_taken_back(page, studies):
     unit, hand = unit_of(studies[0], "ticket"), page.by_hand
     sweep.keep_weights(unit, 1)
@@ -404,6 +415,7 @@ def test_the_form_trains_and_the_ticket_joins(page):
     assert page.cost.value.startswith("0 levels to train, ")
 
 
+@pytest.mark.slow
 def test_stop_keeps_what_is_finished(page):
     fill(page, preset="smoke", rounds=30, prune_rate=0.1)
     page.find.click()
@@ -417,6 +429,7 @@ def test_stop_keeps_what_is_finished(page):
     assert 1 <= len(page.views[name].levels["ticket", 0]) < 31 and not page.find.disabled
 
 
+@pytest.mark.slow
 def test_the_form_says_what_it_takes_before_it_is_started(page):
     assert page.cost.value == ""
     page.tabs.selected_index = 2
@@ -430,12 +443,14 @@ def test_the_form_says_what_it_takes_before_it_is_started(page):
     assert "rewind_step = 999999: must be a whole number in 0.." in page.cost.value
 
 
+@pytest.mark.slow
 def test_bad_settings_are_refused_in_one_line(page):
     fill(page, preset="smoke", rewind_step=999_999)
     page.find.click()
     assert page.job is None and "rewind_step = 999999: must be a whole number in 0.." in page.status.value
 
 
+@pytest.mark.slow
 def test_an_error_in_the_process_is_said():
     said, ended = [], []
     job = sweep.Background(sweep.weights, ([("not a unit", 0)],), said.append, ended.append)
@@ -468,6 +483,7 @@ def test_a_ticket_comes_back_from_its_file(ticket, studies):
         assert all(np.array_equal(written[k], other[k]) and written[k].dtype == other[k].dtype for k in written)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("widgets", [7, 8])
 def test_the_page_offers_and_loads_it(page, ticket, widgets):
     page.download.click()
@@ -479,6 +495,7 @@ def test_the_page_offers_and_loads_it(page, ticket, widgets):
     assert "not a ticket: it is not a safetensors file" in page.facts.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", tickets.FORMS)
 def test_the_page_offers_it_in_every_form(page, form):
     page.file_form.value = form
@@ -494,6 +511,7 @@ def test_the_page_offers_it_in_every_form(page, form):
     assert all((m == chosen.mask[layer]).all() for layer, m in back.mask.items())
 
 
+@pytest.mark.slow
 def test_what_a_foreign_file_says_is_shown_as_text(page, ticket):
     evil = ticket._replace(facts={**ticket.facts, "arm": "<img src=x onerror=alert(1)>"})
     upload(page, tickets.to_bytes(evil))
@@ -520,6 +538,7 @@ def test_identical_tickets_give_identical_files(studies):
     assert hashlib.sha256(first).digest() == hashlib.sha256(second).digest()
 
 
+@pytest.mark.slow
 def test_the_level_sliders_picture_changes_and_comes_back(folders, finish):
     study = finish(experiments.study("task1", "smoke", overrides={"max_steps": 2, "test_images": 50}))
     slider, picture = explorer.levels(study, experiments.finished(study)).children

@@ -79,6 +79,7 @@ frame = experiments.finished(study)
 """
 
 
+@pytest.mark.slow
 def test_a_criterion():
     done = carried_out(CRITERION, "a criterion")
     dense, sparse = the_loop_gives_the_same(done["study"])
@@ -103,6 +104,7 @@ frame = experiments.finished(study)
 """
 
 
+@pytest.mark.slow
 def test_a_rewind_rule():
     done = carried_out(RULE, "a rewind rule")
     dense, sparse = the_loop_gives_the_same(done["study"])
@@ -126,6 +128,7 @@ frame = experiments.finished(study)
 """
 
 
+@pytest.mark.slow
 def test_a_fully_connected_model():
     done = carried_out(CONNECTED, "a fully connected model")
     dense, sparse = the_loop_gives_the_same(done["study"])
@@ -136,6 +139,7 @@ def test_a_fully_connected_model():
     assert experiments.study("task1", model="mlp_60_20").config.model == "mlp_60_20"
 
 
+@pytest.mark.slow
 def test_the_compiled_engine_trains_other_sizes_as_torch_does():
     torch.set_num_threads(1)
     schedule.ARCHITECTURES["other"] = schedule.Architecture({"a": (30, 784), "b": (70, 30), "c": (10, 70)}, "tanh")
@@ -176,6 +180,7 @@ frame = experiments.finished(study)
 """
 
 
+@pytest.mark.slow
 def test_a_convolutional_model():
     done = carried_out(CONVOLUTIONAL, "a convolutional model")
     dense, _ = the_loop_gives_the_same(done["study"])
@@ -200,6 +205,7 @@ frame = experiments.finished(study)
 """
 
 
+@pytest.mark.slow
 def test_a_data_set():
     done = carried_out(DATA, "a data set")
     the_loop_gives_the_same(done["study"])
@@ -210,6 +216,7 @@ def test_a_data_set():
     plt.close(figure)
 
 
+@pytest.mark.slow
 def test_a_control():
     """The document's example, as it stands."""
     assert all(name in row("a control") for name in ("RandomLike", "MaskOf", "Fresh"))
@@ -261,6 +268,7 @@ judged = claims.judge(frame, study.config)
 """
 
 
+@pytest.mark.slow
 def test_a_study():
     done = carried_out(STUDY, "a study")
     assert experiments.progress([done["study"]]).loc["rates"].tolist() == ["report", 3, 12, 12]
@@ -303,9 +311,10 @@ print(plots.style("t1_kept")[0])
 """
 
 
+@pytest.mark.slow
 def test_an_arm_that_is_drawn(tmp_path):
     assert re.findall(r"`(\w+)`", row("an arm")) == ["arms", "STYLES"] and "a figure lists" in row("an arm")
-    both = 'yield from two_halves(config, replicate, "half1", "half2")\n'
+    both = 'yield from two_subsets(config, replicate, "half1", "half2")\n'
     kept = '    yield Unit(replace(config, rewind="final"), "t1_kept", replicate, "half1")\n'
     first, last = "from collections.abc import Iterator\n", '    "t1_on_s2": ("T1 on S2", "red", "D"),\n'
     changes = [
@@ -328,6 +337,7 @@ print(*judged.loc["early-bird-whole", ["n", "figure", "verdict"]], sep=", ")
 """
 
 
+@pytest.mark.slow
 def test_a_claim(tmp_path):
     """Judged by what is archived: nothing is trained for it."""
     assert re.findall(r"`(\w+)`", row("a published claim")) == ["Claim", "CLAIMS"]

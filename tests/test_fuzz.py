@@ -3,6 +3,7 @@
 import contextlib
 import io
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import NAMES, VALUES
@@ -14,6 +15,7 @@ from lthcore.studies.experiments import Study
 SOME = st.sampled_from(["mlp", "lenet5", "pre_midsem", "task1", "task2", "task3"])
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     experiment=SOME | VALUES,
@@ -60,6 +62,7 @@ OPTION = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(command=st.sampled_from(["smoke", "quick", "test", "lab"]), options=st.lists(OPTION, max_size=3))
 def test_whatever_is_typed_is_a_dry_run_or_one_line(command, options):

@@ -56,6 +56,7 @@ def one_line(text):
 # ------------------------------------------------------------------------------------------------------ the self-check
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -104,6 +105,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", WRONG)
 def test_what_computes_otherwise_is_refused_in_one_line(monkeypatch, wrong):
     name, change = WRONG[wrong]
@@ -120,6 +122,7 @@ def test_what_computes_otherwise_is_refused_in_one_line(monkeypatch, wrong):
     assert one_line(caught.value) and "mlp by adam, batch 20" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_rounding_to_ten_bits_is_refused(monkeypatch):
     """As a GPU's TF32 does it."""
     forward = Lockstep._forward
@@ -134,6 +137,7 @@ def test_rounding_to_ten_bits_is_refused(monkeypatch):
         gpu.check([(small(), "half1")], STAND_IN)
 
 
+@pytest.mark.slow
 def test_dropout_that_gives_no_number_is_refused(monkeypatch):
     step = Lockstep._step
     monkeypatch.setattr(Lockstep, "_step", lambda self, b: step(self, b) / (0.0 if self.config.dropout else 1.0))
@@ -342,6 +346,7 @@ class Inline(InlinePool):
         return future
 
 
+@pytest.mark.slow
 @fault
 def test_levels_after_a_fault_are_those_of_the_cpu(store_here, monkeypatch, error):
     """Trained for real; the second level finds the device broken."""
@@ -364,6 +369,7 @@ def test_levels_after_a_fault_are_those_of_the_cpu(store_here, monkeypatch, erro
     assert len([line for line in said if "GPU" in line]) == 2  # this one, and that it had passed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error", [FloatingPointError("level 0, step 3: the loss is nan"), ValueError("no such criterion")]
 )
@@ -413,6 +419,7 @@ def test_a_process_for_the_cpu_sees_no_gpu():
         processes.stop(pool)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [0, 1, 2])
 def test_weights_are_trained_again_on_the_cpu_where_the_gpu_fails(store_here, monkeypatch, at):
     study, said = tiny_study(), []
@@ -436,6 +443,7 @@ def test_weights_are_trained_again_on_the_cpu_where_the_gpu_fails(store_here, mo
     assert counts == [f"[{n}/{len(tasks)}" for n in range(1, len(tasks) + 1)]
 
 
+@pytest.mark.slow
 def test_a_ticket_is_compared_on_the_cpu_where_the_gpu_fails(monkeypatch):
     said, train_level, calls = [], lottery.train_level, []
 
@@ -466,6 +474,7 @@ def full():
     return lost
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("capacity", [1, 2, 3, 7, 8, 9])
 def test_what_does_not_fit_is_halved_until_it_does(capacity):
     seen = []
@@ -494,6 +503,7 @@ def test_one_that_does_not_fit_alone_is_lost_and_other_faults_are_not_halved():
         assert len(calls) == 1
 
 
+@pytest.mark.slow
 def test_what_an_error_held_is_let_go_before_less_is_tried():
     class Tensor:
         alive = 0
@@ -516,6 +526,7 @@ def test_what_an_error_held_is_let_go_before_less_is_tried():
     assert gpu.fitting(train, [[0], [1], [2]]) == {0: 1, 1: 1, 2: 1}
 
 
+@pytest.mark.slow
 def test_replicates_without_room_are_trained_in_halves_for_real(store_here, monkeypatch):
     study = experiments.study("task1", "smoke", replicates=4, overrides={"max_steps": 5, "test_images": 100})
     tasks = [(u, 0) for u in study.units if u.arm == "t1_on_s1"]
@@ -618,6 +629,7 @@ def test_no_step_mixes_devices(monkeypatch, settings):
     assert (config.optimizer == "sgd") != engine.optimizer.defaults.get("capturable", False)
 
 
+@pytest.mark.slow
 def test_evaluation_takes_no_more_memory_for_more_replicates(monkeypatch):
     from torch._subclasses.fake_tensor import FakeTensorMode
 

@@ -289,6 +289,7 @@ def test_a_script_that_is_interrupted_leaves_nothing_behind(tmp_path):
     pytest.fail("a process is left")
 
 
+@pytest.mark.slow
 def test_processes_that_are_begun_at_once_leave_the_program_as_it_is():
     """The program stands aside while a process starts; two that start at once give it back all the same."""
     methods.REWINDS["there"] = lottery.reset

@@ -68,8 +68,8 @@ def test_a_notebook_reads_the_committed_schedule_by_default(path):
 
 ORDER = (
     "# ", "@title Set-up", "## Predict first", "preset: str", "answers.settings(study)", "experiments.run(study)",
-    "answers.answer(results)", "## The figure", "answers.figures(results)", "answers.claimed(results), answers.so",
-    "## Two exercises", "explorer.levels(",
+    "answers.answer(results)", "## The figure", "answers.figures(results)",
+    "answers.claims_table(results), answers.conclusion", "## Two exercises", "explorer.levels(",
 )  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def test_a_notebook_asks_predicts_answers_and_ends_with_its_widget(path):
     text = "\n".join(cell.source for cell in cells)
     places = [text.index(part) for part in ORDER]
     assert places == sorted(places) and places[0] == 0 and len(cells) <= 16
-    assert cells[0].source.splitlines()[0].endswith("?") and "trained: the committed schedule is read" in text
+    assert cells[0].source.splitlines()[0].endswith("?") and "trained: the committed results are read" in text
     exercises = cells[-2].source.partition("## Move")[0].splitlines()[2:]
     assert [line[:3] for line in exercises if line] == ["1. ", "2. "] and exercises[0].endswith("?")
 

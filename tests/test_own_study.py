@@ -63,6 +63,7 @@ def test_it_is_about_twenty_lines():
     assert len([line for line in record.splitlines() if line]) <= 20
 
 
+@pytest.mark.slow
 def test_it_is_trained_in_other_processes_and_read_as_any_study(shown):
     study, frame = shown["study"], shown["frame"]
     assert experiments.progress([study]).loc[NAME].tolist() == ["report", 3, 3 * (5 + 2), 3 * (5 + 2)]
@@ -73,6 +74,7 @@ def test_it_is_trained_in_other_processes_and_read_as_any_study(shown):
     assert study.table().index[2] == "model" and study.table().loc["max_steps", "value"] == "200"
 
 
+@pytest.mark.slow
 def test_it_is_drawn_in_its_own_styles_beside_the_committed_figures(shown):
     study = shown["study"]
     assert study.folder == store.FIGURES / "own" / NAME / "report"
@@ -235,6 +237,16 @@ def unit(config, replicate):
 def test_arms_that_are_none_or_the_same_twice_are_refused(arms, line):
     with pytest.raises(ValueError, match=f"^{re.escape(line)}$"):
         experiments.study(Experiment("wrong", arms, settings={"model": "mlp", "rounds": 2}), "smoke")
+    assert "wrong" not in studies.REGISTRY
+
+
+def test_a_record_that_is_refused_leaves_the_one_before_it(forgotten):
+    good = Experiment("own", one_arm, settings={"model": "mlp", "rounds": 2})
+    experiments.study(good, "smoke")
+    for bad, settings in ((replace(good, arms=lambda c, r: []), {}), (replace(good, title="again"), {"lr": -1})):
+        with pytest.raises(ValueError):
+            experiments.study(bad, "smoke", overrides=settings)
+        assert studies.REGISTRY["own"] is good
 
 
 def test_a_colour_that_no_figure_has_is_refused_before_anything_is_trained():

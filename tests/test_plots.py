@@ -24,6 +24,7 @@ from lthcore.runs import presets, store
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import REGISTRY, experiments, plots, task1, task2
 
+pytestmark = pytest.mark.slow
 NAMES = ("mlp", "lenet5", "task1", "task2", "task3")
 TINY = {"levels": [0, 1, 15], "max_steps": 5, "test_images": 200, "validation": 0.02}
 ALL = [(e, name) for e in NAMES for name in REGISTRY[e].figures]

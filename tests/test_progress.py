@@ -75,6 +75,7 @@ def test_the_bar_counts_levels_and_says_accuracy_and_time(monkeypatch):
     assert "before" in lines and "in between" in lines and "after" in lines
 
 
+@pytest.mark.slow
 def test_a_run_on_a_terminal_is_one_line_that_moves_and_says_what_it_costs_before(folders, monkeypatch):
     terminal = on_a_terminal(monkeypatch)
     monkeypatch.setattr(queue, "LONG", -1)

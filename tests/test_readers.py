@@ -89,6 +89,7 @@ def same(found, level):
     )
 
 
+@pytest.mark.slow
 @FUZZ
 @given(change=changes(), name=st.sampled_from(LEVEL))
 def test_a_changed_file_of_a_level(place, level, change, name):
@@ -97,6 +98,7 @@ def test_a_changed_file_of_a_level(place, level, change, name):
     same(store.find_level(*TASK), level)
 
 
+@pytest.mark.slow
 @FUZZ
 @given(change=changes(), name=st.sampled_from(LEVEL[1:]))
 def test_a_changed_table_or_mask_with_a_sum_that_fits(place, change, name):
@@ -105,6 +107,7 @@ def test_a_changed_table_or_mask_with_a_sum_that_fits(place, change, name):
     judge(store.find_level(*TASK))
 
 
+@pytest.mark.slow
 @FUZZ
 @given(cell=st.text(max_size=9), row=st.integers(0, 2), column=st.integers(0, 4))
 def test_a_changed_cell_of_a_table(place, cell, row, column):
@@ -115,6 +118,7 @@ def test_a_changed_cell_of_a_table(place, cell, row, column):
     judge(store.find_level(*TASK))
 
 
+@pytest.mark.slow
 @FUZZ
 @given(replace=replacements(), summed=st.booleans())
 def test_other_facts(place, replace, summed):
@@ -128,6 +132,7 @@ def test_other_facts(place, replace, summed):
     judge(store.find_level(*TASK))
 
 
+@pytest.mark.slow
 @FUZZ
 @given(change=changes())
 def test_changed_weights_with_a_sum_that_fits(place, change):
@@ -142,6 +147,7 @@ def test_changed_weights_with_a_sum_that_fits(place, change):
     assert found is None or isinstance(found, store.Weights)
 
 
+@pytest.mark.slow
 @FUZZ
 @given(change=changes())
 def test_a_changed_pack(place, level, change):
@@ -150,6 +156,7 @@ def test_a_changed_pack(place, level, change):
     same(store.find_level(*TASK), level)
 
 
+@pytest.mark.slow
 @FUZZ
 @given(change=changes(), member=st.sampled_from(["levels", "rows", "masks"]))
 def test_a_pack_with_a_changed_member_and_sums_that_fit(place, change, member):
@@ -157,6 +164,7 @@ def test_a_pack_with_a_changed_member_and_sums_that_fit(place, change, member):
     judge(store.find_level(*TASK))
 
 
+@pytest.mark.slow
 @FUZZ
 @given(replace=replacements())
 def test_a_pack_with_other_facts(place, replace):
@@ -164,6 +172,7 @@ def test_a_pack_with_other_facts(place, replace):
     judge(store.find_level(*TASK))
 
 
+@pytest.mark.slow
 @FUZZ
 @given(change=changes(), number=st.integers(0, 3), packed=st.booleans())
 def test_a_changed_idx_file_or_its_gz(change, number, packed):

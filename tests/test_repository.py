@@ -71,6 +71,7 @@ def test_names_from_before_the_folders_still_lead_to_their_modules():
         _ = lthcore.nonsense
 
 
+@pytest.mark.slow
 def test_the_loop_needs_neither_store_nor_sweep_nor_plots():
     code = "import sys, lthcore.models, lthcore.pruning, lthcore.lottery; print(*sys.modules)"
     loaded = subprocess.run(
@@ -156,6 +157,7 @@ def names_in(text):
             yield node.attr
 
 
+@pytest.mark.slow
 def test_names_are_no_private_words():
     for path in [*MODULES, *sorted((ROOT / "tests").rglob("*.py"))]:
         names = {path.stem.removeprefix("test_"), *names_in(path.read_text())}
@@ -230,6 +232,7 @@ def test_what_executes_is_found(text):
 # ----------------------------------------------------------------------------------------------------------- tests
 
 
+@pytest.mark.slow
 def test_no_test_module_imports_another():
     for path in (ROOT / "tests").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -284,6 +287,7 @@ def test_notebook_is_well_formed(path):
         assert len(notebook.cells) <= 20
 
 
+@pytest.mark.slow
 def test_notebooks_are_stripped():
     command = [sys.executable, "-m", "nbstripout", "--verify", "--keep-id", *map(str, NOTEBOOKS)]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -296,6 +300,7 @@ def test_ruff_finds_nothing():
         assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_badges_setup_cells_and_documents_are_in_step():
     done = subprocess.run(
         [sys.executable, "tests/tools/refresh.py", "--check"], capture_output=True, text=True, cwd=ROOT
@@ -311,6 +316,7 @@ def test_the_address_stands_in_one_place():
 # ------------------------------------------------------------------------------------------------------- the archive
 
 
+@pytest.mark.slow
 def test_the_same_holds_in_the_archive():
     packs = sorted((ROOT / "figures/archive").rglob("*.zip"))
     from lthcore.results import statistics

@@ -331,6 +331,7 @@ def first_text(frame, experiment, preset="report", **settings):
     return set(verdicts[~verdicts.index.isin(NOT_RUN)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", ALL)
 def test_not_judged_below_the_preset_or_the_replicates(experiment):
     explored = everything(experiment, n=5)
@@ -396,6 +397,7 @@ def test_every_claim_of_the_report_is_judged_once_and_in_its_words():
         assert claims.QUOTED[rule.id] in rule.quotation
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", ALL)
 @settings(max_examples=12, deadline=None)
 @given(data=st.data())

@@ -293,6 +293,7 @@ def test_uv_installs_where_there_is_no_pip(place, lacks):
     assert command[-2:] == ["--editable", "."] and ("--requirement" in command) == bool(lacks)
 
 
+@pytest.mark.slow
 def test_pip_is_made_where_there_is_neither(place):
     """Python's own ensurepip makes it; this checkout cannot be installed, and the run goes on."""
     active = place.environment(place.here / "env", pip=False, study=False)

@@ -116,6 +116,7 @@ def agree(a, b, tolerance, what=""):
     assert worst <= tolerance, f"{what}: {worst:.2e}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MASKS)
 @pytest.mark.parametrize(("engine_class", "model", "activation", "pool"), ENGINES)
 def test_step(engine_class, model, activation, pool, kind):
@@ -139,6 +140,7 @@ def test_step(engine_class, model, activation, pool, kind):
         agree(engine.logits(data.train[0]), logits, tolerance, "logits")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", [{"optimizer": "adam"}, {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9}])
 @pytest.mark.parametrize("kind", ["dense", 0.05, "empty layer"])
 @pytest.mark.parametrize(("engine_class", "model", "batch"), [(*m, batch) for m in MODELS for batch in (1, 45, 100)])

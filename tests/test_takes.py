@@ -15,6 +15,7 @@ def keys(study):
     return {(unit.key, unit.levels) for unit in study.units}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("experiment", "preset"), list(product(EXPERIMENTS, PRESETS)))
 def test_what_is_accepted_changes_units_and_what_is_refused_is_one_line(experiment, preset):
     current = keys(experiments.study(experiment, preset))

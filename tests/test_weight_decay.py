@@ -120,6 +120,7 @@ def agree(engine, model, kind, dtype=torch.float64, tolerance=1e-9, seed=0, step
     return values, after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("kind", MASKS)
 @pytest.mark.parametrize(("engine", "model"), ENGINES)

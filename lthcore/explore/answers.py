@@ -114,7 +114,7 @@ def answer(results):
     return Shown(f'<div role="note" style="{_box(colour)}">{parts}</div>', plain)
 
 
-def so(results):
+def conclusion(results):
     """What follows from the answer, in one sentence that begins "So:"."""
     small = results.study.config.preset != "report"
     nothing = f"nothing is concluded {'at this scale' if small else 'before the claim is judged'}."
@@ -185,7 +185,7 @@ def _tally(table):
 # --------------------------------------------------------------------------------------------------------- the claims
 
 
-def claimed(results):
+def claims_table(results):
     """The claims about a study: the verdict first, then the words, what is published, and our numbers.
 
     The whole table, with the replicates that decide nothing, is folded below it.

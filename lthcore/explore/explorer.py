@@ -186,7 +186,7 @@ class Explorer(widgets.VBox):
 
     def _form(self, scale):
         options = {"style": {"description_width": "8em"}, "layout": {"width": "20em"}}
-        rates = [("as the others", None), ("0: spared", 0.0), *((f"{r:g}", r) for r in (0.1, 0.2, 0.3, 0.5))]
+        rates = [("as the others", None), ("0: unpruned", 0.0), *((f"{r:g}", r) for r in (0.1, 0.2, 0.3, 0.5))]
         self.form = {
             "preset": widgets.Dropdown(
                 description="scale", options=["quick", "smoke", "report"], value=scale, **options

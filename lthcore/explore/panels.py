@@ -408,5 +408,5 @@ class Pictures:
 def full_label(arm):
     """An arm's label among all arms of its study."""
     known = {arm: label for record in reversed(REGISTRY.values()) for arm, label in record.full_labels.items()}
-    spared = ", output layer spared" if arm.endswith("_spared") and arm not in styles() else ""
-    return known.get(arm) or style(arm)[0] + spared
+    unpruned = ", output layer unpruned" if arm.endswith("_spared") and arm not in styles() else ""
+    return known.get(arm) or style(arm)[0] + unpruned

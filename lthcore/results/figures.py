@@ -42,7 +42,7 @@ SMALL = {"fontsize": 8, "color": "0.3"}
 
 
 def style(arm, styles):
-    """Label, colour and marker of an arm; what is spared changes the panel, not the colour."""
+    """Label, colour and marker of an arm; an unpruned layer changes the panel, not the colour."""
     label, colour, marker = styles.get(arm) or styles.get(arm.removesuffix("_spared")) or (arm, "black", "o")
     return label, OKABE_ITO[colour], marker
 

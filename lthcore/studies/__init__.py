@@ -3,7 +3,8 @@
 Importing this package registers them, and needs the standard library only.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 from ..runs import presets
 from .collapse import COLLAPSE
@@ -36,6 +37,19 @@ def add(experiment: Experiment) -> Experiment:
         raise ValueError(f"name = {experiment.name!r}: is taken by a study of this package")
     REGISTRY[experiment.name] = experiment
     return experiment
+
+
+@contextlib.contextmanager
+def registered(experiment: Experiment) -> Iterator[str]:
+    """Register a study and give its name; where what follows raises an error, what was there before stays."""
+    before = REGISTRY.get(experiment.name)
+    name = add(experiment).name
+    try:
+        yield name
+    except BaseException:
+        del REGISTRY[name]
+        REGISTRY.update({} if before is None else {name: before})
+        raise
 
 
 def names(*groups: str) -> list[str]:

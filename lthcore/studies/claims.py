@@ -41,11 +41,11 @@ QUOTED = {
 NAMES = {
     "mlp-90": "MLP: almost as accurate as dense, over 90% pruned",
     "lenet-85": "LeNet-5: almost as accurate as dense, over 85% pruned",
-    "mlp-cliff": "MLP: below 80% at the declared level",
-    "mlp-at-95": "MLP: below 80% already at 95% pruned",
+    "mlp-cliff": "MLP: below 80% at 1.4% density",
+    "mlp-at-95": "MLP: below 80% as soon as 95% is pruned",
     "lenet-cliff": "LeNet-5: below 80% at its last level",
     "lenet-relu-cliff": "LeNet-5 with ReLU and max pooling: below 80%",
-    "lenet-at-95": "LeNet-5: below 80% already at 95% pruned",
+    "lenet-at-95": "LeNet-5: below 80% as soon as 95% is pruned",
     **{
         f"{id}-{claim}": f"{network}: {text}"
         for id, network in (("mlp", "MLP"), ("lenet", "LeNet-5"))
@@ -53,17 +53,17 @@ NAMES = {
             ("better", "ticket more accurate than dense"),
             ("faster", "ticket learns faster than dense"),
             ("generalise", "ticket generalises better than dense"),
-            ("init", "ticket beats its reinitialised copy"),
+            ("init", "ticket beats its mask with new random weights"),
             ("lth", "ticket no slower, at most 0.2 pp less accurate"),
         )
     },
-    "task1": "Task 1: T1 at most 0.5 pp below the other half's ticket",
-    "task2-as-pruned": "Task 2: T1 fails on the other labels, as pruned",
-    "task2-ticket": "Task 2: T1 fails on them, the output layer spared",
-    "task2-cause": "Task 2: some network at 21.1479% has an active output 5-9",
-    "task3": "Task 3: Adam's and SGD's masks are interchangeable",
-    "task3-sgd": "Task 3: the same, SGD at a rate of its own (0.2)",
-    "task3-momentum": "Task 3: Adam's and momentum's masks are interchangeable",
+    "task1": "Task 1: T1 at most 0.5 pp below T2, above a random mask",
+    "task2-as-pruned": "Task 2: T1 fails on 5-9, pruned as in the report",
+    "task2-ticket": "Task 2: T1 over 0.5 pp below T2, outputs unpruned",
+    "task2-cause": "Task 2: some at 21.1479% have a connected output 5-9",
+    "task3": "Task 3: Adam's and SGD's masks interchange",
+    "task3-sgd": "Task 3: the same, SGD at a learning rate of its own (0.2)",
+    "task3-momentum": "Task 3: Adam's and momentum's masks interchange",
 }
 OURS = "nothing"  # what is published of a claim that is this study's own
 # what shows the report's claims
@@ -231,10 +231,11 @@ def number(row, group=""):
         return ""
     if row["measured"] in rules.COUNTS or row["measured"].startswith("of these: "):
         return f"{mean:.0f} of {n:.0f}"
-    mean, low, high = (round(x, 2) + 0.0 for x in (mean, low, high))  # never -0.00
-    if low == low:
-        return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
-    return f"{mean:.2f}" + (f" in all {n:.0f}" if n > 1 else "")  # equal values are counted
+    digits = 0 if abs(mean) >= 100 else 2  # steps are whole
+    mean, low, high = (f"{round(x, digits) + 0.0:,.{digits}f}" for x in (mean, low, high))  # never -0.00
+    if low != "nan":
+        return f"{mean} [{low}, {high}]"
+    return mean + (f" in all {n:.0f}" if n > 1 else "")  # equal values are counted
 
 
 def _column(group, name):
@@ -344,7 +345,7 @@ def show(verdicts):
         out["rule"] = verdicts["rule"]
     repeated = out["claim"].duplicated()
     out.loc[repeated, ["claim", "text", "report", *(["rule"] if ruled else [])]] = ""
-    return out.set_index("claim")
+    return out.rename(columns={"report": "section or published"}).set_index("claim")
 
 
 def _remark(row):

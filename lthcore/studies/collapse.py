@@ -30,7 +30,7 @@ class Facts(NamedTuple):
     @property
     def output(self):
         """Its rate and the output layer's, in words."""
-        head = {"same": "as the others", "half": "at half the rate", "spared": "spared"}[self.head]
+        head = {"same": "as the others", "half": "at half the rate", "spared": "unpruned"}[self.head]
         return f"{100 * self.rate:g}%, output layer {head}"
 
     @property
@@ -157,7 +157,7 @@ def fig11c(study, frame):
 
 
 def _collapse(frame, config):
-    """The MLP as the report pruned it, where its mean falls below 80%, and the same with the head spared."""
+    """The MLP as the report pruned it, where its mean falls below 80%, and the same with the head unpruned."""
     first = statistics.first_below(frame, "mlp layer 0.3 same", 80)
     at = {"level": first, "density": statistics.density_at(frame, "mlp layer 0.3 same", first)}
     there = statistics.levels(frame, "mlp layer 0.3 spared") if first is not None else []
@@ -166,7 +166,10 @@ def _collapse(frame, config):
     end = statistics.at_end(frame)
     return [
         verdicts.Measure(
-            f"head spared, level {level}", values=statistics.paired(end, "mlp layer 0.3 spared", level), above=80, **at
+            f"output layer unpruned, level {level}",
+            values=statistics.paired(end, "mlp layer 0.3 spared", level),
+            above=80,
+            **at,
         ),
         verdicts.Measure(
             f"as pruned, level {first}", values=statistics.paired(end, "mlp layer 0.3 same", first), judged=False, **at
@@ -175,7 +178,7 @@ def _collapse(frame, config):
 
 
 CLAIMS = (
-    Claim("collapse", "where the MLP falls below 80%, it stays above with its head spared", "nothing",
+    Claim("collapse", "where the MLP falls below 80%, it stays above with its output layer unpruned", "nothing",
           "fig11b_collapse_accuracy", _collapse),
 )  # fmt: skip
 
@@ -195,12 +198,12 @@ COLLAPSE = Experiment(
     answer=Answer(
         "collapse",
         (
-            "Where the MLP's accuracy collapses, it does not if the output layer is spared: the outputs had lost "
+            "Where the MLP's accuracy collapses, it does not if the output layer is unpruned: the outputs had lost "
             "their last path.",
             "count what lies on a path from a pixel to an output before an accuracy drop is put down to sparsity.",
         ),
         (
-            "The MLP collapses even with its output layer spared: disconnected outputs are not the cause.",
+            "The MLP collapses even with its output layer unpruned: disconnected outputs are not the cause.",
             "too few weights are left elsewhere.",
         ),
         (

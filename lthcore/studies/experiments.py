@@ -1,6 +1,7 @@
 """A study at one scale: asked for, run, and read as one tidy table."""
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 
@@ -16,7 +17,7 @@ from ..runs import progress as progress_bar  # a function here has that name
 from ..runs.presets import configure
 from ..schedule import ARCHITECTURES
 from ..unit import Fresh, MaskOf, RandomLike, Theta0, Unit
-from . import REGISTRY, WHEN_ASKED, add, claims, names, takes
+from . import REGISTRY, WHEN_ASKED, claims, names, registered, takes
 from .collapse import TASK2
 from .common import controls as _controls
 from .record import Experiment
@@ -74,7 +75,7 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
     ----------
     experiment : str or Experiment
         A name in :data:`lthcore.studies.REGISTRY`, ``pre_midsem`` (``mlp`` or ``lenet5`` by `model`), or the record of
-        a study of one's own, which is registered.
+        a study of one's own, which is registered unless it is refused.
     preset : {"quick", "report", "smoke"}
     replicates : int
         0 for the preset's own number.
@@ -99,9 +100,12 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
     """
     for call in WHEN_ASKED:
         call()
-    overrides = {} if overrides is None else overrides
-    if isinstance(experiment, Experiment):
-        experiment = add(experiment).name
+    asked = {"replicates": replicates, "controls": controls, "seed": seed, "device": device, "model": model}
+    with registered(experiment) if isinstance(experiment, Experiment) else nullcontext(experiment) as name:
+        return _study(name, preset, **asked, overrides={} if overrides is None else overrides)
+
+
+def _study(experiment, preset, *, replicates, controls, seed, device, model, overrides):
     kinds = ("experiment", experiment, str), ("controls", controls, bool), ("overrides", overrides, dict)
     for name, value, kind in (*kinds, ("model", model, str)):
         if not isinstance(value, kind):

@@ -11,13 +11,13 @@ from .record import Answer, Experiment
 
 
 def arms(config: Config, replicate: int) -> Iterator[Unit]:
-    """A chain, its controls, and a chain whose smallest layer is spared."""
+    """A chain, its controls, and a chain with its smallest layer unpruned and the others pruned harder for it."""
     yield from ticket_and_controls(config, replicate)
     if config.scope == "layer" and config.output_rate is None and config.structure == "weights":
         yield Unit(replace(config, spare="smallest"), "ticket_spared", replicate)
 
 
-STYLES = {**STYLES, "ticket_spared": ("ticket, smallest layer spared", "purple", "D")}
+STYLES = {**STYLES, "ticket_spared": ("ticket, smallest layer unpruned", "purple", "D")}
 
 _ARMS = ("ticket", "random_reinit", "random_mask", "ticket_spared")
 

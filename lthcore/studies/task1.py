@@ -1,4 +1,4 @@
-"""Task 1: does a ticket found on one half of the data win on the other?"""
+"""Task 1 of the report: does a ticket found on one half of the data work as well on the other?"""
 
 from collections.abc import Iterator
 
@@ -9,8 +9,11 @@ from .common import STYLES, controls
 from .record import Answer, Experiment
 
 
-def two_halves(config: Config, replicate: int, s1: str, s2: str, suffix: str = "") -> Iterator[Unit]:
-    """Chains on two subsets, and the first one's tickets on the second subset with its controls."""
+def two_subsets(config: Config, replicate: int, s1: str, s2: str, suffix: str = "") -> Iterator[Unit]:
+    """Chains T1 and T2 on S1 and S2, T1's masks on S2 from the same theta0, and the controls of these masks there.
+
+    `s1` and `s2` are names in :data:`lthcore.methods.SUBSETS`.
+    """
     t1 = Unit(config, f"t1_on_s1{suffix}", replicate, s1)
     yield t1
     yield Unit(config, f"t2_on_s2{suffix}", replicate, s2)
@@ -19,8 +22,8 @@ def two_halves(config: Config, replicate: int, s1: str, s2: str, suffix: str = "
 
 
 def arms(config: Config, replicate: int) -> Iterator[Unit]:
-    """T1 and T2 on their own halves of the images, T1's tickets on S2, and their controls."""
-    yield from two_halves(config, replicate, "half1", "half2")
+    """S1 and S2 are two random halves of the training images."""
+    yield from two_subsets(config, replicate, "half1", "half2")
 
 
 STYLES = {
@@ -34,23 +37,23 @@ ARMS = ("t1_on_s1", "t2_on_s2", "random_reinit", "random_mask", "t1_on_s2")
 
 
 def fig3(study, frame):
-    """Task 1: test accuracy and loss while a level trains, final accuracy with the report's, and differences."""
+    """Task 1: test accuracy and loss against step, last-step accuracy against density, differences of T1 on S2."""
     level, _ = figures.ticket_and_last(study, frame, "t1_on_s1")
     text = figures.at_levels(frame, "t1_on_s1", level, level).removeprefix("solid: ")
     sheet = figures.Sheet(
         study, "Figure 3. Task 1, S1 and S2 = halves of the training images (controls: of T1's mask, on S2)", rows=2
     )
-    *by_step, full, gain = sheet.axes
+    *by_step, by_density, differences = sheet.axes
     for axis, metric in zip(by_step, figures.UNITS, strict=True):
         sheet.against_step(axis, frame, ARMS, level, metric, f"{metric} while a level trains: {text}")
-    sheet.against_density(full, frame, ARMS, title="accuracy at the last step of every level")
-    sheet.reported(full, study.experiment.reported)
-    carried_over(sheet, gain, frame)
+    sheet.against_density(by_density, frame, ARMS, title="accuracy at the last step of every level")
+    sheet.reported(by_density, study.experiment.reported)
+    carried_over(sheet, differences, frame)
     return sheet.done(legend_on=2, where="lower left")
 
 
 def carried_over(sheet, axis, frame, suffix="", title="T1 on S2: paired differences"):
-    """What a ticket of S1 is worth on S2, against a ticket of S2 and a random mask."""
+    """T1 on S2 minus T2 on S2 and minus a random mask, in paired differences, with the bounds of the claims."""
     arm, target, random = (name + suffix for name in ("t1_on_s2", "t2_on_s2", "random_mask"))
     bounds = {"minus T2 on S2": -declared.MARGIN, "minus random mask": 0}
     pairs = [(arm, label, other) for label, other in zip(bounds, (target, random), strict=True)]
@@ -72,19 +75,19 @@ TASK1 = Experiment(
     answer=Answer(
         "task1",
         (
-            "Yes, within 0.5 pp: on the other half, one half's ticket is at most 0.5 pp below that half's "
-            "own, and better than a random mask.",
-            "a mask carries over between two samples of one distribution; that it beats a random mask is the part "
-            "that could have failed.",
+            "Yes, within 0.5 pp: on S2, the mask found on S1 is at most 0.5 pp below the one found on S2, and better "
+            "than a random mask.",
+            "a mask carries over between two samples of one distribution. That it beats a random mask is the more "
+            "informative part.",
         ),
         (
-            "No: on the other half, one half's ticket is more than 0.5 pp below that half's own, or worse than a "
-            "random mask.",
-            "even between two samples of one distribution a mask is particular to its data.",
+            "No: on S2, the mask found on S1 is more than 0.5 pp below the one found on S2, or no better than a random "
+            "mask.",
+            "the mask does not carry over within 0.5 pp, or is no better than a random one; the table shows which.",
         ),
         (
-            "Whether one half's ticket is at most 0.5 pp below the other half's own there, and better than a "
-            "random mask, is not resolved.",
+            "It is not resolved whether, on S2, the mask found on S1 is at most 0.5 pp below the one found on S2 and "
+            "better than a random mask.",
             "more replicates are needed before the question is answered either way.",
         ),
     ),
