@@ -748,6 +748,7 @@ def test_an_executed_copy_holds_no_times(tmp_path):
         cell.metadata = {"tags": ["injected-parameters"], "papermill": {"start_time": value}, "execution": {"x": value}}
         book = nbformat.v4.new_notebook(cells=[cell, nbformat.v4.new_markdown_cell("words", id="words")])
         book.metadata = {"papermill": {"start_time": value, "input_path": value, "parameters": {"preset": "smoke"}}}
+        book.metadata["language_info"] = {"name": "python", "version": value}
         nbformat.write(book, path)
         notebooks.without_times(path)
         copies.append(path.read_text())

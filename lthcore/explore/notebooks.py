@@ -270,12 +270,12 @@ def parameters(notebook):
 
 
 def without_times(path):
-    """Take out of an executed copy what differs from run to run: times, papermill's paths, and the id of its cell."""
+    """Take out of an executed copy what differs from run to run: times, papermill's paths, its cell's id, a version."""
     import nbformat
 
     notebook = nbformat.read(path, 4)
     given = notebook.metadata.get("papermill", {}).get("parameters", {})
-    notebook.metadata["papermill"] = {"parameters": given}
+    notebook.metadata |= {"papermill": {"parameters": given}, "language_info": LANGUAGE}
     for cell in notebook.cells:
         for name in ("papermill", "execution"):
             cell.metadata.pop(name, None)
