@@ -17,7 +17,7 @@ from . import panels
 from .place import refused_in
 
 ALL = "all layers together"
-NO_WEIGHTS = "Final weights are not committed: press 'train weights' above."
+NO_WEIGHTS = "The final weights of this network are not here: press 'train weights' above."
 
 
 class Step(NamedTuple):

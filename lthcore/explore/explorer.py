@@ -16,7 +16,7 @@ from IPython.display import Image, display
 
 from .. import tickets
 from ..results import statistics
-from ..runs import download, presets, store, sweep
+from ..runs import committed, download, presets, store, sweep
 from ..studies import experiments, plots
 from . import by_hand, drawing, panels, place
 from .place import refusal, refused_in
@@ -106,7 +106,7 @@ class Explorer(widgets.VBox):
         self.views, self.found, self.tasks = {}, {}, {}
         self.job = self.loop = self.timer = self.offered = None
         self.studies = {_name(s): s for s in studies if _begun(s)}
-        self.weights = lru_cache(maxsize=16)(store.find_weights)
+        self.weights = lru_cache(maxsize=16)(committed.find)
         smoke = bool(studies) and studies[0].config.preset == "smoke"
         parts = self._choice(), *self._pictures(), self._progress(), self._tabs("smoke" if smoke else "quick")
         super().__init__((*parts, self._place(), _glossary()))
@@ -133,7 +133,7 @@ class Explorer(widgets.VBox):
 
     def _pictures(self):
         self.moved_panel, self.answers_panel, note = panels.Moved(), panels.Answers(), panels.Note()
-        self.nothing = note.png("Final weights are not committed: press 'train weights' above.")
+        self.nothing = note.png("The final weights of these networks are not here: press 'train weights' above.")
         options = {"format": "png", "layout": {"width": "100%", "max_width": "960px"}}  # of one shape: nothing jumps
         self.blank = note.png("")
         pictures = [widgets.Image(value=self.blank, **options) for _ in range(6)]
