@@ -31,8 +31,8 @@ class TrainedLevel(NamedTuple):
     rows: list  # what was measured: (step, epoch, split such as "test", metric such as "accuracy", value)
     start: Tensors  # weights and biases that training started from, those of pruned entries included
     logits: torch.Tensor  # (N_test, 10), at the last step
-    first: int = 0  # the training step at which `start` was taken
-    epochs: tuple = ()  # (step, weights) at the start and the end of every epoch, with `config.early_bird` alone
+    first: int = 0  # the step from which training counts: 0, or the rewind step
+    epochs: tuple = ()  # (step, weights) at the start and after every epoch, only if `config.early_bird` is set
 
 
 def find_ticket(chain: Unit, load: Callable[[Unit], Split]) -> Iterator[TrainedLevel]:
@@ -81,7 +81,7 @@ def train_level(
     masks : list of dict of str to bool Tensor
         The chains' masks at this level; a :class:`RandomLike` unit takes random ones with the same counts by layer.
     load : callable
-        Unit -> :class:`lthcore.data.Split`; also called for the chain of a unit, to train up to the rewind step.
+        Unit -> :class:`lthcore.data.Split`; called for the chain too, where its dense network is trained again.
     previous : list of dict of str to Tensor, optional
         Final weights and biases of the level before, for chains that continue from them.
     values : list of dict of str to Tensor, optional
@@ -144,7 +144,7 @@ def weights_to_score(unit: Unit, trained: TrainedLevel) -> Tensors:
 def starting_values(
     unit: Unit, level: int, load: Callable[[Unit], Split] | None, before: Tensors | None = None
 ) -> tuple[Tensors, int]:
-    """Weights and biases, of pruned entries too, that a level starts from, and the training step they belong to."""
+    """Weights and biases, of pruned entries too, that a level starts from, and the step from which training counts."""
     config = unit.config
     if isinstance(unit.start, Fresh):
         further_draw = [] if unit.start == Fresh() else [unit.start.name]
@@ -159,9 +159,9 @@ def starting_values(
 
 
 def reset(unit: Unit, level: int, before: Tensors | None, load: Callable[[Unit], Split] | None) -> tuple[Tensors, int]:
-    """The dense network's weights at step `config.rewind_step`: at 0 theta0 (Frankle & Carbin 2019).
+    """The dense network's weights at step `config.rewind_step`, and that step. At step 0, and at level 0, it is theta0.
 
-    A later step is weight rewinding (*Stabilizing*; Renda et al. 2020): up to it the network is trained again.
+    For a later step (weight rewinding; Renda et al. 2020) the dense network is trained again up to it.
     """
     chain = unit.chain
     theta0 = initial(unit.config.model, unit.config.seed, "theta0", unit.replicate)
@@ -176,8 +176,8 @@ def reset(unit: Unit, level: int, before: Tensors | None, load: Callable[[Unit],
 def final(unit: Unit, level: int, before: Tensors | None, load: Callable[[Unit], Split] | None) -> tuple[Tensors, int]:
     """The final weights of the level before (Han et al. 2015). The optimizer starts afresh.
 
-    At the full length and the same constant rate, learning-rate rewinding and fine-tuning (Renda et al. 2020) are the
-    same, and called the first here; *fine-tuning* is training with a lower `retrain_epochs` or `retrain_lr`.
+    A level that then trains as long and at the same constant rate as the dense network is learning-rate rewinding
+    (Renda et al. 2020). With a lower `retrain_epochs` or `retrain_lr` it is fine-tuning.
     """
     if before is None:
         raise ValueError(f"rewind = 'final': level {level} continues from the level before, whose weights are missing")

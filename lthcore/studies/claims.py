@@ -60,10 +60,10 @@ NAMES = {
     "task1": "Task 1: T1 at most 0.5 pp below T2, above a random mask",
     "task2-as-pruned": "Task 2: T1 fails on 5-9, pruned as in the report",
     "task2-ticket": "Task 2: T1 over 0.5 pp below T2, outputs unpruned",
-    "task2-cause": "Task 2: some at 21.1479% have a connected output 5-9",
-    "task3": "Task 3: Adam's and SGD's masks interchange",
+    "task2-cause": "Task 2: networks at 21.1479% with a connected output 5-9",
+    "task3": "Task 3: Adam's and SGD's masks are equivalent",
     "task3-sgd": "Task 3: the same, SGD at a learning rate of its own (0.2)",
-    "task3-momentum": "Task 3: Adam's and momentum's masks interchange",
+    "task3-momentum": "Task 3: Adam's and momentum's masks equivalent",
 }
 OURS = "nothing"  # what is published of a claim that is this study's own
 # what shows the report's claims

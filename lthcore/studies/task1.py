@@ -10,7 +10,7 @@ from .record import Answer, Experiment
 
 
 def two_subsets(config: Config, replicate: int, s1: str, s2: str, suffix: str = "") -> Iterator[Unit]:
-    """Chains T1 and T2 on S1 and S2, T1's masks on S2 from the same theta0, and the controls of these masks there.
+    """The units of one replicate: T1 found on S1, T2 on S2, T1's masks on S2 from the same theta0, and their controls.
 
     `s1` and `s2` are names in :data:`lthcore.methods.SUBSETS`.
     """
@@ -22,7 +22,7 @@ def two_subsets(config: Config, replicate: int, s1: str, s2: str, suffix: str = 
 
 
 def arms(config: Config, replicate: int) -> Iterator[Unit]:
-    """S1 and S2 are two random halves of the training images."""
+    """The units of one replicate; S1 and S2 are two random halves of the training images."""
     yield from two_subsets(config, replicate, "half1", "half2")
 
 
@@ -75,10 +75,10 @@ TASK1 = Experiment(
     answer=Answer(
         "task1",
         (
-            "Yes, within 0.5 pp: on S2, the mask found on S1 is at most 0.5 pp below the one found on S2, and better "
+            "Yes, within the bound: on S2, the mask found on S1 is at most 0.5 pp below that found on S2, and better "
             "than a random mask.",
-            "a mask carries over between two samples of one distribution. That it beats a random mask is the more "
-            "informative part.",
+            "for this network and density, a mask carries over to another random half of MNIST. That it beats a random "
+            "mask is the more informative part.",
         ),
         (
             "No: on S2, the mask found on S1 is more than 0.5 pp below the one found on S2, or no better than a random "

@@ -12,7 +12,7 @@ from .task1 import ARMS, STYLES, carried_over, two_subsets
 
 
 def arms(config: Config, replicate: int) -> Iterator[Unit]:
-    """S1 and S2 are two sets of labels: pruned as in the report, and with the output layer unpruned."""
+    """The units of one replicate, on two sets of labels: pruned as in the report, and the output layer unpruned."""
     yield from two_subsets(config, replicate, "labels0-4", "labels5-9")
     if config.output_rate is None:  # else the user has set how the output layer is pruned
         unpruned = replace(config, output_rate=0)
