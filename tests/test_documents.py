@@ -232,7 +232,7 @@ def test_a_bound_has_its_unit_and_no_level(what, side, unit, text):
 
 @pytest.mark.slow
 def test_sentences_written_for_verdicts_are_refused_where_these_change(monkeypatch):
-    assert refresh.short_text().startswith("**In short.**")
+    assert refresh.short_text().startswith("**In short** ")
     rows = [(first | {"verdict": "unresolved"} if first["claim"] == "task1" else first, row)
             for first, row in ((f.to_dict(), r) for f, r in refresh.report_rows())]  # fmt: skip
     monkeypatch.setattr(refresh, "report_rows", lambda: rows)
