@@ -1,7 +1,8 @@
 """Final weights that are committed, of a few networks, so that the explorer shows something before anything is trained.
 
 A file per experiment and replicate, in the archive, holds the surviving weights and the biases. The rest follows:
-masks from the archive, initial values from their keys, logits from the test images.
+masks from the archive, initial values from their keys, logits from the test images. They were trained again from the
+masks: on another processor than the archived levels, whose accuracies differ by what rounding makes of a training.
 """
 
 import hashlib
