@@ -855,9 +855,12 @@ def test_the_archive_judged_by_hand(archived, by_hand, name):
 
 
 def fresh(name):
-    """The confirmatory replicates that the archive has of an experiment and that decide: list of int."""
+    """The confirmatory replicates that decide, of those that the committed study shows: list of int.
+
+    A replicate that is stored before the others of its study is not shown yet.
+    """
     there = sorted(int(path.stem[1:]) for path in (store.FIGURES / "archive" / name).glob("r*.zip"))
-    return [r for r in there if r >= ARCHIVED[name]][:5]
+    return [r for r in there if ARCHIVED[name] <= r < configure(name, "report").replicates][:5]
 
 
 def scorecard_by_hand():

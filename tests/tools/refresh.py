@@ -182,8 +182,8 @@ def claims_table():
             continue
         density = f"{100 * row['density']:.2g}%" if row["density"] == row["density"] else ""
         holds = holds_if(row).removeprefix(UNPRUNED.get(name, ""))  # which its words say
-        words = claims.NAMES[name].partition(": ")[2]  # of what, the claim's name says
-        cells = [name, words, holds, density, number + tickets_counted(name), verdict]
+        plain = claims.NAMES[name].partition(": ")[2]  # of what, the claim's name says
+        cells = [name, plain, holds, density, number + tickets_counted(name), verdict]
         lines.append(f"| {' | '.join(cells)} |")
     why = {"not run": "not trained or measured", "not judged": "confirmatory replicates missing"}
     texts = (f"{verdict.capitalize()} ({why[verdict]}): {', '.join(names)}." for verdict, names in without.items())
