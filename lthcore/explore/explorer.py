@@ -337,11 +337,17 @@ class Explorer(widgets.VBox):
             self.by_hand.choose(unit, level, self.weights(unit, level), digit)
 
     def _digit(self, unit, kept):
-        """The drawn or chosen digit: (28, 28) pixels, label or None, and the logits that networks give it, by role."""
+        """The drawn or chosen digit: (28, 28) pixels, label or None, and the logits that networks give it, by role.
+
+        No logits where neither the open tab nor the order of the digits asks for them: of what is committed they have
+        to be computed.
+        """
+        answered = kept if self.tabs.selected_index == 1 else {}
         if (drawn := self.canvas.digit) is not None:
-            return drawn, None, {role: drawing.logits(self.tasks[role][0], w, drawn) for role, w in kept.items()}
+            return drawn, None, {role: drawing.logits(self.tasks[role][0], w, drawn) for role, w in answered.items()}
         digits, labels = download.digits(unit.subset, unit.config.test_images, unit.config.dataset)
-        logits = {role: w.logits for role, w in kept.items()}
+        by_answers = statistics.ORDERS[self.order.value] is not None
+        logits = {role: w.logits for role, w in (kept if by_answers else answered).items()}
         at = statistics.digits_in_order(self.order.value, logits, labels)
         at = at[min(self.digit.value, len(at) - 1)]
         return digits[at], int(labels[at]), {role: one[at] for role, one in logits.items()}
