@@ -393,7 +393,7 @@ def test_the_page_fits_its_screen_and_finds_the_constant_classifier(offline):
     slider.focus()
     offline.keyboard.press("End")
     said = offline.locator("#finding").inner_text()
-    panel = "pruned as in the report, at the last step of every level"
+    panel = "all layers pruned, at the last step of every level"
     row = committed("fig4a_task2_accuracy", arm="t1_on_s2", level=15, panel=panel)
     assert f"{row.n} of {row.n} are constant classifiers: they answer 7" in said and f"{row.mean:.4f}%" in said
     assert "which is the report's number" in said

@@ -9,7 +9,7 @@ import torch
 from alone import find_ticket, starting_values, train, train_and_prune
 
 from lthcore import lottery
-from lthcore import train as room
+from lthcore import train as loop
 from lthcore.config import configure
 from lthcore.data import Split, whole
 from lthcore.models import initial
@@ -63,7 +63,7 @@ def found(rows, name):
 @pytest.fixture
 def seen(monkeypatch):
     """What each training started from, just before its first step, and what came of it: list of dict."""
-    calls, build = [], room.build_engine
+    calls, build = [], loop.build_engine
 
     def training(values, masks, data, how, *rest):
         (start,), (mask,), (split,), (replicate,) = values, masks, data, how.replicates
@@ -77,8 +77,8 @@ def seen(monkeypatch):
 
         calls.append(call)
         with monkeypatch.context() as patch:
-            patch.setattr(room, "build_engine", building)
-            (call["trained"],) = trained = room.train(values, masks, data, how, *rest)
+            patch.setattr(loop, "build_engine", building)
+            (call["trained"],) = trained = loop.train(values, masks, data, how, *rest)
         return trained
 
     monkeypatch.setattr(lottery, "train", training)

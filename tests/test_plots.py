@@ -299,6 +299,16 @@ def test_the_title_says_how_the_levels_are_drawn(studies, experiment, name):
 
 
 @pytest.mark.parametrize("name", ["fig4a_task2_accuracy", "fig4b_task2_loss"])
+def test_task_2_has_no_column_for_what_its_settings_leave_out(module_folders, finish, name):
+    """With a rate of its own the output layer is pruned in one way: one column, every panel drawn on, a legend."""
+    study = finish(experiments.study("task2", "smoke", overrides=TINY | {"output_rate": 0.1}))
+    figure, _ = study.experiment.figures[name](study, experiments.finished(study))
+    assert all(axis.has_data() for axis in figure.axes) and any(axis.get_legend() for axis in figure.axes)
+    assert "output layer pruned by 10% a round" in figure.axes[0].get_title()
+    plt.close(figure)
+
+
+@pytest.mark.parametrize("name", ["fig4a_task2_accuracy", "fig4b_task2_loss"])
 def test_task_2_is_drawn_as_pruned_and_with_the_head_spared(studies, drawn, name):
     s, frame = studies["task2"]
     assert set(pd.read_csv(s.folder / f"{name}.csv")["arm"]) == set(frame["arm"])

@@ -88,7 +88,7 @@ def writing(folder, variable=""):
     except OSError as error:
         instead = f", bring it back or set {variable} to another folder" if variable else " or let it be written"
         raise RuntimeError(
-            f"{folder()} cannot be written ({error.strerror or error}): make room there{instead}; "
+            f"{folder()} cannot be written ({error.strerror or error}): free some space there{instead}; "
             "what is finished is kept, and the same command continues from it"
         ) from None
 

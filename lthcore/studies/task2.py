@@ -20,15 +20,22 @@ def arms(config: Config, replicate: int) -> Iterator[Unit]:
 
 
 def _task2(study, frame, letter, metric):
-    """Figure 4a (accuracy) or 4b (loss): pruned as in the report (left), and with the output layer unpruned (right)."""
+    """Figure 4a (accuracy) or 4b (loss): a column for each way in which the study prunes the output layer."""
     title = f"Figure 4{letter}. Task 2, S1 = labels 0-4, S2 = labels 5-9: test {metric}"
-    sheet = figures.Sheet(study, title, rows=3 if metric == "accuracy" else 2)
-    for column, (suffix, text) in enumerate((("", "pruned as in the report"), ("_spared", "output layer unpruned"))):
+    rate, arms_of_study = study.config.output_rate, {unit.arm for unit in study.units}
+    ways = {"": "all layers pruned" if rate is None else f"output layer pruned by {100 * rate:g}% a round"}
+    if ARMS[0] + "_spared" in arms_of_study:
+        ways["_spared"] = "output layer unpruned"
+    sheet = figures.Sheet(study, title, rows=3 if metric == "accuracy" else 2, columns=len(ways))
+    for column, (suffix, text) in enumerate(ways.items()):
         names = [arm + suffix for arm in ARMS]
         if names[0] not in set(frame["arm"]):
             continue
         level, last = figures.ticket_and_last(study, frame, names[0])
-        levels, (steps, density, *differences) = figures.at_levels(frame, names[0], level, last), sheet.axes[column::2]
+        levels, (steps, density, *differences) = (
+            figures.at_levels(frame, names[0], level, last),
+            sheet.axes[column :: len(ways)],
+        )
         sheet.against_step(steps, frame, names, level, metric, f"{text}, while a level trains\n{levels}", dashed=last)
         sheet.against_density(density, frame, names, metric, f"{text}, at the last step of every level")
         for axis in differences:
@@ -46,10 +53,10 @@ def _task2(study, frame, letter, metric):
             same = f"{share:.4f}" == f"{study.experiment.reported['t1_on_s2']:.4f}"
             whose = " (the report's number)" if same else ""
             text = f"{share:.4f}%{whose}: {disconnected['top_answer'].iloc[-1]} is the answer to every image"
-            density.set_ylim(bottom=min(density.get_ylim()[0], share - 10))  # room below the line
+            density.set_ylim(bottom=min(density.get_ylim()[0], share - 10))  # space below the line
             place = {"xycoords": ("axes fraction", "data"), "va": "top"}
             density.annotate(text, (0.02, share - 1.5), **place, fontsize=8, color="0.3")
-    return sheet.done(legend_on=3, where="center left" if metric == "accuracy" else "upper left")
+    return sheet.done(legend_on=2 * len(ways) - 1, where="center left" if metric == "accuracy" else "upper left")
 
 
 def fig4a(study, frame):

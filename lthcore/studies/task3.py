@@ -69,7 +69,7 @@ def fig5b(study, frame):
     sheet = figures.Sheet(study, title, columns=len(_TRAINERS), width=4.6)
     for axis, (trainer, (arms, _)) in zip(sheet.axes, _TRAINERS.items(), strict=True):
         sheet.against_step(axis, frame, arms, level, "loss", f"trained by {trainer}", dashed=last)
-        axis.set_ylim(bottom=axis.get_ylim()[0] / 2.5)  # room for the legend
+        axis.set_ylim(bottom=axis.get_ylim()[0] / 2.5)  # space for the legend
     return sheet.done(legend_on=range(len(_TRAINERS)), where="lower left")
 
 

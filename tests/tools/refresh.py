@@ -205,17 +205,13 @@ def short_text():
     steps, accuracy, halves, labels = (found[name][1] for name in ("mlp-faster", "mlp-lth", "task1", "task2-ticket"))
     below, further = (f"{-r['ours']:.2f} [{-r['high']:.2f}, {-r['low']:.2f}] pp" for r in (halves, labels))
     return filled(
-        "**In short** (n = 5; 95% intervals in brackets; pp: percentage points). The MLP has winning tickets on MNIST:",
-        f"at {100 * steps['density']:.2g}% density a ticket reaches 97% validation accuracy in {claims.number(steps)}",
-        f"times the dense network's steps, and its test accuracy is {claims.number(accuracy)} pp higher. On",
-        "one half of the",
-        f"images, the ticket found on the other half is {below} less accurate than that half's own (bound:",
-        "0.5). Neither",
-        "result on accuracy survives a correction for testing all claims. A ticket found on the digits 0-4",
-        "fails on 5-9",
-        f"because pruning disconnects the outputs 5-9; with the output layer unpruned it is {further} below",
-        "the ticket",
-        "found on 5-9. LeNet-5 is not judged yet.",
+        "**In short** (n = 5; 95% intervals in brackets; pp: percentage points). The MLP has winning tickets on",
+        f"MNIST: at {100 * steps['density']:.2g}% density a ticket reaches 97% validation accuracy in",
+        f"{claims.number(steps)} times the dense network's steps, and its test accuracy is {claims.number(accuracy)}",
+        "pp higher. Trained on one half of the images, the ticket found on the other half is",
+        f"{below} less accurate than that half's own (bound: 0.5). Neither result on accuracy survives a correction",
+        "for testing all claims. A ticket found on the digits 0-4 fails on 5-9 because pruning disconnects the outputs",
+        f"5-9; with the output layer unpruned it is {further} below the ticket found on 5-9. LeNet-5 is not judged yet.",
     )
 
 
@@ -282,9 +278,8 @@ def beyond_text():
     others = sum(c["report"] != claims.OURS for c in claimed)
     return filled(
         f"Of {len(claimed)} claims, {others} of them adapted from published papers (bounds are ours),",
-        f"{n['holds']} hold,",
-        f"{n['does not hold']} do not, {n['unresolved']} are unresolved (not corrected for multiple comparisons), and",
-        f"{n['not run']} have not been run.",
+        f"{n['holds']} hold, {n['does not hold']} do not, {n['unresolved']} are unresolved (not corrected for multiple",
+        f"comparisons), and {n['not run']} have not been run.",
     )
 
 
@@ -319,12 +314,10 @@ def lenet_cliff():
     dead = statistics.deaths(frame, "ticket")["an output"]
     return filled(
         f"LeNet-5 is not judged yet. With tanh and average pooling it has no such cliff in the report's {last}",
-        "rounds so far:",
-        f"{at('lenet5', 'ticket', 14)}, {at('lenet5', 'ticket', last)} ({of_whom('lenet5')}).",
+        f"rounds so far: {at('lenet5', 'ticket', 14)}, {at('lenet5', 'ticket', last)} ({of_whom('lenet5')}).",
         f"At level {last}, the last, {active:.2g}% of all weights are active (on a path of kept weights from a",
-        "pixel to an",
-        f"output); the first disconnected output appears at level {dead}. With the first layer unpruned and the others",
-        f"pruned harder, to the same total, it reaches {at('lenet5', 'ticket_spared', 18)} and",
+        f"pixel to an output); the first disconnected output appears at level {dead}. With the first layer unpruned",
+        f"and the others pruned harder, to the same total, it reaches {at('lenet5', 'ticket_spared', 18)} and",
         f"{at('lenet5', 'ticket_spared', last)}.",
     )
 
@@ -351,15 +344,12 @@ def story_text():
     below, low, high = (-row[f"pooled{name}"] for name in ("", "_high", "_low"))
     return filled(
         "The report gives 21.1479% as the accuracy of a ticket found on the digits 0-4 and trained on 5-9.",
-        "That is, to all",
-        "four decimals, the share of sevens among the test images of 5-9 (1,028 of 4,861): the score of a network that",
-        "predicts 7 for every image. The report's networks are lost. In our networks, pruning on the digits 0-4",
-        "disconnects the outputs 5-9. Of these only the biases can then learn, and the network predicts the",
-        "most frequent",
-        f"label, 7, for every image: at level {level} ({density('task2', 't1_on_s2', level)}) in {len(there)}",
-        f"of {n} replicates.",
-        "With the output",
-        f"layer unpruned, the ticket reaches {at('task2', 't1_on_s2_spared', unpruned)}:",
+        "That is, to all four decimals, the share of sevens among the test images of 5-9 (1,028 of 4,861): the score",
+        "of a network that predicts 7 for every image. The report's networks are lost. In our networks, pruning on the",
+        "digits 0-4 disconnects the outputs 5-9. Of these only the biases can then learn, and the network predicts the",
+        f"most frequent label, 7, for every image: at level {level} ({density('task2', 't1_on_s2', level)}) in",
+        f"{len(there)} of {n} replicates. With the output layer unpruned, the ticket reaches",
+        f"{at('task2', 't1_on_s2_spared', unpruned)}:",
         f"{below:.2f} [{low:.2f}, {high:.2f}] pp below the ticket found on 5-9 (all {n} replicates).",
     )
 
@@ -444,12 +434,9 @@ def heads_text():
     return filled(
         f"At the last level the output layer of the MLP keeps few weights: {text}. Disconnected outputs have constant",
         "logits, of which only the largest can win: a network predicts at most one class more than it has",
-        "connected outputs.",
-        "So two weights allow three classes, and one weight allows two: the accuracies that the report gives",
-        "for Tasks 2 and",
-        f"3 ({', '.join(f'{value}%' for value in given)}) cannot be those of their last levels, if the output",
-        "layer was",
-        "pruned at the same rate. Task 1 is not affected.",
+        "connected outputs. So two weights allow three classes, and one weight allows two: the accuracies that the",
+        f"report gives for Tasks 2 and 3 ({', '.join(f'{value}%' for value in given)}) cannot be those of their last",
+        "levels, if the output layer was pruned at the same rate. Task 1 is not affected.",
     )
 
 
