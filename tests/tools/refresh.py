@@ -211,7 +211,8 @@ def short_text():
         "pp higher. Trained on one half of the images, the ticket found on the other half is",
         f"{below} less accurate than that half's own (bound: 0.5). Neither result on accuracy survives a correction",
         "for testing all claims. A ticket found on the digits 0-4 fails on 5-9 because pruning disconnects the outputs",
-        f"5-9; with the output layer unpruned it is {further} below the ticket found on 5-9. LeNet-5 is not judged yet.",
+        f"5-9; with the output layer unpruned it is {further} below the ticket found on 5-9.",
+        "LeNet-5 is not judged yet.",
     )
 
 
