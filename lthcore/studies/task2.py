@@ -26,7 +26,8 @@ def _task2(study, frame, letter, metric):
     ways = {"": "all layers pruned" if rate is None else f"output layer pruned by {100 * rate:g}% a round"}
     if ARMS[0] + "_spared" in arms_of_study:
         ways["_spared"] = "output layer unpruned"
-    sheet = figures.Sheet(study, title, rows=3 if metric == "accuracy" else 2, columns=len(ways))
+    size = {"rows": 3 if metric == "accuracy" else 2, "columns": len(ways), "width": 5.6 if len(ways) > 1 else 7.6}
+    sheet = figures.Sheet(study, title, **size)
     for column, (suffix, text) in enumerate(ways.items()):
         names = [arm + suffix for arm in ARMS]
         if names[0] not in set(frame["arm"]):
