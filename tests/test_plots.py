@@ -191,6 +191,16 @@ def test_the_users_settings_do_not_change_figures_and_come_back(studies, drawn, 
     assert len(before) == 4 and [p.name for p, content in before.items() if p.read_bytes() != content] == []
 
 
+def test_drawing_leaves_scipys_statistics_to_those_who_ask_for_them():
+    """seaborn tries to import them, which takes as long as the rest of it; a user may still want them afterwards."""
+    code = (
+        "import sys, lthcore.studies.plots; print('scipy.stats' in sys.modules); import seaborn, scipy.stats; "
+        "print(scipy.stats.norm.cdf(0)); seaborn.kdeplot(x=[1, 2, 3])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=store.ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "0.5"]
+
+
 def pictures():
     """Pictures of the explorer, of every kind that needs no study: list of bytes."""
     shapes, random = ARCHITECTURES["mlp"].weights, np.random.default_rng(0)

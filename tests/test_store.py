@@ -661,6 +661,19 @@ def test_a_damaged_archive_is_ignored(folders, monkeypatch, damage):
     assert store.find_level(u, 0) is None
 
 
+def test_a_pack_is_not_unpacked_for_levels_that_it_does_not_list(folders, monkeypatch):
+    """Such as those of another preset, for which a command would read the whole archive."""
+    u = unit()
+    three_levels(u)
+    archive.write([u])
+    empty_runs(folders, monkeypatch)
+    unpacked = []
+    monkeypatch.setattr(formats, "load_tensors", lambda content: unpacked.append(content) or {})
+    formats.read_pack.cache_clear()
+    assert store.find_level(replace(u, config=replace(u.config, lr=0.5)), 0) is None and not unpacked
+    assert store.find_level(u, 0) is not None and unpacked
+
+
 @pytest.mark.parametrize("text", ["{}", '{"sha256": null}', "[]", "null", "1", '"x"'])
 def test_an_archive_whose_facts_are_of_another_kind_is_ignored(folders, monkeypatch, text):
     u = unit()

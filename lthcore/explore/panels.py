@@ -9,12 +9,11 @@ from functools import lru_cache
 import matplotlib
 import numpy as np
 import PIL.Image
-import seaborn as sns
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..results import statistics
-from ..results.figures import OKABE_ITO, UNITS, density_axis, step_axis
+from ..results.figures import OKABE_ITO, UNITS, density_axis, sns, step_axis
 from ..runs import sweep
 from ..schedule import ARCHITECTURES
 from ..studies import REGISTRY, experiments

@@ -10,9 +10,8 @@ import textwrap
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
 
-from .figures import OKABE_ITO, RC
+from .figures import OKABE_ITO, RC, sns
 from .judging import HOLDS, NOT_AFTER_HOLM, REFUTED, UNRESOLVED
 
 COLUMNS = [

@@ -97,13 +97,23 @@ def read_pack(path):
 
     A pack is unpacked once, and again when the file has changed.
     """
+    state = _state(path)
+    return _read_state(path, *state) if state else NOTHING
+
+
+def may_hold(path, level):
+    """Whether a pack's list of levels, which is soon read, has one of this name; it may still be damaged: bool."""
+    state = _state(path)
+    return bool(state) and level in _listed(path, *state)
+
+
+def _state(path):
+    """What tells one state of a file from another; None where it is no regular file, such as a pipe."""
     try:
         found = os.stat(path)
     except OSError:
-        return NOTHING
-    if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
-        return NOTHING
-    return _read_state(path, found.st_ino, found.st_size, found.st_mtime_ns)
+        return None
+    return (found.st_ino, found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
 
 @lru_cache(maxsize=16)  # more than an experiment has replicates
@@ -114,12 +124,33 @@ def _read_state(path, *state):
         return NOTHING
 
 
-read_pack.cache_clear = _read_state.cache_clear
+@lru_cache(maxsize=256)  # names alone: of every experiment
+def _listed(path, *state):
+    try:
+        with zipfile.ZipFile(path) as pack:
+            if _is_a_bomb(pack):
+                return frozenset()
+            return frozenset(json.loads(pack.read(PACKED[0])))
+    except DAMAGED:
+        return frozenset()
+
+
+def forget():
+    """Read every pack again, though its file looks the same."""
+    _read_state.cache_clear()
+    _listed.cache_clear()
+
+
+read_pack.cache_clear = forget
+
+
+def _is_a_bomb(pack):
+    return sum(member.file_size for member in pack.infolist()) > MAX_BYTES
 
 
 def _unpacked(path):
     with zipfile.ZipFile(path) as pack:  # it checks each member's CRC
-        if sum(member.file_size for member in pack.infolist()) > MAX_BYTES:
+        if _is_a_bomb(pack):
             raise ValueError("its members are larger than any that are written")
         contents = {name: pack.read(name) for name in PACKED}
         if json.loads(pack.read(SUMS)) != sums(contents):

@@ -29,7 +29,7 @@ from .. import __version__
 from ..config import DATASETS
 from ..disk.files import LOCK, clear, data_folder, folder_named, folders, hold, remove, set_aside, try_out, write
 from ..disk.tensors import DAMAGED, read_file, save_tensors
-from .formats import ROWS, Found, is_measured, read_pack, read_rows, sums
+from .formats import ROWS, Found, is_measured, may_hold, read_pack, read_rows, sums
 from .presets import EXPERIMENTS
 
 ROOT = Path(__file__).resolve().parents[2]  # the checkout
@@ -270,8 +270,10 @@ def pack_path(unit):
 
 def in_archive(unit, level):
     """The finished level, from the archive, else None."""
-    pack = read_pack(pack_path(unit))
-    name = f"{unit.key}/{level}"
+    path, name = pack_path(unit), f"{unit.key}/{level}"
+    if not may_hold(path, name):  # most often another preset's, for which nothing is unpacked
+        return None
+    pack = read_pack(path)
     if pack["levels"].get(name, {}).get("identity") != unit.identity:
         return None
 

@@ -44,14 +44,13 @@ def accuracy_vs_density(study, frame, number, name, marks):
 def accuracy_vs_step(study, frame, number, name):
     """The ticket's test accuracy against training step, at five levels from the dense network to the last."""
     import numpy as np
-    import seaborn as sns
 
     sheet = figures.Sheet(
         study, f"Figure {number}b. {name}: test accuracy against training step, a curve per density (ticket)"
     )
     there = statistics.levels(frame, "ticket")
     wanted = sorted({there[round(i)] for i in np.linspace(0, len(there) - 1, min(5, len(there)))}) if there else []
-    colours = sns.color_palette("viridis", len(wanted))
+    colours = figures.sns.color_palette("viridis", len(wanted))
     for axis, title in zip(sheet.axes, ("whole range", "near the dense network"), strict=True):
         for level, colour in zip(wanted, colours, strict=True):
             table = figures.by_step(frame[frame["arm"] == "ticket"], level, "accuracy")

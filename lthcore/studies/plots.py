@@ -18,6 +18,8 @@ from ..results import figures, forest, rules, statistics
 from ..runs import presets, store
 from . import REGISTRY, claims, experiments
 
+DPI = 130  # of the png files
+
 
 def styles():
     """Label, colour and marker of every arm of every study, those of the first study that has it: dict."""
@@ -83,12 +85,15 @@ def save_figure(results, name, figure, drawn):
 
 
 def _save(folder, provenance, name, figure, drawn):
-    figure.draw_without_rendering()  # the layout is found once, not for each file and again where it is shown
-    figure.set_layout_engine(None)
+    if layout := figure.get_layout_engine():
+        layout.execute(figure)  # once, not for each file and again where it is shown
+        figure.set_layout_engine(None)
     vector, raster, few = io.BytesIO(), io.BytesIO(), io.BytesIO()
     figure.savefig(vector, format="svg", metadata={"Date": None})
-    figure.savefig(raster, format="png", dpi=130, metadata={"Software": None})
-    colours = PIL.Image.open(raster).convert("RGB").quantize(256, dither=PIL.Image.Dither.NONE)
+    figure.savefig(raster, format="rgba", dpi=DPI)
+    size = [int(inches * DPI) for inches in figure.get_size_inches()]
+    colours = PIL.Image.frombytes("RGBA", size, raster.getvalue()).convert("RGB")
+    colours = colours.quantize(256, dither=PIL.Image.Dither.NONE)
     colours.save(few, "png", optimize=True)  # a third of the size; flat colours lose nothing that an eye sees
     with store.writing(lambda: folder):
         store.write(folder / f"{name}.svg", vector.getvalue())
