@@ -97,6 +97,14 @@ def _one_of(*names):
     return check
 
 
+def _whole(word):
+    """A type of argument: a whole number."""
+    try:
+        return int(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{word!r} must be a whole number") from None
+
+
 def parser():
     """The command line: Parser."""
     p = Parser(
@@ -121,16 +129,16 @@ def parser():
         help=f"only this one (may be repeated): {', '.join(only)}",
     )
     p.add_argument(
-        "--replicates", type=int, default=0, metavar="N", help="independent repetitions; by default the preset's"
+        "--replicates", type=_whole, default=0, metavar="N", help="independent repetitions; by default the preset's"
     )
-    p.add_argument("--extended", action="store_true", help="also what goes beyond the report: notebooks 06 to 11")
+    p.add_argument("--extended", action="store_true", help="also what goes beyond the report: notebooks 06 to 16")
     p.add_argument("--wide", dest="extended", action="store_true", help=argparse.SUPPRESS)  # its earlier name
     p.add_argument("--no-controls", action="store_true", help="leave out random reinitialisation and random masks")
     p.add_argument("--model", default="", metavar="M", help="mlp or lenet5, in the tasks; by default the report's")
-    p.add_argument("--seed", type=int, default=0, metavar="N", help="root of every random draw (default 0)")
+    p.add_argument("--seed", type=_whole, default=0, metavar="N", help="root of every random draw (default 0)")
     p.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu or cuda")
     p.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="processes; by default one per core, one on a GPU"
+        "--workers", type=_whole, default=0, metavar="N", help="processes; by default one per core, one on a GPU"
     )
     p.add_argument(
         "--engine",
@@ -287,6 +295,8 @@ def run(options):
     lines = [f"skipped, since --model applies only to task1, task2 and task3: {', '.join(others)}"] if others else []
     names = [job.experiment for job in jobs]
     by_name = experiments.several(names, model=options.model, log=lines.append, **given)  # or refused here
+    if not store.archive().is_dir():  # a slip in LTH_ARCHIVE would train everything again, and silently
+        lines.append(f"LTH_ARCHIVE = {store.archive()}: no such folder, so no finished level is read from it")
     print(*lines, sep="\n", end="\n" if lines else "")
     jobs = [job for job in jobs if job.experiment in by_name]
     studies = list(by_name.values())

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 
 from .data import Split
-from .methods import DRAW_EARLY, PROBES, find, function
+from .methods import DRAW_EARLY, EACH_EPOCH, PROBES, find, function
 from .models import initial
 from .pruning import Tensors, by_criterion, dense_mask, random_mask
 from .train import Training, train
@@ -32,7 +32,7 @@ class TrainedLevel(NamedTuple):
     start: Tensors  # weights and biases that training started from, those of pruned entries included
     logits: torch.Tensor  # (N_test, 10), at the last step
     first: int = 0  # the step from which training counts: 0, or the rewind step
-    epochs: tuple = ()  # (step, weights) at the start and after every epoch, only if `config.early_bird` is set
+    epochs: tuple = ()  # (step, weights) at the start and after every epoch, where they are asked for
 
 
 def find_ticket(chain: Unit, load: Callable[[Unit], Split]) -> Iterator[TrainedLevel]:
@@ -102,10 +102,10 @@ def train_level(
         pairs = zip(units, previous or [None] * len(units), strict=True)
         starts = [starting_values(unit, level, load, before) for unit, before in pairs]
     data = [load(unit) for unit in units]
-    replicates = tuple(unit.replicate for unit in units)
-    training = Training(config, level, replicates, units[0].subset, first=starts[0][1])
+    training = Training(config, level, tuple(u.replicate for u in units), units[0].subset, first=starts[0][1])
     epochs = []
-    each_epoch = (lambda *of_epoch: epochs.append(of_epoch)) if config.early_bird and units[0].prunes else None
+    wanted = (config.early_bird and units[0].prunes) or EACH_EPOCH.intersection(units[0].probes)
+    each_epoch = (lambda *of_epoch: epochs.append(of_epoch)) if wanted else None
     trained = train([v for v, _ in starts], masks, data, training, each_epoch)
     levels = []
     for i, (unit, network) in enumerate(zip(units, trained, strict=True)):
@@ -128,11 +128,10 @@ def prune_level(unit: Unit, trained: TrainedLevel, data: Split) -> TrainedLevel:
     if not unit.prunes or next_level is None:
         return trained
     counts = unit.config.schedule[next_level]
-    if not trained.epochs:
-        weights = weights_to_score(unit, trained)
-        return trained._replace(next_mask=by_criterion(unit, weights, trained.mask, counts, data))
-    masks = [by_criterion(unit, weights, trained.mask, counts, data) for _, weights in trained.epochs]
-    drawn, rows = function(DRAW_EARLY)(unit, trained, next_level, masks)
+    early = bool(unit.config.early_bird)
+    seen = [weights for _, weights in trained.epochs] if early else [weights_to_score(unit, trained)]
+    masks = [by_criterion(unit, weights, trained.mask, counts, data) for weights in seen]
+    drawn, rows = function(DRAW_EARLY)(unit, trained, next_level, masks) if early else (0, [])
     return trained._replace(next_mask=masks[drawn], rows=trained.rows + rows)
 
 

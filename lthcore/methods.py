@@ -96,15 +96,16 @@ SUBSETS = {  # how each is cut out of all the data
     "half1": {"half": 0}, "half2": {"half": 1},
     "labels0-1": {"labels": range(2)}, "labels0-4": {"labels": range(5)}, "labels5-9": {"labels": range(5, 10)},
 }  # fmt: skip
-# What is measured on a trained network: functions of (unit, trained level, data) that give rows. The first is measured
-# on every one, the others where a unit asks for them.
+# Measured on trained networks: functions of (unit, trained level, data) -> rows; the first on all, others where asked.
 PROBES = {
     "collapse": "lthcore.probes.collapse:measure",
     "order": "lthcore.probes.path:to_other_order",
     "dense": "lthcore.probes.path:to_dense",
     "deletion": "lthcore.probes.deletion:measure",
     "smaller": "lthcore.probes.filters:measure",
+    "fit": "lthcore.probes.fit:measure",
 }
+EACH_EPOCH = {"fit"}  # those that are given the weights at the end of every epoch
 DRAW_EARLY = "lthcore.probes.early_bird:draw"
 SETTINGS = {"criterion": (CRITERIA, Criterion), "rewind": (REWINDS, RewindRule)}
 RECORDS = {**SETTINGS, "model": (ARCHITECTURES, Architecture), "dataset": (DATASETS, DataSet)}  # all that can be added

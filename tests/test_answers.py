@@ -43,13 +43,15 @@ ANSWERS = {name: record.answer for name, record in REGISTRY.items() if record.an
 
 def test_every_answer_rests_on_a_claim_of_its_experiment():
     for name, known in ANSWERS.items():
-        ids = {rule.id for rule in rules.REPORT if rule.experiment == name} | {c.id for c in REGISTRY[name].claims}
+        ids = {rule.id for rule in rules.REPORT if claims.DECIDED_IN.get(rule.id, rule.experiment) == name}
+        ids |= {c.id for c in REGISTRY[name].claims}
         assert known.claim in ids, name
-    assert set(shown_in_a_notebook()) - set(ANSWERS) <= {"fashion_conv2"}  # an illustration, with no claim
+    illustrations = {"fashion_conv2", "introduction"}  # with no claim
+    assert set(shown_in_a_notebook()) - set(ANSWERS) <= illustrations
 
 
 def test_no_answer_states_a_number_of_ours():
-    thresholds = {"90%", "85%", "0.5", "0.2"}  # of the report's claims, and the margins in pp
+    thresholds = {"90%", "85%", "80%", "0.5", "0.2"}  # of the report's claims, and the margins in pp
     for known in ANSWERS.values():
         for sentence in (*known.holds, *known.fails, *known.unresolved):
             numbers = re.findall(

@@ -152,6 +152,13 @@ def test_set_reaches_the_study_and_a_folder_of_its_own(capsys, nothing_runs, fol
     assert str(s.folder) in out and f" of {sum(len(u.levels) for u in s.units)} levels" in out
 
 
+def test_an_archive_that_is_not_there_is_said(capsys, nothing_runs, folders, monkeypatch, tmp_path):
+    monkeypatch.setenv("LTH_ARCHIVE", str(tmp_path / "arhcive"))
+    assert cli.main(["report", "--only", "task1", "--dry-run"]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == f"LTH_ARCHIVE = {tmp_path / 'arhcive'}: no such folder, so no finished level is read from it"
+
+
 BAD = [
     (["--replicates", "-1"], "replicates = -1: must be a whole number in 1..1000"),
     (["--seed", "-1"], "seed = -1: must be a whole number in 0..2147483647"),
@@ -187,8 +194,9 @@ def test_a_bad_value_is_refused_in_one_line_before_anything_is_done(arguments, s
     [
         (["--only", "task9"], "task9"),
         (["full"], "full"),
-        (["smoke", "--seed", "x"], "--seed"),
-        (["--replicates", "1.5"], "1.5"),
+        (["smoke", "--seed", "x"], "argument --seed: 'x' must be a whole number"),
+        (["--replicates", "1.5"], "argument --replicates: '1.5' must be a whole number"),
+        (["--workers", ""], "argument --workers: '' must be a whole number"),
         (["--frobnicate"], "--frobnicate"),
         (["smoke", "--rep", "3"], "--rep"),
         (["smoke", "--only"], "--only"),

@@ -466,3 +466,11 @@ def test_a_duration_says_the_seconds_within_what_it_shows(seconds):
     factor = {"s": 1, "min": 60, "h": 3600}
     said = sum(int(n) * factor[unit] for n, unit in zip(numbers_and_units[::2], numbers_and_units[1::2], strict=True))
     assert abs(said - seconds) <= (0.5 if seconds < 3599 else 60.5)
+
+
+def test_little_work_is_worth_one_process_and_much_all_of_them():
+    """To start another takes longer than a few hundred steps."""
+    little = sweep.Plan(experiments.study("mlp", "smoke").units)
+    much = sweep.Plan(experiments.study("mlp", "quick", replicates=2, seed=77).units)
+    assert little.worth() == 1
+    assert much.worth() == len(much.first) * (55_000 // 60) // 1000 > 16

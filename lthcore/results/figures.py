@@ -96,7 +96,7 @@ class Sheet:
         if zoom:
             axis.set_ylim(*zoom)
 
-    def differences(self, axis, frame, pairs, title, bound=None, metric="accuracy"):
+    def differences(self, axis, frame, pairs, title, bound=None, metric="accuracy", series=None):
         """Paired differences in accuracy against density, with the bounds by which claims about them are judged.
 
         Parameters
@@ -107,8 +107,10 @@ class Sheet:
             of what is subtracted.
         bound : float, tuple of float or dict of str to float, optional
             Of all of them, or by label: then the legend has each one's.
+        series : Series, optional
+            What is compared, over (arm, level, replicate); by default the metric at the last step.
         """
-        values, seen = statistics.at_end(frame, metric), []
+        values, seen = statistics.at_end(frame, metric) if series is None else series, []
         by_label = bound if isinstance(bound, dict) else {}
         shared = () if bound is None or isinstance(bound, dict) else np.atleast_1d(bound)
         pairs = [pair for pair in pairs if {pair[0], pair[2]} <= {None, *frame["arm"]}]

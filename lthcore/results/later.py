@@ -18,5 +18,6 @@ class Later:
 
 declared = Later("declared")
 figures = Later("figures")
+measures = Later("measures")
 statistics = Later("statistics")
 verdicts = Later("verdicts")

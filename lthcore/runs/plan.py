@@ -6,6 +6,8 @@ from heapq import heappop, heappush
 
 from . import estimate, gpu, store
 
+STEPS = 1000  # of training, fewer than which take no longer than it takes to start a process
+
 
 class Plan:
     """What there is to do for some units: their levels, which are finished, and who waits for whom.
@@ -56,6 +58,11 @@ class Plan:
         for task in out:  # grows while it is read
             out += self.followers.get(task, ())
         return out
+
+    def worth(self):
+        """How many processes the missing levels are worth, at most: int, from 1 on."""
+        steps = sum(unit.config.at(level).steps for unit, level in self.first.values())
+        return max(1, steps // STEPS)
 
     def seconds(self, workers):
         """Estimated wall time with so many processes: float, by simulating the queue."""

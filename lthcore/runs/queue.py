@@ -53,7 +53,7 @@ def run(units, device="auto", workers=0, log=print, scheduler=""):
         return
     if not scheduler:
         device = processes.resolve(device, log)  # only now, since it loads torch
-        workers = workers or processes.default_workers(device)
+        workers = workers or min(processes.default_workers(device), plan.worth())
         those = (
             f"{workers} process{'es' * (workers > 1)} on {device} in {processes.memory(workers) / 1e9:.1f} GB of memory"
         )
@@ -120,7 +120,7 @@ def _check_gpu(tasks, device, pool, log):
 
 def _on_the_cpu(plan, asked, scheduler, log):
     """New processes for the remaining levels, on the CPU, and their number: those that used the GPU may stay broken."""
-    plan.device, workers = "cpu", asked or processes.default_workers("cpu")
+    plan.device, workers = "cpu", asked or min(processes.default_workers("cpu"), plan.worth())
     if not scheduler:
         processes.memory(workers)
     pool = processes.pool(workers, scheduler, log)

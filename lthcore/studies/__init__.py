@@ -11,20 +11,23 @@ from .collapse import COLLAPSE
 from .conv import CONVS
 from .criteria import CRITERIA
 from .early_bird import EARLY_BIRD
-from .lenet5 import LENET5
+from .fit import LENET5_FIT, MLP_FIT
+from .introduction import INTRODUCTION
+from .lenet5 import LENET5, LENET5_RELU
 from .mlp import MLP
 from .paper import PAPER
 from .record import Experiment
 from .rewind import REWIND
 from .task1 import TASK1
 from .task2 import TASK2
-from .task3 import TASK3
+from .task3 import TASK3, TASK3_SGD
 from .transfer import TRANSFER
 
 BUILT_IN = {
     record.name: record
     for record in (
         MLP, LENET5, TASK1, TASK2, TASK3, PAPER, *CONVS, REWIND, COLLAPSE, CRITERIA, TRANSFER, EARLY_BIRD,
+        MLP_FIT, LENET5_FIT, LENET5_RELU, TASK3_SGD, INTRODUCTION,
     )
 }  # fmt: skip
 WHEN_ASKED: list[Callable] = []  # called when a study is requested: a notebook's parameters are checked then

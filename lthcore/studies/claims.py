@@ -66,10 +66,12 @@ NAMES = {
     "task3-momentum": "Task 3: Adam's and momentum's masks equivalent",
 }
 OURS = "nothing"  # what is published of a claim that is this study's own
+DECIDED_IN = {claim: name for name, record in REGISTRY.items() for claim in record.decides}
 # what shows the report's claims
 PLACES = {
     name: {"figure": next(iter(REGISTRY[name].figures)), "notebook": REGISTRY[name].notebook}
-    for name in names("report")
+    for name in names()
+    if name in (*names("report"), *DECIDED_IN.values(), *(rule.experiment for rule in rules.REPORT))
 }
 
 GROUPS = ("exploratory", "pooled", "later")  # of replicates that decide nothing and are shown beside those that do
@@ -160,26 +162,22 @@ def _check_networks(claim, parts, config):
 def _by_rule(frame, config):
     """Rows of the report's claims.
 
-    A claim about a variant that is no experiment yet ("lenet5_relu") stands with the experiment that it varies. Only
-    the report's own schedule has exploratory replicates: no others were seen when the rules were written.
+    Only the report's own schedule has exploratory replicates: no others were seen when the rules were written.
     """
-    begun, not_there = [], []
+    known = []
     for rule in rules.REPORT:
+        rule = replace(rule, experiment=DECIDED_IN.get(rule.id, rule.experiment))
         if rules.another(config):
             rule = replace(rule, exploratory=())
-        if rule.experiment == config.experiment:
-            begun.append(rule)
-        elif rule.experiment not in PLACES and rule.experiment.partition("_")[0] == config.experiment:
-            not_there.append(replace(rule, experiment=config.experiment))
-    for table in (rules.judge(frame, config, begun), rules.judge(frame[:0], config, not_there)):
-        for row in table.to_dict("records"):
-            row |= {"text": row["quotation"], "ours": row["estimate"], "report": f"section {row['section']}"}
-            if row["verdict"] == "not run" and len(frame) and rules.another(config):  # it lacks the levels of the rule
-                row["verdict"] = f"not judged ({rules.another(config)})"
-            if row["quantity"] not in ("networks", rules.QUANTITIES["accuracy"].meaning):
-                row["measured"] += f" ({row['quantity']})"
-            row |= {"rule": rules.COMMIT} | PLACES[config.experiment]
-            yield {name: value for name, value in row.items() if name in COLUMNS}
+        known.append(rule)
+    for row in rules.judge(frame, config, known).to_dict("records"):
+        row |= {"text": row["quotation"], "ours": row["estimate"], "report": f"section {row['section']}"}
+        if row["verdict"] == "not run" and len(frame) and rules.another(config):  # it lacks the levels of the rule
+            row["verdict"] = f"not judged ({rules.another(config)})"
+        if row["quantity"] not in ("networks", rules.QUANTITIES["accuracy"].meaning):
+            row["measured"] += f" ({row['quantity']})"
+        row |= {"rule": rules.COMMIT} | PLACES[config.experiment]
+        yield {name: value for name, value in row.items() if name in COLUMNS}
 
 
 def _verdict(parts, config):

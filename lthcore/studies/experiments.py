@@ -37,7 +37,8 @@ class Study:
     @cached_property
     def units(self):
         """All units, replicate after replicate: list of Unit."""
-        return [unit for r in range(self.config.replicates) for unit in self.experiment.arms(self.config, r) or ()]
+        first, count = self.experiment.first, self.config.replicates
+        return [unit for r in range(first, first + count) for unit in self.experiment.arms(self.config, r) or ()]
 
     @property
     def folder(self):

@@ -1,5 +1,10 @@
 """How far LeNet-5 can be pruned: the report's Figures 2a and 2b."""
 
+from collections.abc import Iterator
+
+from ..config import Config
+from ..results.later import figures, statistics
+from ..unit import Unit
 from .mlp import STYLES, accuracy_vs_density, accuracy_vs_step, arms, how_far
 from .record import Answer, Experiment
 
@@ -28,4 +33,55 @@ LENET5 = Experiment(
     styles=STYLES,
     figures={"fig2a_lenet5_accuracy_vs_density": fig2a, "fig2b_lenet5_accuracy_vs_step": fig2b},
     answer=Answer("lenet-85", *how_far("LeNet-5", "85%")),
+)
+
+
+def ticket_alone(config: Config, replicate: int) -> Iterator[Unit]:
+    """A chain."""
+    yield Unit(config, "ticket", replicate)
+
+
+def fig16c(study, frame):
+    """LeNet-5 with ReLU and max pooling: test accuracy and connected outputs against density."""
+    title = "Figure 16c. LeNet-5 with ReLU and max pooling: where it falls, and how many outputs are connected"
+    sheet = figures.Sheet(study, title)
+    accuracy, outputs = sheet.axes
+    sheet.against_density(accuracy, frame, ("ticket",), title="test accuracy")
+    accuracy.axhline(80, color="0.5", lw=1, ls=":")
+    accuracy.annotate("80%", (0.01, 80.5), xycoords=("axes fraction", "data"), **figures.SMALL)
+    connected = statistics.at_end(frame, "live_outputs", "mask")
+    sheet.against_density(outputs, frame, ("ticket",), title="outputs with a path from the input", series=connected)
+    outputs.set(ylabel="connected outputs", ylim=(-0.3, 10.3))
+    return sheet.done(where="lower left")
+
+
+LENET5_RELU = Experiment(
+    name="lenet5_relu",
+    title="LeNet-5 with ReLU and max pooling",
+    group="extended",
+    notebook="16_left_open",
+    parameters={"experiment": "lenet5_relu"},
+    copy="16_left_open_lenet5_relu",
+    settings={**LENET5.settings, "activation": "relu", "pool": "max"},
+    presets={"report": {"replicates": 5}, "smoke": LENET5.presets["smoke"]},
+    fixed=("model", "activation", "pool"),
+    first=2,
+    arms=ticket_alone,
+    styles={"ticket": STYLES["ticket"]},
+    figures={"fig16c_lenet5_relu": fig16c},
+    answer=Answer(
+        "lenet-relu-cliff",
+        (
+            "With ReLU and max pooling LeNet-5 does fall below 80%.",
+            "the report's sentence about a cliff depends on an activation and a pooling that it does not state.",
+        ),
+        (
+            "With ReLU and max pooling LeNet-5 does not fall below 80% either.",
+            "the report's cliff is not found with either choice of what it does not state.",
+        ),
+        (
+            "Whether LeNet-5 with ReLU and max pooling falls below 80% is not resolved.",
+            "more replicates are needed before the question is answered either way.",
+        ),
+    ),
 )

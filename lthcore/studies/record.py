@@ -77,6 +77,10 @@ class Experiment:
         What differs in a preset from `settings` and :data:`lthcore.runs.presets.PRESETS`.
     fixed : tuple of str
         Settings that nobody may change.
+    first : int
+        Number of its first replicate. Those before it chose the levels of a rule by which this study is judged.
+    decides : tuple of str
+        Claims of the report that it decides, since it stores what the experiment named in their rule does not.
     smallest : float
         Share of the training images in the smallest subset that an arm trains on.
     by_margin : bool
@@ -108,6 +112,8 @@ class Experiment:
     settings: dict = field(default_factory=dict)
     presets: dict = field(default_factory=dict)
     fixed: tuple = ()
+    first: int = 0
+    decides: tuple[str, ...] = ()
     smallest: float = 1.0
     by_margin: bool = False
     title: str = ""

@@ -80,15 +80,23 @@ def notebook_text(path):
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
 
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
 def notebooks_table():
-    """Markdown: a row per notebook, with the question that is its title; the badges' addresses are below the table."""
-    lines, links = ["| notebook | its question | |", "|---|---|---|"], ["", f"[badge]: {BADGE}"]
-    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+    """Markdown: a row per notebook, with the question that is its title."""
+    lines = ["| notebook | its question |", "|---|---|"]
+    for path in NOTEBOOKS:
         title = json.loads(path.read_text())["cells"][0]["source"][0].strip("# \n")
-        number = path.stem[:2]
-        lines.append(f"| [{path.stem}](notebooks/{path.name}) | {title} | [![Colab][badge]][{number}] |")
-        links.append(f"[{number}]: {colab(path.stem)}")
-    return "\n".join(lines + links)
+        lines.append(f"| [{path.stem}](notebooks/{path.name}) | {title} |")
+    return "\n".join(lines)
+
+
+def badges():
+    """Markdown: a row per notebook, with the badge that opens it in Colab; their addresses are below the table."""
+    rows = [f"| [{path.stem}]({path.name}) | [![Open In Colab][badge]][{path.stem[:2]}] |" for path in NOTEBOOKS]
+    links = [f"[{path.stem[:2]}]: {colab(path.stem)}" for path in NOTEBOOKS]
+    return "\n".join(["| notebook | |", "|---|---|", *rows, "", f"[badge]: {BADGE}", *links])
 
 
 # ------------------------------------------------------------------------------------------- what came out, in numbers
@@ -98,7 +106,7 @@ def notebooks_table():
 def committed_verdicts(extended):
     """Verdicts on the report's claims, or on what goes beyond it, from the levels of the preset ``report``."""
     every = experiments.every(extended=True, preset="report")
-    return experiments.verdicts(*(s for s in every if (s.experiment.group != "report") == extended))
+    return experiments.verdicts(*(s for s in every if (s.config.experiment not in claims.PLACES) == extended))
 
 
 @lru_cache
@@ -550,6 +558,7 @@ def scale_table():
 
 PARTS = {
     "notebooks": notebooks_table,
+    "badges": badges,
     "short": short_text,
     "claims": claims_table,
     "caveats": caveats_text,

@@ -1,0 +1,43 @@
+"""How well a network fits the images that it was trained on: its training accuracy and loss."""
+
+import math
+
+import torch.nn.functional as F
+
+from ..train import build_engine
+
+BATCH = 10_000  # images at once
+
+
+def measure(unit, trained, data):
+    """Rows ``accuracy`` and ``loss`` of the split ``train``, at the end of each epoch of the last fifth of training.
+
+    Over all images that are trained on, without dropout: what the test images are asked at the same steps.
+
+    Parameters
+    ----------
+    unit : Unit
+    trained : lthcore.lottery.TrainedLevel
+        With the weights at the start and the end of every epoch.
+    data : lthcore.data.Split
+
+    Returns
+    -------
+    list of (step, epoch, split, metric, value)
+    """
+    images, labels = data.first(data.trained_on)
+    engine = build_engine([trained.weights], [trained.mask], [data], unit.config.at(trained.level))
+    last_step, last_epoch = max(row[:2] for row in trained.rows)
+    ends = trained.epochs[1:]
+    rows = []
+    for step, weights in ends[-math.ceil(len(ends) / 5) :]:
+        engine.restore({name: w[None] for name, w in weights.items()})
+        correct, loss = 0, 0.0
+        for first in range(0, len(labels), BATCH):
+            batch, wanted = images[first : first + BATCH], labels[first : first + BATCH]
+            logits = engine.logits(batch[None])[0].double()
+            correct += (logits.argmax(1) == wanted).sum().item()
+            loss += F.cross_entropy(logits, wanted, reduction="sum").item()
+        at = step, step * last_epoch / last_step, "train"
+        rows += [(*at, "accuracy", 100 * correct / len(labels)), (*at, "loss", loss / len(labels))]
+    return rows
