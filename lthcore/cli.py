@@ -45,7 +45,7 @@ class Job:
         return self.when == "always" and not self.parameters
 
 
-WHEN = {"report": "always", "extended": "extended", "gpu": "named"}
+WHEN = {"report": "always", "extended": "extended", "named": "named"}
 RECORDS = sorted((e for e in REGISTRY.values() if e.group in WHEN), key=lambda e: e.notebook)
 JOBS = [Job(e.copy or e.notebook, e.notebook, e.name, e.parameters, WHEN[e.group]) for e in RECORDS]
 SCORECARD = Job("00_scorecard", "00_scorecard", None)
@@ -131,7 +131,7 @@ def parser():
     p.add_argument(
         "--replicates", type=_whole, default=0, metavar="N", help="independent repetitions; by default the preset's"
     )
-    p.add_argument("--extended", action="store_true", help="also what goes beyond the report: notebooks 06 to 16")
+    p.add_argument("--extended", action="store_true", help="also what goes beyond the report: notebooks 06 to 11")
     p.add_argument("--wide", dest="extended", action="store_true", help=argparse.SUPPRESS)  # its earlier name
     p.add_argument("--no-controls", action="store_true", help="leave out random reinitialisation and random masks")
     p.add_argument("--model", default="", metavar="M", help="mlp or lenet5, in the tasks; by default the report's")
@@ -295,7 +295,7 @@ def run(options):
     lines = [f"skipped, since --model applies only to task1, task2 and task3: {', '.join(others)}"] if others else []
     names = [job.experiment for job in jobs]
     by_name = experiments.several(names, model=options.model, log=lines.append, **given)  # or refused here
-    if not store.archive().is_dir():  # a slip in LTH_ARCHIVE would train everything again, and silently
+    if options.command == "report" and not store.archive().is_dir():  # a slip would train everything again, silently
         lines.append(f"LTH_ARCHIVE = {store.archive()}: no such folder, so no finished level is read from it")
     print(*lines, sep="\n", end="\n" if lines else "")
     jobs = [job for job in jobs if job.experiment in by_name]

@@ -446,7 +446,10 @@ def test_a_unit_that_makes_no_sense_is_refused_in_one_line():
         ({"start": FreshHead()}, "start = FreshHead(): must be Theta0() for a chain, whose config has a rewind rule"),
         ({"mask": MaskOf(taken)}, "mask: must be that of a chain, which 'taken' is not"),
         ({"mask": RandomLike(Unit(lenet5, "ticket", 0))}, "mask: must be one of 'mlp', not of 'lenet5'"),
-        ({"probes": ("speed",)}, "probes: 'speed' must be one of 'collapse', 'order', 'dense', 'deletion', 'smaller'"),
+        (
+            {"probes": ("speed",)},
+            "probes: 'speed' must be one of 'collapse', 'order', 'dense', 'deletion', 'smaller', 'fit'",
+        ),
     )
     for how, described in cases:
         assert refusal(Unit, c, "x", 0, **how) == described
@@ -458,12 +461,12 @@ def test_a_units_own_name_is_in_the_slug_alone_and_that_of_its_source_in_its_ide
     """For every kind of unit: so neither an arm whose masks others use nor its experiment may ever be renamed."""
     from lthcore.studies import experiments
 
-    kinds = set()
+    kinds, first = set(), presets.EXPERIMENTS[experiment].first
     for unit in experiments.Study(configure(experiment, "smoke", replicates=1)).units:
         renamed = replace(unit, arm="another")
-        assert unit.key.startswith(f"{experiment}-{unit.arm}-r0-")
+        assert unit.key.startswith(f"{experiment}-{unit.arm}-r{first}-")
         assert renamed.identity == unit.identity and renamed.dense == unit.dense
-        assert renamed.key == f"{experiment}-another-r0-{unit.key.rsplit('-', 1)[1]}"
+        assert renamed.key == f"{experiment}-another-r{first}-{unit.key.rsplit('-', 1)[1]}"
         assert len(unit.key.rsplit("-", 1)[1]) == 12
         kinds.add(unit.prunes)
         if not unit.prunes:
@@ -471,7 +474,8 @@ def test_a_units_own_name_is_in_the_slug_alone_and_that_of_its_source_in_its_ide
             assert other.identity == {**unit.identity, "source": other.chain.key} != unit.identity
             assert unit.identity["source"] == unit.chain.key != other.chain.key
             assert unit.key.rsplit("-", 1)[1] != other.key.rsplit("-", 1)[1]
-    assert kinds >= {True} and (len(kinds) == 2 or experiment == "collapse")  # chains, and who borrows their masks
+    alone = ("collapse", "lenet5_relu", "introduction")
+    assert kinds >= {True} and (len(kinds) == 2 or experiment in alone)  # chains, and who borrows their masks
 
 
 @given(a=st.integers(0, 40), b=st.integers(0, 40), presets=st.tuples(*[st.sampled_from(["quick", "report"])] * 2))

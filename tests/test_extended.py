@@ -9,7 +9,7 @@ from lthcore.config import Config, configure
 from lthcore.studies import experiments, names
 from lthcore.unit import MaskOf, Unit
 
-BEYOND = names("extended", "gpu")  # the report
+BEYOND = names("extended", "named")  # the report
 
 
 def test_a_later_setting_is_part_of_an_identity_only_where_it_is_set():
@@ -71,10 +71,11 @@ def test_extended_notebooks_are_run_on_request_alone(capsys):
     report = ["mlp", "lenet5", "task1", "task2", "task3"]
     assert asked("quick") == report
     extended = ["paper", "fashion_conv2", "rewind", "criteria", "transfer", "early_bird", "collapse"]
-    extended += ["mlp_fit", "lenet5_fit", "lenet5_relu", "task3_sgd", "introduction"]
     assert asked("quick", "--extended") == asked("quick", "--wide") == [*report, *extended]
     assert asked("quick", "--only", "conv2") == ["conv2"]
     assert asked("quick", "--only", "06_lottery_ticket_paper") == ["paper", "fashion_conv2"]
+    open_ones = ["mlp_fit", "lenet5_fit", "lenet5_relu", "task3_sgd", "introduction"]
+    assert [asked("smoke", "--only", name) for name in open_ones] == [[name] for name in open_ones]
     assert [s.config.experiment for s in experiments.every(preset="report")] == report
     for name in ("extended", "wide"):  # its earlier name
         every = experiments.every(preset="report", **{name: True})

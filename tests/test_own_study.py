@@ -83,6 +83,11 @@ def test_it_is_drawn_in_its_own_styles_beside_the_committed_figures(shown):
     figure, drawn = study.experiment.figures[f"fig_{NAME}"](study, shown["frame"])
     assert set(drawn["arm"]) == {"iterative", "one_shot"} and drawn["n"].max() == 3
     assert [line.get_label() for line in figure.axes[0].lines] == ["in four rounds (n = 3)", "at once (n = 3)"]
+    claimed = figure.axes[2].get_legend_handles_labels()[1]
+    assert claimed == ["in four rounds - at once, bound 0 (n = 3)"]
+    end = statistics.at_end(shown["frame"])
+    there = drawn[drawn["panel"].str.startswith("differences that are claimed") & (drawn["level"] == 4)]
+    assert there["mean"].item() == pytest.approx((end["iterative", 4] - end["one_shot", 4]).mean())
     plt.close(figure)
     assert panels.full_label("iterative") == "in four rounds"
 

@@ -311,7 +311,28 @@ def at_levels(frame, arm, level, last):
 
 
 def accuracy_against_density(study, frame):
-    """The figure of a study that needs no other: test accuracy of every arm against density."""
-    sheet = Sheet(study, study.experiment.title or study.config.experiment)
+    """The figure of a study that needs no other: test accuracy of every arm against density, and what is claimed."""
+    pairs, bounds = _claimed(study, frame)
+    sheet = Sheet(study, study.experiment.title or study.config.experiment, columns=3 if pairs else 2)
     sheet.full_and_near(frame, list(dict.fromkeys(frame["arm"])))
+    if pairs:
+        sheet.differences(sheet.axes[2], frame, pairs, "differences that are claimed", bounds)
     return sheet.done(where="lower left")
+
+
+def _claimed(study, frame):
+    """What a study's claims subtract at a level, as pairs for :meth:`Sheet.differences`, and the bound of each."""
+    pairs, bounds = {}, {}
+    measures = [
+        m for claim in study.experiment.claims for m in (claim.measures(frame, study.config) if len(frame) else ())
+    ]
+    for m in measures:
+        if not m.judged or len(m.networks) != 2:
+            continue
+        (one, level), (other, at) = m.networks
+        if at == level or (other, at) == (one, 0):
+            label = f"{style(one, study.experiment.styles)[0]} - "
+            label += style(other, study.experiment.styles)[0] if at == level else "dense"
+            pairs[label] = (one, label, other if at == level else None)
+            bounds[label] = m.above if np.isfinite(m.above) else m.below
+    return list(pairs.values()), bounds

@@ -66,7 +66,7 @@ def _of(name, lr, epochs, max_steps, conv_rate):
     return Experiment(
         name=name,
         title=f"Frankle & Carbin 2019: {title} on CIFAR-10",
-        group="gpu",
+        group="named",
         notebook="06_lottery_ticket_paper",
         parameters={"experiment": name},
         copy=f"06_{name}",

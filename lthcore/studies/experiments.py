@@ -20,6 +20,7 @@ from ..unit import Fresh, MaskOf, RandomLike, Theta0, Unit
 from . import REGISTRY, WHEN_ASKED, claims, names, registered, takes
 from .collapse import TASK2
 from .common import controls as _controls
+from .conv import CONVS
 from .record import Experiment
 
 
@@ -120,7 +121,7 @@ def _study(experiment, preset, *, replicates, controls, seed, device, model, ove
         if not isinstance(name, str) or name == "experiment":
             raise ValueError(f"overrides: {name!r} is no setting")
     settings |= overrides
-    elsewhere = {REGISTRY[name].settings["model"] for name in names("gpu")}  # models that have studies of their own
+    elsewhere = {record.settings["model"] for record in CONVS}  # models that have studies of their own
     known = [name for name in ARCHITECTURES if name not in elsewhere]
     if model and model not in known:
         raise ValueError(f"model = {model!r}: {one_of(model, known)}")
@@ -310,7 +311,7 @@ def every(extended=False, **parameters):
     scale. If none takes them they are refused.
     """
     extended = parameters.pop("wide", extended)  # its name in notebooks copied from earlier versions
-    asked = names("report", "extended", "gpu") if extended else names("report")
+    asked = names("report", "extended", "named") if extended else names("report")
     found = several(asked, log=lambda _: None, **parameters)
     return [found.get(name) or study(name, "report") for name in asked]
 

@@ -54,7 +54,7 @@ def _of(base, claim, network, first, rounds, figure):
     return Experiment(
         name=name,
         title=f"Fit to the training images: {network}",
-        group="extended",
+        group="named",
         notebook="16_left_open",
         parameters={"experiment": name},
         copy=f"16_left_open_{name}",

@@ -35,7 +35,7 @@ def fig16e(study, frame):
 INTRODUCTION = Experiment(
     name="introduction",
     title="Dropout and warm-up",
-    group="extended",
+    group="named",
     notebook="16_left_open",
     parameters={"experiment": "introduction"},
     copy="16_left_open_introduction",

@@ -58,7 +58,7 @@ def fig16c(study, frame):
 LENET5_RELU = Experiment(
     name="lenet5_relu",
     title="LeNet-5 with ReLU and max pooling",
-    group="extended",
+    group="named",
     notebook="16_left_open",
     parameters={"experiment": "lenet5_relu"},
     copy="16_left_open_lenet5_relu",

@@ -14,7 +14,7 @@ from ..runs import presets
 from ..unit import Unit
 
 Figure = Callable  # (study, frame) -> the figure and the table of what is drawn on it
-GROUPS = ("report", "extended", "gpu", "own")  # `gpu`: also beyond the report, and run only where it is named
+GROUPS = ("report", "extended", "named", "own")  # `named`: beyond the report too, not run yet at the full schedule
 COLOURS = ("black", "orange", "sky", "green", "yellow", "blue", "red", "purple")  # of figures.OKABE_ITO
 Style = tuple[str, str, str]  # label, colour, marker
 
@@ -87,8 +87,9 @@ class Experiment:
         Whether a claim depends on the setting `margin`.
     title : str
         In a few words, for tables.
-    group : {"own", "report", "extended", "gpu"}
-        ``report``: of the course report; ``extended`` and ``gpu``: beyond it; ``own``: a user's.
+    group : {"own", "report", "extended", "named"}
+        ``report``: of the course report; ``extended``: beyond it; ``named``: beyond it as well, and run only where it
+        is named, since the archive has nothing of it yet; ``own``: a user's.
     notebook, parameters, copy : str, dict, str
         The notebook that shows it, the parameters that make it one of several, and the name of its executed copy.
     styles : dict of str to (str, str, str)
