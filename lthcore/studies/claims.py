@@ -66,6 +66,9 @@ NAMES = {
     "task3-momentum": "Task 3: Adam's and momentum's masks equivalent",
 }
 OURS = "nothing"  # what is published of a claim that is this study's own
+# the report's claims, those about a network or a task together
+ORDER = sorted(rules.REPORT, key=lambda rule: names("report").index(rule.experiment.partition("_")[0]))
+ORDER = {rule.id: place for place, rule in enumerate(ORDER)}
 DECIDED_IN = {claim: name for name, record in REGISTRY.items() for claim in record.decides}
 # what shows the report's claims
 PLACES = {

@@ -412,7 +412,8 @@ def verdicts(*studies):
         judged += [claims.judge(load(s).frame, s.config) for s in others]
     rows = [row for table in judged for row in table.itertuples(index=False, name=None)]
     table = rules.holm(pd.DataFrame(rows, columns=claims.COLUMNS))  # pandas 2 warns where tables of NaN are joined
-    return table.iloc[: sum(map(len, judged[: len(studies)]))]
+    asked = table.iloc[: sum(map(len, judged[: len(studies)]))]
+    return asked.sort_values("claim", key=lambda ids: ids.map(claims.ORDER).fillna(len(claims.ORDER)), kind="stable")
 
 
 def provenance(study):
