@@ -256,6 +256,7 @@ def queue(tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "ProcessPoolExecutor", Pool)
     monkeypatch.setattr("lthcore.runs.queue._prepare_data", lambda datasets: None)
     monkeypatch.setattr(processes, "default_workers", lambda device: 2 if device == "cpu" else 1)
+    monkeypatch.setattr("lthcore.runs.plan.STEPS", 1)  # however little there is to train
     return Pool
 
 
