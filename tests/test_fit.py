@@ -49,7 +49,9 @@ def test_it_is_what_pytorch_finds_on_the_same_images_at_the_same_steps(name):
         network.load_state_dict(weights[step])
         with torch.no_grad():
             logits = network(images).double()
-        assert rows[step]["accuracy"] == pytest.approx(100 * (logits.argmax(1) == labels).double().mean(), abs=0.01)
+        assert rows[step]["accuracy"] == pytest.approx(
+            100 * (logits.argmax(1) == labels).double().mean().item(), abs=0.01
+        )
         assert rows[step]["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-4)
     epochs = {row[1] for row in trained.rows if row[2] == "train"}
     assert epochs == {row[1] for row in tested if row[0] in steps}

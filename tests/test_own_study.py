@@ -201,14 +201,14 @@ def test_a_changed_record_replaces_the_one_before(forgotten):
     [
         ({"name": "mlp"}, "name = 'mlp': is taken by a study of this package"),
         ({"name": "My study"}, "name = 'My study': must be lower case letters, digits and underscores"),
-        ({"group": "mine"}, "group = 'mine': must be one of 'report', 'extended', 'gpu', 'own'"),
+        ({"group": "mine"}, "group = 'mine': must be one of 'report', 'extended', 'named', 'own'"),
         ({"presets": {"fast": {}}}, "preset = 'fast': must be one of 'quick', 'report', 'smoke'"),
         ({"settings": {"learning_rate": 1}}, "unknown setting 'learning_rate'"),
         ({"settings": {"lr": -1}}, "lr = -1: must be a number in (0, 10]"),
         ({"fixed": ("model",)}, "fixed = 'model': must be one of its settings"),
         (
             {"group": "reports"},
-            "group = 'reports': must be one of 'report', 'extended', 'gpu', 'own'; did you mean 'report'?",
+            "group = 'reports': must be one of 'report', 'extended', 'named', 'own'; did you mean 'report'?",
         ),
         (
             {"settings": {"lr": 0.1}, "fixed": ("lrr",)},
