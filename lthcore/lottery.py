@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 
 from .data import Split
-from .methods import DRAW_EARLY, EACH_EPOCH, PROBES, find, function
+from .methods import DRAW_EARLY, PROBES, find, function
 from .models import initial
 from .pruning import Tensors, by_criterion, dense_mask, random_mask
 from .train import Training, train
@@ -103,8 +103,8 @@ def train_level(
         starts = [starting_values(unit, level, load, before) for unit, before in pairs]
     data = [load(unit) for unit in units]
     training = Training(config, level, tuple(u.replicate for u in units), units[0].subset, first=starts[0][1])
-    epochs = []
-    wanted = (config.early_bird and units[0].prunes) or EACH_EPOCH.intersection(units[0].probes)
+    epochs, probes = [], [function(PROBES[name]) for name in ("collapse", *units[0].probes)]
+    wanted = (config.early_bird and units[0].prunes) or any(getattr(probe, "each_epoch", False) for probe in probes)
     each_epoch = (lambda *of_epoch: epochs.append(of_epoch)) if wanted else None
     trained = train([v for v, _ in starts], masks, data, training, each_epoch)
     levels = []
@@ -112,8 +112,8 @@ def train_level(
         start, first = starts[i]
         each = tuple((step, {name: v[i].cpu() for name, v in weights.items()}) for step, weights in epochs)
         result = TrainedLevel(level, masks[i], None, network.weights, network.rows, start, network.logits, first, each)
-        for probe in ("collapse", *unit.probes):
-            result = result._replace(rows=result.rows + function(PROBES[probe])(unit, result, data[i]))
+        for probe in probes:
+            result = result._replace(rows=result.rows + probe(unit, result, data[i]))
         levels.append(result)
     return levels
 

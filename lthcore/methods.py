@@ -97,6 +97,7 @@ SUBSETS = {  # how each is cut out of all the data
     "labels0-1": {"labels": range(2)}, "labels0-4": {"labels": range(5)}, "labels5-9": {"labels": range(5, 10)},
 }  # fmt: skip
 # Measured on trained networks: functions of (unit, trained level, data) -> rows; the first on all, others where asked.
+# One whose attribute `each_epoch` is True is given the weights at the end of every epoch as well.
 PROBES = {
     "collapse": "lthcore.probes.collapse:measure",
     "order": "lthcore.probes.path:to_other_order",
@@ -105,7 +106,6 @@ PROBES = {
     "smaller": "lthcore.probes.filters:measure",
     "fit": "lthcore.probes.fit:measure",
 }
-EACH_EPOCH = {"fit"}  # those that are given the weights at the end of every epoch
 DRAW_EARLY = "lthcore.probes.early_bird:draw"
 SETTINGS = {"criterion": (CRITERIA, Criterion), "rewind": (REWINDS, RewindRule)}
 RECORDS = {**SETTINGS, "model": (ARCHITECTURES, Architecture), "dataset": (DATASETS, DataSet)}  # all that can be added

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from lthcore import data, lottery
-from lthcore.methods import EACH_EPOCH, PROBES
+from lthcore.methods import PROBES, function
 from lthcore.models import build
 from lthcore.results import rules
 from lthcore.runs.presets import configure
@@ -69,8 +69,23 @@ def test_what_is_trained_and_pruned_is_the_same_without_it():
         assert train_rows(one) and not train_rows(other) and one.epochs and not other.epochs
 
 
-def test_probes_that_see_every_epoch_are_probes():
-    assert set(PROBES) >= EACH_EPOCH
+@pytest.mark.slow
+def test_a_probe_says_itself_that_it_needs_every_epoch(monkeypatch):
+    """So one of a user's own is given them too, by the one line that registers it."""
+    seen = []
+
+    def own(unit, trained, data):
+        seen.append(len(trained.epochs))
+        return []
+
+    own.each_epoch = True
+    monkeypatch.setitem(PROBES, "own", own)
+    unit = replace(chain("mlp_fit", max_steps=3), probes=("own",))
+    next(lottery.find_ticket(unit, data.load))
+    own.each_epoch = False
+    next(lottery.find_ticket(unit, data.load))
+    assert seen == [2, 0]  # at the start and at the end of a training that is cut within its first epoch
+    assert [name for name in PROBES if getattr(function(PROBES[name]), "each_epoch", False)] == ["fit"]
 
 
 def test_a_claim_is_decided_by_one_study_on_replicates_that_chose_nothing():

@@ -358,7 +358,7 @@ def _backward(layer, n, through):
 
 @compiled
 def _list(images, background, offset, starts, pixel, value):
-    """Number of pixels that are not background; they are written down, minus an offset, where there is room."""
+    """Number of pixels that are not background; if the arrays are not empty, these get them, minus an offset."""
     found = U0
     for i in range(np.uint64(images.shape[0])):
         for p in range(np.uint64(images.shape[1])):

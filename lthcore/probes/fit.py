@@ -12,7 +12,7 @@ BATCH = 10_000  # images at once
 def measure(unit, trained, data):
     """Rows ``accuracy`` and ``loss`` of the split ``train``, at the end of each epoch of the last fifth of training.
 
-    Over all images that are trained on, without dropout: what the test images are asked at the same steps.
+    Over all images that are trained on, without dropout, at steps at which the test images are evaluated too.
 
     Parameters
     ----------
@@ -41,3 +41,6 @@ def measure(unit, trained, data):
         at = step, step * last_epoch / last_step, "train"
         rows += [(*at, "accuracy", 100 * correct / len(labels)), (*at, "loss", loss / len(labels))]
     return rows
+
+
+measure.each_epoch = True  # it is given the weights at the end of every epoch

@@ -281,6 +281,12 @@ def step_axis(axis):
     axis.set_xlabel("training step")
 
 
+def threshold(axis, percent):
+    """A labelled line at an accuracy."""
+    axis.axhline(percent, color="0.5", lw=1, ls=":")
+    axis.annotate(f"{percent:g}%", (0.01, percent + 0.5), xycoords=("axes fraction", "data"), **SMALL)
+
+
 def zoom(frame, arms, metric="accuracy"):
     """Limits for the upper part of an accuracy panel: from a little below the dense accuracy to its top."""
     top = statistics.at_end(frame, metric)

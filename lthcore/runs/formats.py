@@ -102,13 +102,13 @@ def read_pack(path):
 
 
 def may_hold(path, level):
-    """Whether a pack's list of levels, which is soon read, has one of this name; it may still be damaged: bool."""
+    """Whether a pack lists this level: bool. Only the list is read, so the rest may still be damaged."""
     state = _state(path)
     return bool(state) and level in _listed(path, *state)
 
 
 def _state(path):
-    """What tells one state of a file from another; None where it is no regular file, such as a pipe."""
+    """Inode, size and time of a file, which change with its content; None for what is no regular file."""
     try:
         found = os.stat(path)
     except OSError:
@@ -136,7 +136,7 @@ def _listed(path, *state):
 
 
 def forget():
-    """Read every pack again, though its file looks the same."""
+    """Forget what has been read of packs, so that every pack is read again."""
     _read_state.cache_clear()
     _listed.cache_clear()
 

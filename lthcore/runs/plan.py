@@ -6,7 +6,7 @@ from heapq import heappop, heappush
 
 from . import estimate, gpu, store
 
-STEPS = 1000  # of training, fewer than which take no longer than it takes to start a process
+STEPS = 1000  # of training: about as long as it takes to start a process
 
 
 class Plan:
@@ -60,7 +60,7 @@ class Plan:
         return out
 
     def worth(self):
-        """How many processes the missing levels are worth, at most: int, from 1 on."""
+        """How many processes it pays to start for the missing levels, at most: int, from 1 on."""
         steps = sum(unit.config.at(level).steps for unit, level in self.first.values())
         return max(1, steps // STEPS)
 

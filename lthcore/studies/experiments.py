@@ -20,7 +20,6 @@ from ..unit import Fresh, MaskOf, RandomLike, Theta0, Unit
 from . import REGISTRY, WHEN_ASKED, claims, names, registered, takes
 from .collapse import TASK2
 from .common import controls as _controls
-from .conv import CONVS
 from .record import Experiment
 
 
@@ -121,7 +120,8 @@ def _study(experiment, preset, *, replicates, controls, seed, device, model, ove
         if not isinstance(name, str) or name == "experiment":
             raise ValueError(f"overrides: {name!r} is no setting")
     settings |= overrides
-    elsewhere = {record.settings["model"] for record in CONVS}  # models that have studies of their own
+    beyond = {REGISTRY[name].settings.get("model") for name in names("extended", "named")}
+    elsewhere = beyond - {REGISTRY[name].settings["model"] for name in names("report")}  # with studies of their own
     known = [name for name in ARCHITECTURES if name not in elsewhere]
     if model and model not in known:
         raise ValueError(f"model = {model!r}: {one_of(model, known)}")

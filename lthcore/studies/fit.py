@@ -1,4 +1,4 @@
-"""Does a ticket generalise better? The training accuracy of the report's networks, which its own experiments lack."""
+"""Does a ticket generalise better? Training accuracy, which the report's experiments do not store."""
 
 from collections.abc import Iterator
 

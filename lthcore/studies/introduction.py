@@ -1,4 +1,4 @@
-"""What the report's introduction names and its experiments do not use: dropout and a warm-up of the learning rate."""
+"""Dropout and learning-rate warm-up, which the report's introduction mentions and its experiments do not use."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -47,8 +47,7 @@ def fig16c(study, frame):
     sheet = figures.Sheet(study, title)
     accuracy, outputs = sheet.axes
     sheet.against_density(accuracy, frame, ("ticket",), title="test accuracy")
-    accuracy.axhline(80, color="0.5", lw=1, ls=":")
-    accuracy.annotate("80%", (0.01, 80.5), xycoords=("axes fraction", "data"), **figures.SMALL)
+    figures.threshold(accuracy, 80)
     connected = statistics.at_end(frame, "live_outputs", "mask")
     sheet.against_density(outputs, frame, ("ticket",), title="outputs with a path from the input", series=connected)
     outputs.set(ylabel="connected outputs", ylim=(-0.3, 10.3))

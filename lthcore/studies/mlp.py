@@ -36,8 +36,7 @@ def accuracy_vs_density(study, frame, number, name, marks):
                 axis.axvline(density, color="0.5", lw=1, ls=":")
                 options = {"rotation": 90, "fontsize": 8, "color": "0.4", "ha": "right", "va": "center"}
                 axis.annotate(text, (density, 0.5), xycoords=("data", "axes fraction"), **options)
-    sheet.axes[0].axhline(80, color="0.5", lw=1, ls=":")
-    sheet.axes[0].annotate("80%", (0.01, 80.5), xycoords=("axes fraction", "data"), **figures.SMALL)
+    figures.threshold(sheet.axes[0], 80)
     return sheet.done(where="lower left")
 
 
