@@ -74,15 +74,15 @@ def test_a_probe_says_itself_that_it_needs_every_epoch(monkeypatch):
     """So one of a user's own is given them too, by the one line that registers it."""
     seen = []
 
-    def own(unit, trained, data):
+    def every_epoch(unit, trained, data):
         seen.append(len(trained.epochs))
         return []
 
-    own.each_epoch = True
-    monkeypatch.setitem(PROBES, "own", own)
-    unit = replace(chain("mlp_fit", max_steps=3), probes=("own",))
+    every_epoch.each_epoch = True
+    monkeypatch.setitem(PROBES, "every_epoch", every_epoch)
+    unit = replace(chain("mlp_fit", max_steps=3), probes=("every_epoch",))
     next(lottery.find_ticket(unit, data.load))
-    own.each_epoch = False
+    every_epoch.each_epoch = False
     next(lottery.find_ticket(unit, data.load))
     assert seen == [2, 0]  # at the start and at the end of a training that is cut within its first epoch
     assert [name for name in PROBES if getattr(function(PROBES[name]), "each_epoch", False)] == ["fit"]
