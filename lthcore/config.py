@@ -84,6 +84,10 @@ class Train:
     """As torch's optimizers take it, for weights and biases: added to the gradient (L2) by ``adam`` and ``sgd``, taken
     off the values (decoupled) by ``adamw``, whose default here is 0 as well. It holds in every arm of an experiment,
     those with another optimizer included. A pruned weight stays 0."""
+    frozen_below: float = _number(0.0, 0, 1, "a number in [0, 1)", open_high=True, since=2)
+    """Weights (with their sign) below this have no gradient but their decay: at 1e-6 all negative ones; 0: none are."""
+    biases: str = _choice("zero", "normal", since=2)
+    """What biases start from: 0, or independent draws from the standard normal distribution."""
     warmup: int = _number(0, 0, 1_000_000, "a whole number in 0..1000000", since=2)
     """Steps over which the learning rate rises to `lr`, in proportion to the step."""
     batch_size: int = _number(60, 1, 60_000, "a whole number in 1..60000")
@@ -139,8 +143,7 @@ class Config(Prune, Train, Data, Scale):
     """
 
     smallest: float = 1.0
-    """Share of the training images in the smallest subset that an arm trains on, in (0, 1]. Not a setting: its
-    experiment's record gives it."""
+    """Share of the training images in the smallest subset of an arm, in (0, 1]: not a setting, its record gives it."""
 
     def __post_init__(self):
         for group in GROUPS:
@@ -170,9 +173,8 @@ class Config(Prune, Train, Data, Scale):
             self._refuse("batch_size", f"larger than the data, must be in 1..{self._available}")
         shape = DATASETS[self.dataset].shape
         if shape not in ARCHITECTURES[self.model].images:
-            able = [repr(name) for name, known in ARCHITECTURES.items() if shape in known.images]
-            names = " or ".join(filter(None, (", ".join(able[:-1]), *able[-1:]))) or "one that reads its images"
-            self._refuse("dataset", f"needs model = {names}, not {self.model!r}")
+            able = " or ".join(repr(name) for name, known in ARCHITECTURES.items() if shape in known.images)
+            self._refuse("dataset", f"needs model = {able or 'one that reads its images'}, not {self.model!r}")
 
     def _check_pruning(self):
         if self.rewind_step >= self.steps:

@@ -20,6 +20,9 @@ from .pruning import Tensors, by_criterion, dense_mask, random_mask
 from .train import Training, train
 from .unit import Fresh, FreshHead, RandomLike, Unit
 
+Load = Callable[[Unit], Split]
+Start = tuple[Tensors, int]  # weights and biases, of pruned entries too, and the step from which training counts
+
 
 class TrainedLevel(NamedTuple):
     """One level: the mask it was trained under, what was measured, and the mask the next level starts from."""
@@ -35,7 +38,7 @@ class TrainedLevel(NamedTuple):
     epochs: tuple = ()  # (step, weights) at the start and after every epoch, where they are asked for
 
 
-def find_ticket(chain: Unit, load: Callable[[Unit], Split]) -> Iterator[TrainedLevel]:
+def find_ticket(chain: Unit, load: Load) -> Iterator[TrainedLevel]:
     """The loop itself: train, prune and rewind at every level, the dense network first.
 
     A study's queue calls :func:`train_level` and :func:`prune_level` itself and stores what they return.
@@ -66,7 +69,7 @@ def train_level(
     units: list[Unit],
     level: int,
     masks: list[Tensors],
-    load: Callable[[Unit], Split],
+    load: Load,
     previous: list[Tensors | None] | None = None,
     values: list[Tensors] | None = None,
 ) -> list[TrainedLevel]:
@@ -140,30 +143,33 @@ def weights_to_score(unit: Unit, trained: TrainedLevel) -> Tensors:
     return trained.start if find("criterion", unit.config.criterion).when == "start" else trained.weights
 
 
-def starting_values(
-    unit: Unit, level: int, load: Callable[[Unit], Split] | None, before: Tensors | None = None
-) -> tuple[Tensors, int]:
-    """Weights and biases, of pruned entries too, that a level starts from, and the step from which training counts."""
-    config = unit.config
+def starting_values(unit: Unit, level: int, load: Load | None, before: Tensors | None = None) -> Start:
+    """What a level starts from, by the unit's start and its chain's rewind rule."""
     if isinstance(unit.start, Fresh):
         further_draw = [] if unit.start == Fresh() else [unit.start.name]
-        return initial(config.model, config.seed, "reinit", unit.replicate, level, *further_draw), 0
-    by_rule = level and unit.prunes  # under another chain's mask the start is always theta0, or the rewind step
-    rule = function(find("rewind", config.rewind).values) if by_rule else reset
-    values, first = rule(unit, level, before and {name: v.clone() for name, v in before.items()}, load)
+        return drawn(unit, "reinit", level, *further_draw), 0
+    rule = find("rewind", unit.chain.config.rewind)
+    call = function(rule.values) if level and (unit.prunes or rule.for_others) else reset
+    values, first = call(unit, level, before and {name: v.clone() for name, v in before.items()}, load)
     if isinstance(unit.start, FreshHead):
-        fresh = initial(config.model, config.seed, "reinit", unit.replicate, level)
+        fresh = drawn(unit, "reinit", level)
         values = values | {name: fresh[name] for name in list(fresh)[-2:]}  # the last layer's weight and bias
     return values, first
 
 
-def reset(unit: Unit, level: int, before: Tensors | None, load: Callable[[Unit], Split] | None) -> tuple[Tensors, int]:
+def drawn(unit: Unit, purpose: str, *keys: int | str) -> Tensors:
+    """:func:`lthcore.models.initial` by the settings and the replicate of a unit."""
+    config = unit.config
+    return initial(config.model, config.seed, purpose, unit.replicate, *keys, biases=config.biases)
+
+
+def reset(unit: Unit, level: int, before: Tensors | None, load: Load | None) -> Start:
     """The dense network's weights at step `config.rewind_step`, and that step. At step 0, and at level 0, it is theta0.
 
     For a later step (weight rewinding; Renda et al. 2020) the dense network is trained again up to it.
     """
     chain = unit.chain
-    theta0 = initial(unit.config.model, unit.config.seed, "theta0", unit.replicate)
+    theta0 = drawn(unit, "theta0")
     k = unit.config.rewind_step if level else 0
     if k == 0:
         return theta0, 0
@@ -172,7 +178,7 @@ def reset(unit: Unit, level: int, before: Tensors | None, load: Callable[[Unit],
     return dense.weights, k
 
 
-def final(unit: Unit, level: int, before: Tensors | None, load: Callable[[Unit], Split] | None) -> tuple[Tensors, int]:
+def final(unit: Unit, level: int, before: Tensors | None, load: Load | None) -> Start:
     """The final weights of the level before (Han et al. 2015). The optimizer starts afresh.
 
     A level that then trains as long and at the same constant rate as the dense network is learning-rate rewinding
@@ -181,3 +187,16 @@ def final(unit: Unit, level: int, before: Tensors | None, load: Callable[[Unit],
     if before is None:
         raise ValueError(f"rewind = 'final': level {level} continues from the level before, whose weights are missing")
     return before, 0
+
+
+def reset_weights(unit: Unit, level: int, before: Tensors | None, load: Load | None) -> Start:
+    """Weights of theta0, biases as the chain's level before left them; at the first pruned level theta0's as well.
+
+    So does code that gives the network its saved initial biases themselves, not copies of them.
+    """
+    theta0 = drawn(unit, "theta0")
+    if not unit.needs(level)[1]:
+        return theta0, 0
+    if before is None:
+        raise ValueError(f"rewind = 'keep_biases': level {level} needs the level before, whose weights are missing")
+    return theta0 | {name: value for name, value in before.items() if name.endswith(".bias")}, 0

@@ -31,14 +31,14 @@ class RewindRule(NamedTuple):
     """What the survivors of a pruning start from."""
 
     values: Callable | str
-    """Function of (unit, level, before, load), as of :func:`lthcore.lottery.reset`, that gives the values of all
-    weights and biases and the step of the training they belong to; `load` gives the data of a unit. Or where it
-    stands, as ``"module:name"``."""
+    """Function of (unit, level, before, load), as of :func:`lthcore.lottery.reset`, that gives all weights and biases
+    and the step of the training they belong to; `load` gives a unit's data. Or where it stands, ``"module:name"``."""
     needs_previous: bool = True
-    """Whether it is given the final weights of the level before, `before`, which are then kept in the store; else
-    `before` may be None."""
+    """Whether it needs the final weights of the chain's level before, `before`, which are then kept in the store."""
     takes_step: bool = False
     """Whether it follows the setting ``rewind_step``."""
+    for_others: bool = False
+    """Whether what takes the chain's masks starts by it as well, where that is not from fresh values: else by reset."""
 
 
 class DataSet(NamedTuple):
@@ -46,8 +46,7 @@ class DataSet(NamedTuple):
 
     read: Callable | str
     """Function of (parts, labels_only) that gives the bytes of those parts, or more: dict, ``train`` and ``test``
-    -> arrays of uint8, images (N, channels, rows, columns) and labels (N,). Or where it stands,
-    ``"module:name"``."""
+    -> arrays of uint8, images (N, channels, rows, columns), labels (N,). Or where it stands, ``"module:name"``."""
     train: int
     test: int
     """Numbers of images, to train and to test."""
@@ -56,13 +55,6 @@ class DataSet(NamedTuple):
     """Of the training pixels in [0, 1], by channel."""
     shape: tuple = (1, 28, 28)
     """Channels, rows and columns of an image; which models can read it stands in ``ARCHITECTURES``."""
-
-    @property
-    def fault(self) -> str:
-        """What makes no sense in it, in words; empty where nothing does."""
-        if len(self.shape) != 3 or not len(self.mean) == len(self.std) == self.shape[0]:
-            return "must be registered with a mean and a std for each of its channels"
-        return ""
 
 
 def _fully_connected(config):
@@ -79,6 +71,7 @@ CRITERIA = {
 REWINDS = {
     "reset": RewindRule("lthcore.lottery:reset", needs_previous=False, takes_step=True),
     "final": RewindRule("lthcore.lottery:final"),
+    "keep_biases": RewindRule("lthcore.lottery:reset_weights", for_others=True),
 }
 # What is pruned together: nothing, or groups, by a module with `kept`, how many weights are left at each level, and
 # `group_scores`, which gives each weight its group's.
@@ -107,6 +100,7 @@ PROBES = {
     "fit": "lthcore.probes.fit:measure",
 }
 DRAW_EARLY = "lthcore.probes.early_bird:draw"
+FAULT = "lthcore.runs.sending:fault"  # what makes no sense in a record that is not built in
 SETTINGS = {"criterion": (CRITERIA, Criterion), "rewind": (REWINDS, RewindRule)}
 RECORDS = {**SETTINGS, "model": (ARCHITECTURES, Architecture), "dataset": (DATASETS, DataSet)}  # all that can be added
 FUNCTION = {"criterion": "scores", "rewind": "values", "model": "module", "dataset": "read"}  # the field with it
@@ -138,8 +132,8 @@ def find(setting: str, name: str) -> Criterion | RewindRule:
     given = getattr(record, FUNCTION[setting])
     if not (callable(given) or isinstance(given, str)):
         raise ValueError(f"{setting} = {name!r}: must be registered with a function, not {given!r}")
-    if record is not BUILT_IN[setting].get(name) and (fault := getattr(record, "fault", "")):
-        raise ValueError(f"{setting} = {name!r}: {fault}")
+    if record is not BUILT_IN[setting].get(name) and (reason := function(FAULT)(setting, record)):
+        raise ValueError(f"{setting} = {name!r}: {reason}")
     return record
 
 

@@ -83,17 +83,19 @@ def build(
         return function(ARCHITECTURES[model].module)(model, activation, pool, dropout)
 
 
-def initial(model: str, seed: int, purpose: str, *keys: int | str) -> dict[str, torch.Tensor]:
-    """Fresh values, by parameter name (``fc1.weight``), on the CPU: Glorot-normal weights, zero biases.
+def initial(model: str, seed: int, purpose: str, *keys: int | str, biases: str = "zero") -> dict[str, torch.Tensor]:
+    """Fresh values, by parameter name (``fc1.weight``), on the CPU: Glorot-normal weights, biases as the setting says.
 
-    The purpose is ``theta0``, whose one key is the replicate, so that the initial network is the same under every
+    The purpose is ``theta0``, whose one key is the replicate, so that the initial weights are the same under every
     optimizer, task and scope, or ``reinit``.
     """
     random = np.random.default_rng(draw_seed(seed, purpose, model, *keys))
+    of_biases = np.random.default_rng(draw_seed(seed, f"{purpose} biases", model, *keys))
     values = {}
     for name, shape in ARCHITECTURES[model].weights.items():
         receptive = math.prod(shape[2:])
         std = math.sqrt(2 / ((shape[0] + shape[1]) * receptive))
         values[f"{name}.weight"] = torch.from_numpy((std * random.standard_normal(shape)).astype(np.float32))
-        values[f"{name}.bias"] = torch.zeros(shape[0])
+        drawn = of_biases.standard_normal(shape[0]) if biases == "normal" else np.zeros(shape[0])
+        values[f"{name}.bias"] = torch.from_numpy(drawn.astype(np.float32))
     return values

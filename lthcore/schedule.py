@@ -25,27 +25,6 @@ class Architecture(NamedTuple):
     images: tuple = ((1, 28, 28),)
     """Shapes (channels, rows, columns) of the images that it can read."""
 
-    @property
-    def fault(self) -> str:
-        """What makes no sense in it, in words; empty where nothing does."""
-        if not isinstance(self.weights, dict) or not all(str(name).isidentifier() for name in self.weights or "?"):
-            return "must be registered with the shapes of its weights, by layer, each with a name such as 'fc1'"
-        shapes = [tuple(shape) for shape in self.weights.values()]
-        if {len(shape) for shape in shapes} - {2, 4} or any(type(n) is not int or n < 1 for s in shapes for n in s):
-            return "its weights must have shapes (out, in) or (out, in, rows, columns), of whole numbers from 1 on"
-        if self.module == "lthcore.models:MLP" and self.activation not in ("relu", "tanh", "identity"):
-            return f"its activation {self.activation!r} must be one of 'relu', 'tanh', 'identity'"
-        if shapes[-1][0] != CLASSES:
-            return f"its last layer has {shapes[-1][0]} outputs, must be {CLASSES}"
-        if any(len(shape) == 4 for shape in shapes):
-            return ""  # what is between them only the module knows
-        given = [math.prod(image) for image in self.images]
-        for name, (out, into) in self.weights.items():
-            if set(given) != {into}:
-                return f"its layer {name} takes {into} numbers and is given {given[0]}"
-            given = [out]
-        return ""
-
 
 CLASSES = 10
 ARCHITECTURES = {

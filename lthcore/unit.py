@@ -79,8 +79,8 @@ class Unit:
     mask: Self | MaskOf | RandomLike = Self()
     """Which weights its networks have."""
     start: Theta0 | Fresh | FreshHead = Theta0()
-    """What its networks are trained from. ``config.rewind`` is for the chain alone: a unit that takes its masks is
-    reset, to theta0 or the rewind step."""
+    """What its networks are trained from. ``config.rewind`` is for the chain: a unit that takes its masks is reset, to
+    theta0 or the rewind step, where the rule is not for others too."""
     levels: tuple[int, ...] = ()
     """The levels that are trained, increasing; of a chain, ``config.trained_levels``."""
     probes: tuple[str, ...] = ()
@@ -118,8 +118,9 @@ class Unit:
 
     @property
     def continues(self) -> bool:
-        """Whether a level needs the final weights of the one before, which are kept for that: bool."""
-        return self.prunes and methods.find("rewind", self.config.rewind).needs_previous
+        """Whether a level needs the final weights of the chain's one before, which are kept for that: bool."""
+        rule = methods.find("rewind", self.chain.config.rewind)
+        return rule.needs_previous and (self.prunes or (rule.for_others and not isinstance(self.start, Fresh)))
 
     @cached_property
     def identity(self) -> dict:

@@ -368,7 +368,7 @@ OTHER = {
     "spare": "smallest", "rewind_step": 10, "validation": 0, "seed": 1, "max_steps": 20, "test_images": 100,
     "dataset": "fashion", "conv_rate": 0.1, "dropout": 0.5, "warmup": 10, "frequent_epochs": 3,
     "criterion": "obd", "rewind": "final", "structure": "filters", "retrain_epochs": 3, "retrain_lr": 1e-4,
-    "early_bird": 0.1, "weight_decay": 1e-4,
+    "early_bird": 0.1, "weight_decay": 1e-4, "frozen_below": 1e-6, "biases": "normal",
 }  # fmt: skip
 FREE = {
     "preset": "quick", "tolerance": 1.0, "margin": 2.0, "replicates": 7, "controls": 3, "device": "cpu", "rounds": 12,

@@ -30,7 +30,7 @@ from lthcore.results import statistics
 from lthcore.runs import archive, estimate, formats, store, sweep
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import claims, experiments
-from lthcore.unit import Fresh, MaskOf, Theta0, Unit
+from lthcore.unit import Fresh, MaskOf, RandomLike, Theta0, Unit
 
 KINDS = {"relu": F.relu, "tanh": torch.tanh}
 
@@ -287,6 +287,41 @@ def test_who_borrows_the_masks_of_such_a_chain_starts_anew():
         assert same(values, expected) and step == 0 and not borrower.continues
     with pytest.raises(ValueError, match=r"^rewind = 'final': level 1 continues from the level before[^\n]*$"):
         train_and_prune(chain, 1, dense_mask("mlp"), load)
+
+
+def parts(values, kind):
+    return {name: value for name, value in values.items() if name.endswith(kind)}
+
+
+def test_biases_that_are_kept_go_on_from_the_level_before_and_weights_from_theta0():
+    """From the second pruned level on, in the chain and in what takes its masks."""
+    config = tiny(rewind="keep_biases", biases="normal")
+    chain = Unit(config, "ticket", 0)
+    theta0 = initial("mlp", 0, "theta0", 0, biases="normal")
+    dense, first, second = find_ticket(chain, load)
+    assert same(dense.start, theta0) and same(first.start, theta0)
+    assert same(parts(second.start, "weight"), parts(theta0, "weight"))
+    assert same(parts(second.start, "bias"), parts(first.weights, "bias"))
+    assert not same(parts(second.start, "bias"), parts(theta0, "bias"))
+    for kind in (MaskOf, RandomLike):
+        taker = Unit(config, "any", 0, mask=kind(chain), levels=(1, 2))
+        assert taker.continues and same(starting_values(taker, 2, load, first.weights)[0], second.start)
+        assert same(starting_values(taker, 1, load)[0], theta0)
+    fresh = Unit(config, "any", 0, mask=MaskOf(chain), start=Fresh(), levels=(1, 2))
+    assert not fresh.continues and same(starting_values(fresh, 2, load)[0],
+                                        initial("mlp", 0, "reinit", 0, 2, biases="normal"))  # fmt: skip
+    with pytest.raises(ValueError, match=r"^rewind = 'keep_biases': level 2 needs the level before[^\n]*$"):
+        train_and_prune(chain, 2, dense_mask("mlp"), load)
+
+
+def test_biases_that_are_drawn_leave_the_weights_as_they_are():
+    zero, normal = (initial("lenet5", 0, "theta0", 0, biases=kind) for kind in ("zero", "normal"))
+    assert same(parts(zero, "weight"), parts(normal, "weight"))
+    drawn = torch.cat([*parts(normal, "bias").values()])
+    assert not any(bias.any() for bias in parts(zero, "bias").values())
+    assert len(drawn.unique()) == len(drawn) == 236 and abs(drawn.mean()) < 0.2 and abs(drawn.std() - 1) < 0.15
+    other = initial("lenet5", 0, "reinit", 0, biases="normal")
+    assert not any(torch.equal(parts(normal, "bias")[name], other[name]) for name in parts(normal, "bias"))
 
 
 @pytest.mark.parametrize("value", ["nothing", "", 1, []])

@@ -22,7 +22,7 @@ def test_a_later_setting_is_part_of_an_identity_only_where_it_is_set():
         "early_bird": 0.1,
     }
     other |= {"criterion": "random", "rewind": "final", "structure": "filters", "retrain_epochs": 3, "retrain_lr": 1e-4}
-    other |= {"weight_decay": 1e-4}
+    other |= {"weight_decay": 1e-4, "frozen_below": 1e-6, "biases": "normal"}
     plain = Unit(configure("lenet5"), "ticket", 0)
     later = {
         f.name: f.metadata.get("hashed", f.name) for f in dataclasses.fields(Config) if f.metadata.get("since") == 2

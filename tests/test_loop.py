@@ -16,6 +16,7 @@ CASES = {
     "reset": {},
     "at step 2": {"rewind_step": 2},
     "final": {"rewind": "final"},
+    "biases kept": {"rewind": "keep_biases", "biases": "normal", "frozen_below": 1e-6, "weight_decay": 1e-4},
     "lenet5": {"experiment": "lenet5", "max_steps": 2},
 }
 

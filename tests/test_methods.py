@@ -62,7 +62,8 @@ def same(a, b):
 
 
 def test_the_built_in_records_are_those_that_there_were():
-    assert list(methods.CRITERIA) == ["magnitude", "random", "obd"] and list(methods.REWINDS) == ["reset", "final"]
+    assert list(methods.CRITERIA) == ["magnitude", "random", "obd"]
+    assert list(methods.REWINDS) == ["reset", "final", "keep_biases"]
     for setting, (records, kind) in methods.SETTINGS.items():
         for name in records:
             record = methods.find(setting, name)
@@ -150,7 +151,7 @@ def test_a_rule_says_whether_it_takes_a_step_and_needs_the_level_before():
     assert "rewind_step = 3" in refusal(configure, "mlp", rewind="plain", rewind_step=3)
     assert configure("mlp", rewind="late", rewind_step=3).rewind_step == 3
     on = {name: Unit(configure("mlp", rewind=name), "x", 0).continues for name in methods.REWINDS}
-    assert on == {"reset": False, "final": True, "late": False, "plain": True}
+    assert on == {"reset": False, "final": True, "keep_biases": True, "late": False, "plain": True}
     late, plain = (Unit(tiny(rewind=name, rewind_step=2), "x", 0) for name in ("late", "reset"))
     for one, other in zip(find_ticket(late, load), find_ticket(plain, load), strict=True):
         assert same(one.start, other.start) and same(one.weights, other.weights)

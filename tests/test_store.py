@@ -95,7 +95,7 @@ SHAPES = st.lists(st.integers(1, 13), min_size=1, max_size=4).map(tuple)
 def test_masks_of_any_shape_come_back(shapes, seed, density):
     with pytest.MonkeyPatch.context() as patch:
         weights = {f"layer{i}": shape for i, shape in enumerate(shapes)}
-        patch.setattr(Architecture, "fault", "")  # the store asks for no more than shapes
+        patch.setattr("lthcore.runs.sending.fault", lambda *_: "")  # the store asks for no more than shapes
         patch.setitem(ARCHITECTURES, "lenet5", Architecture(weights, "tanh"))
         mask = draw_mask(seed, density=density)
         save(mask=mask)

@@ -26,6 +26,11 @@ RULES = {
     "adamw": {"optimizer": "adamw", "lr": 0.01, "weight_decay": 0.3},
     "adamw without": {"optimizer": "adamw"},
 }
+FROZEN = {  # weights below a limit have no gradient, whatever decays
+    "frozen adam": {"optimizer": "adam", "weight_decay": 1e-4, "frozen_below": 1e-6},
+    "frozen momentum": {"optimizer": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 1e-4, "frozen_below": 1e-6},
+    "frozen without decay": {"optimizer": "adam", "frozen_below": 0.02},
+}
 MASKS = ("dense", 0.5, 0.2, 0.02, "no outputs", "empty layer", "nothing")
 IMAGES = 90
 
@@ -87,7 +92,10 @@ def by_torch(values, mask, data, config, order):
         rule.zero_grad()
         loss.backward()
         for name, m in mask.items():
-            net.get_submodule(name).weight.grad.mul_(m)
+            weight = net.get_submodule(name).weight
+            weight.grad.mul_(m)
+            if config.frozen_below:
+                weight.grad[weight < config.frozen_below] = 0
         rule.step()
         losses.append(loss.item())
     return torch.tensor(losses, dtype=torch.float64), {n: v.clone() for n, v in net.state_dict().items()}
@@ -121,11 +129,23 @@ def agree(engine, model, kind, dtype=torch.float64, tolerance=1e-9, seed=0, step
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [*RULES, *FROZEN])
 @pytest.mark.parametrize("kind", MASKS)
 @pytest.mark.parametrize(("engine", "model"), ENGINES)
 def test_every_engine_decays_as_torch_does(engine, model, kind, rule):
-    agree(engine, model, kind, **RULES[rule])
+    agree(engine, model, kind, **(RULES | FROZEN)[rule])
+
+
+@pytest.mark.parametrize(("engine", "model"), [(Narrow, "mlp"), (ByRows, "mlp"), (Sparse, "lenet5"), (Lockstep, "mlp")])
+def test_frozen_weights_go_nowhere_without_decay_and_to_zero_with_it(engine, model):
+    frozen = {"optimizer": "adam", "frozen_below": 1e-6}
+    before, after = agree(engine, model, 0.5, **frozen)
+    for name in [name for name in before if name.endswith("weight")]:
+        negative = (after[name] != 0) & (before[name] < 0)
+        assert negative.any() and torch.equal(after[name][negative], before[name][negative])
+    before, after = agree(engine, model, 0.5, weight_decay=1e-4, **frozen)
+    far = (before["fc1.weight"] < -0.02) & (after["fc1.weight"] != 0)  # further than Adam goes in these 12 steps
+    assert far.any() and (after["fc1.weight"][far] > before["fc1.weight"][far] + 0.01).all()
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -94,7 +94,11 @@ class Lockstep:
         for (name, parameter), gradient in zip(self.parameters.items(), gradients, strict=True):
             # no gradient, no moment, no step, and no decay of 0: a pruned weight stays exactly 0
             gradient = gradient.contiguous()  # a fused optimizer reads it as the parameter lies
-            parameter.grad = gradient.mul_(self.masks[name]) if name in self.masks else gradient
+            if name in self.masks:
+                gradient.mul_(self.masks[name])
+                if self.config.frozen_below:
+                    gradient.mul_(parameter.detach() >= self.config.frozen_below)
+            parameter.grad = gradient
         self.optimizer.step()
         return losses.detach()
 

@@ -514,15 +514,25 @@ def _advance(layers, whole, pixels, labels, order, batch, group, blank, row, par
             if whole.on:
                 _backward_rows(whole, layers[0], pixels, part, n, i > 0)
         losses[step] /= chosen.size
+        if rule[3]:
+            for layer in layers:
+                _freeze(layer.weight, layer.weight_gradient, rule[3])
         _update(parameters, rule, rates[step], done + step + 1)
     return losses
 
 
 @compiled
+def _freeze(value, gradient, below):
+    limit, zero = value.dtype.type(below), value.dtype.type(0)
+    for j in range(value.size):
+        gradient[j] = zero if value[j] < limit else gradient[j]
+
+
+@compiled
 def _update(parameters, rule, lr, step):
-    """One step of the optimizer; `rule` is its number, momentum and weight decay, as torch takes them."""
+    """One step of the optimizer; `rule` is its number, momentum and weight decay, as torch takes them, and a limit."""
     value, gradient, m, v = parameters[0], parameters[1], parameters[2], parameters[3]
-    optimizer, momentum, decay = rule
+    optimizer, momentum, decay, _ = rule
     if decay and optimizer == 2:
         _shrink(value, lr * decay)
     elif decay:
@@ -608,7 +618,8 @@ class Sparse:
         self.config, self.done = config, 0
         self.first = first
         # floats, whatever was typed: for other types all would be compiled once more
-        self.rule = OPTIMIZERS[config.optimizer], float(config.momentum), float(config.weight_decay)
+        numbers = config.momentum, config.weight_decay, config.frozen_below
+        self.rule = OPTIMIZERS[config.optimizer], *map(float, numbers)
         self.group = int(_lanes(min(MAPS if config.convolutions else FLAT, config.batch_size)))
         self.dense = {name: value.detach().numpy().copy() for name, value in values.items()}
         self.mask = {name: m.numpy() for name, m in mask.items()}

@@ -92,7 +92,7 @@ def untrained(chain):
     They predict, before any training, which layers collapse and which outputs a schedule disconnects.
     """
     config, mask = chain.config, dense_mask(chain.config.model)
-    theta0 = initial(config.model, config.seed, "theta0", chain.replicate)
+    theta0 = initial(config.model, config.seed, "theta0", chain.replicate)  # whose weights alone are pruned
     for counts in config.schedule:
         mask = keep_top(magnitudes(theta0, mask), mask, counts)
         yield mask

@@ -138,13 +138,16 @@ def find():
 # ----------------------------------------------------------------------------------------------------- the self-check
 
 
+OF_STEPS = ("momentum", "weight_decay", "frozen_below", "dropout", "warmup")  # 0 where a step is without
+
+
 def kinds(tasks):
     """A (Config, subset) of every kind of step among (unit, level) tasks: list."""
     out = {}
     for unit, level in tasks:
         c = unit.config.at(level)
         kind = c.dataset, c.model, c.activation, c.pool, c.batch_size, c.optimizer
-        used = (x > 0 for x in (c.momentum, c.weight_decay, c.dropout, c.warmup))
+        used = (getattr(c, name) > 0 for name in OF_STEPS)
         out.setdefault((*kind, *used), (c, unit.subset))
     return list(out.values())
 

@@ -1,6 +1,40 @@
-"""What a user has added to the built-in criteria, rewind rules, models and data sets, for other processes."""
+"""What a user has added to the built-in criteria, rewind rules, models and data sets: checked and sent."""
+
+import math
 
 from ..methods import BUILT_IN, RECORDS
+from ..schedule import CLASSES
+
+
+def fault(setting, record):
+    """What makes no sense in a record that a user has added, in words; empty where nothing does: str."""
+    return {"model": _fault_of_model, "dataset": _fault_of_data}.get(setting, lambda _: "")(record)
+
+
+def _fault_of_model(record):
+    if not isinstance(record.weights, dict) or not all(str(name).isidentifier() for name in record.weights or "?"):
+        return "must be registered with the shapes of its weights, by layer, each with a name such as 'fc1'"
+    shapes = [tuple(shape) for shape in record.weights.values()]
+    if {len(shape) for shape in shapes} - {2, 4} or any(type(n) is not int or n < 1 for s in shapes for n in s):
+        return "its weights must have shapes (out, in) or (out, in, rows, columns), of whole numbers from 1 on"
+    if record.module == "lthcore.models:MLP" and record.activation not in ("relu", "tanh", "identity"):
+        return f"its activation {record.activation!r} must be one of 'relu', 'tanh', 'identity'"
+    if shapes[-1][0] != CLASSES:
+        return f"its last layer has {shapes[-1][0]} outputs, must be {CLASSES}"
+    if any(len(shape) == 4 for shape in shapes):
+        return ""  # what is between them only the module knows
+    given = [math.prod(image) for image in record.images]
+    for name, (out, into) in record.weights.items():
+        if set(given) != {into}:
+            return f"its layer {name} takes {into} numbers and is given {given[0]}"
+        given = [out]
+    return ""
+
+
+def _fault_of_data(record):
+    if len(record.shape) != 3 or not len(record.mean) == len(record.std) == record.shape[0]:
+        return "must be registered with a mean and a std for each of its channels"
+    return ""
 
 
 def added():

@@ -361,7 +361,7 @@ def smaller(study, arm="filters", images=1000, repeats=7):
 
     unit = next(u for u in study.units if u.arm == arm)
     config = unit.config
-    theta0 = lottery.initial(config.model, config.seed, "theta0", unit.replicate)
+    theta0 = lottery.drawn(unit, "theta0")
     batch, nets, rows = data.whole(config.dataset)["test"][0][:images], {}, []
     for level in [k for k in unit.levels if not k or store.find_level(*unit.needs(k))]:
         mask = {name: torch.from_numpy(m) for name, m in sweep.mask_at(unit, level).items()}

@@ -136,17 +136,18 @@ def check(journal, options):
     units = [u for study in experiments.every(extended=True, preset=options.preset) for u in study.units]
     tasks = [(unit, level) for unit in units for level in {unit.levels[0], unit.levels[-1]}]
     more = configure("mlp", dropout=0.5), configure("mlp", warmup=100), configure("mlp", optimizer="adamw")
+    more += (configure("mlp", frozen_below=1e-6, weight_decay=1e-4),)
     pairs = gpu.kinds(tasks) + [(config, "full") for config in more]
     on_mnist = {}  # other data sets may not be here, and other pixels are not another kind of step
     for config, subset in pairs:
         config = dataclasses.replace(config, dataset="mnist")
         kind = (config.model, config.activation, config.pool, config.batch_size, config.optimizer)
-        kind += (config.momentum, config.weight_decay, config.dropout, config.warmup)
+        kind += tuple(getattr(config, name) for name in gpu.OF_STEPS)
         on_mnist.setdefault(kind, (config, subset))
     order = ["mlp", "lenet5", "conv2", "conv4", "conv6"]
     for kind, (config, subset) in sorted(on_mnist.items(), key=lambda item: order.index(item[0][0])):
         text = f"{config.model} {config.activation} {config.pool} {config.optimizer} batch {config.batch_size}"
-        facts = zip(("momentum", "weight_decay", "dropout", "warmup"), kind[-4:], strict=True)
+        facts = zip(gpu.OF_STEPS, kind[-len(gpu.OF_STEPS) :], strict=True)
         text += "".join(f" {name} {value:g}" for name, value in facts if value)
 
         def compare(config=config, subset=subset, text=text):
