@@ -98,6 +98,7 @@ PROBES = {
     "deletion": "lthcore.probes.deletion:measure",
     "smaller": "lthcore.probes.filters:measure",
     "fit": "lthcore.probes.fit:measure",
+    "signs": "lthcore.probes.signs:measure",
 }
 DRAW_EARLY = "lthcore.probes.early_bird:draw"
 FAULT = "lthcore.runs.sending:fault"  # what makes no sense in a record that is not built in

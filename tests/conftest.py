@@ -20,7 +20,6 @@ SEPARATE = {  # tests that may run in another process than those beside them (gr
     "test_what_is_accepted_ends_well_and_is_shown",
     "test_a_server_answers_and_ends",
     "test_the_lines_for_slurm",
-    "test_every_setting_is_refused_or_works_to_the_end",
     "test_every_setting_works_to_the_end_beside_others",
 }
 

@@ -79,9 +79,23 @@ def colab(tmp_path_factory):
                 (there / top).symlink_to(source)
                 links.append(source)
     known = [f"{name}=={version}" for name, version in COLAB.items()]
-    run(python, "-m", "pip", "install", "--quiet", *known, "ipykernel", "nbclient", "matplotlib", "seaborn", "scipy")
+    run(
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-compile",
+        *known,
+        "ipykernel",
+        "nbclient",
+        "matplotlib",
+        "seaborn",
+        "scipy",
+    )
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV", "MPLBACKEND")}
     environment |= {"PATH": f"{python.parent}{os.pathsep}{environment['PATH']}", "LTH_RUNS": str(home / "runs")}
+    environment |= {"PIP_NO_COMPILE": "1"}  # a minute's work for modules that nothing here imports
     environment |= {"LTH_DATA": str(download.fetch()), "LTH_ARCHIVE": str(home / "none")}
     steps = []
     shell = SimpleNamespace(system=steps.append)

@@ -448,7 +448,7 @@ def test_a_unit_that_makes_no_sense_is_refused_in_one_line():
         ({"mask": RandomLike(Unit(lenet5, "ticket", 0))}, "mask: must be one of 'mlp', not of 'lenet5'"),
         (
             {"probes": ("speed",)},
-            "probes: 'speed' must be one of 'collapse', 'order', 'dense', 'deletion', 'smaller', 'fit'",
+            "probes: 'speed' must be one of 'collapse', 'order', 'dense', 'deletion', 'smaller', 'fit', 'signs'",
         ),
     )
     for how, described in cases:
@@ -474,7 +474,7 @@ def test_a_units_own_name_is_in_the_slug_alone_and_that_of_its_source_in_its_ide
             assert other.identity == {**unit.identity, "source": other.chain.key} != unit.identity
             assert unit.identity["source"] == unit.chain.key != other.chain.key
             assert unit.key.rsplit("-", 1)[1] != other.key.rsplit("-", 1)[1]
-    alone = ("collapse", "lenet5_relu", "introduction")
+    alone = ("collapse", "lenet5_relu", "introduction", "public_step_lenet5")
     assert kinds >= {True} and (len(kinds) == 2 or experiment in alone)  # chains, and who borrows their masks
 
 

@@ -32,7 +32,7 @@ SCALED = {
     "./run_all.sh": "./run_all.sh smoke",
     "./run_all.sh report": "./run_all.sh smoke",
     "./run_all.sh quick --extended": "./run_all.sh smoke --extended",
-    "./run_all.sh quick --replicates 5 --only task2": "./run_all.sh smoke --replicates 5 --only task2",
+    "./run_all.sh quick --replicates 5 --only mlp": "./run_all.sh smoke --replicates 5 --only mlp",
     "./run_all.sh quick --only mlp --set prune_rate=0.2 --set scope=global": (
         "./run_all.sh smoke --only mlp --set prune_rate=0.2 --set scope=global"
     ),
@@ -239,7 +239,7 @@ WHOLE = {
     "--only criteria --set warmup=5": "08_pruning_criteria",
     "--only transfer --set epochs=2 --set controls=0": "09_transfer",
     "--only early_bird --set criterion=random": "10_early_bird",
-    "--only collapse --set dropout=0.1 --set test_images=50": "11_collapse",
+    "--only collapse --set lr=0.01 --set test_images=50": "11_collapse",
 }
 
 

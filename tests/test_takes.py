@@ -156,25 +156,13 @@ def store_of_all(module_folders):
     return module_folders
 
 
-ALONE = ("mlp", "task1")  # of which a turn takes a second or two
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("experiment", ALONE)
-def test_every_setting_is_refused_or_works_to_the_end(store_of_all, finish, experiment):
-    """Trained for a few steps, read, judged, drawn, and looked at in the explorer; with what was set shown on it."""
-    works = accepted(experiment)
-    for settings in works.values():
-        study = ask(experiment, "smoke", FEW | settings)
-        finish(study)
-        read_everything(study, settings)
-    assert set(works) == set(experiments.taken(experiment, "smoke"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("experiment", [name for name in HERE if name not in ALONE])
+@pytest.mark.parametrize("experiment", HERE)
 def test_every_setting_works_to_the_end_beside_others(store_of_all, finish, experiment):
-    """The same, up to eight settings at once; python tests/tools/settings.py has each alone, and pairs."""
+    """Trained for a few steps, read, judged, drawn, and looked at in the explorer; with what was set shown on it.
+
+    Up to eight settings at once; python tests/tools/settings.py has each alone, and pairs.
+    """
     download.fetch(dataset="fashion", log=lambda _: None)
     left = accepted(experiment)
     assert set(left) == set(experiments.taken(experiment, "smoke"))

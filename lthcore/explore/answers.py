@@ -23,7 +23,6 @@ CHIPS = {  # verdict -> icon, colour; white on each of them has a contrast of at
 OPEN = ("–", "#5F6368")  # not judged, or not run
 COUNTED = (rules.HOLDS, rules.REFUTED, rules.UNRESOLVED, "not judged", "not run")
 LEFT = 'style="text-align:left;vertical-align:top"'  # of a cell of a table
-WIDTH = 88  # dots per inch at which a figure is shown; it is drawn at 130, for fine screens and print
 _judged = WeakKeyDictionary()
 
 
@@ -191,6 +190,8 @@ def claims_table(results):
     The whole table, with the replicates that decide nothing, is folded below it.
     """
     table = verdicts(results)
+    if table.empty:
+        return Shown("", "")
     head = ["verdict", "claim", "measured", "ours"]
     if (table["side"] != "").any():
         head.append("holds if")
@@ -231,7 +232,7 @@ def figures(results):
     """
 
     def show(name, figure, path):
-        width = round(WIDTH * figure.get_figwidth())
+        width = round(plots.WIDTH * figure.get_figwidth())
         display(Image(path, width=width, alt=alt_text(results, name, figure)))
 
     return plots.draw(results, show=show)

@@ -12,7 +12,8 @@ BATCH = 10_000  # images at once
 def measure(unit, trained, data):
     """Rows ``accuracy`` and ``loss`` of the split ``train``, at the end of each epoch of the last fifth of training.
 
-    Over all images that are trained on, without dropout, at steps at which the test images are evaluated too.
+    Over all images that are trained on (``config.test_images`` of them, where that is a bound), without dropout, at
+    steps at which the test images are evaluated too.
 
     Parameters
     ----------
@@ -25,7 +26,7 @@ def measure(unit, trained, data):
     -------
     list of (step, epoch, split, metric, value)
     """
-    images, labels = data.first(data.trained_on)
+    images, labels = data.first(unit.config.test_images or data.trained_on)
     engine = build_engine([trained.weights], [trained.mask], [data], unit.config.at(trained.level))
     last_step, last_epoch = max(row[:2] for row in trained.rows)
     ends = trained.epochs[1:]

@@ -190,9 +190,10 @@ class Sheet:
                 self.axes[i].legend(loc=where)
         drawn = pd.concat(self.drawn, ignore_index=True) if self.drawn else pd.DataFrame()
         config = self.study.config
-        n = int(drawn["n"].max()) if len(drawn) else 0
         arms = set(drawn.get("arm", ()))
         units = [unit for unit in self.study.units if unit.arm in arms] or self.study.units
+        names = {unit.arm for unit in units}  # what is drawn of other studies is not counted
+        n = int((drawn[drawn["arm"].isin(names)] if names & arms else drawn)["n"].max()) if len(drawn) else 0
         models = " and ".join(dict.fromkeys(MODELS.get(unit.config.model, unit.config.model) for unit in units))
         data = " and ".join(dict.fromkeys(DATA.get(unit.config.dataset, unit.config.dataset) for unit in units))
         changes = [

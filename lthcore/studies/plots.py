@@ -12,11 +12,13 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pandas as pd
 import PIL.Image
-from IPython.display import HTML, display
+from IPython.display import HTML, Image, display
 
 from ..results import figures, forest, rules, statistics
 from ..runs import presets, store
 from . import REGISTRY, claims, experiments
+
+WIDTH = 88  # dots per inch at which a figure is shown; it is drawn at 130, for fine screens and print
 
 
 def styles():
@@ -161,7 +163,7 @@ def draw_scorecard(studies, verdicts=None):
             figure = forest.forest(table, title, _stamp(about), lines)
             paths.append(_save(_folder(results), _together(about), name, figure, table))
             if lines == 2:
-                plt.show()
+                display(Image(paths[-1], width=round(WIDTH * figure.get_figwidth()), alt=title))
             plt.close(figure)
     return paths
 

@@ -1,0 +1,133 @@
+"""The study of a public training step: its units, its readings and its intervals against independent formulas."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+from lthcore import data, lottery
+from lthcore.runs.presets import configure
+from lthcore.studies import REGISTRY, experiments, public_step
+from lthcore.unit import MaskOf, Unit
+
+
+def units(name="public_step", preset="report"):
+    return {unit.arm: unit for unit in REGISTRY[name].arms(configure(name, preset), 0)}
+
+
+def test_every_arm_is_trained_by_the_step_but_for_what_its_name_leaves_out():
+    for arm, unit in (units() | units("public_step_lenet5")).items():
+        off = public_step.OFF.get(arm.partition("_without_")[2], {})
+        settings = {name: getattr(unit.config, name) for name in public_step.STEP}
+        assert settings == public_step.STEP | off, arm
+    everything = units()["task3_adam_without_everything"].config
+    usual = configure("task3", "report")
+    assert all(getattr(everything, name) == getattr(usual, name) for name in public_step.STEP)
+
+
+@pytest.mark.parametrize(
+    ("arm", "experiment", "levels"),
+    [("mlp", "mlp", 21), ("task1_s1", "task1", 6), ("task2_s1", "task2", 16), ("task3_adam", "task3", 11)],
+)
+def test_schedules_are_the_reports(arm, experiment, levels):
+    ours, report = units()[arm].config, configure(experiment, "report")
+    names = "model", "lr", "batch_size", "epochs", "prune_rate", "rounds", "optimizer", "scope", "output_rate"
+    assert [getattr(ours, name) for name in names] == [getattr(report, name) for name in names]
+    assert len(units()[arm].levels) == levels
+    dense, usual = ours.schedule[0], report.schedule[0]
+    assert dense == usual and ours.schedule == report.schedule
+
+
+def test_lenet5_has_both_forms():
+    found = units("public_step_lenet5")
+    assert [(u.config.activation, u.config.pool) for u in found.values()] == [("default", "avg"), ("relu", "max")]
+    assert {(u.config.epochs, u.config.prune_rate, u.config.batch_size, len(u.levels)) for u in found.values()} == {
+        (50, 0.2, 60, 21)
+    }
+
+
+def test_masks_go_from_s1_to_s2_at_the_level_where_parts_are_turned_off():
+    found = units()
+    assert found["task1_s2"].mask == MaskOf(found["task1_s1"]) and found["task1_s2"].levels == (1, 2, 3, 4, 5)
+    for part in public_step.OFF:
+        taker, chain = (found[f"task1_{s}_without_{part}"] for s in ("s2", "s1"))
+        assert taker.mask == MaskOf(chain) and taker.levels == (public_step.AT,) == chain.levels[-1:]
+        assert taker.continues == (part not in ("biases", "everything"))
+
+
+@pytest.mark.parametrize("values", [[95.9, 95.8, 96.1], [97.0, 97.3, 97.1, 97.2, 96.8]])
+def test_the_prediction_interval_is_that_of_one_more_replicate(values):
+    n, mean, deviation = len(values), np.mean(values), np.std(values, ddof=1)
+    half = stats.t.ppf(0.975, n - 1) * deviation * np.sqrt(1 + 1 / n)
+    assert public_step.prediction(values) == pytest.approx((mean, mean - half, mean + half))
+
+
+def test_it_holds_19_of_20_further_replicates():
+    random, inside = np.random.default_rng(0), 0
+    for _ in range(2000):
+        values = random.normal(96, 0.2, 6)
+        _, low, high = public_step.prediction(values[:5])
+        inside += low <= values[5] <= high
+    assert 0.935 < inside / 2000 < 0.965
+
+
+def test_a_printed_number_is_one_that_was_rounded():
+    assert public_step.within("21.1479", 100 * 1028 / 4861, 100 * 1028 / 4861)
+    assert public_step.within("95.74", 95.7449, 96) and not public_step.within("95.74", 95.746, 96)
+    assert not public_step.within("97.17", float("nan"), float("nan"))
+
+
+def test_readings():
+    """Of 12 epochs of 10 steps: the last, the best, and the mean of the last ten; step 3 is no end of an epoch."""
+    values = {0: 10.0, 3: 99.0, **{10 * k: 80.0 + k for k in range(1, 12)}, 120: 85.0}
+    rows = [("a", 0, 0, s, s / 10, "test", "accuracy", v) for s, v in values.items()]
+    rows += [("a", 0, 0, 120, 12.0, "test", "loss", 0.1), ("a", 0, 0, 120, 12.0, "validation", "accuracy", 50.0)]
+    names = ["arm", "level", "replicate", "step", "epoch", "split", "metric", "value"]
+    found = public_step.read(pd.DataFrame(rows, columns=names)).loc[("a", 0, 0)]
+    ten = [80.0 + k for k in range(3, 12)] + [85.0]
+    assert found.tolist() == pytest.approx([85.0, 91.0, np.mean(ten)])
+
+
+def test_signs_are_counted_at_the_start_and_after_every_epoch():
+    config = replace(configure("public_step", "smoke"), max_steps=0, epochs=2, batch_size=20_000, levels=(0,), rounds=0)
+    (trained,) = lottery.find_ticket(Unit(config, "adam", 0, probes=("signs",)), data.load)
+    seen = {}
+    for step, epoch, split, metric, value in trained.rows:
+        if metric.startswith("negative_share:"):
+            assert split == "mask"
+            seen.setdefault((step, epoch), {})[metric.partition(":")[2]] = value
+    assert list(seen) == [(0, 0), (3, 1), (6, 2)]
+    for (step, _), shares in seen.items():
+        weights = dict(trained.epochs)[step]
+        for layer, share in shares.items():
+            array = weights[f"{layer}.weight"].numpy()
+            assert share == pytest.approx(100 * np.mean(np.sign(array) == -1))
+    assert 45 < seen[0, 0]["fc1"] < 55 and torch.equal(
+        dict(trained.epochs)[6]["fc1.weight"], trained.weights["fc1.weight"]
+    )
+
+
+@pytest.mark.slow
+def test_numbers_that_it_gives_are_explained_and_others_are_not(module_folders, finish, monkeypatch):
+    study = experiments.study("public_step", "smoke", replicates=3, overrides={"max_steps": 2, "test_images": 200})
+    results = experiments.load(finish(study))
+    seen = public_step.read(results.frame)["last epoch"]
+    given = {arm: f"{seen.loc[arm, 1].mean():.2f}" for arm in ("task1_s1", "task1_s2")}
+    numbers = {
+        "Task 1": given,
+        "Task 3, plain SGD": {"task3_adam": "99.99", "task3_sgd": f"{seen.loc['task3_sgd', 2].mean():.2f}"},
+    }
+    monkeypatch.setattr(public_step, "NUMBERS", numbers)
+    table = public_step.explained(results).set_index(["task", "network"])
+    assert table.loc["Task 1", "explained"].tolist() == ["yes", "yes"]
+    assert table.loc["Task 1", "pairs that fit"].str.endswith("of 6").all()
+    assert table.loc["Task 3, plain SGD", "explained"].tolist() == ["no", "yes"]
+    assert table.loc["Task 3, plain SGD", "pairs that fit"].tolist() == ["0 of 6"] * 2
+    assert set(table["correct step"]) == {""}  # no archive here
+    one = experiments.load(
+        experiments.study("public_step", "smoke", replicates=1, overrides={"max_steps": 2, "test_images": 200})
+    )
+    assert set(public_step.explained(one)["explained"]) == {""}
