@@ -11,7 +11,7 @@ from lthcore.config import configure
 from lthcore.explore import panels
 from lthcore.models import build, initial
 from lthcore.probes.collapse import untrained
-from lthcore.pruning import dense_mask, random_mask
+from lthcore.pruning import dense_mask, keep_top, magnitudes, random_mask
 from lthcore.results import statistics
 from lthcore.runs import store
 from lthcore.studies import claims, experiments
@@ -184,3 +184,19 @@ def test_where_outputs_are_disconnected_is_read_off_the_masks():
         0.125,
         "",
     )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {}, {"scope": "global"}, {"scope": "global", "output_rate": 0.1}, {"output_rate": 0.0},
+        {"model": "lenet5", "conv_rate": 0.1}, {"spare": "smallest"},
+    ],
+)  # fmt: skip
+def test_what_is_predicted_without_training_is_theta0_pruned_again_and_again(settings):
+    config = configure("task2", "report", rounds=8, **settings)
+    chain, mask = Unit(config, "ticket", 1), dense_mask(config.model)
+    scores = magnitudes(initial(config.model, config.seed, "theta0", 1), mask)
+    for counts, found in zip(config.schedule, untrained(chain), strict=True):
+        mask = keep_top(scores, mask, counts)
+        assert list(found) == list(mask) and all(torch.equal(found[name], m) for name, m in mask.items())

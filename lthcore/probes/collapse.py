@@ -5,7 +5,7 @@ from functools import lru_cache
 import torch
 
 from ..models import build, initial
-from ..pruning import dense_mask, keep_top, magnitudes
+from ..pruning import dense_mask, magnitudes
 from ..schedule import ARCHITECTURES
 
 
@@ -91,8 +91,20 @@ def untrained(chain):
 
     They predict, before any training, which layers collapse and which outputs a schedule disconnects.
     """
-    config, mask = chain.config, dense_mask(chain.config.model)
-    theta0 = initial(config.model, config.seed, "theta0", chain.replicate)  # whose weights alone are pruned
-    for counts in config.schedule:
-        mask = keep_top(magnitudes(theta0, mask), mask, counts)
-        yield mask
+    config = chain.config
+    together = tuple(name for name in ARCHITECTURES[config.model].weights if name not in config.schedule[0])
+    places = _places(config.model, repr(ARCHITECTURES[config.model]), config.seed, chain.replicate, together)
+    for counts in config.schedule:  # whose masks are nested, so that one order gives them all
+        yield {name: place < counts.get(name, counts.get("*")) for name, place in places.items()}
+
+
+@lru_cache(maxsize=8)
+def _places(model, record, seed, replicate, together):
+    """By layer, the place of each weight of theta0 in the order of magnitudes of its layer, or of those `together`."""
+    scores = magnitudes(initial(model, seed, "theta0", replicate), dense_mask(model))
+    places = {}
+    for names in [[name] for name in scores if name not in together] + [together] * bool(together):
+        order = torch.cat([scores[name].flatten() for name in names]).argsort(descending=True, stable=True)
+        place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
+        places |= dict(zip(names, place.split([scores[name].numel() for name in names]), strict=True))
+    return {name: places[name].view_as(score) for name, score in scores.items()}
