@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..disk import files
 from . import store
-from .formats import pack_bytes, read_pack
+from .formats import pack_bytes, whole_pack
 
 
 def replicates(experiment):
@@ -28,7 +28,7 @@ def write(units):
     for path, members in packs.items():
         new = {f"{unit.key}/{level}": found for unit in members for level, found in _new(unit)}
         if new:
-            pack = read_pack(path)
+            pack = whole_pack(path)
             levels, rows, masks = (dict(pack[part]) for part in ("levels", "rows", "masks"))
             for name, found in new.items():
                 levels[name] = {k: v for k, v in found.facts.items() if k != "sha256"}
@@ -79,7 +79,7 @@ def take(other, units):
         there = Path(other) / path.relative_to(store.archive())
         if path.exists() or not there.exists():
             continue
-        pack = read_pack(there)
+        pack = whole_pack(there)
         expected = {f"{unit.key}/{level}": unit.identity for unit in members for level in unit.levels}
         identities = {name: facts["identity"] for name, facts in pack["levels"].items()}
         if identities != expected:
@@ -104,7 +104,7 @@ def orphans(units):
     out = {}
     for path, members in _by_pack(units).items():
         known = {f"{unit.key}/{level}" for unit in members for level in unit.levels}
-        if lost := sorted(set(read_pack(path)["levels"]) - known):
+        if lost := sorted(set(whole_pack(path)["levels"]) - known):
             out[path] = lost
     return out
 
@@ -120,7 +120,7 @@ def remove_orphans(units):
     """
     found = orphans(units)
     for path, lost in found.items():
-        pack = read_pack(path)
+        pack = whole_pack(path)
         levels, rows = ({k: v for k, v in pack[part].items() if k not in lost} for part in ("levels", "rows"))
         masks = {k: v for k, v in pack["masks"].items() if k.rpartition("/")[0] not in lost}
         files.write(path, pack_bytes(levels, rows, masks))

@@ -10,7 +10,8 @@ import os
 import re
 import stat
 import zipfile
-from functools import lru_cache
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
 
 import numpy as np
 import pandas as pd
@@ -92,13 +93,49 @@ def read_rows(content, path, columns=ROWS):
         raise ValueError(f"{path} is no table of a level ({' '.join(str(error).split())}): move it away") from None
 
 
+class _Masks(Mapping):
+    """The masks of a pack, unpacked when one is asked for: half of the work, and most who read a pack want its rows."""
+
+    def __init__(self, pack, digest, levels):
+        self._pack, self._digest, self._levels = pack, digest, levels
+
+    @cached_property
+    def _tensors(self):
+        content = self._pack.read(PACKED[2])
+        if hashlib.sha256(content).hexdigest() != self._digest:
+            raise ValueError("a member is not the one that was written")
+        found = load_tensors(content)
+        if not {name.rpartition("/")[0] for name in found} <= self._levels:
+            raise ValueError("its members do not belong together")
+        return found
+
+    def __getitem__(self, name):
+        return self._tensors[name]
+
+    def __iter__(self):
+        return iter(self._tensors)
+
+    def __len__(self):
+        return len(self._tensors)
+
+
 def read_pack(path):
     """A pack's levels (name -> facts), rows (name -> frame) and masks; nothing where it is missing or damaged.
 
-    A pack is unpacked once, and again when the file has changed.
+    A pack is unpacked once, and again when the file has changed. The masks are unpacked when they are used, and raise
+    one of ``DAMAGED`` then; :func:`whole_pack` asks for them at once.
     """
     state = _state(path)
     return _read_state(path, *state) if state else NOTHING
+
+
+def whole_pack(path):
+    """The same, but nothing where a mask is damaged."""
+    pack = read_pack(path)
+    try:
+        return pack | {"masks": dict(pack["masks"])}
+    except DAMAGED:
+        return NOTHING
 
 
 def may_hold(path, level):
@@ -149,21 +186,22 @@ def _is_a_bomb(pack):
 
 
 def _unpacked(path):
-    with zipfile.ZipFile(path) as pack:  # it checks each member's CRC
-        if _is_a_bomb(pack):
-            raise ValueError("its members are larger than any that are written")
-        contents = {name: pack.read(name) for name in PACKED}
-        if json.loads(pack.read(SUMS)) != sums(contents):
-            raise ValueError("a member is not the one that was written")
+    large = path.stat().st_size > MAX_BYTES
+    pack = zipfile.ZipFile(io.BytesIO(b"" if large else path.read_bytes()))  # packed, whatever becomes of the file
+    if _is_a_bomb(pack):
+        raise ValueError("its members are larger than any that are written")
+    known = json.loads(pack.read(SUMS))
+    contents = {name: pack.read(name) for name in PACKED[:2]}  # each member's CRC is checked as well
+    if set(known) != set(PACKED) or sums(contents) != {name: known[name] for name in contents}:
+        raise ValueError("a member is not the one that was written")
     levels = dict(json.loads(contents["levels.json"]))
-    masks = load_tensors(contents["masks.safetensors"])
     rows = _by_level(read_rows(contents["rows.csv"], path, ["at", *ROWS]))
-    if set(levels) != set(rows) or not {name.rpartition("/")[0] for name in masks} <= set(levels):
+    if set(levels) != set(rows) or PACKED[2] not in pack.namelist():
         raise ValueError("its members do not belong together")
     whose = {(record["identity"]["experiment"], record["identity"]["replicate"]) for record in levels.values()}
     if {(experiment, f"r{replicate}.zip") for experiment, replicate in whose} != {(path.parent.name, path.name)}:
         raise ValueError("it is another replicate's")
-    return {"levels": levels, "rows": rows, "masks": masks}
+    return {"levels": levels, "rows": rows, "masks": _Masks(pack, known[PACKED[2]], set(levels))}
 
 
 def _by_level(table):

@@ -22,7 +22,7 @@ class Plan:
 
     def __init__(self, units, device="cpu"):
         self.device, self.free = device, None  # bytes of the GPU's memory, once they are known, a process
-        self.units = list(dict.fromkeys([u.chain for u in units if not u.prunes] + list(units)))
+        self.units = with_chains(units)
         self.tasks = [(unit, level) for unit in self.units for level in unit.levels]
         self.found = _finished_levels(self.units)
         self.missing = [task for task in self.tasks if task not in self.found]
@@ -76,6 +76,11 @@ class Plan:
             for follower in self.followers.get(task, ()):
                 insort(ready, follower, key=way.get)
         return clock
+
+
+def with_chains(units):
+    """The units and the chains whose masks they take: list of Unit."""
+    return list(dict.fromkeys([u.chain for u in units if not u.prunes] + list(units)))
 
 
 def shard(units, place, of):

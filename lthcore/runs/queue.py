@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 
 from . import download, estimate, gpu, processes, store, worker
-from .plan import Plan, training
+from .plan import Plan, training, with_chains
 from .progress import Bar, engine_is_compiled
 
 LONG = 60  # seconds above which a run states how it could be shorter
@@ -46,8 +46,8 @@ def run(units, device="auto", workers=0, log=print, scheduler=""):
     ValueError
         If a device or a scheduler's address is none, or a worker of the cluster is not the driver's like.
     """
+    store.set_aside_damaged(with_chains(units), log)
     plan, asked = Plan(units), workers
-    store.set_aside_damaged(plan.units, log)
     if not plan.missing:
         log(f"all {len(plan.tasks)} levels of {len(plan.units)} units found, nothing to train")
         return

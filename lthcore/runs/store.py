@@ -29,7 +29,7 @@ from .. import __version__
 from ..config import DATASETS
 from ..disk.files import LOCK, clear, data_folder, folder_named, folders, hold, remove, set_aside, try_out, write
 from ..disk.tensors import DAMAGED, read_file, save_tensors
-from .formats import ROWS, Found, is_measured, may_hold, read_pack, read_rows, sums
+from .formats import ROWS, Found, is_measured, may_hold, read_pack, read_rows, sums, whole_pack
 from .presets import EXPERIMENTS
 
 ROOT = Path(__file__).resolve().parents[2]  # the checkout
@@ -213,7 +213,7 @@ def set_aside_damaged(units, log):
                 with contextlib.suppress(FileNotFoundError):  # another run was faster
                     log(f"{path} is damaged or of another level: kept as {set_aside(path).name} and trained again")
     for path in dict.fromkeys(map(pack_path, units)):
-        if path.exists() and not read_pack(path)["levels"]:
+        if path.exists() and not whole_pack(path)["levels"]:
             log(f"{path} is damaged: kept as {set_aside(path).name}; levels that only it held are trained again")
 
 
