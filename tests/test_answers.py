@@ -46,7 +46,7 @@ def test_every_answer_rests_on_a_claim_of_its_experiment():
         ids = {rule.id for rule in rules.REPORT if claims.DECIDED_IN.get(rule.id, rule.experiment) == name}
         ids |= {c.id for c in REGISTRY[name].claims}
         assert known.claim in ids, name
-    illustrations = {"fashion_conv2", "introduction", "public_step", "public_step_lenet5"}  # with no claim
+    illustrations = {"fashion_conv2", "introduction", "overlap", "public_step", "public_step_lenet5"}  # with no claim
     assert set(shown_in_a_notebook()) - set(ANSWERS) <= illustrations
 
 

@@ -464,9 +464,9 @@ def test_a_units_own_name_is_in_the_slug_alone_and_that_of_its_source_in_its_ide
     kinds, first = set(), presets.EXPERIMENTS[experiment].first
     for unit in experiments.Study(configure(experiment, "smoke", replicates=1)).units:
         renamed = replace(unit, arm="another")
-        assert unit.key.startswith(f"{experiment}-{unit.arm}-r{first}-")
+        assert unit.key.startswith(f"{unit.config.experiment}-{unit.arm}-r{first}-")
         assert renamed.identity == unit.identity and renamed.dense == unit.dense
-        assert renamed.key == f"{experiment}-another-r{first}-{unit.key.rsplit('-', 1)[1]}"
+        assert renamed.key == f"{unit.config.experiment}-another-r{first}-{unit.key.rsplit('-', 1)[1]}"
         assert len(unit.key.rsplit("-", 1)[1]) == 12
         kinds.add(unit.prunes)
         if not unit.prunes:
@@ -474,7 +474,7 @@ def test_a_units_own_name_is_in_the_slug_alone_and_that_of_its_source_in_its_ide
             assert other.identity == {**unit.identity, "source": other.chain.key} != unit.identity
             assert unit.identity["source"] == unit.chain.key != other.chain.key
             assert unit.key.rsplit("-", 1)[1] != other.key.rsplit("-", 1)[1]
-    alone = ("collapse", "lenet5_relu", "introduction", "public_step_lenet5")
+    alone = ("collapse", "lenet5_relu", "introduction", "overlap", "public_step_lenet5")
     assert kinds >= {True} and (len(kinds) == 2 or experiment in alone)  # chains, and who borrows their masks
 
 

@@ -467,12 +467,13 @@ def test_the_forest_plot_has_a_row_per_claim_and_is_not_judged_below_the_report(
     (path,) = plots.draw_scorecard(shown)
     assert path.name == "fig0a_claims.png" and path.parent == shown[0].folder
     table = pd.read_csv(path.with_suffix(".csv"))
-    assert table["claim"].tolist() == list(dict.fromkeys(experiments.verdicts(*shown)["claim"]))
-    assert set(table["verdict"]) <= {"not judged (smoke)", "not run"}
+    every = experiments.verdicts(*shown).drop_duplicates("claim").set_index("claim")["verdict"]
+    assert table["claim"].tolist() == every.index[every != "not run"].tolist()
+    assert set(table["verdict"]) == {"not judged (smoke)"} and set(every) > set(table["verdict"])
     facts = json.loads(path.with_suffix(".json").read_text())
     assert facts["config"] == {"preset": "smoke"} and facts["levels"] == facts["levels_expected"] > 0
     tiles = plots.tiles(shown).data
-    assert f"{len(table)}</b><br>without a verdict yet" in tiles and tiles.count(" 0</b>") == 3
+    assert f"{len(every)}</b><br>without a verdict yet" in tiles and tiles.count(" 0</b>") == 3
 
 
 CLAIMED = {

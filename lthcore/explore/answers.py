@@ -115,6 +115,8 @@ def answer(results):
 
 def conclusion(results):
     """What follows from the answer, in one sentence that begins "So:"."""
+    if _rows(results) is None:
+        return Shown("", "")
     small = results.study.config.preset != "report"
     nothing = f"nothing is concluded {'at this scale' if small else 'before the claim is judged'}."
     text = _about(results)[1] or nothing

@@ -23,6 +23,7 @@ from .place import refusal, refused_in
 
 PAUSE = 0.01  # seconds: what arrives within them is drawn once, so that key presses do not queue pictures
 ARRIVED = 0.3  # seconds after a click by which the last value of a slider has arrived
+FRAME = "lth-explorer"  # the class of all of it
 DIM = "lth-being-read"  # the class of what is not yet of the chosen experiment
 DRAW = "Draw a digit: every network whose weights are here answers it.<br><b>clear</b> goes back to the test digits."
 NOTHING = "Nothing is finished at this scale yet: run one of the notebooks 01 to 04, or find your own ticket below."
@@ -110,6 +111,7 @@ class Explorer(widgets.VBox):
         smoke = bool(studies) and studies[0].config.preset == "smoke"
         parts = self._choice(), *self._pictures(), self._progress(), self._tabs("smoke" if smoke else "quick")
         super().__init__((*parts, self._place(), _glossary()))
+        self.add_class(FRAME)
         self._choose_experiment()
         self.draw()
 
@@ -487,7 +489,8 @@ class Explorer(widgets.VBox):
 
 def _glossary():
     lines = "<br>".join(f"<b>{word}</b>: {meaning}" for word, meaning in panels.GLOSSARY.items())
-    return widgets.HTML(f"<style>.{DIM} {{ opacity: 0.35 }}</style>{lines}")
+    css = f".{DIM} {{ opacity: 0.35 }} .{FRAME} .widget-html-content {{ padding-left: 3px }}"  # else letters are cut
+    return widgets.HTML(f"<style>{css}</style>{lines}")
 
 
 def _row(*parts):

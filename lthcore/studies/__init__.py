@@ -15,6 +15,7 @@ from .fit import LENET5_FIT, MLP_FIT
 from .introduction import INTRODUCTION
 from .lenet5 import LENET5, LENET5_RELU
 from .mlp import MLP
+from .overlap import OVERLAP
 from .paper import PAPER
 from .public_step import PUBLIC_STEP, PUBLIC_STEP_LENET5
 from .record import Experiment
@@ -28,7 +29,7 @@ BUILT_IN = {
     record.name: record
     for record in (
         MLP, LENET5, TASK1, TASK2, TASK3, PAPER, *CONVS, REWIND, COLLAPSE, CRITERIA, TRANSFER, EARLY_BIRD,
-        MLP_FIT, LENET5_FIT, LENET5_RELU, TASK3_SGD, INTRODUCTION, PUBLIC_STEP, PUBLIC_STEP_LENET5,
+        OVERLAP, MLP_FIT, LENET5_FIT, LENET5_RELU, TASK3_SGD, INTRODUCTION, PUBLIC_STEP, PUBLIC_STEP_LENET5,
     )
 }  # fmt: skip
 WHEN_ASKED: list[Callable] = []  # called when a study is requested: a notebook's parameters are checked then

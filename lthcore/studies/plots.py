@@ -136,6 +136,8 @@ def _verdicts(studies, verdicts):
 def draw_scorecard(studies, verdicts=None):
     """Draw, save and show the report's claims as a forest plot; save another of what others have published.
 
+    At another scale than the report's, claims that were not run are left out, where any was.
+
     Parameters
     ----------
     studies : list of Study or Results
@@ -157,6 +159,10 @@ def draw_scorecard(studies, verdicts=None):
             continue
         about = [r for r in results if r.study.config.experiment in set(chosen["experiment"])]
         table = claims.in_short(chosen)
+        left = table["verdict"] == "not run"
+        if left.any() and not left.all() and any(r.study.config.preset != "report" for r in about):
+            title = f"{title}; {left.sum()} that were not run are left out"
+            table = table[~left]
         if lines == 2:
             table = pd.concat([table, claims.reported(about)], ignore_index=True)
         with matplotlib.rc_context():

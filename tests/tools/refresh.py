@@ -24,7 +24,7 @@ from lthcore import config  # noqa: E402
 from lthcore.explore.notebooks import COLLAPSED, FOLDED, KERNEL, LANGUAGE  # noqa: E402
 from lthcore.results import rules, statistics  # noqa: E402
 from lthcore.runs import sweep  # noqa: E402
-from lthcore.studies import REGISTRY, claims, experiments  # noqa: E402
+from lthcore.studies import REGISTRY, claims, experiments, overlap  # noqa: E402
 
 FIGURES = ROOT / "figures"
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
@@ -302,6 +302,31 @@ def beyond_text():
         f"{n['holds']} hold, {n['does not hold']} do not, {n['unresolved']} are unresolved (not corrected for multiple",
         f"comparisons), and {n['not run']} have not been run.",
     )
+
+
+@lru_cache
+def masks_compared():
+    """The study of masks at the committed scale."""
+    return experiments.study("overlap", "report")
+
+
+def masks_text():
+    """How far masks overlap, in a sentence."""
+    text = overlap.so(masks_compared()).removeprefix("So: ")
+    n = overlap.at(masks_compared())["n"].max()
+    return filled(f"{text[0].upper()}{text[1:-1]} (n = {n}; [13](notebooks/13_mask_overlap.ipynb)).")
+
+
+def masks_table():
+    """The same as a table."""
+    lines = ["| what differs | density | shared | random masks | random among equal sizes in theta0 | beyond chance |"]
+    lines.append("|---" * 6 + "|")
+    for name, row in overlap.at(masks_compared()).iterrows():
+        by_size = "" if row["by_size"] != row["by_size"] else f"{100 * row['by_size']:.1f}%"
+        beyond = f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+        shares = f"{100 * row['density']:.3g}% | {100 * row['overlap']:.1f}% | {100 * row['chance']:.1f}%"
+        lines.append(f"| {name} | {shares} | {by_size} | {beyond} |")
+    return "\n".join(lines)
 
 
 def filled(*sentences):
@@ -586,6 +611,8 @@ PARTS = {
     "cliff": cliff_text,
     "sevens": sevens_text,
     "cause": sevens_cause,
+    "masks": masks_text,
+    "overlap": masks_table,
     "heads": heads_text,
     "times": times_table,
     "speed": speed_tables,
