@@ -206,12 +206,12 @@ def so(study):
     wanted = "other half of the data", "other theta0 (Task 3, Adam)"
     if not set(wanted) <= set(share):
         return "So: some of the chains are not finished yet."
-    chance = f"{100 * table.loc[wanted[0], 'chance']:.1f}%"
+    half = table.loc[wanted[0]]
     return (
         f"So: at {100 * AT:g}% density, masks found on two halves of the data from the same theta0 share "
-        f"{share[wanted[0]]} of their weights, masks from two theta0s {share[wanted[1]]}, and random masks {chance}; "
-        f"masks that are random among weights of about the same size in theta0 would share "
-        f"{100 * table.loc[wanted[0], 'by_size']:.0f}% in the first case."
+        f"{share[wanted[0]]} of their weights. Masks that are random among weights of about the same size in theta0 "
+        f"would share {100 * half['by_size']:.0f}%, random masks {100 * half['chance']:.1f}%; masks from two theta0s "
+        f"share {share[wanted[1]]}."
     )
 
 
@@ -246,7 +246,7 @@ def fig13b(study, frame):
     table = table[table["level"] == table.groupby("differs")["level"].transform("min")]
     explained, by_layer = sheet.axes
     marks = {"chance": ("o", "white"), "by_size": ("D", "0.6"), "overlap": ("o", None)}
-    meaning = {"chance": "random masks", "by_size": "random among equal sizes in theta0", "overlap": "the masks"}
+    meaning = {"chance": "random masks", "by_size": "equal sizes in theta0", "overlap": "the masks"}
     for y, name in enumerate(NAMES):
         row = table[(table["differs"] == name) & (table["layer"] == "all")]
         for what, (marker, face) in marks.items():
@@ -255,7 +255,7 @@ def fig13b(study, frame):
             explained.plot(100 * row[what], [y] * len(row), marker, color=colour, mfc=face or colour, label=label)
         sheet.drawn.append(row.assign(panel="explained"))
     explained.set(
-        title="all layers: how much is explained", xlabel="overlap: shared of the kept weights (%)", xlim=(0, 45)
+        title="all layers: how much is explained", xlabel="overlap: shared of the kept weights (%)", xlim=(0, 60)
     )
     explained.set_yticks(range(len(NAMES)), NAMES)
     explained.invert_yaxis()
@@ -271,8 +271,7 @@ def fig13b(study, frame):
     by_layer.set(title="beyond chance, by layer (colours as on the left)", xlabel="overlap beyond chance (1: equal)")
     by_layer.set_yticks(range(len(layers)), layers)
     by_layer.invert_yaxis()
-    by_layer.legend(*explained.get_legend_handles_labels(), loc="center right", title="on the left")
-    return sheet.done(legend_on=(), shown="means; lines: 95% interval over replicates")
+    return sheet.done(where="lower right", shown="means; lines: 95% interval over replicates")
 
 
 def fig13c(study, frame):
