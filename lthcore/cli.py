@@ -326,7 +326,9 @@ def run(options):
             "the same command without --shard draws the figures"
         )
         return 0
-    print(f"executing {len(jobs) + len(READERS)} notebooks, about {sweep.duration(15 + 9 * len(jobs))}", flush=True)
+    first, each = (20, 13) if options.command == "report" else (15, 9)  # seconds on two cores
+    takes = sweep.duration(first + each * len(jobs))
+    print(f"executing {len(jobs) + len(READERS)} notebooks, about {takes}", flush=True)
     with ThreadPoolExecutor(sweep.default_workers("cpu")) as pool, _ending_what_executes():
         every = {**given, "model": options.model}
         running = {job.name: pool.submit(execute, job, given_to(job, given, options), by_name[job.experiment].folder)

@@ -126,8 +126,7 @@ def find(setting: str, name: str) -> Criterion | RewindRule:
     if not isinstance(name, str) or name not in records:
         raise ValueError(f"{setting} = {name!r}: {one_of(name, records)}")
     record = records[name]
-    if not isinstance(record, kind) and setting in SETTINGS:
-        record = kind(record)
+    record = kind(record) if setting in SETTINGS and not isinstance(record, kind) else record
     if not isinstance(record, kind):
         raise ValueError(f"{setting} = {name!r}: must be registered as {kind.__name__}(...), not {record!r}")
     given = getattr(record, FUNCTION[setting])
@@ -156,4 +155,7 @@ def forget_replaced(dataset: str, *caches: Callable) -> None:
 
 def function(given: Callable | str) -> Callable:
     """The function itself, where a record only says where it stands."""
-    return pkgutil.resolve_name(given) if isinstance(given, str) else given
+    try:
+        return pkgutil.resolve_name(given) if isinstance(given, str) else given
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{given!r}: must say where a function stands, as 'module:name' ({error})") from None

@@ -144,6 +144,14 @@ def test_what_is_no_function_is_refused_by_its_name():
     assert refusal(configure, "mlp", criterion="mine") == text
 
 
+@pytest.mark.parametrize("where", ["no.such.module:scores", "lthcore.pruning:no_such", "lthcore..pruning", ""])
+def test_a_function_that_is_nowhere_is_refused_before_it_is_needed(where):
+    methods.CRITERIA["mine"] = methods.Criterion(where)
+    text = refusal(configure, "mlp", criterion="mine")
+    assert text.startswith(f"criterion = 'mine': {where!r}: must say where a function stands, as 'module:name' (")
+    assert "\n" not in text
+
+
 def test_a_rule_says_whether_it_takes_a_step_and_needs_the_level_before():
     methods.REWINDS["late"] = methods.RewindRule(lottery.reset, needs_previous=False, takes_step=True)
     methods.REWINDS["plain"] = lottery.final  # a function alone: it is given what there is

@@ -2,12 +2,16 @@
 
 import math
 
-from ..methods import BUILT_IN, RECORDS
+from ..methods import BUILT_IN, FUNCTION, RECORDS, function
 from ..schedule import CLASSES
 
 
 def fault(setting, record):
     """What makes no sense in a record that a user has added, in words; empty where nothing does: str."""
+    try:
+        function(getattr(record, FUNCTION[setting]))
+    except ValueError as error:
+        return str(error)
     return {"model": _fault_of_model, "dataset": _fault_of_data}.get(setting, lambda _: "")(record)
 
 
