@@ -2,9 +2,13 @@
 
 Every ratio is taken within a repeat, its two sides one after the other, and given as median [least, greatest] over
 the repeats. Writes ``speed.{png,svg,csv,json}`` to ``figures/``, or to the folder that ``--out`` names.
+SparseLab, a library for sparse training, is measured as well where it is installed (``pip install sparselab``).
 """
 
+import contextlib
+import importlib.util
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -26,6 +30,7 @@ from lthcore.runs import download, store, sweep
 
 BATCH = 60
 DENSITIES = (1.0, 0.7, 0.5, 0.35, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)
+COMPARED = (1.0, 0.2, 0.05, 0.01)  # densities at which SparseLab is measured
 NAMES = {"mlp": "MLP", "lenet5": "LeNet-5"}
 
 
@@ -85,6 +90,43 @@ def eager(model, channels_last):
 
     run(order(3))
     return lambda number, seed: seconds(lambda: run(order(number, seed))) / number
+
+
+def by_sparselab(density, number, seed):
+    """In a worker of this density alone, since its cache mixes networks up: seconds a step of SparseLab's MLP."""
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # read when it is imported
+    run, places = _sparselab(density), order(number, seed)
+    return seconds(lambda: run(places)) / number
+
+
+@lru_cache
+def _sparselab(density):
+    import sparselab
+
+    layers = [sparselab.SparseLinear(*sizes, sparsity=1 - density) for sizes in ((784, 300), (300, 100), (100, 10))]
+    net = torch.nn.Sequential(layers[0], torch.nn.ReLU(), layers[1], torch.nn.ReLU(), layers[2])
+    adam, (images, labels) = torch.optim.Adam(net.parameters(), lr=0.0012), split().train
+    flat = images.flatten(1)
+
+    def run(places):
+        for batch in places.split(BATCH):
+            loss = F.cross_entropy(net(flat[batch]), labels[batch])
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+
+    run(order(3))
+    return run
+
+
+@contextlib.contextmanager
+def workers_of_sparselab(model, densities):
+    """By density, a process in which SparseLab is measured; none where it is not installed, or for convolutions."""
+    with contextlib.ExitStack() as stack:
+        there = model == "mlp" and importlib.util.find_spec("sparselab")
+        spawn = {"mp_context": get_context("spawn")}
+        yield {d: stack.enter_context(ProcessPoolExecutor(1, **spawn)) for d in densities if there and d in COMPARED}
 
 
 def products(model):
@@ -228,19 +270,24 @@ def measure(repeats, steps, images, densities, log):
         rivals = {"products alone": products(model), "eager torch": eager(model, False)}
         if model == "lenet5":
             rivals["eager torch, channels_last"] = eager(model, True)
-        for r in range(repeats):
-            dense = {}
-            for name, run in rivals.items():
-                dense[name] = run(steps, r)
-                table.add(model, name, 1e3 * dense[name], "ms a step")
-            for density, run in engines.items():
-                value = run(steps, r)
-                dense.setdefault("ours, dense", value)
-                table.add(model, "ours", 1e3 * value, "ms a step", density)
-                for name, other in dense.items():
-                    if other is value:
-                        continue
-                    table.add(model, f"{name} / ours", other / value, "times", density)
+        with workers_of_sparselab(model, densities) as peers:
+            for r in range(repeats):
+                dense = {}
+                for name, run in rivals.items():
+                    dense[name] = run(steps, r)
+                    table.add(model, name, 1e3 * dense[name], "ms a step")
+                for density, run in engines.items():
+                    value = run(steps, r)
+                    dense.setdefault("ours, dense", value)
+                    table.add(model, "ours", 1e3 * value, "ms a step", density)
+                    for name, other in dense.items():
+                        if other is value:
+                            continue
+                        table.add(model, f"{name} / ours", other / value, "times", density)
+                    if density in peers:
+                        peer = peers[density].submit(by_sparselab, density, steps, r).result()
+                        table.add(model, "SparseLab", 1e3 * peer, "ms a step", density)
+                        table.add(model, "SparseLab / ours", peer / value, "times", density)
     with tempfile.TemporaryDirectory() as root, ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
         (Path(root) / "MNIST").mkdir()
         (Path(root) / "MNIST" / "raw").symlink_to(download.fetch())
@@ -286,6 +333,10 @@ def draw(table, facts):
         density, middle, low, high = (np.array([row[i] for row in rows], float) for i in (2, 5, 6, 7))
         axis.plot(density, middle, marker="o", ms=4, label="ours: surviving weights only", color="C0")
         axis.fill_between(density, low, high, alpha=0.2, color="C0")
+        if peers := sorted(row for row in table.rows() if row[:2] == (model, "SparseLab")):
+            axis.plot(
+                *zip(*((row[2], row[5]) for row in peers), strict=True), "s-", ms=4, color="C2", label="SparseLab"
+            )
         for i, (name, colour) in enumerate(
             (("eager torch", "C3"), ("eager torch, channels_last", "C1"), ("products alone", "0.4"))
         ):
