@@ -85,7 +85,7 @@ class Train:
     off the values (decoupled) by ``adamw``, whose default here is 0 as well. It holds in every arm of an experiment,
     those with another optimizer included. A pruned weight stays 0."""
     frozen_below: float = _number(0.0, 0, 1, "a number in [0, 1)", open_high=True, since=2)
-    """Weights (with their sign) below this have no gradient but their decay: at 1e-6 all negative ones; 0: none are."""
+    """Weights (with sign) below this have no gradient but their decay: at 1e-6 all negative ones; 0 freezes none."""
     biases: str = _choice("zero", "normal", since=2)
     """What biases start from: 0, or independent draws from the standard normal distribution."""
     warmup: int = _number(0, 0, 1_000_000, "a whole number in 0..1000000", since=2)

@@ -71,6 +71,9 @@ def test_the_jackknife_leaves_each_replicate_out_once():
     random = np.random.default_rng(3)
     effect = random.normal(size=6)
     matrix = effect[:, None] + effect[None]
+    directed = matrix + np.triu(random.normal(size=(6, 6)), 1)  # a value for each order of a pair
+    pairs = [(r, s) for r in range(6) for s in range(6) if r != s]
+    assert overlap.jackknife(directed)[1] == pytest.approx(np.mean([directed[pair] for pair in pairs]))
     n, mean, low, high = overlap.jackknife(matrix)
     values = [np.mean([matrix[r, s] for r, s in combinations(set(range(6)) - {out}, 2)]) for out in range(6)]
     half = stats.t.ppf(0.975, 5) * np.sqrt(5 / 6 * np.sum((values - np.mean(values)) ** 2))
@@ -87,8 +90,15 @@ def test_its_units_are_chains_that_the_reports_experiments_train(preset):
     assert all(unit.prunes and there[unit.key].levels == unit.levels for unit in found)
     names = {unit.arm for unit in found}
     assert names == {name for _, chains in overlap.OF.values() for name in chains}
-    compared = {arm for pair in overlap.SAME_THETA0.values() for arm in pair} | set(overlap.OTHER_THETA0.values())
+    compared = {arm for pair in (overlap.SAME_THETA0 | overlap.DIFFERENT_THETA0).values() for arm in pair}
     assert names == compared - {None}
+
+
+def test_what_is_set_reaches_every_chain():
+    study = experiments.study("overlap", "smoke", overrides={"prune_rate": 0.25, "lr": 0.002})
+    assert {(unit.config.prune_rate, unit.config.lr) for unit in study.units} == {(0.25, 0.002)}
+    with pytest.raises(ValueError, match="did you mean 'prune_rate'"):
+        experiments.study("overlap", "smoke", overrides={"prune_rte": 0.25})
 
 
 @pytest.mark.slow
@@ -114,11 +124,12 @@ def test_masks_that_were_drawn_alike_are_found_alike(module_folders):
                 store.save_level(
                     unit, level, [(5, 0.1, "test", "accuracy", 80.0)], None if last else mask, {"seconds": 1}
                 )
-    table = overlap.overlaps(study)
-    row = table[
-        (table["differs"] == "other half of the data") & (table["level"] == 1) & (table["layer"] == "all")
-    ].iloc[0]
+    results = experiments.load(study)
+    table = overlap.overlaps(results)
+    row = table[(table["differs"] == overlap.OTHER_HALF) & (table["level"] == 1) & (table["layer"] == "all")].iloc[0]
     assert (
         row["n"] == 2 and row["mean"] == pytest.approx(0.5, abs=0.01) and row["by_size"] == pytest.approx(0.5, abs=0.01)
     )
-    assert overlap.so(study).startswith("So: ")
+    apart = table[(table["differs"] == overlap.HALVES) & (table["level"] == 1) & (table["layer"] == "all")].iloc[0]
+    assert apart["n"] == 2 and apart["mean"] == pytest.approx(0, abs=0.01) and np.isnan(apart["low"])
+    assert overlap.so(results).startswith("So: No, most kept weights differ. At 12.5% density, ")

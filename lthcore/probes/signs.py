@@ -1,4 +1,4 @@
-"""Which share of the kept weights is negative, layer by layer, while a network is trained."""
+"""What share of the kept weights is negative, layer by layer, while a network is trained."""
 
 
 def measure(unit, trained, data):

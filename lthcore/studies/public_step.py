@@ -7,6 +7,7 @@ pruned weights; every negative weight is below it. Adam's L2 weight decay is add
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 
 from ..config import Config
 from ..results.later import figures, statistics
@@ -16,7 +17,7 @@ from .common import controls
 from .record import Experiment
 
 STEP = {"frozen_below": 1e-6, "weight_decay": 1e-4, "biases": "normal", "rewind": "keep_biases", "validation": 0.0}
-OFF = {  # what turns a part of the step off: end of the arms' names -> settings
+OFF = {  # settings that turn off one part of the step, by the end of the arms' names
     "frozen": {"frozen_below": 0.0},
     "decay": {"weight_decay": 0.0},
     "biases": {"biases": "zero", "rewind": "reset"},
@@ -113,8 +114,8 @@ def explained(results):
     """Which of the report's numbers lie in the step's 95% prediction interval: a row per number.
 
     The numbers of a task are read at one level and by one of ``READINGS``, that at which most of them lie within,
-    and of those the nearest. How many pairs of level and reading were tried, and at how many all numbers of the task
-    lie within, is in the table, and beside it what the same training gives by the correct step, from the archive.
+    and of those the nearest. At how many pairs of level and reading all numbers of the task lie within, of how many
+    that were tried, is in the table, and beside it the same of the correct step, from the archive.
 
     Parameters
     ----------
@@ -131,44 +132,63 @@ def explained(results):
     for task, numbers in NUMBERS.items():
         if not set(numbers) <= set(results.frame["arm"]):
             continue
-        common = set.intersection(*(set(statistics.levels(results.frame, arm)) for arm in numbers)) - {0}
-        tried = {pair: _fit(seen, numbers, *pair) for pair in ((k, how) for k in sorted(common) for how in READINGS)}
-        fits = sum(all(found["within"] for found in fit) for fit in tried.values())
-        level, how = min(tried, key=lambda pair: _rank(tried[pair]))
-        for found in tried[level, how]:
-            correct = _correct(found["arm"])
-            beside = "" if correct is None or level not in correct else f"{correct[level].mean():.2f}"
+        tried = _tried(seen, numbers, {arm: arm for arm in numbers})
+        (experiment,) = {CORRECT[arm][0] for arm in numbers}
+        archived = _archived(experiment)
+        correct = {} if archived is None else _tried(archived, numbers, {arm: CORRECT[arm][1] for arm in numbers})
+        level, how = pair = min(tried, key=lambda pair: _rank(tried[pair]))
+        for found, beside in zip(tried[pair], correct.get(pair, [None] * len(numbers)), strict=True):
             known = found["low"] == found["low"]  # of one replicate there is no interval
             rows.append({
                 "task": task, "network": results.study.experiment.styles[found["arm"]][0], "report": found["number"],
-                "this step": f"{found['mean']:.2f}" + (f" [{found['low']:.2f}, {found['high']:.2f}]" if known else ""),
-                "explained": ("yes" if found["within"] else "no") if known else "", "level": level, "read at": how,
-                "pairs that fit": f"{fits} of {len(tried)}", "correct step": beside,
+                "this step": _in_words(found), "explained": ("yes" if found["within"] else "no") if known else "",
+                "level": level, "read at": how, "pairs that fit": _fits(tried),
+                "correct step": "" if beside is None else _in_words(beside), "its pairs that fit": _fits(correct),
             })  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def _fit(seen, numbers, level, how):
-    found = []
-    for arm, number in numbers.items():
-        mean, low, high = prediction(seen[how].loc[arm, level])
-        facts = {"arm": arm, "number": number, "mean": mean, "low": low, "high": high}
-        found.append(facts | {"within": within(number, low, high), "off": abs(mean - float(number))})
-    return found
+def _tried(seen, numbers, names):
+    """The numbers of a task at every level that all its arms have, by every reading: dict, (level, reading) -> list."""
+    levels = [set(seen.loc[names[arm]].index.get_level_values("level")) for arm in numbers]
+    pairs = [(level, how) for level in sorted(set.intersection(*levels) - {0}) for how in READINGS]
+    return {(level, how): [_fit(seen[how].loc[names[arm], level], arm, numbers[arm]) for arm in numbers]
+            for level, how in pairs}  # fmt: skip
+
+
+def _fit(values, arm, number):
+    mean, low, high = prediction(values)
+    fit = within(number, low, high)
+    return {"arm": arm, "number": number, "mean": mean, "low": low, "high": high, "within": fit}
 
 
 def _rank(fit):
-    return -sum(found["within"] for found in fit), sum(found["off"] for found in fit)
+    return -sum(found["within"] for found in fit), sum(abs(found["mean"] - float(found["number"])) for found in fit)
+
+
+def _fits(tried):
+    return f"{sum(all(found['within'] for found in fit) for fit in tried.values())} of {len(tried)}" if tried else ""
+
+
+def _in_words(found):
+    known = found["low"] == found["low"]
+    return f"{found['mean']:.2f}" + (f" [{found['low']:.2f}, {found['high']:.2f}]" if known else "")
+
+
+@lru_cache(maxsize=4)
+def _archived(experiment):
+    """What :func:`read` gives of an experiment of the report at the committed scale, or None where nothing is there."""
+    from . import experiments
+
+    frame = experiments.finished(experiments.study(experiment, "report"))
+    return read(frame) if len(frame) else None
 
 
 def _correct(arm):
     """Test accuracies at the last epoch by the correct step: Series over (level, replicate), or None."""
-    from . import experiments
-
     experiment, known = CORRECT[arm]
-    frame = experiments.finished(experiments.study(experiment, "report"))
-    ends = statistics.at_end(frame[frame["arm"] == known]) if len(frame) else ()
-    return ends.loc[known] if len(ends) else None
+    found = _archived(experiment)
+    return None if found is None or known not in found.index else found[READINGS[0]].loc[known]
 
 
 # -------------------------------------------------------------------------------------------------------- the figures
@@ -193,7 +213,7 @@ for _part, _text in WITHOUT.items():
 
 def fig12a(study, frame):
     """The report's experiments on the MLP by the public step, the correct step and the report's numbers beside it."""
-    sheet = figures.Sheet(study, "Figure 12a. The report's experiments by the step of a public repository", rows=2)
+    sheet = figures.Sheet(study, "Figure 12a. The report's experiments with the step of a public repository", rows=2)
     panels = {
         "Task 1": ("task1_s1", "task1_s2", "random_reinit_task1", "random_mask_task1"),
         "Task 2": ("task2_s1", "task2_s2"),
@@ -274,7 +294,7 @@ def fig12c(study, frame):
 
 def fig12d(study, frame):
     """LeNet-5 by the public step, in both forms, and by the correct step."""
-    sheet = figures.Sheet(study, "Figure 12d. LeNet-5 by the step of a public repository")
+    sheet = figures.Sheet(study, "Figure 12d. LeNet-5 with the step of a public repository")
     for axis, arm in zip(sheet.axes, LENET_STYLES, strict=True):
         _with_the_correct_step(sheet, axis, frame, (arm,), LENET_STYLES[arm][0])
         figures.threshold(axis, 80)

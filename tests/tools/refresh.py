@@ -306,26 +306,34 @@ def beyond_text():
 
 @lru_cache
 def masks_compared():
-    """The study of masks at the committed scale."""
-    return experiments.study("overlap", "report")
+    """The study of masks at the committed scale, read."""
+    return experiments.load(experiments.study("overlap", "report"))
 
 
 def masks_text():
-    """How far masks overlap, in a sentence."""
-    text = overlap.so(masks_compared()).removeprefix("So: ")
+    """Whether two runs find the same mask, in a few sentences."""
     n = overlap.at(masks_compared())["n"].max()
-    return filled(f"{text[0].upper()}{text[1:-1]} (n = {n}; [13](notebooks/13_mask_overlap.ipynb)).")
+    text = overlap.so(masks_compared()).removeprefix("So: ").removesuffix(".")
+    return filled(f"Do two runs find the same mask? {text} (n = {n}; [13](notebooks/13_mask_overlap.ipynb)).")
 
 
 def masks_table():
     """The same as a table."""
-    lines = ["| what differs | density | shared | random masks | random among equal sizes in theta0 | beyond chance |"]
-    lines.append("|---" * 6 + "|")
+    heads = (
+        "what differs",
+        "density",
+        "shared",
+        "random",
+        "random among similar sizes",
+        "beyond chance",
+        "beyond size",
+    )
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for name, row in overlap.at(masks_compared()).iterrows():
-        by_size = "" if row["by_size"] != row["by_size"] else f"{100 * row['by_size']:.1f}%"
-        beyond = f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
-        shares = f"{100 * row['density']:.3g}% | {100 * row['overlap']:.1f}% | {100 * row['chance']:.1f}%"
-        lines.append(f"| {name} | {shares} | {by_size} | {beyond} |")
+        cells = [name, *(f"{100 * row[k]:.1f}%" for k in ("density", "overlap", "chance", "by_size"))]
+        for first, low, high in (("mean", "low", "high"), ("beyond_size", "beyond_size_low", "beyond_size_high")):
+            cells.append(f"{row[first]:.3f} [{row[low]:.3f}, {row[high]:.3f}]")
+        lines.append(f"| {' | '.join('' if 'nan' in cell else cell for cell in cells)} |")
     return "\n".join(lines)
 
 
