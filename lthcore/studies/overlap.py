@@ -329,6 +329,5 @@ OVERLAP = Experiment(
     fixed=("model",),
     arms=arms,
     styles=STYLES,
-    full_labels=dict(zip(OF["task2"][1], ("T1 on the digits 0-4", "T2 on the digits 5-9"), strict=True)),
     figures={"fig13a_overlap": fig13a, "fig13b_overlap_baselines": fig13b, "fig13c_pixels": fig13c},
 )

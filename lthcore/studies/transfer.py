@@ -70,7 +70,12 @@ FULL_LABELS = {name: f"own ticket, on {where}" for name, where in _WHERE.items()
 
 
 def _panels_and_differences(study, frame, title, panels, bounds=()):
-    """Accuracy against density, a column per panel (title, arms, pairs), and below it the differences of pairs."""
+    """Accuracy against density, a column per panel (title, arms, pairs), and below it the differences of pairs.
+
+    Panels none of whose arms the study trains, such as at other levels than its own, are left out.
+    """
+    trained = {unit.arm for unit in study.units}
+    panels = [panel for panel in panels if trained & set(panel[1])] or panels
     sheet = figures.Sheet(study, f"{title} ({study.config.epochs} epochs per level)", rows=2, columns=len(panels))
     there = set(frame["arm"])
     for column, (title, arms, pairs) in enumerate(panels):
