@@ -74,7 +74,7 @@ def _panels_and_differences(study, frame, title, panels, bounds=()):
 
     Panels none of whose arms the study trains, such as at other levels than its own, are left out.
     """
-    trained = {unit.arm for unit in study.units}
+    trained = {unit.arm for unit in study.units if unit.levels}
     panels = [panel for panel in panels if trained & set(panel[1])] or panels
     sheet = figures.Sheet(study, f"{title} ({study.config.epochs} epochs per level)", rows=2, columns=len(panels))
     there = set(frame["arm"])
