@@ -28,8 +28,14 @@ def ask(experiment, preset, settings):
         return str(error)
 
 
+def few(experiment):
+    """What of ``FEW`` an experiment takes."""
+    return {name: value for name, value in FEW.items() if not isinstance(ask(experiment, "smoke", {name: value}), str)}
+
+
 def values_of(experiment, preset, name):
-    values = [{**takes.NEEDS.get(name, {}), name: value} for value in SMALL.get(name, ())]
+    usual = getattr(presets.configure(experiment, preset), name)  # which is no change
+    values = [{**takes.NEEDS.get(name, {}), name: value} for value in SMALL.get(name, ()) if value != usual]
     return values or takes._allowed(experiment, preset, name)
 
 
@@ -82,11 +88,11 @@ def covering(experiment, preset, seed=0, limit=8):
     draw = random.Random(f"{seed} {experiment}")
     values = {name: values_of(experiment, preset, name)[0] for name in experiments.taken(experiment, preset)}
     left = set(combinations(sorted(values), 2))
-    sets, refused = [], []
+    sets, refused, scale = [], [], few(experiment)
     while left:
         pair = min(left)
         chosen = values[pair[0]] | values[pair[1]]
-        if isinstance(ask(experiment, preset, FEW | chosen), str):
+        if isinstance(ask(experiment, preset, scale | chosen), str):
             refused.append(pair)
             left.remove(pair)
             continue
@@ -94,7 +100,7 @@ def covering(experiment, preset, seed=0, limit=8):
         for name in draw.sample(sorted(values), len(values)):
             more = chosen | values[name]
             new = any(tuple(sorted((name, other))) in left for other in names)
-            if new and len(names) < limit and not isinstance(ask(experiment, preset, FEW | more), str):
+            if new and len(names) < limit and not isinstance(ask(experiment, preset, scale | more), str):
                 chosen = more
                 names.append(name)
         sets.append(chosen)

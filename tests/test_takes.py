@@ -4,7 +4,7 @@ from itertools import product
 
 import matplotlib.pyplot as plt
 import pytest
-from helpers import FEW, HERE, SETTINGS, ask, read_everything, values_of
+from helpers import HERE, SETTINGS, ask, few, read_everything, values_of
 
 from lthcore.runs import download
 from lthcore.runs.presets import EXPERIMENTS, PRESETS, changes, configure
@@ -164,15 +164,15 @@ def test_every_setting_works_to_the_end_beside_others(store_of_all, finish, expe
     Up to eight settings at once; python tests/tools/settings.py has each alone, and pairs.
     """
     download.fetch(dataset="fashion", log=lambda _: None)
-    left = accepted(experiment)
+    left, scale = accepted(experiment), few(experiment)
     assert set(left) == set(experiments.taken(experiment, "smoke"))
     while left:
         names, settings = [], {}
         for name in left:
-            if len(names) < 8 and not isinstance(ask(experiment, "smoke", FEW | settings | left[name]), str):
+            if len(names) < 8 and not isinstance(ask(experiment, "smoke", scale | settings | left[name]), str):
                 names.append(name)
                 settings |= left[name]
-        study = ask(experiment, "smoke", FEW | settings)
+        study = ask(experiment, "smoke", scale | settings)
         finish(study)
         read_everything(study, settings)
         left = {name: left[name] for name in left if name not in names}
@@ -180,10 +180,10 @@ def test_every_setting_works_to_the_end_beside_others(store_of_all, finish, expe
 
 def accepted(experiment):
     """The first value of every setting that the experiment takes, with what it needs; what is refused is a line."""
-    works = {}
+    works, scale = {}, few(experiment)
     for name in SETTINGS:
         for settings in values_of(experiment, "smoke", name):
-            found = ask(experiment, "smoke", FEW | settings)
+            found = ask(experiment, "smoke", scale | settings)
             if not isinstance(found, str):
                 works[name] = settings
                 break

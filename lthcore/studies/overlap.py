@@ -205,9 +205,17 @@ def _overlaps(study, finished):
 
 def at(results, density: float = AT):
     """The rows of :func:`overlaps` for all layers together, at a density or the next below: DataFrame."""
-    table = overlaps(results)
-    table = table[(table["layer"] == "all") & (table["density"] <= density * 1.01)]
-    return table.groupby("differs", sort=False).head(1).set_index("differs").drop(columns="layer")
+    table = _near(overlaps(results), density)
+    return table[table["layer"] == "all"].set_index("differs").drop(columns="layer")
+
+
+def _near(table, density=AT):
+    """The rows at a density or the next below, of each that differs; at the last level where none is so sparse."""
+    sparse = table["density"] <= density * 1.01
+    first = table[sparse].groupby("differs")["level"].min()
+    level = table.groupby("differs")["level"].max()
+    level.update(first)
+    return table[table["level"] == table["differs"].map(level)]
 
 
 def so(results):
@@ -251,9 +259,8 @@ def fig13a(study, frame):
 def fig13b(study, frame):
     """At about an eighth of the weights: the overlap against two baselines, and by layer."""
     sheet = figures.Sheet(study, f"Figure 13b. Overlap of masks at {100 * AT:g}% density, or the next below")
-    table = _overlaps(study, len(frame))
-    table = table[(table["density"] <= AT * 1.01) & table["mean"].notna()]
-    table = table[table["level"] == table.groupby("differs")["level"].transform("min")]
+    table = _near(_overlaps(study, len(frame)))
+    table = table[table["mean"].notna()]
     baselines, by_layer = sheet.axes
     marks = {"chance": ("o", "white"), "by_size": ("D", "0.6"), "overlap": ("o", None)}
     meaning = {"chance": "random", "by_size": "random among similar sizes in theta0", "overlap": "found by training"}
@@ -298,18 +305,19 @@ def fig13c(study, frame):
     known = _masks(study, len(frame))
     for axis, (arm, title) in zip(sheet.axes, chains.items(), strict=True):
         axis.set(title=title, xticks=[], yticks=[])
-        below = {k for u in study.units if u.arm == arm for k in u.levels if u.config.density(k) <= AT * 1.01}
-        there = sorted(below & {k for a, k in known if a == arm})
+        there = {k for a, k in known if a == arm}
         if not there:
             axis.set_axis_off()
             continue
-        kept = [mask["fc1"].mean(0) for mask in known[arm, there[0]].values()]
+        below = {k for u in study.units if u.arm == arm for k in u.levels if u.config.density(k) <= AT * 1.01}
+        level = min(there & below, default=max(there))
+        kept = [mask["fc1"].mean(0) for mask in known[arm, level].values()]
         share = 100 * np.mean(kept, axis=0)
         image = axis.imshow(share.reshape(28, 28), cmap="viridis", vmin=0, vmax=30)
         axis.grid(False)
         sheet.figure.colorbar(image, ax=axis, label="kept weights of the pixel (%)", shrink=0.85)
         rows = pd.DataFrame({"pixel": range(784), "share": share})
-        sheet.drawn.append(rows.assign(panel=title, arm=arm, level=there[0], n=len(kept)))
+        sheet.drawn.append(rows.assign(panel=title, arm=arm, level=level, n=len(kept)))
     return sheet.done(legend_on=(), shown="mean over replicates")
 
 

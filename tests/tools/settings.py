@@ -38,12 +38,12 @@ def main():
 
 def part(title, experiment, sets):
     """Ask for each set of settings and run what is taken: how many failed."""
-    from helpers import FEW, ask, read_everything, train
+    from helpers import ask, few, read_everything, train
 
     started, failed, taken = time.monotonic(), 0, 0
     print(f"== {title}", flush=True)
     for settings in sets:
-        study = ask(experiment, "smoke", FEW | settings)
+        study = ask(experiment, "smoke", few(experiment) | settings)
         if isinstance(study, str):
             print(f"refused  {settings}: {study.split(', which takes')[0]}", flush=True)
             continue
