@@ -13,7 +13,7 @@ import refresh
 from lthcore.config import EXPERIMENTS, Config, configure
 from lthcore.results import rules
 from lthcore.runs import presets
-from lthcore.studies import claims
+from lthcore.studies import REGISTRY, claims
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = refresh.documents()
@@ -145,7 +145,9 @@ def test_every_defined_metric_is_in_the_archive():
     for pack in (ROOT / "figures/archive").glob("*/r0.zip"):
         with zipfile.ZipFile(pack) as archive, archive.open("rows.csv") as file:
             seen |= set(pd.read_csv(file)["metric"])
-    assert not [pattern for pattern in metrics() if not any(re.fullmatch(pattern, name) for name in seen)]
+    missing = [pattern for pattern in metrics() if not any(re.fullmatch(pattern, name) for name in seen)]
+    waiting = ["negative_share"] * (REGISTRY["public_step"].group == "named")  # whose study has not been run yet
+    assert [pattern.partition(":")[0] for pattern in missing] == waiting
 
 
 # ------------------------------------------------------------------------------------------------- numbers in prose
