@@ -130,6 +130,6 @@ def test_masks_that_were_drawn_alike_are_found_alike(module_folders):
     assert (
         row["n"] == 2 and row["mean"] == pytest.approx(0.5, abs=0.01) and row["by_size"] == pytest.approx(0.5, abs=0.01)
     )
-    apart = table[(table["differs"] == overlap.HALVES) & (table["level"] == 1) & (table["layer"] == "all")].iloc[0]
-    assert apart["n"] == 2 and apart["mean"] == pytest.approx(0, abs=0.01) and np.isnan(apart["low"])
+    unrelated = table[(table["differs"] == overlap.HALVES) & (table["level"] == 1) & (table["layer"] == "all")].iloc[0]
+    assert unrelated["n"] == 2 and unrelated["mean"] == pytest.approx(0, abs=0.01) and np.isnan(unrelated["low"])
     assert overlap.so(results).startswith("So: No, most kept weights differ. At 12.5% density, ")

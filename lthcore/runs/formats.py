@@ -96,17 +96,21 @@ def read_rows(content, path, columns=ROWS):
 class _Masks(Mapping):
     """The masks of a pack, unpacked when one is asked for: half of the work, and most who read a pack want its rows."""
 
-    def __init__(self, pack, digest, levels):
-        self._pack, self._digest, self._levels = pack, digest, levels
+    def __init__(self, path, pack, digest, levels):
+        self._path, self._pack, self._digest, self._levels = path, pack, digest, levels
 
     @cached_property
     def _tensors(self):
-        content = self._pack.read(PACKED[2])
-        if hashlib.sha256(content).hexdigest() != self._digest:
-            raise ValueError("a member is not the one that was written")
-        found = load_tensors(content)
-        if not {name.rpartition("/")[0] for name in found} <= self._levels:
-            raise ValueError("its members do not belong together")
+        try:
+            content = self._pack.read(PACKED[2])
+            if hashlib.sha256(content).hexdigest() != self._digest:
+                raise ValueError("not those that were written")
+            found = load_tensors(content)
+            if not {name.rpartition("/")[0] for name in found} <= self._levels:
+                raise ValueError("of other levels")
+        except DAMAGED as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"the masks of {self._path} are damaged ({reason}): a run sets it aside") from None
         return found
 
     def __getitem__(self, name):
@@ -123,7 +127,7 @@ def read_pack(path):
     """A pack's levels (name -> facts), rows (name -> frame) and masks; nothing where it is missing or damaged.
 
     A pack is unpacked once, and again when the file has changed. The masks are unpacked when they are used, and raise
-    one of ``DAMAGED`` then; :func:`whole_pack` asks for them at once.
+    a ValueError in one line then; :func:`whole_pack` asks for them at once.
     """
     state = _state(path)
     return _read_state(path, *state) if state else NOTHING
@@ -201,7 +205,7 @@ def _unpacked(path):
     whose = {(record["identity"]["experiment"], record["identity"]["replicate"]) for record in levels.values()}
     if {(experiment, f"r{replicate}.zip") for experiment, replicate in whose} != {(path.parent.name, path.name)}:
         raise ValueError("it is another replicate's")
-    return {"levels": levels, "rows": rows, "masks": _Masks(pack, known[PACKED[2]], set(levels))}
+    return {"levels": levels, "rows": rows, "masks": _Masks(path, pack, known[PACKED[2]], set(levels))}
 
 
 def _by_level(table):

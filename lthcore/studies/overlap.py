@@ -223,9 +223,9 @@ def so(results):
     table = at(results)
     if not {OTHER_HALF, HALVES} <= set(table.index):
         return "So: nothing is concluded before the chains of Task 1 are finished."
-    half, apart = table.loc[OTHER_HALF], table.loc[HALVES]
+    half, unrelated = table.loc[OTHER_HALF], table.loc[HALVES]
     verdict = "No, most kept weights differ" if half["overlap"] < 0.5 else "Most kept weights are the same"
-    shares = [f"{100 * x:.1f}%" for x in (half["overlap"], apart["overlap"], half["by_size"], half["chance"])]
+    shares = [f"{100 * x:.1f}%" for x in (half["overlap"], unrelated["overlap"], half["by_size"], half["chance"])]
     return (
         f"So: {verdict}. At {100 * AT:g}% density, masks found on two halves of the data from the same theta0 share "
         f"{shares[0]} of their weights, and from different theta0s {shares[1]}. Masks that choose at random among "
