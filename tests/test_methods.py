@@ -312,7 +312,7 @@ def test_processes_that_are_begun_at_once_leave_the_program_as_it_is():
     for thread in begun:
         thread.join()
     assert sys.modules["__main__"] is program
-    assert sorted(ends) == ["", "", "", *["the rules reset, final, there"] * 3]
+    assert sorted(ends) == ["", "", "", *["the rules reset, final, keep_biases, there"] * 3]
 
 
 def _print_registered(log):
