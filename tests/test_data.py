@@ -85,7 +85,7 @@ def test_a_data_set_that_is_registered_again_is_read_again(monkeypatch):
     monkeypatch.setattr(data, "READ", lambda dataset: dict.fromkeys(("train", "test"), (pixels, labels)))
     brightness = []
     for mean in (0.5, 0.25):
-        monkeypatch.setitem(DATASETS, "again", DataSet("somewhere:read", 6000, 100, (mean,), (1.0,)))
+        monkeypatch.setitem(DATASETS, "again", DataSet(print, 6000, 100, (mean,), (1.0,)))
         unit = Unit(configure("task1", "smoke", dataset="again"), "ticket", 0)
         brightness.append(data.load(unit).test[0].max().item())
     assert brightness == [0.5, 0.75]
