@@ -88,7 +88,7 @@ def keys_under_one_name(monkeypatch, setting, registry, records):
 def test_a_changed_model_has_other_levels_under_the_same_name(monkeypatch):
     plain = Architecture({"a": (30, 784), "b": (10, 30)})
     smaller = Architecture({"a": (20, 784), "b": (10, 20)})
-    module = plain._replace(module="somewhere:Net")
+    module = plain._replace(module="lthcore.models:Network")
     images = plain._replace(images=((1, 28, 28), (1, 14, 56)))  # what else it can read changes no number
     again = Architecture({"a": (30, 784), "b": (10, 30)})
     records = [plain, smaller, plain._replace(activation="tanh"), module, images, again]
@@ -97,7 +97,7 @@ def test_a_changed_model_has_other_levels_under_the_same_name(monkeypatch):
 
 
 def test_a_changed_data_set_has_other_levels_under_the_same_name(monkeypatch):
-    plain = DataSet("somewhere:read", 6000, 1000, (0.5,), (0.25,))
+    plain = DataSet("lthcore.runs.download:read_mnist", 6000, 1000, (0.5,), (0.25,))
     others = [{"train": 5000}, {"test": 900}, {"mean": (0.4,)}, {"std": (0.2,)}]
     records = [plain, *(plain._replace(**other) for other in others)]
     assert len(set(keys_under_one_name(monkeypatch, "dataset", DATASETS, records))) == 5
