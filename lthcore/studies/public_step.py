@@ -137,13 +137,14 @@ def explained(results):
         archived = _archived(experiment)
         correct = {} if archived is None else _tried(archived, numbers, {arm: CORRECT[arm][1] for arm in numbers})
         level, how = pair = min(tried, key=lambda pair: _rank(tried[pair]))
-        for found, beside in zip(tried[pair], correct.get(pair, [None] * len(numbers)), strict=True):
+        for found, known_fit in zip(tried[pair], correct.get(pair, [None] * len(numbers)), strict=True):
             known = found["low"] == found["low"]  # of one replicate there is no interval
             rows.append({
                 "task": task, "network": results.study.experiment.styles[found["arm"]][0], "report": found["number"],
                 "this step": _in_words(found), "explained": ("yes" if found["within"] else "no") if known else "",
                 "level": level, "read at": how, "pairs that fit": _fits(tried),
-                "correct step": "" if beside is None else _in_words(beside), "its pairs that fit": _fits(correct),
+                "correct step": "" if known_fit is None else _in_words(known_fit),
+                "its pairs that fit": _fits(correct),
             })  # fmt: skip
     return pd.DataFrame(rows)
 
