@@ -43,6 +43,12 @@ def test_schedules_are_the_reports(arm, experiment, levels):
     assert dense == usual and ours.schedule == report.schedule
 
 
+def test_a_schedule_that_a_user_sets_is_every_arms():
+    config = configure("public_step", "quick", prune_rate=0.1, rounds=3, epochs=2)
+    for unit in REGISTRY["public_step"].arms(config, 0):
+        assert (unit.config.prune_rate, unit.config.rounds, unit.config.epochs) == (0.1, 3, 2), unit.arm
+
+
 def test_lenet5_has_both_forms():
     found = units("public_step_lenet5")
     assert [(u.config.activation, u.config.pool) for u in found.values()] == [("default", "avg"), ("relu", "max")]
@@ -112,6 +118,77 @@ def test_signs_are_counted_at_the_start_and_after_every_epoch():
     )
 
 
+def test_a_statement_that_accuracy_falls_below_80_fits_where_a_replicate_may_be_below():
+    assert public_step.within("< 80", 79.9, 97) and not public_step.within("< 80", 80.0, 97)
+    assert not public_step.within("< 80", float("nan"), float("nan"))
+
+
+def test_every_number_of_the_report_is_in_the_table_once_per_reading_of_its_optimizer():
+    printed = [number for numbers in public_step.NUMBERS.values() for number in numbers.values()]
+    assert sorted(set(printed)) == ["21.1479", "95.74", "96.14", "97.17", "97.23", "97.52", "< 80"]
+    assert {arm for numbers in public_step.NUMBERS.values() for arm in numbers} == set(public_step.CORRECT)
+
+
+def made_up(values, density=None):
+    """Rows of a frame: arm -> level -> the accuracy of each replicate at the last of two epochs."""
+    rows = []
+    for arm, levels in values.items():
+        for level, accuracies in levels.items():
+            share = 0.5**level if density is None else density[level]
+            for replicate, value in enumerate(accuracies):
+                common = arm, level, share, replicate
+                rows += [
+                    (*common, 20, 2.0, "test", "accuracy", value),
+                    (*common, 10, 1.0, "test", "accuracy", value - 1),
+                ]
+    names = ["arm", "level", "density", "replicate", "step", "epoch", "split", "metric", "value"]
+    return pd.DataFrame(rows, columns=names)
+
+
+class Results:
+    def __init__(self, frame):
+        self.frame, self.study = frame, experiments.study("public_step", "report")
+
+
+def test_numbers_of_a_task_are_read_at_one_level(monkeypatch):
+    """Level 1 fits one number and level 2 the other: no pair fits both, and only one number is explained."""
+    monkeypatch.setattr(public_step, "_archived", lambda experiment: None)
+    near, far = [95.7, 95.8, 95.75], [98.0, 98.1, 98.05]
+    frame = made_up({"task1_s1": {1: near, 2: far}, "task1_s2": {1: far, 2: [96.1, 96.2, 96.15]}})
+    table = public_step.explained(Results(frame)).set_index("network")
+    assert table["public step: pairs that fit"].tolist() == ["0 of 6"] * 2
+    assert sorted(table["explained by"]) == ["not explained", "the public step"]
+    assert set(table["public step: level"]) <= {1, 2} and table["public step: level"].nunique() == 1
+
+
+def test_each_step_is_read_where_it_fits_best_and_both_may_explain_a_number(monkeypatch):
+    fits = {"task1_s1": [95.7, 95.8, 95.75], "task1_s2": [96.1, 96.2, 96.15]}
+    off = [98.0, 98.1, 98.05]
+    archive = made_up({CORRECT[arm]: {1: off, 3: values} for arm, values in fits.items()})
+    monkeypatch.setattr(public_step, "_archived", lambda experiment: public_step._seen(archive))
+    frame = made_up({arm: {1: values, 3: off} for arm, values in fits.items()})
+    table = public_step.explained(Results(frame))
+    assert set(table["explained by"]) == {"the public step and the correct step"}
+    assert set(table["public step: level"]) == {1} and set(table["correct step: level"]) == {3}
+    assert set(table["public step: read at"]) == {"last epoch"}
+    assert set(table["correct step: pairs that fit"]) == {"2 of 6"}  # the best of two epochs is the last one
+
+
+CORRECT = {arm: name for arm, (_, name) in public_step.CORRECT.items()}
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "by"), [([70.0, 90.0, 80.0], "the public step"), ([95.0, 95.1, 95.2], "not ex")]
+)
+def test_falling_below_80_is_tried_at_the_first_level_beyond_95_percent(accuracies, by, monkeypatch):
+    monkeypatch.setattr(public_step, "_archived", lambda experiment: None)
+    density = {8: 0.058, 9: 0.0404, 10: 0.028}
+    frame = made_up({"mlp": {8: [50.0, 50.1, 50.2], 9: accuracies, 10: [50.0, 50.1, 50.2]}}, density)
+    (row,) = public_step.explained(Results(frame)).to_dict("records")
+    assert row["public step: level"] == 9 and row["explained by"].startswith(by)
+    assert row["public step: pairs that fit"].endswith(" of 3") and row["report"] == "< 80"
+
+
 @pytest.mark.slow
 def test_numbers_that_it_gives_are_explained_and_others_are_not(module_folders, finish, monkeypatch):
     study = experiments.study("public_step", "smoke", replicates=3, overrides=FEW)
@@ -124,10 +201,17 @@ def test_numbers_that_it_gives_are_explained_and_others_are_not(module_folders, 
     }
     monkeypatch.setattr(public_step, "NUMBERS", numbers)
     table = public_step.explained(results).set_index(["task", "network"])
-    assert table.loc["Task 1", "explained"].tolist() == ["yes", "yes"]
-    assert table.loc["Task 1", "pairs that fit"].str.endswith("of 3").all()
-    assert table.loc["Task 3, plain SGD", "explained"].tolist() == ["no", "yes"]
-    assert table.loc["Task 3, plain SGD", "pairs that fit"].tolist() == ["0 of 3"] * 2
-    assert set(table["correct step"]) == set(table["its pairs that fit"]) == {""}  # no archive here
+    assert table.loc["Task 1", "explained by"].tolist() == ["the public step"] * 2
+    assert table.loc["Task 1", "public step: pairs that fit"].str.endswith("of 3").all()
+    assert table.loc["Task 3, plain SGD", "explained by"].tolist() == ["not explained", "the public step"]
+    assert table.loc["Task 3, plain SGD", "public step: pairs that fit"].tolist() == ["0 of 3"] * 2
+    assert set(table["correct step"]) == set(table["correct step: pairs that fit"]) == {""}  # no archive here
     one = experiments.load(experiments.study("public_step", "smoke", replicates=1, overrides=FEW))
-    assert set(public_step.explained(one)["explained"]) == {""}
+    assert set(public_step.explained(one)["explained by"]) == {""}
+
+
+@pytest.mark.slow
+def test_a_task_is_left_out_while_its_dense_networks_alone_are_finished(module_folders, finish):
+    dense = FEW | {"levels": (0,)}
+    results = experiments.load(finish(experiments.study("public_step", "smoke", overrides=dense)))
+    assert len(results.frame) and public_step.explained(results).empty

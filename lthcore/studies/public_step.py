@@ -8,13 +8,19 @@ pruned weights; every negative weight is below it. Adam's L2 weight decay is add
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 from ..config import Config
 from ..results.later import figures, statistics
+from ..runs import presets
 from ..unit import MaskOf, Unit
-from . import task2
 from .common import controls
+from .lenet5 import LENET5
+from .mlp import MLP
 from .record import Experiment
+from .task1 import TASK1
+from .task2 import TASK2
+from .task3 import TASK3
 
 STEP = {"frozen_below": 1e-6, "weight_decay": 1e-4, "biases": "normal", "rewind": "keep_biases", "validation": 0.0}
 OFF = {  # settings that turn off one part of the step, by the end of the arms' names
@@ -29,27 +35,29 @@ WITHOUT = {  # the same in words
     "all_images": "images held out", "everything": "the correct step",
 }  # fmt: skip
 AT = 4  # the level at which parts are turned off
-TASK1 = {"rounds": 5}
-TASK2 = {"rounds": 15, "prune_rate": 0.35}
-MLP = {"rounds": 20, "prune_rate": 0.3, "batch_size": 60}
-OF_MLP = 3, 2  # its epochs to those of the tasks: 75 to 50
 MOMENTUM = {"optimizer": "sgd", "momentum": 0.9}
 
 
 def arms(config: Config, replicate: int) -> Iterator[Unit]:
     """The report's experiments on the MLP by that step, and Tasks 1 and 3 with parts of it turned off."""
-    more, less = OF_MLP
-    yield Unit(replace(config, **MLP, epochs=config.epochs * more // less), "mlp", replicate)
-    yield from _transferred(replace(config, **TASK1), replicate, "task1", "half1", "half2", True)
-    yield from _transferred(replace(config, **TASK2), replicate, "task2", "labels0-4", "labels5-9")
+    yield Unit(_by_schedule_of(MLP, config), "mlp", replicate)
+    yield from _transferred(_by_schedule_of(TASK1, config), replicate, "task1", "half1", "half2", True)
+    yield from _transferred(_by_schedule_of(TASK2, config), replicate, "task2", "labels0-4", "labels5-9")
     yield Unit(config, "task3_adam", replicate, probes=("signs",))
     yield Unit(replace(config, optimizer="sgd"), "task3_sgd", replicate)
     yield Unit(replace(config, **MOMENTUM), "task3_momentum", replicate)
     for part, off in OFF.items():
-        without, suffix = replace(config, rounds=AT, **off), f"_without_{part}"
+        without, suffix = replace(config, rounds=min(AT, config.rounds), **off), f"_without_{part}"
         yield from _transferred(without, replicate, "task1", "half1", "half2", suffix=suffix)
         yield Unit(without, f"task3_adam{suffix}", replicate, probes=("signs",))
         yield Unit(replace(without, **MOMENTUM), f"task3_momentum{suffix}", replicate)
+
+
+def _by_schedule_of(experiment, config):
+    """The settings of a study of the MLP, Task 3's, with another experiment's schedule; what a user set stays."""
+    schedule = {name: experiment.settings[name] for name in ("batch_size", "prune_rate", "rounds")}
+    schedule["epochs"] = config.epochs * experiment.settings["epochs"] // TASK3.settings["epochs"]
+    return replace(config, **{name: v for name, v in schedule.items() if name not in presets.changes(config)})
 
 
 def _transferred(config, replicate, task, s1, s2, controlled=False, suffix=""):
@@ -70,17 +78,31 @@ def lenet5_arms(config: Config, replicate: int) -> Iterator[Unit]:
 # ------------------------------------------------------------------------------------------------- the report's numbers
 
 READINGS = ("last epoch", "best epoch", "mean of the last ten")  # of the test accuracy of a training
-NUMBERS = {  # task -> arm -> the report's number, as it is printed; all of them at one level and by one reading
-    "Task 1": {"task1_s1": "95.74", "task1_s2": "96.14"},
-    "Task 2": {"task2_s1": "97.23", "task2_s2": "21.1479"},
-    "Task 3, SGD with momentum": {"task3_adam": "97.17", "task3_momentum": "97.52"},
-    "Task 3, plain SGD": {"task3_adam": "97.17", "task3_sgd": "97.52"},
-}
-CORRECT = {  # arm -> where the archive has the same without that step: experiment, arm
+CORRECT = {  # arm -> where the archive has the same by the correct step: experiment, arm
+    "mlp": ("mlp", "ticket"),
     "task1_s1": ("task1", "t1_on_s1"), "task1_s2": ("task1", "t1_on_s2"),
     "task2_s1": ("task2", "t1_on_s1"), "task2_s2": ("task2", "t1_on_s2"),
     "task3_adam": ("task3", "adam"), "task3_sgd": ("task3", "sgd"), "task3_momentum": ("task3", "momentum"),
-    "mlp": ("mlp", "ticket"), "lenet5": ("lenet5", "ticket"), "lenet5_relu": ("lenet5_relu", "ticket"),
+    "lenet5": ("lenet5", "ticket"), "lenet5_relu": ("lenet5_relu", "ticket"),
+}  # fmt: skip
+REPORTED = {  # arm -> the report's number for its ticket
+    **{arm: TASK1.reported[CORRECT[arm][1]] for arm in ("task1_s1", "task1_s2")},
+    **{arm: TASK2.reported[CORRECT[arm][1]] for arm in ("task2_s1", "task2_s2")},
+    **dict.fromkeys(("task3_sgd", "task3_momentum"), TASK3.reported["sgd"]),
+    "task3_adam": TASK3.reported["adam"],
+}
+FALLS = "< 80"  # of accuracy once more than 95% is pruned, which the report says of the MLP and of LeNet-5
+DENSEST = 0.05
+NUMBERS = {  # task -> arm -> the report's number, as it is printed; all of them at one level and by one reading
+    "The MLP beyond 95%": {"mlp": FALLS},
+    **{task: {arm: str(REPORTED[arm]) for arm in arms} for task, arms in {
+        "Task 1": ("task1_s1", "task1_s2"),
+        "Task 2": ("task2_s1", "task2_s2"),
+        "Task 3, SGD with momentum": ("task3_adam", "task3_momentum"),
+        "Task 3, plain SGD": ("task3_adam", "task3_sgd"),
+    }.items()},
+    "LeNet-5 beyond 95%": {"lenet5": FALLS},
+    "LeNet-5 beyond 95%, ReLU": {"lenet5_relu": FALLS},
 }  # fmt: skip
 
 
@@ -105,91 +127,133 @@ def prediction(values):
 
 
 def within(number: str, low: float, high: float) -> bool:
-    """Whether a printed number may be the rounded value of one in an interval."""
+    """Whether an interval has a value that the report would have printed so, or, of `FALLS`, one below it."""
+    if number == FALLS:
+        return low < float(number.removeprefix("<"))
     half = 0.5 * 10.0 ** -len(number.partition(".")[2])
     return low - half <= float(number) <= high + half
 
 
 def explained(results):
-    """Which of the report's numbers lie in the step's 95% prediction interval: a row per number.
+    """Which of the report's numbers lie in the 95% prediction interval of the public step, and of the correct one.
 
-    The numbers of a task are read at one level and by one of ``READINGS``, that at which most of them lie within,
-    and of those the nearest. At how many pairs of level and reading all numbers of the task lie within, of how many
-    that were tried, is in the table, and beside it the same of the correct step, from the archive.
+    The numbers of a task are read at one level and by one of ``READINGS``, of either step at the pair where most of
+    them lie within, and of such pairs the nearest. At how many pairs all numbers of the task lie within, of how many
+    that were tried, is in the table. ``< 80`` is tried at the first level beyond 95% pruned alone.
 
     Parameters
     ----------
     results : Results
-        Of :func:`lthcore.studies.experiments.load`.
+        Of :func:`lthcore.studies.experiments.load`. The correct step is read from the archive.
 
     Returns
     -------
     DataFrame
+        A row per number, in words. ``explained by`` is empty where a step has fewer than two replicates.
     """
     import pandas as pd
 
-    seen, rows = read(results.frame), []
+    seen, rows = _seen(results.frame), []
     for task, numbers in NUMBERS.items():
         if not set(numbers) <= set(results.frame["arm"]):
             continue
-        tried = _tried(seen, numbers, {arm: arm for arm in numbers})
-        (experiment,) = {CORRECT[arm][0] for arm in numbers}
-        archived = _archived(experiment)
-        correct = {} if archived is None else _tried(archived, numbers, {arm: CORRECT[arm][1] for arm in numbers})
-        level, how = pair = min(tried, key=lambda pair: _rank(tried[pair]))
-        for found, known_fit in zip(tried[pair], correct.get(pair, [None] * len(numbers)), strict=True):
-            known = found["low"] == found["low"]  # of one replicate there is no interval
+        archived = _archived(CORRECT[next(iter(numbers))][0])
+        public = _best(seen, numbers, {arm: arm for arm in numbers})
+        if public is None:
+            continue  # the dense networks alone are finished
+        correct = archived and _best(archived, numbers, {arm: CORRECT[arm][1] for arm in numbers})
+        for place, (arm, number) in enumerate(numbers.items()):
             rows.append({
-                "task": task, "network": results.study.experiment.styles[found["arm"]][0], "report": found["number"],
-                "this step": _in_words(found), "explained": ("yes" if found["within"] else "no") if known else "",
-                "level": level, "read at": how, "pairs that fit": _fits(tried),
-                "correct step": "" if known_fit is None else _in_words(known_fit),
-                "its pairs that fit": _fits(correct),
+                "task": task, "network": results.study.experiment.styles[arm][0], "report": number,
+                **_cells("public step", public, place), **_cells("correct step", correct, place),
+                "explained by": _by_which(public, correct, place),
             })  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def _tried(seen, numbers, names):
-    """The numbers of a task at every level that all its arms have, by every reading: dict, (level, reading) -> list."""
-    levels = [set(seen.loc[names[arm]].index.get_level_values("level")) for arm in numbers]
-    pairs = [(level, how) for level in sorted(set.intersection(*levels) - {0}) for how in READINGS]
-    return {(level, how): [_fit(seen[how].loc[names[arm], level], arm, numbers[arm]) for arm in numbers]
-            for level, how in pairs}  # fmt: skip
+class Seen(NamedTuple):
+    """What is read of an experiment: :func:`read`, and the density of every (arm, level)."""
+
+    readings: Any
+    density: Any
 
 
-def _fit(values, arm, number):
-    mean, low, high = prediction(values)
-    fit = within(number, low, high)
-    return {"arm": arm, "number": number, "mean": mean, "low": low, "high": high, "within": fit}
+class Best(NamedTuple):
+    """The pair of level and reading at which most numbers of a task lie within a step's prediction intervals."""
+
+    level: int
+    reading: str
+    intervals: list
+    """Mean, low, high of each number."""
+    inside: list
+    """Whether each lies within."""
+    fits: str
+    """At how many pairs all do."""
 
 
-def _rank(fit):
-    return -sum(found["within"] for found in fit), sum(abs(found["mean"] - float(found["number"])) for found in fit)
+def _seen(frame):
+    return Seen(read(frame), frame.groupby(["arm", "level"], observed=True)["density"].first())
 
 
-def _fits(tried):
-    return f"{sum(all(found['within'] for found in fit) for fit in tried.values())} of {len(tried)}" if tried else ""
+def _best(seen, numbers, names):
+    """The best pair of a task, or None where no level beyond the dense one is finished."""
+    levels = set.intersection(*(set(seen.readings.loc[names[arm]].index.unique("level")) for arm in numbers)) - {0}
+    if FALLS in numbers.values():
+        density = seen.density[names[next(iter(numbers))]]
+        levels = set(sorted(levels & set(density.index[density < DENSEST]))[:1])
+    tried = []
+    for level in sorted(levels):
+        for how in READINGS:
+            found = {arm: prediction(seen.readings[how].loc[names[arm], level]) for arm in numbers}
+            inside = [within(number, *found[arm][1:]) for arm, number in numbers.items()]
+            tried.append((level, how, list(found.values()), inside))
+    if not tried:
+        return None
+    fits = f"{sum(all(inside) for *_, inside in tried)} of {len(tried)}"
+    targets = [float(number.removeprefix("<")) for number in numbers.values()]
+
+    def rank(pair):
+        _, _, intervals, inside = pair
+        return -sum(inside), sum(abs(mean - target) for (mean, *_), target in zip(intervals, targets, strict=True))
+
+    return Best(*min(tried, key=rank), fits)
 
 
-def _in_words(found):
-    known = found["low"] == found["low"]
-    return f"{found['mean']:.2f}" + (f" [{found['low']:.2f}, {found['high']:.2f}]" if known else "")
+def _cells(step, best, place):
+    """What the table says of a number by one of the two steps: dict."""
+    if not best:
+        return dict.fromkeys((step, f"{step}: level", f"{step}: read at", f"{step}: pairs that fit"), "")
+    mean, low, high = best.intervals[place]
+    text = f"{mean:.2f}" + (f" [{low:.2f}, {high:.2f}]" if low == low else "")
+    return {
+        step: text, f"{step}: level": best.level, f"{step}: read at": best.reading, f"{step}: pairs that fit": best.fits
+    }  # fmt: skip
+
+
+def _by_which(public, correct, place):
+    _, low, _ = public.intervals[place]
+    if low != low:  # of one replicate there is no interval
+        return ""
+    steps = {"the public step": public, "the correct step": correct}
+    return " and ".join(name for name, best in steps.items() if best and best.inside[place]) or "not explained"
 
 
 @lru_cache(maxsize=4)
 def _archived(experiment):
-    """What :func:`read` gives of an experiment of the report at the committed scale, or None where nothing is there."""
+    """What is read of an experiment of the report at the committed scale, or None where nothing is there."""
     from . import experiments
 
     frame = experiments.finished(experiments.study(experiment, "report"))
-    return read(frame) if len(frame) else None
+    return _seen(frame) if len(frame) else None
 
 
 def _correct(arm):
     """Test accuracies at the last epoch by the correct step: Series over (level, replicate), or None."""
     experiment, known = CORRECT[arm]
     found = _archived(experiment)
-    return None if found is None or known not in found.index else found[READINGS[0]].loc[known]
+    if found is None or known not in found.readings.index:
+        return None
+    return found.readings[READINGS[0]].loc[known]
 
 
 # -------------------------------------------------------------------------------------------------------- the figures
@@ -314,10 +378,10 @@ PUBLIC_STEP = Experiment(
     notebook="12_what_the_report_ran",
     parameters={"experiment": "public_step"},
     copy="12_what_the_report_ran_mlp",
-    settings={"model": "mlp", "batch_size": 50, "epochs": 50, "prune_rate": 0.5, "rounds": 10, **STEP},
+    settings={**TASK3.settings, **STEP},
     presets={"report": {"replicates": 5}, "smoke": {"levels": (0, 1, 2)}},
     fixed=("model",),
-    smallest=task2.TASK2.smallest,
+    smallest=TASK2.smallest,
     arms=arms,
     styles=STYLES,
     full_labels={arm: f"{task}: {STYLES[arm][0]}" for task, names in {
@@ -325,7 +389,7 @@ PUBLIC_STEP = Experiment(
         "Task 3": [name for name in STYLES if name.startswith("task3")],
     }.items() for arm in names},
     figures={"fig12a_public_step": fig12a, "fig12b_parts_of_the_step": fig12b, "fig12c_negative_weights": fig12c},
-    reported={arm: float(number) for numbers in NUMBERS.values() for arm, number in numbers.items()},
+    reported=REPORTED,
 )  # fmt: skip
 
 PUBLIC_STEP_LENET5 = Experiment(
@@ -335,7 +399,7 @@ PUBLIC_STEP_LENET5 = Experiment(
     notebook="12_what_the_report_ran",
     parameters={"experiment": "public_step_lenet5"},
     copy="12_what_the_report_ran_lenet5",
-    settings={"model": "lenet5", "batch_size": 60, "epochs": 50, "prune_rate": 0.2, "rounds": 20, **STEP},
+    settings={**LENET5.settings, **STEP},
     presets={"report": {"replicates": 5}, "smoke": {"levels": (0, 1, 2, 20)}},
     fixed=("model",),
     arms=lenet5_arms,
