@@ -20,8 +20,8 @@ OF = {  # experiment -> its chains whose masks are compared
     "task2": (task2.arms, ("t1_on_s1_spared", "t2_on_s2_spared")),
     "task3": (task3.arms, ("adam", "sgd", "momentum")),
 }
-HALVES, OTHER_HALF = "different theta0 and half (Task 1)", "the other half (Task 1)"
-UNTRAINED = "none: T1 and theta0's largest weights"
+HALVES, OTHER_HALF = "different theta0 and half (Task 1)", "halves of the data (Task 1)"
+UNTRAINED = "T1 and theta0's largest weights"
 DIFFERENT_THETA0 = {  # what differs -> two chains, or twice the same, compared between replicates
     "different theta0 (MLP)": ("ticket", "ticket"),
     "different theta0 (Task 3, Adam)": ("adam", "adam"),
@@ -29,9 +29,9 @@ DIFFERENT_THETA0 = {  # what differs -> two chains, or twice the same, compared 
 }
 SAME_THETA0 = {  # what differs -> two chains of one replicate; None: the mask that theta0 gives without training
     OTHER_HALF: ("t1_on_s1", "t2_on_s2"),
-    "the other five digits (Task 2)": ("t1_on_s1_spared", "t2_on_s2_spared"),
-    "SGD with momentum (Task 3)": ("adam", "momentum"),
-    "plain SGD (Task 3)": ("adam", "sgd"),
+    "digits 0-4 and 5-9 (Task 2)": ("t1_on_s1_spared", "t2_on_s2_spared"),
+    "Adam and SGD with momentum (Task 3)": ("adam", "momentum"),
+    "Adam and plain SGD (Task 3)": ("adam", "sgd"),
     UNTRAINED: ("t1_on_s1", None),
 }
 NAMES = (*DIFFERENT_THETA0, *SAME_THETA0)
@@ -128,7 +128,7 @@ def _masks(study, finished):
         for level in unit.levels[1:]:
             if store.find_level(*unit.needs(level)):
                 found.setdefault((unit.arm, level), {})[unit.replicate] = sweep.mask_at(unit, level)
-        for level, mask in enumerate(collapse.untrained(unit)) if unit.arm == "t1_on_s1" else ():
+        for level, mask in enumerate(collapse.untrained(unit)) if unit.arm == SAME_THETA0[UNTRAINED][0] else ():
             found.setdefault((None, level), {})[unit.replicate] = {name: m.numpy() for name, m in mask.items()}
     return found
 
@@ -240,7 +240,7 @@ def fig13a(study, frame):
     every = table[(table["layer"] == "all") & (table["density"] >= LEAST)]
     for axis, labels, title in (
         (sheet.axes[0], DIFFERENT_THETA0, "different theta0"),
-        (sheet.axes[1], SAME_THETA0, "same theta0; what differs is:"),
+        (sheet.axes[1], SAME_THETA0, "same theta0"),
     ):
         for label in labels:
             found = every[every["differs"] == label].sort_values("density")
