@@ -18,7 +18,7 @@ from .methods import DRAW_EARLY, PROBES, find, function
 from .models import initial
 from .pruning import Tensors, by_criterion, dense_mask, random_mask
 from .train import Training, train
-from .unit import Fresh, FreshHead, RandomLike, Unit
+from .unit import Altered, Fresh, RandomLike, Unit
 
 Load = Callable[[Unit], Split]
 Start = tuple[Tensors, int]  # weights and biases, of pruned entries too, and the step from which training counts
@@ -151,9 +151,8 @@ def starting_values(unit: Unit, level: int, load: Load | None, before: Tensors |
     rule = find("rewind", unit.chain.config.rewind)
     call = function(rule.values) if level and (unit.prunes or rule.for_others) else reset
     values, first = call(unit, level, before and {name: v.clone() for name, v in before.items()}, load)
-    if isinstance(unit.start, FreshHead):
-        fresh = drawn(unit, "reinit", level)
-        values = values | {name: fresh[name] for name in list(fresh)[-2:]}  # the last layer's weight and bias
+    if isinstance(unit.start, Altered):
+        values = function(f"{unit.start.module}:{unit.start.name}")(unit, level, values)
     return values, first
 
 

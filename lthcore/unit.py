@@ -58,10 +58,11 @@ class Fresh:
 
 
 @dataclass(frozen=True)
-class FreshHead:
-    """Those of :class:`Theta0`, but in the output layer those of :class:`Fresh`."""
+class Altered:
+    """Those of :class:`Theta0`, altered by a function of a module: of (unit, level, values), giving values."""
 
-    name = "fresh_head"
+    name: str
+    module: str
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class Unit:
     """The part of the data it trains on and is tested on; see :func:`lthcore.data.split`."""
     mask: Self | MaskOf | RandomLike = Self()
     """Which weights its networks have."""
-    start: Theta0 | Fresh | FreshHead = Theta0()
+    start: Theta0 | Fresh | Altered = Theta0()
     """What its networks are trained from. ``config.rewind`` is for the chain: a unit that takes its masks is reset, to
     theta0 or the rewind step, where the rule is not for others too."""
     levels: tuple[int, ...] = ()

@@ -23,7 +23,7 @@ from lthcore.runs.presets import changes
 from lthcore.schedule import ARCHITECTURES, apportion
 from lthcore.studies import experiments
 from lthcore.studies.record import Experiment
-from lthcore.unit import Fresh, FreshHead, MaskOf, RandomLike, Unit, draw_seed
+from lthcore.unit import Altered, Fresh, MaskOf, RandomLike, Unit, draw_seed
 
 EXPERIMENTS = ("mlp", "lenet5", "task1", "task2", "task3")
 FIELDS = ["experiment", "preset", *presets.SETTINGS]
@@ -443,7 +443,11 @@ def test_a_unit_that_makes_no_sense_is_refused_in_one_line():
     cases = (
         ({"levels": (0, 3)}, "levels = (0, 3): must be those of its config, since the unit is a chain"),
         ({"start": Fresh()}, "start = Fresh(draw=1): must be Theta0() for a chain, whose config has a rewind rule"),
-        ({"start": FreshHead()}, "start = FreshHead(): must be Theta0() for a chain, whose config has a rewind rule"),
+        (
+            {"start": Altered("one_size", "any")},
+            "start = Altered(name='one_size', module='any'): must be Theta0() for a chain, whose config has a "
+            "rewind rule",
+        ),
         ({"mask": MaskOf(taken)}, "mask: must be that of a chain, which 'taken' is not"),
         ({"mask": RandomLike(Unit(lenet5, "ticket", 0))}, "mask: must be one of 'mlp', not of 'lenet5'"),
         (

@@ -18,7 +18,9 @@ from lthcore.pruning import dense_mask
 from lthcore.runs import download
 from lthcore.studies import experiments, transfer
 from lthcore.train import steps_per_epoch, total_steps
-from lthcore.unit import Fresh, FreshHead, MaskOf, Theta0, Unit
+from lthcore.unit import Altered, Fresh, MaskOf, Theta0, Unit
+
+FRESH_HEAD = Altered("fresh_head", transfer.__name__)
 
 KEYS = {"level": 0, "replicate": 0, "subset": "full"}
 
@@ -81,17 +83,17 @@ def test_a_fresh_head_is_the_only_thing_that_is_fresh():
     taken = {"mask": MaskOf(Unit(config, "labels5-9", 1, "labels5-9")), "levels": (5, 7)}
     starts = {
         start.name: lottery.starting_values(Unit(config, "x", 1, start=start, **taken), 5, None)[0]
-        for start in (Theta0(), Fresh(), FreshHead())
+        for start in (Theta0(), Fresh(), FRESH_HEAD)
     }
     for name, value in starts["fresh_head"].items():
         start = "reinit" if name.startswith("head") else "theta0"
         assert torch.equal(value, starts[start][name]), name
     assert not torch.equal(starts["theta0"]["head.weight"], starts["reinit"]["head.weight"])
-    later = lottery.starting_values(Unit(config, "x", 1, start=FreshHead(), **taken), 7, None)[0]
+    later = lottery.starting_values(Unit(config, "x", 1, start=FRESH_HEAD, **taken), 7, None)[0]
     assert not torch.equal(later["head.weight"], starts["fresh_head"]["head.weight"])
 
 
-@pytest.mark.parametrize("start", [Theta0(), FreshHead()], ids=lambda start: start.name)
+@pytest.mark.parametrize("start", [Theta0(), FRESH_HEAD], ids=lambda start: start.name)
 def test_a_mask_of_another_data_set_brings_its_own_early_values(start):
     """Rewound to step 3 of the chain's training: on the chain's data, not on the borrower's."""
     config = recipe("transfer", levels=(0, 5, 7), rewind_step=3)

@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 
 from ..config import Config
-from ..methods import one_of
+from ..methods import function, one_of
 from ..results import rules, statistics
 from ..results.loading import COLUMNS, load
 from ..runs import archive, gpu, limits, presets, store, sweep
 from ..runs import progress as progress_bar  # a function here has that name
 from ..runs.presets import configure
 from ..schedule import ARCHITECTURES
-from ..unit import Fresh, MaskOf, RandomLike, Theta0, Unit
+from ..unit import Altered, Fresh, MaskOf, RandomLike, Theta0, Unit
 from . import REGISTRY, WHEN_ASKED, claims, names, registered, takes
 from .collapse import TASK2
 from .common import controls as _controls
@@ -146,10 +146,12 @@ def _study(experiment, preset, *, replicates, controls, seed, device, model, ove
 
 
 def _check_arms(asked):
-    """Refuse arms that are none or the same twice; a value that makes no sense in one of them is refused as well."""
+    """Refuse arms that are none or the same twice, or start by no function; a value that makes no sense as well."""
     name, seen = asked.config.experiment, {}
     if not asked.units:
         raise ValueError(f"arms of {name!r}: must yield at least one Unit, and yield none")
+    for start in {unit.start for unit in asked.units if isinstance(unit.start, Altered)}:
+        function(f"{start.module}:{start.name}")
     for unit in asked.units:
         for level in unit.levels:
             other = seen.setdefault((unit.arm, unit.replicate, level), unit)

@@ -6,7 +6,7 @@ from functools import partial
 
 from ..config import Config
 from ..results.later import figures, verdicts
-from ..unit import Fresh, FreshHead, MaskOf, RandomLike, Unit
+from ..unit import Altered, Fresh, MaskOf, RandomLike, Unit
 from .common import SPARED, STYLES, by_sgd
 from .record import Answer, Claim, Experiment
 
@@ -31,11 +31,20 @@ def arms(config: Config, replicate: int) -> Iterator[Unit]:
     smaller = ((subset, "mnist") for subset in SAME_STEPS if subset != "labels5-9")
     for mask, on in (*pairs, *smaller, ("labels0-4", "labels5-9")):
         yield transferred(on, f"{mask}_on_{on}", MaskOf(chains[mask]))
+    fresh = Altered(fresh_head.__name__, __name__)
     for mask in ("labels0-4", "labels5-9"):
-        yield transferred("labels5-9", f"{mask}_fresh_head", MaskOf(chains[mask]), start=FreshHead())
+        yield transferred("labels5-9", f"{mask}_fresh_head", MaskOf(chains[mask]), start=fresh)
     for on in CONTROLLED if config.controls else ():
         yield transferred(on, f"random_reinit_on_{on}", MaskOf(chains[on]), start=Fresh())
         yield transferred(on, f"random_mask_on_{on}", RandomLike(chains[on]))
+
+
+def fresh_head(unit, level, values):
+    """Those values, but fresh ones in the output layer."""
+    from .. import lottery
+
+    fresh = lottery.drawn(unit, "reinit", level)
+    return values | {name: fresh[name] for name in list(fresh)[-2:]}  # the last layer's weight and bias
 
 
 STYLES = {

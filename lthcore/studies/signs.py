@@ -1,0 +1,185 @@
+"""What in theta0 makes a ticket train well: its signs or its sizes? (Zhou et al. 2019, sections 3 and 5)
+
+The masks are those of the MLP's tickets. Under each, all combinations of two signs (theta0's, fresh ones) and three
+sizes (theta0's, fresh ones, one for the whole layer) are trained as the ticket is.
+"""
+
+from collections.abc import Iterator
+
+from ..config import Config
+from ..results.later import figures, measures, statistics, verdicts
+from ..runs import presets
+from ..unit import Altered, Fresh, MaskOf, RandomLike, Theta0, Unit
+from . import common
+from .mlp import MLP
+from .record import Answer, Claim, Experiment
+
+LEVELS = (5, 7, 9, 11)  # 17, 8, 4 and 2% density
+AT = 9  # the ticket's last level in the rules on the MLP
+STARTS = {  # arm -> what its networks start from
+    "theta0": Theta0(),
+    "fresh_sizes": Altered("fresh_sizes", __name__),
+    "one_size": Altered("one_size", __name__),
+    "fresh_signs": Altered("fresh_signs", __name__),
+    "fresh_signs_one_size": Altered("fresh_signs_one_size", __name__),
+    "fresh": Fresh(),
+}
+
+
+def arms(config: Config, replicate: int) -> Iterator[Unit]:
+    """The chain of the MLP, as that study trains it; under its masks every start, and theta0 under random masks."""
+    changed = {k: v for k, v in presets.changes(config).items() if k not in ("replicates", "controls")}
+    chain = Unit(presets.configure("mlp", config.preset, device=config.device, **changed), "ticket", replicate)
+    yield chain
+    levels = tuple(k for k in LEVELS if k in chain.levels) or chain.levels[1:]
+    if levels:
+        for arm, start in STARTS.items():
+            yield Unit(config, arm, replicate, mask=MaskOf(chain), start=start, levels=levels)
+        yield Unit(config, "random_mask", replicate, mask=RandomLike(chain), levels=levels)
+
+
+def fresh_sizes(unit, level, values):
+    """theta0's signs, the sizes of fresh values: those of the arm ``fresh``."""
+    return _weights(values, lambda name, value: _fresh(unit, level)[name].abs() * value.sign())
+
+
+def fresh_signs(unit, level, values):
+    """theta0's sizes, the signs of fresh values: those of the arm ``fresh``."""
+    return _weights(values, lambda name, value: value.abs() * _fresh(unit, level)[name].sign())
+
+
+def one_size(unit, level, values):
+    """theta0's signs, all of a layer's weights as large as their standard deviation in theta0."""
+    return _weights(values, lambda name, value: value.sign() * value.std())
+
+
+def fresh_signs_one_size(unit, level, values):
+    """The signs of fresh values, sizes as :func:`one_size` has them."""
+    return _weights(values, lambda name, value: _fresh(unit, level)[name].sign() * value.std())
+
+
+def _weights(values, of):
+    """Other weights, and the biases as they are."""
+    return {name: of(name, value) if name.endswith(".weight") else value for name, value in values.items()}
+
+
+def _fresh(unit, level):
+    from .. import lottery
+
+    return lottery.drawn(unit, "reinit", level)
+
+
+STYLES = {
+    "ticket": common.STYLES["ticket"],
+    "theta0": ("theta0", "blue", "o"),
+    "fresh_sizes": ("theta0's signs, fresh sizes", "sky", "D"),
+    "one_size": ("theta0's signs, one size", "purple", "s"),
+    "fresh_signs": ("fresh signs, theta0's sizes", "red", "D"),
+    "fresh_signs_one_size": ("fresh signs, one size", "yellow", "s"),
+    "fresh": ("fresh values", "orange", "o"),
+    "random_mask": common.STYLES["random_mask"],
+}
+
+
+def fig14a(study, frame):
+    """Test accuracy against density by what the networks start from, and minus that of fresh values."""
+    sheet = figures.Sheet(study, "Figure 14a. The ticket's mask with theta0's signs, its sizes, both or neither")
+    present = [arm for arm in (*STARTS, "random_mask") if arm in set(frame["arm"])]
+    shown = frame[frame["level"].isin(statistics.levels(frame, "theta0"))]
+    sheet.against_density(sheet.axes[0], shown, present, title="accuracy at the last step")
+    pairs = [(arm, STYLES[arm][0], "fresh") for arm in STARTS if arm != "fresh"]
+    sheet.differences(sheet.axes[1], frame, pairs, "minus fresh values under the same mask")
+    return sheet.done(where="lower left")
+
+
+def fig14b(study, frame):
+    """The same networks before any training, and the steps that they then take to 97% validation accuracy."""
+    sheet = figures.Sheet(study, "Figure 14b. Before the first step, and how fast the networks learn")
+    untrained, fast = sheet.axes
+    first = _untrained(frame)
+    present = [arm for arm in (*STARTS, "random_mask") if arm in first.index]
+    sheet.against_density(untrained, frame, present, title="accuracy of the untrained network", series=first)
+    steps = measures.steps_to(frame, 97)["step"]
+    present = [arm for arm in present if arm in steps.index]
+    levels = steps.index.get_level_values("level").isin(statistics.levels(frame, "theta0"))
+    sheet.against_density(fast, frame, present, title="how fast they learn", series=steps[levels])
+    fast.set(ylabel="first step at 97% validation accuracy", yscale="log" if len(steps) else "linear")
+    return sheet.done(legend_on=0, where="upper right")
+
+
+def _untrained(frame):
+    """Test accuracy at step 0: Series over (arm, level, replicate), of this study's own networks."""
+    rows = frame[(frame["metric"] == "accuracy") & (frame["split"] == "test") & (frame["step"] == 0)]
+    return statistics.of_networks(rows[rows["arm"].isin([*STARTS, "random_mask"])], "value", "first")
+
+
+def _half_of_the_lead(arm, **bounds):
+    """A measure: an arm's accuracy minus the middle between theta0's and that of fresh values, at level `AT`."""
+
+    def measured(frame, config):
+        end = statistics.at_end(frame)
+        theta0, fresh = (statistics.paired(end, name, AT) for name in ("theta0", "fresh"))
+        values = statistics.paired(end, arm, AT) - (theta0 + fresh) / 2
+        what = f"{STYLES[arm][0]} - middle of theta0 and fresh values, level {AT}"
+        density = statistics.density_at(frame, "theta0", AT)
+        networks = (("theta0", AT), ("fresh", AT))
+        lead = verdicts.difference(frame, f"theta0 - fresh values, level {AT}", *networks, judged=False)
+        return [verdicts.Measure(what, AT, density, values.dropna(), **bounds), lead]
+
+    return measured
+
+
+def _better_than_chance(frame, config):
+    found, density = _untrained(frame), statistics.density_at(frame, "theta0", AT)
+    about = {"unit": verdicts.PERCENT, "level": AT, "density": density}
+    measured = {arm: statistics.paired(found, arm, AT) for arm in ("theta0", "one_size", "fresh", "random_mask")}
+    rest = [verdicts.Measure(f"untrained, {STYLES[arm][0]}, level {AT}", values=values, judged=False, **about)
+            for arm, values in measured.items() if arm != "theta0"]  # fmt: skip
+    what = f"untrained, theta0 under the ticket's mask, level {AT}"
+    return [verdicts.Measure(what, values=measured["theta0"], above=20, published=86, **about), *rest]
+
+
+# Zhou et al. 2019, abstract: "signs are all you need to make the re-initialized network train"; Supermasks, "masks
+# that can be applied to an untrained, randomly initialized network to produce a model with performance far better than
+# chance (86% on MNIST". Bounds are ours.
+_KEEPS = "keep more than half of theta0's lead over fresh values (4% density)"
+CLAIMS = (
+    Claim("signs-fresh-sizes", f"theta0's signs with fresh sizes {_KEEPS}", "signs are all you need",
+          "fig14a_signs", _half_of_the_lead("fresh_sizes", above=0)),
+    Claim("signs-one-size", f"theta0's signs with one size a layer {_KEEPS}", "signs are all you need",
+          "fig14a_signs", _half_of_the_lead("one_size", above=0)),
+    Claim("signs-sizes-alone", "theta0's sizes with fresh signs keep less than half of that lead (4% density)",
+          "signs are all you need", "fig14a_signs", _half_of_the_lead("fresh_signs", below=0)),
+    Claim("signs-supermask", "untrained, theta0 under the ticket's mask is above 20%, twice chance (4% density)",
+          "far better than chance (86% with the best mask)", "fig14b_untrained", _better_than_chance),
+)  # fmt: skip
+
+SIGNS = Experiment(
+    name="signs",
+    title="Signs or sizes: what of theta0 does a ticket need?",
+    group="named",
+    notebook="14_signs_or_sizes",
+    settings=MLP.settings,
+    presets={"report": {"replicates": 5}, "smoke": MLP.presets["smoke"]},
+    fixed=("model",),
+    first=5,
+    arms=arms,
+    styles=STYLES,
+    figures={"fig14a_signs": fig14a, "fig14b_untrained": fig14b},
+    claims=CLAIMS,
+    answer=Answer(
+        "signs-fresh-sizes",
+        (
+            "Yes: with its initial signs and fresh sizes, a ticket keeps more than half of its lead over fresh values.",
+            "most of what the initial values give the ticket is in their signs.",
+        ),
+        (
+            "No: with its initial signs and fresh sizes, a ticket keeps less than half of its lead over fresh values.",
+            "most of what the initial values give the ticket is in their sizes, or in signs and sizes together.",
+        ),
+        (
+            "Whether the initial signs alone keep most of a ticket's lead over fresh values is not resolved.",
+            "more replicates are needed before the question is answered either way.",
+        ),
+    ),
+)
