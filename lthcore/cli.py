@@ -371,12 +371,12 @@ def execute(job, given, folder):
 
     started, source = time.monotonic(), ROOT / "notebooks" / f"{job.notebook}.ipynb"
     values = {**given, **job.parameters}
-    notebook = notebooks.normalised(source)
+    target = folder / "executed" / f"{job.name}.ipynb"
+    notebook = notebooks.normalised(source, target.parent)
     known = notebooks.parameters(notebook)
     for name in values:
         if name not in known:
             raise ValueError(f"{job.notebook} has no parameter {name!r}: {methods.one_of(name, known, str)}")
-    target = folder / "executed" / f"{job.name}.ipynb"
     partial = target.with_name(f"{job.name}.partial-{secrets.token_hex(4)}.ipynb")  # ids repeat across machines
     with store.writing(lambda: folder):
         target.parent.mkdir(parents=True, exist_ok=True)

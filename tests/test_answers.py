@@ -9,9 +9,9 @@ import pytest
 
 from lthcore.config import configure
 from lthcore.explore import answers, notebooks
-from lthcore.results import rules
+from lthcore.results import forest, measures, rules
 from lthcore.results.loading import Results
-from lthcore.studies import REGISTRY, claims, experiments
+from lthcore.studies import REGISTRY, claims, experiments, plots
 
 
 @pytest.fixture(scope="module")
@@ -101,10 +101,10 @@ def test_what_has_not_run_says_so(folders):
 
 
 def test_a_verdict_has_an_icon_a_word_and_a_readable_colour():
-    icons = {icon for icon, _ in (*answers.CHIPS.values(), answers.OPEN)}
+    icons = {icon for _, _, icon in (*forest.STYLES.values(), forest.OTHER)}
     assert len(icons) == 4
-    for verdict, (icon, colour) in {**answers.CHIPS, "not run": answers.OPEN}.items():
-        assert icon in answers.chip(verdict) and verdict in answers.chip(verdict) and colour in answers.chip(verdict)
+    for verdict, (colour, _, icon) in {**forest.STYLES, "not run": forest.OTHER}.items():
+        assert icon in plots.chip(verdict) and verdict in plots.chip(verdict) and colour in plots.chip(verdict)
         assert contrast_with_white(colour) >= 4.5
 
 
@@ -119,8 +119,35 @@ def contrast_with_white(colour):
 def test_the_table_of_claims_begins_with_the_verdict_and_folds_the_rest(task1):
     text = answers.claims_table(task1)._repr_html_()
     first, rest = text.split("<details>")
-    assert first.index("verdict") < first.index("claim") and answers.chip(rules.HOLDS)[:30] in first
+    assert first.index("verdict") < first.index("claim") and plots.chip(rules.HOLDS)[:30] in first
     assert "exploratory" not in first and "exploratory" in rest
+
+
+@pytest.mark.parametrize(
+    ("unit", "shown"),
+    [
+        (measures.PP, " pp"), (measures.PERCENT, "%"), (measures.RATIO, ""), ("share of the networks (%)", "%"),
+        ("difference in training steps", " steps"), ("difference in deleted weights (pp)", " pp"), ("", ""),
+    ],
+)  # fmt: skip
+def test_a_number_has_the_unit_of_its_measure(unit, shown):
+    """A difference of steps was once shown in percentage points, since its words had a minus sign."""
+    row = {"ours": 1.0, "low": 0.5, "high": 1.5, "n": 5, "side": "", "measured": "a - b", "unit": unit}
+    assert answers._number(row).startswith(f"a - b = 1.00 [0.50, 1.50]{shown} (mean and")
+
+
+def test_a_part_whose_verdict_is_another_than_the_claims_says_so():
+    row = {"verdict": "unresolved", "alone": "holds", "claim": "c", "text": "t", "report": "r", "measured": "m",
+           "ours": 1.0, "low": 0.5, "high": 1.5, "n": 5, "side": "> 0"}  # fmt: skip
+    assert "this part: holds" in answers._cells(row)[0]
+    assert "this part" not in answers._cells(row | {"alone": "unresolved"})[0]
+    assert "this part" not in answers._cells(row | {"verdict": "holds, not after Holm"})[0]
+
+
+def test_what_is_found_without_a_claim_stands_in_the_box(folders):
+    results = experiments.load(experiments.study("overlap", "smoke"))
+    assert answers.answer(results, "a < b")._repr_html_().endswith("a &lt; b</div>")
+    assert repr(answers.conclusion(results, "a < b")) == "So: a < b" and repr(answers.conclusion(results)) == ""
 
 
 def test_the_settings_are_the_reports_rows_and_what_is_changed():

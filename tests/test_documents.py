@@ -1,8 +1,11 @@
 """The documents as texts: links, tables, generated parts, the list of metrics, numbers that stand in prose."""
 
+import json
 import math
+import os
 import pkgutil
 import re
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -259,3 +262,18 @@ def test_a_count_says_how_many_of_its_networks_are_tickets(monkeypatch, tickets,
 def test_a_claim_in_plain_words_fits_its_line_of_the_forest_plot():
     """Which cuts a name after 58 characters."""
     assert not [name for name in claims.NAMES.values() if len(name) > 58]
+
+
+def test_every_link_of_an_executed_notebook_leads_to_a_committed_file():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    known, missing = set(listed.splitlines()), []
+    for path in sorted((ROOT / "figures/executed").glob("*.ipynb")):
+        for cell in json.loads(path.read_text())["cells"]:
+            texts = [] if cell["cell_type"] == "code" else ["".join(cell["source"])]
+            texts += ["".join(output.get("data", {}).get("text/html", "")) for output in cell.get("outputs", ())]
+            found = [link for text in texts for link in re.findall(r'\]\(([^)\s]+)\)|href="([^"]+)"', text)]
+            for link in {"".join(pair).partition("#")[0] for pair in found}:
+                if link and not re.match(r"[a-z]+:", link):
+                    there = os.path.normpath(os.path.join("figures/executed", link))
+                    missing += [] if there in known else [(path.name, link)]
+    assert not missing

@@ -72,8 +72,8 @@ def test_a_notebook_reads_the_committed_schedule_by_default(path):
 
 ORDER = (
     "# ", "@title Set-up", "## Predict first", "preset: str", "answers.settings(study)", "experiments.run(study)",
-    "answers.answer(results)", "## The figure", "answers.figures(results)",
-    "answers.claims_table(results), answers.conclusion", "## Two exercises", "explorer.levels(",
+    "answers.answer(results", "## The figure", "answers.figures(results)",
+    "answers.conclusion(results", "## Two exercises", "explorer.levels(",
 )  # fmt: skip
 
 
@@ -626,6 +626,18 @@ def test_a_notebook_from_elsewhere_becomes_a_valid_one(kind, tmp_path):
     assert not any(cell.get("outputs") for cell in found.cells)
     assert found.cells[-1].source == "print(preset, 'is given')"
     assert len({cell.id for cell in found.cells}) == len(found.cells)
+
+
+def test_links_lead_where_they_did_from_the_folder_of_the_copy(tmp_path):
+    book = tiny()
+    book["cells"].insert(0, {"cell_type": "markdown", "id": "a", "metadata": {}, "source":
+                             "[a](../README.md#words) [b](https://x/../y) [c](other.ipynb) `x[0](../z)`"})  # fmt: skip
+    (tmp_path / "notebooks").mkdir()
+    path = tmp_path / "notebooks" / "book.ipynb"
+    path.write_text(json.dumps(book))
+    for folder, there in (("figures/executed", "../.."), ("figures/quick/executed", "../../..")):
+        text = notebooks.normalised(path, tmp_path / folder).cells[0].source
+        assert text.startswith(f"[a]({there}/README.md#words) [b](https://x/../y) [c](other.ipynb)")
 
 
 @every_notebook

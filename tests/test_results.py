@@ -187,7 +187,10 @@ def test_summary_and_overview():
     assert table.loc[("ticket", 2), "density"] == pytest.approx(0.49, abs=1e-3)
     text = statistics.overview(frame)
     assert text.columns.tolist() == ["ticket", "random_mask"] and text.index.tolist() == [0, 2]
-    assert text.loc[0, "ticket"] == f"98.00 ± {high - 98:.2f}" and text.loc[2, "ticket"] == "96.00"
+    assert (
+        text.loc[0, "ticket"] == f"98.00\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{high - 98:.2f}"
+        and text.loc[2, "ticket"] == "96.00"
+    )
     assert text.loc[0, "random_mask"] == ""
 
 

@@ -11,16 +11,10 @@ import pandas as pd
 from IPython.display import Image, display
 
 from ..methods import one_of
-from ..results import rules, statistics
+from ..results import forest, measures, rules, statistics
 from ..runs.presets import configure
 from ..studies import claims, experiments, plots
 
-CHIPS = {  # verdict -> icon, colour; white on each of them has a contrast of at least 4.5
-    rules.HOLDS: ("✔", "#0072B2"),
-    rules.REFUTED: ("✘", "#B84A00"),
-    rules.UNRESOLVED: ("?", "#5F6368"),
-}
-OPEN = ("–", "#5F6368")  # not judged, or not run
 COUNTED = (rules.HOLDS, rules.REFUTED, rules.UNRESOLVED, "not judged", "not run")
 LEFT = 'style="text-align:left;vertical-align:top"'  # of a cell of a table
 _judged = WeakKeyDictionary()
@@ -77,20 +71,15 @@ def verdicts(results):
     return _judged[results]
 
 
-def chip(verdict):
-    """A verdict as a label of icon, word and colour: str of html."""
-    icon, colour = CHIPS.get(verdict.removesuffix(rules.NOT_AFTER_HOLM), OPEN)
-    css = f"background:{colour};color:#fff;border-radius:1em;padding:.1em .7em;font-weight:600;white-space:nowrap"
-    return f'<span style="{css}"><span aria-hidden="true">{icon}</span> {html.escape(verdict)}</span>'
-
-
-def answer(results):
+def answer(results, found="No claim is judged about this experiment: its figures and numbers follow."):
     """The answer to the notebook's question: a sentence, the number that it rests on with its interval, the verdict.
 
     Parameters
     ----------
     results : Results
         Of :func:`lthcore.studies.experiments.load`.
+    found : str
+        What is said of a study about which no claim is judged.
 
     Returns
     -------
@@ -98,25 +87,24 @@ def answer(results):
     """
     rows = _rows(results)
     if rows is None:
-        text = "No claim is judged about this experiment: its figures and numbers follow."
-        return Shown(f'<div style="{_box(OPEN[1])}">{text}</div>', text)
+        return Shown(f'<div role="note" style="{_box(forest.OTHER[0])}">{html.escape(found)}</div>', found)
     row, verdict = claims.decisive(rows), rows["verdict"].iloc[0]
     sentence = _about(results)[0] or _not_judged(results, verdict)
     number, rest = _number(row), _tally(verdicts(results))
     if verdict.endswith(rules.NOT_AFTER_HOLM):
         rest = f"Among all claims of the report this verdict does not survive Holm's correction at 5%. {rest}"
-    icon, colour = CHIPS.get(verdict.removesuffix(rules.NOT_AFTER_HOLM), OPEN)
+    colour, _, icon = forest.style(verdict)
     parts = f'<div style="font-size:1.15em;font-weight:600;margin-bottom:.4em">{html.escape(sentence)}</div>'
-    parts += f"<div>{chip(verdict)}&ensp;{html.escape(row['claim'])}: {html.escape(number)}</div>"
+    parts += f"<div>claim <b>{html.escape(row['claim'])}</b> {plots.chip(verdict)}&ensp;{html.escape(number)}</div>"
     parts += f'<div style="margin-top:.4em;opacity:.85">{html.escape(rest)}</div>'
-    plain = f"{sentence}\n{icon} {verdict}: {row['claim']}: {number}\n{rest}"
+    plain = f"{sentence}\nclaim {row['claim']}: {icon} {verdict}: {number}\n{rest}"
     return Shown(f'<div role="note" style="{_box(colour)}">{parts}</div>', plain)
 
 
-def conclusion(results):
-    """What follows from the answer, in one sentence that begins "So:"."""
+def conclusion(results, found=""):
+    """What follows from the answer, in one sentence that begins "So:"; `found` where no claim is judged."""
     if _rows(results) is None:
-        return Shown("", "")
+        return Shown(f"<p><b>So:</b> {html.escape(found)}</p>", f"So: {found}") if found else Shown("", "")
     small = results.study.config.preset != "report"
     nothing = f"nothing is concluded {'at this scale' if small else 'before the claim is judged'}."
     text = _about(results)[1] or nothing
@@ -146,7 +134,7 @@ def _about(results):
     verdict = rows["verdict"].iloc[0].removesuffix(rules.NOT_AFTER_HOLM)
     if known and rows["claim"].iloc[0] == known.claim:
         return chosen(known, verdict)
-    return (f"{rows['text'].iloc[0]}: {verdict}.", "") if verdict in CHIPS else ("", "")
+    return (f"{rows['text'].iloc[0]}: {verdict}.", "") if verdict in forest.STYLES else ("", "")
 
 
 def _not_judged(results, verdict):
@@ -164,16 +152,17 @@ def _number(row):
         if number := claims.number(row, group):
             n = row[f"{group}_n" if group else "n"]
             bound = f"; holds if {row['side']}" if row["side"] else ""
-            counted = "" if " of " in number else f" (mean and 95% interval, n = {n:.0f}{whose})"
-            return f"{row['measured']} = {number}{_unit(row['measured'])}{counted}{bound}"
+            counted = (
+                "" if " of " in number or " in all " in number else f" (mean and 95% interval, n = {n:.0f}{whose})"
+            )
+            return f"{row['measured']} = {number}{_unit(row['unit'])}{counted}{bound}"
     return row["measured"] or row["text"]
 
 
-def _unit(measured):
-    """Accuracy is in percent, a difference of two in percentage points; other quantities state their unit."""
-    if any(word in measured for word in ("steps", "percent", "%", "/", "networks", "share")):
-        return ""
-    return " pp" if " - " in measured else " %"
+def _unit(unit):
+    """What stands behind a number of this unit; ratios and counts have none."""
+    ends = {"(pp)": " pp", "(%)": "%", "training steps": " steps"}
+    return next((text for end, text in ends.items() if unit.endswith(end) and unit != measures.RATIO), "")
 
 
 def _tally(table):
@@ -201,7 +190,7 @@ def claims_table(results):
     cells = "".join(f"<tr>{''.join(f'<td {LEFT}>{cell}</td>' for cell in row)}</tr>" for row in rows)
     heads = "".join(f"<th {LEFT}>{name}</th>" for name in head)
     everything = claims.show(table)
-    folded = f"<details><summary>all numbers, replicates and rules</summary>{everything.to_html()}</details>"
+    folded = f"<details><summary>all numbers, replicates and rules</summary>{everything.to_html(na_rep='–')}</details>"
     text = f"<table><thead><tr>{heads}</tr></thead><tbody>{cells}</tbody></table>{folded}"
     return Shown(text, everything.to_string())
 
@@ -211,7 +200,11 @@ def _cells(row):
     ours = claims.number(row)
     if not ours and (explored := claims.number(row, "exploratory")):
         ours = f"{explored}, exploratory"
-    about = [chip(row["verdict"]), _quoted(row)] if row["verdict"] else [html.escape(row["alone"]), ""]
+    alone = html.escape(row["alone"])
+    about = [alone, ""]
+    if row["verdict"]:  # that of the claim; a part of several may have another
+        same = row["verdict"].removesuffix(rules.NOT_AFTER_HOLM) == row["alone"]
+        about = [plots.chip(row["verdict"]) + (f"<br>this part: {alone}" if alone and not same else ""), _quoted(row)]
     unbroken = [f'<span style="white-space:nowrap">{html.escape(text)}</span>' for text in (ours, row["side"])]
     return [*about, html.escape(row["measured"]), *unbroken]
 
@@ -260,6 +253,16 @@ def alt_text(results, name, figure):
 
 
 # ------------------------------------------------------------------------------------------- particular to one notebook
+
+
+def first_disconnected(results, arm="ticket"):
+    """The first level at which a layer, or an output, of an arm has no active weight in some replicate: a sentence."""
+    found = statistics.deaths(results.frame, arm)
+    there = [f"{name} at level {level}" for name, level in found.items() if level is not None]
+    text = f"Without an active path from a pixel, in at least one replicate: {', '.join(there)}."
+    if not there:
+        text = "Every layer and every output has an active path from a pixel at all levels, in every replicate."
+    return Shown(f"<p>{html.escape(text)}</p>", text)
 
 
 def one_class(results, arm="t1_on_s2", labels=range(5, 10)):

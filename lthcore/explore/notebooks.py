@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import json
 import linecache
+import os
 import re
 import signal
 import sys
@@ -214,13 +215,15 @@ def _raised_here(trace):
 # ----------------------------------------------------------------------------------------- before and after the kernel
 
 
-def normalised(path):
+def normalised(path, folder=None):
     """A notebook as it is executed: its cells, their tags, and our kernel; no outputs, nothing that others left in it.
 
     Parameters
     ----------
     path : Path
         Of a notebook that may have been saved by Colab, a code host, or an older Jupyter.
+    folder : Path, optional
+        Where the executed copy will lie, if elsewhere: links to files in other folders then lead there from it.
 
     Returns
     -------
@@ -260,6 +263,10 @@ def normalised(path):
     if not any("parameters" in cell.metadata.get("tags", ()) for cell in cells):  # the tags got lost
         for cell in [cell for cell in cells if cell.cell_type == "code" and ALWAYS in _assigned(cell.source)][:1]:
             cell.metadata.tags = [*cell.metadata.get("tags", ()), "parameters"]
+    for cell in cells if folder else ():
+        if cell.cell_type == "markdown":
+            there = os.path.relpath(Path(path).parent.parent, folder).replace(os.sep, "/")
+            cell.source = re.sub(r"\]\(\.\./(?=[^)\s])", f"]({there}/", cell.source)
     return v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL, "language_info": LANGUAGE})
 
 
@@ -281,6 +288,7 @@ def without_times(path):
             cell.metadata.pop(name, None)
         if "injected-parameters" in cell.metadata.get("tags", ()):
             cell["id"] = "injected-parameters"
+            cell.metadata |= FOLDED | {"tags": [*cell.metadata.tags, COLLAPSED]}  # the table of settings shows them
     nbformat.write(notebook, path)
 
 

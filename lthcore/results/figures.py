@@ -56,10 +56,11 @@ def style(arm, styles):
 class Sheet:
     """A figure under construction, and the table of what is drawn on it."""
 
-    def __init__(self, study, title, rows=1, columns=2, width=5.6, height=4.0):
+    def __init__(self, study, title, rows=1, columns=2, width=None, height=4.0):
         matplotlib.rcdefaults()  # not the user's own settings
         sns.set_theme(style="whitegrid", font="DejaVu Sans", rc=RC)
         self.study, self.drawn = study, []
+        width = width or (5.6 if columns < 3 else 4.3)  # inches: a page is as wide as two or three such panels
         self.figure, axes = plt.subplots(
             rows, columns, figsize=(width * columns, height * rows), layout="constrained", squeeze=False
         )

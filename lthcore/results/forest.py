@@ -11,20 +11,16 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .figures import OKABE_ITO, RC, sns
+from .figures import RC, sns
 from .judging import HOLDS, NOT_AFTER_HOLM, REFUTED, UNRESOLVED
 
 COLUMNS = [
     "claim", "name", "measured", "unit", "above", "below", "published", "n", "mean", "low", "high", "number",
     "verdict",
 ]  # fmt: skip
-# verdict -> colour, marker, the same as a character
-STYLES = {
-    HOLDS: (OKABE_ITO["green"], "o", "✓"),
-    REFUTED: (OKABE_ITO["red"], "X", "✗"),
-    UNRESOLVED: (OKABE_ITO["blue"], "D", "?"),
-}
-OTHER = ("0.45", "s", "–")  # not judged, not run, or no claim
+# verdict -> colour (white on it has a contrast of at least 4.5), marker, the same as a character
+STYLES = {HOLDS: ("#0072B2", "o", "✔"), REFUTED: ("#B84A00", "X", "✘"), UNRESOLVED: ("#5F6368", "D", "?")}
+OTHER = ("#737373", "s", "–")  # not judged, not run, or no claim
 SIDE = "#e3e3e3"  # the claim's side of the bound
 LEFT, MIDDLE, RIGHT = 4.6, 3.3, 3.3  # inches: words, axis, numbers
 GAP, TOP, BOTTOM = 0.56, 0.85, 0.2  # inches: below a panel, above all, below all
@@ -153,7 +149,7 @@ def _text(axis, y, row, lines):
     up = (lines - 1) * step / 2
     for i, line in enumerate(name):
         axis.annotate(line, left[0], (-72 * LEFT + 8, up - i * step), xycoords=left[1], fontsize=9, **inch)
-    small = {"fontsize": 7.5, "color": "0.4"}
+    small = {"fontsize": 7.5 * min(1, 88 / len(row["measured"] or " ")), "color": "0.4"}  # what is long stays whole
     below = (-72 * LEFT + 8, up - len(name) * step)
     axis.annotate(row["measured"], left[0], below, xycoords=left[1], **small, **inch)
     colour, _, character = style(row["verdict"])

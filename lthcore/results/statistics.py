@@ -130,7 +130,7 @@ def overview(frame):
     dead = (at_end(frame, "answered_classes") == 1).groupby(["arm", "level"]).sum()
     text = [
         f"{m:.2f}"
-        + (f" ± {h - m:.2f}" if n > 1 else "")
+        + (f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{h - m:.2f}" if n > 1 else "")
         + (f" (one class: {dead[arm, level]})" if dead.get((arm, level)) else "")
         for arm, level, n, m, h in table[["arm", "level", "n", "mean", "high"]].itertuples(index=False)
     ]

@@ -113,7 +113,7 @@ def fig11a(study, frame):
         axis.set(xlim=(0.2, 0.0018), ylim=(0.0018, 0.2), title=figures.MODELS[model])
         axis.set(xlabel="predicted, theta0 pruned: density (%)", ylabel="observed: density (%)")
     sheet.drawn.append(table.assign(panel="map", n=study.config.replicates))
-    return sheet.done(shown="points: means over replicates")
+    return sheet.done(shown="points: medians over replicates")
 
 
 def _atlas(study, frame, letter, quantity, values):

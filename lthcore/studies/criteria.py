@@ -114,7 +114,7 @@ def fig8b(study, frame):
 def fig8c(study, frame):
     """Whole filters of LeNet-5: accuracy against remaining weights and multiply-adds, and paired differences."""
     arms = [a for a in ("filters_reset", "filters_reinit", "filters_random", "filters") if a in set(frame["arm"])]
-    sheet = figures.Sheet(study, f"Figure 8c. Whole filters of LeNet-5 removed; {_length(study)}", columns=3, width=4.6)
+    sheet = figures.Sheet(study, f"Figure 8c. Whole filters of LeNet-5 removed; {_length(study)}", columns=3)
     sheet.against_density(sheet.axes[0], frame, arms, title="against remaining weights")
     cost = statistics.at_end(frame, "multiply_adds", "mask").groupby("level").mean()
     share = frame["level"].map(cost / cost.max()).astype(float)

@@ -58,6 +58,7 @@ def fig10a(study, frame):
             epochs = [statistics.drawn(frame, one, level)[0] for one in (arm, "early")]
             epoch = (epochs[0] if len(epochs[0]) else epochs[1]).mean()
             if epoch < end:
+                axis.axvline(epoch, color="black", lw=2.4, alpha=0.5)  # seen on yellow as well as on blue
                 axis.axvline(epoch, color="white", lw=1.2, ls="--")
             kept = f"{100 * study.config.density(level):.3g}% density"
             axis.set(title=kept, xlabel="epoch", ylabel="epoch")

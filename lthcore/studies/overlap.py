@@ -4,7 +4,7 @@ Nothing is trained for it: its units are chains of the report's experiments, who
 """
 
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from ..config import Config
@@ -39,6 +39,8 @@ COLOURS = dict(zip(NAMES, ("black", "sky", "yellow", "blue", "red", "green", "pu
 AT = 0.125  # density at which layers and pixels are shown, or the next below
 LEAST = 0.015  # density below which the networks have lost outputs, and their masks say little
 GROUPS, IN_A_GROUP = 100, 100  # groups of a layer's weights by their size in theta0, at most, and weights in each
+BASELINES = ("chance", "by_pixel", "by_size", "by_both")  # what masks are compared with that are random but for that
+IN_A_PIXEL = 10  # groups of the weights of one pixel by their size
 
 
 def arms(config: Config, replicate: int) -> Iterator[Unit]:
@@ -72,17 +74,26 @@ def counted(one: dict, other: dict, groups: dict | None = None) -> dict:
         For every weight its group, from 0 on: chance is then that of masks that are random within each group, and keep
         as many weights of it.
     """
+    return _counted(one, other, *(_in_groups(mask, groups) for mask in (one, other)), _in_groups(one, groups, True))
+
+
+def _in_groups(mask, groups=None, every=False):
+    """How many weights a mask keeps, or how many there are, in each group of a layer: dict of array."""
+    import numpy as np
+
+    if groups is None:
+        return {name: np.array([m.size if every else m.sum()]) for name, m in mask.items()}
+    chosen = {name: groups[name].ravel() if every else groups[name][m] for name, m in mask.items()}
+    return {name: np.bincount(part, minlength=1 + groups[name].max()) for name, part in chosen.items()}
+
+
+def _counted(one, other, kept, others, size):
     import numpy as np
 
     rows = {}
     for name, mask in one.items():
-        if groups is None:
-            size, kept, others = mask.size, mask.sum(), other[name].sum()
-        else:
-            parts = groups[name].ravel(), groups[name][mask], groups[name][other[name]]
-            size, kept, others = (np.bincount(part, minlength=GROUPS) for part in parts)
-        expected = np.sum(kept * others / np.maximum(size, 1))
-        rows[name] = (mask & other[name]).sum(), expected, (np.sum(kept) + np.sum(others)) / 2
+        expected = np.sum(kept[name] * others[name] / np.maximum(size[name], 1))
+        rows[name] = (mask & other[name]).sum(), expected, (kept[name].sum() + others[name].sum()) / 2
     rows["all"] = np.sum(list(rows.values()), axis=0)
     return {name: Overlap(both / kept, by_chance / kept) for name, (both, by_chance, kept) in rows.items() if kept}
 
@@ -133,23 +144,36 @@ def _masks(study, finished):
     return found
 
 
-def sizes(study):
-    """The group of every weight by its size in theta0: dict, replicate -> {layer: int array, from 0 on}."""
+def grouped(study):
+    """The group of every weight, by its pixel, its size in theta0, and both: three dicts, replicate -> {layer: array}.
+
+    A pixel is an input of the first layer. The other layers have none: there "pixel" is one group, and both is size.
+    """
     import numpy as np
 
     from .. import lottery
 
-    out = {}
+    by_size, by_pixel, by_both = {}, {}, {}
     for unit in study.units:
-        if unit.replicate not in out:
-            theta0 = {k: v.abs().numpy() for k, v in lottery.drawn(unit, "theta0").items() if k.endswith(".weight")}
-            groups = {}
-            for name, values in theta0.items():
-                ranks = values.ravel().argsort().argsort().reshape(values.shape)
-                count = max(1, min(GROUPS, values.size // IN_A_GROUP))
-                groups[name.removesuffix(".weight")] = (ranks * count // values.size).astype(np.int64)
-            out[unit.replicate] = groups
-    return out
+        if unit.replicate in by_size:
+            continue
+        theta0 = {k: v.abs().numpy() for k, v in lottery.drawn(unit, "theta0").items() if k.endswith(".weight")}
+        parts = by_size[unit.replicate], by_pixel[unit.replicate], by_both[unit.replicate] = {}, {}, {}
+        for name, values in theta0.items():
+            layer = name.removesuffix(".weight")
+            size, pixel, both = _ranked(values.ravel(), GROUPS).reshape(values.shape), np.zeros(values.shape, int), None
+            if layer == next(iter(theta0)).removesuffix(".weight"):
+                pixel = np.broadcast_to(np.arange(values.shape[1]), values.shape)
+                both = pixel * IN_A_PIXEL + np.apply_along_axis(_ranked, 0, values, IN_A_PIXEL, 1)
+            for part, groups in zip(parts, (size, pixel, size if both is None else both), strict=True):
+                part[layer] = groups
+    return by_pixel, by_size, by_both
+
+
+def _ranked(values, groups, least=IN_A_GROUP):
+    """Groups of equal numbers of values, at most so many, by their order: array of int, from 0 on."""
+    count = max(1, min(groups, len(values) // least))
+    return values.argsort().argsort() * count // len(values)
 
 
 def overlaps(results):
@@ -163,10 +187,11 @@ def overlaps(results):
     Returns
     -------
     DataFrame
-        Columns differs, level, density, layer (or ``all``), n (replicates), overlap, chance, by_size; mean, low, high
-        of what is beyond chance; and beyond_size, beyond_size_low, beyond_size_high. Intervals are 95%: over replicates
-        where theta0 is shared, else by the jackknife. `by_size` is the chance of masks that are random among weights of
-        similar size in theta0, where it is shared.
+        Columns differs, level, density, layer (or ``all``), n (replicates), overlap, chance, by_pixel, by_size,
+        by_both; mean, low, high of what is beyond chance; and rest, rest_low, rest_high of what is beyond `by_both`,
+        where theta0 is shared, or beyond `by_pixel`. Intervals are 95%: over replicates where theta0 is shared, else by
+        the jackknife. `by_pixel`, `by_size` and `by_both` are the chances of masks that are random among the weights of
+        a pixel, among those of similar size in theta0, and among those of similar size and the same pixel.
     """
     return _overlaps(results.study, len(results.frame))  # again, where more is finished
 
@@ -176,31 +201,48 @@ def _overlaps(study, finished):
     import numpy as np
     import pandas as pd
 
-    known, groups, rows = _masks(study, finished), sizes(study), []
+    known, rows = _masks(study, finished), []
+    baselines = {"chance": None, **dict(zip(BASELINES[1:], grouped(study), strict=True))}
     density = {(unit.arm, k): unit.config.density(k) for unit in study.units for k in unit.levels}
+
+    @cache
+    def kept(arm, level, replicate, baseline, every=False):
+        groups = baselines[baseline] and baselines[baseline][replicate]
+        return _in_groups(known[arm, level][replicate], groups, every)
+
     for label, (one, other) in (DIFFERENT_THETA0 | SAME_THETA0).items():
         shared = label in SAME_THETA0
+        names = BASELINES if shared and other else BASELINES[:2]  # sizes in theta0 are compared where it is shared
         for level in sorted(k for arm, k in known if arm == one and (other, k) in known):
             first, second = known[one, level], known[other, level]
             seen = sorted(set(first) & set(second))
-            pairs = [(r, s) for r in seen for s in seen if (r == s) == shared]
-            each = {(r, s): counted(first[r], second[s]) for r, s in pairs if shared or one != other or r < s}
-            each |= {(s, r): found for (r, s), found in each.items() if one == other}
-            given = [counted(first[r], second[r], groups[r]) for r, _ in pairs] if shared and other else []
-            for layer in next(iter(each.values()), {}):
-                values = {pair: found[layer] for pair, found in each.items()}
-                if shared:
-                    band = statistics.interval([found.beyond for found in values.values()])
-                else:
-                    band = jackknife([[values[r, s].beyond if r != s else 0.0 for s in seen] for r in seen])
-                share, chance = np.mean(list(values.values()), axis=0)
-                by_size = np.mean([found[layer].chance for found in given]) if given else np.nan
-                further = statistics.interval([found[layer].beyond for found in given])[1:] if given else [np.nan] * 3
-                n, *interval = band
-                at_level = label, level, density[one, level], layer
-                rows.append((*at_level, n, share, chance, by_size, *interval, *further))
-    names = ["differs", "level", "density", "layer", "n", "overlap", "chance", "by_size", "mean", "low", "high"]
-    return pd.DataFrame(rows, columns=[*names, "beyond_size", "beyond_size_low", "beyond_size_high"])
+            pairs = [(r, s) for r in seen for s in seen if (r == s) == shared and (shared or one != other or r < s)]
+            each = {}  # baseline -> pair -> by layer
+            for name in names:
+                each[name] = {
+                    (r, s): _counted(
+                        first[r], second[s], kept(one, level, r, name), kept(other, level, s, name),
+                        kept(one, level, r, name, every=True),
+                    ) for r, s in pairs
+                }  # fmt: skip
+            for layer in next(iter(each["chance"].values()), {}):
+                n, *beyond = _beyond(each["chance"], layer, seen, shared)
+                _, *rest = _beyond(each[names[-1]], layer, seen, shared)
+                share = np.mean([found[layer].share for found in each["chance"].values()])
+                chances = [np.mean([f[layer].chance for f in each[name].values()]) if name in each else np.nan
+                           for name in BASELINES]  # fmt: skip
+                rows.append((label, level, density[one, level], layer, n, share, *chances, *beyond, *rest))
+    names = ["differs", "level", "density", "layer", "n", "overlap", *BASELINES]
+    return pd.DataFrame(rows, columns=[*names, "mean", "low", "high", "rest", "rest_low", "rest_high"])
+
+
+def _beyond(each, layer, seen, shared):
+    """What is beyond a baseline in a layer: n, mean, low, high; over replicates, or by the jackknife over their pairs."""
+    values = {pair: found[layer].beyond for pair, found in each.items()}
+    if shared:
+        return statistics.interval(list(values.values()))
+    matrix = [[values.get((r, s), values.get((s, r), 0.0)) for s in seen] for r in seen]
+    return jackknife(matrix)
 
 
 def at(results, density: float = AT):
@@ -218,18 +260,21 @@ def _near(table, density=AT):
     return table[table["level"] == table["differs"].map(level)]
 
 
-def so(results):
+def found(results):
     """The numbers of :func:`at` in a few sentences: str."""
     table = at(results)
     if not {OTHER_HALF, HALVES} <= set(table.index):
-        return "So: nothing is concluded before the chains of Task 1 are finished."
+        return "Nothing is concluded before the chains of Task 1 are finished."
     half, unrelated = table.loc[OTHER_HALF], table.loc[HALVES]
     verdict = "No, most kept weights differ" if half["overlap"] < 0.5 else "Most kept weights are the same"
-    shares = [f"{100 * x:.1f}%" for x in (half["overlap"], unrelated["overlap"], half["by_size"], half["chance"])]
+    shares = {name: f"{100 * half[name]:.1f}%" for name in ("overlap", *BASELINES)}
     return (
-        f"So: {verdict}. At {100 * AT:g}% density, masks found on two halves of the data from the same theta0 share "
-        f"{shares[0]} of their weights, and from different theta0s {shares[1]}. Masks that choose at random among "
-        f"weights of similar size in theta0 would share {shares[2]}, fully random ones {shares[3]}."
+        f"{verdict}. At {100 * AT:g}% density, masks found on two halves of the data from the same theta0 share "
+        f"{shares['overlap']} of their weights. Random masks would share {shares['chance']}; masks that are random "
+        f"among the weights of a pixel {shares['by_pixel']}, among weights of similar size in theta0 "
+        f"{shares['by_size']}, among those of the same pixel and similar size {shares['by_both']}. From different "
+        f"theta0s masks share {100 * unrelated['overlap']:.1f}%, where pixels alone give "
+        f"{100 * unrelated['by_pixel']:.1f}%."
     )
 
 
@@ -257,13 +302,17 @@ def fig13a(study, frame):
 
 
 def fig13b(study, frame):
-    """At about an eighth of the weights: the overlap against two baselines, and by layer."""
+    """At about an eighth of the weights: the overlap against four baselines, and by layer."""
     sheet = figures.Sheet(study, f"Figure 13b. Overlap of masks at {100 * AT:g}% density, or the next below")
     table = _near(_overlaps(study, len(frame)))
     table = table[table["mean"].notna()]
     baselines, by_layer = sheet.axes
-    marks = {"chance": ("o", "white"), "by_size": ("D", "0.6"), "overlap": ("o", None)}
-    meaning = {"chance": "random", "by_size": "random among similar sizes in theta0", "overlap": "found by training"}
+    marks = {"chance": ("o", "white"), "by_pixel": ("s", "white"), "by_size": ("D", "0.6"), "by_both": ("^", "0.6"),
+             "overlap": ("o", None)}  # fmt: skip
+    meaning = {
+        "chance": "random", "by_pixel": "random within pixels", "by_size": "random among similar sizes in theta0",
+        "by_both": "random within both", "overlap": "found by training",
+    }  # fmt: skip
     for y, name in enumerate(NAMES):
         row = table[(table["differs"] == name) & (table["layer"] == "all")]
         for what, (marker, face) in marks.items():
@@ -271,7 +320,7 @@ def fig13b(study, frame):
             label = meaning[what] if not y else None
             baselines.plot(100 * row[what], [y] * len(row), marker, color=colour, mfc=face or colour, label=label)
         sheet.drawn.append(row.assign(panel="baselines"))
-    baselines.set(title="all layers, against two baselines", xlabel="shared, of the weights kept (%)", xlim=(0, 45))
+    baselines.set(title="all layers, against four baselines", xlabel="shared, of the weights kept (%)", xlim=(0, 45))
     baselines.set(ylim=(len(NAMES) + 2, -0.5))
     baselines.set_yticks(range(len(NAMES)), NAMES)
     layers = [layer for layer in dict.fromkeys(table["layer"]) if layer != "all"]

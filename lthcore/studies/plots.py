@@ -123,10 +123,16 @@ def tiles(studies, verdicts=None):
 
 def _tile(label, count, not_after_holm, mark):
     colour, _, character = mark
-    colour = GREY if colour == forest.OTHER[0] else colour
     note = f" ({not_after_holm} not after Holm)" if not_after_holm else ""
-    box = f"display:inline-block;margin:0 12px 8px 0;padding:8px 18px;border:2px solid {colour};border-radius:6px"
+    box = f"display:inline-block;margin:0 12px 8px 0;padding:8px 12px;border:2px solid {colour};border-radius:6px"
     return f'<div style="{box}"><b style="font-size:28px;color:{colour}">{character} {count}</b><br>{label}{note}</div>'
+
+
+def chip(verdict):
+    """A verdict as a label of icon, word and colour: str of html."""
+    colour, _, icon = forest.style(verdict)
+    css = f"display:inline-block;background:{colour};color:#fff;border-radius:.9em;padding:.1em .7em;font-weight:600"
+    return f'<span style="{css}"><span aria-hidden="true">{icon}</span> {html.escape(verdict)}</span>'
 
 
 def _verdicts(studies, verdicts):
@@ -254,7 +260,6 @@ class _Html(str):
     """Text that is HTML already."""
 
 
-GREY = "#737373"  # as text, on a light page and on a dark one
 LEFT_ALIGNED = "text-align:left;vertical-align:top"
 
 
@@ -264,11 +269,9 @@ def _in_short(verdicts, links):
     lines = ["".join(f'<th style="{LEFT_ALIGNED};width:{width}%">{name}</th>' for name, width in columns.items())]
     for row in claims.in_short(verdicts).to_dict("records"):
         of_claim = verdicts[verdicts["claim"] == row["claim"]]
-        colour, _, character = forest.style(row["verdict"])
-        colour = GREY if colour == forest.OTHER[0] else colour
         side = _escaped(claims.decisive(of_claim)["side"])
         cells = [
-            f'<b style="color:{colour}">{character} {row["verdict"]}</b>',
+            chip(row["verdict"]),
             f"{_escaped(row['name'])}<br><i>{_escaped(of_claim['text'].iloc[0])}</i> ({row['claim']})",
             f"{_escaped(row['measured'])}<br><b>{side}</b>",
             _escaped(row["number"]).replace(", n", "<br>n"),
@@ -288,8 +291,9 @@ def _escaped(text):
 def _scrolling(table):
     """HTML of a table that may be wider than the page."""
     text = table.reset_index().map(_escaped).to_html(escape=False, index=False)
-    cells = f'<td style="{LEFT_ALIGNED}">'
-    return f'<div style="overflow-x:auto">{text.replace("<td>", cells)}</div>'
+    for cell in ("th", "td"):
+        text = text.replace(f"<{cell}>", f'<{cell} style="{LEFT_ALIGNED}">')
+    return f'<div style="overflow-x:auto">{text}</div>'
 
 
 def _folded(title, content):
@@ -305,12 +309,11 @@ def picture(path, alt, width=1000):
 def gallery(studies):
     """Show the figures of these studies that have been drawn, folded by study."""
     for study in studies:
-        drawn = []
+        drawn, missing = [], []
         for name, function in study.experiment.figures.items():
             path = study.folder / f"{name}.png"
             if path.exists():
                 drawn.append(picture(path, f"{name.split('_')[0]}: {inspect.getdoc(function) or name}"))
             else:
-                print(f"{name}: not drawn yet")
-        if drawn:
-            display(HTML(_folded(study.experiment.title or study.config.experiment, "".join(drawn))))
+                missing.append(f"<p>{name}: not drawn yet</p>")
+        display(HTML(_folded(study.experiment.title or study.config.experiment, "".join(drawn + missing))))

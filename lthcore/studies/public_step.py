@@ -93,6 +93,7 @@ REPORTED = {  # arm -> the report's number for its ticket
 }
 FALLS = "< 80"  # of accuracy once more than 95% is pruned, which the report says of the MLP and of LeNet-5
 DENSEST = 0.05
+WIDEST = 2.0  # pp: a wider prediction interval would have many a number in it, and explains none
 NUMBERS = {  # task -> arm -> the report's number, as it is printed; all of them at one level and by one reading
     "The MLP beyond 95%": {"mlp": FALLS},
     **{task: {arm: str(REPORTED[arm]) for arm in arms} for task, arms in {
@@ -127,11 +128,11 @@ def prediction(values):
 
 
 def within(number: str, low: float, high: float) -> bool:
-    """Whether an interval has a value that the report would have printed so, or, of `FALLS`, one below it."""
+    """Whether an interval of at most `WIDEST` has a value that would be printed so; of `FALLS`, any one below it."""
     if number == FALLS:
         return low < float(number.removeprefix("<"))
     half = 0.5 * 10.0 ** -len(number.partition(".")[2])
-    return low - half <= float(number) <= high + half
+    return high - low <= WIDEST and low - half <= float(number) <= high + half
 
 
 def explained(results):
@@ -139,7 +140,8 @@ def explained(results):
 
     The numbers of a task are read at one level and by one of ``READINGS``, of either step at the pair where most of
     them lie within, and of such pairs the nearest. At how many pairs all numbers of the task lie within, of how many
-    that were tried, is in the table. ``< 80`` is tried at the first level beyond 95% pruned alone.
+    that were tried, is in the table. ``< 80`` is tried at the first level beyond 95% pruned alone. Both steps have the
+    same replicates, since an interval is the wider the fewer there are.
 
     Parameters
     ----------
@@ -157,7 +159,7 @@ def explained(results):
     for task, numbers in NUMBERS.items():
         if not set(numbers) <= set(results.frame["arm"]):
             continue
-        archived = _archived(CORRECT[next(iter(numbers))][0])
+        archived = _of_replicates(_archived(CORRECT[next(iter(numbers))][0]), set(results.frame["replicate"]))
         public = _best(seen, numbers, {arm: arm for arm in numbers})
         if public is None:
             continue  # the dense networks alone are finished
@@ -169,6 +171,22 @@ def explained(results):
                 "explained by": _by_which(public, correct, place),
             })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def found(results):
+    """How many of the report's numbers either step explains, in a sentence: str."""
+    table = explained(results)
+    known = table[table["explained by"] != ""] if len(table) else table
+    if known.empty:
+        return "Nothing is concluded before two replicates are finished."
+    public, correct = (known["explained by"].str.contains(f"the {step} step") for step in ("public", "correct"))
+    counts = {"the public step's prediction intervals alone": public & ~correct, "the correct step's alone":
+              correct & ~public, "both": public & correct, "neither": ~public & ~correct}  # fmt: skip
+    text = ", ".join(
+        f"{there.sum()} {'lie' if there.sum() != 1 else 'lies'} within {name}" for name, there in counts.items()
+    )
+    small = "" if results.study.config.preset == "report" else " At this scale that is a first look, not a result."
+    return f"Of the {len(known)} numbers of the report in the table below, {text}.{small}"
 
 
 class Seen(NamedTuple):
@@ -193,6 +211,14 @@ class Best(NamedTuple):
 
 def _seen(frame):
     return Seen(read(frame), frame.groupby(["arm", "level"], observed=True)["density"].first())
+
+
+def _of_replicates(seen, replicates):
+    """The same of these replicates alone, or None where there is none."""
+    if seen is None:
+        return None
+    readings = seen.readings[seen.readings.index.get_level_values("replicate").isin(replicates)]
+    return seen._replace(readings=readings) if len(readings) else None
 
 
 def _best(seen, numbers, names):

@@ -45,8 +45,10 @@ def _task2(study, frame, letter, metric):
         if metric == "loss":
             for axis in (steps, density):
                 axis.axhline(math.log(5), color="0.3", lw=1, ls=":")
-            where = {"xycoords": ("axes fraction", "data"), "va": "bottom", "ha": "right"}
-            steps.annotate("ln 5: all five classes equally likely", (0.99, math.log(5)), **where, **figures.SMALL)
+            where = {"xycoords": ("axes fraction", "data"), "va": "top"}
+            steps.annotate(
+                "ln 5: all five classes equally likely", (0.01, 0.97 * math.log(5)), **where, **figures.SMALL
+            )
         disconnected = statistics.dead_labels(frame, f"t1_on_s2{suffix}", range(5, 10))
         if metric == "accuracy" and len(disconnected):
             share = disconnected["class_share"].iloc[-1]

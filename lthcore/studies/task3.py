@@ -76,7 +76,7 @@ def fig16d(study, frame):
 
 
 def _own_and_transferred(study, frame, title, trainers):
-    sheet = figures.Sheet(study, title, rows=3, columns=len(trainers), width=4.6)
+    sheet = figures.Sheet(study, title, rows=3, columns=len(trainers))
     zoom = figures.zoom(frame, frame["arm"].unique())
     for column, (trainer, (arms, pairs)) in enumerate(trainers.items()):
         full, near, gain = sheet.axes[column :: len(trainers)]
@@ -91,7 +91,7 @@ def fig5b(study, frame):
     """Task 3: test loss against training step, at the level of Adam's ticket (solid) and the last (dashed)."""
     level, last = figures.ticket_and_last(study, frame, "adam")
     title = f"Figure 5b. Task 3, optimizers: test loss, {figures.at_levels(frame, 'adam', level, last)}"
-    sheet = figures.Sheet(study, title, columns=len(_TRAINERS), width=4.6)
+    sheet = figures.Sheet(study, title, columns=len(_TRAINERS))
     for axis, (trainer, (arms, _)) in zip(sheet.axes, _TRAINERS.items(), strict=True):
         sheet.against_step(axis, frame, arms, level, "loss", f"trained by {trainer}", dashed=last)
         axis.set_ylim(bottom=axis.get_ylim()[0] / 2.5)  # space for the legend

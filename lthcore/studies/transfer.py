@@ -249,7 +249,7 @@ TRANSFER = Experiment(
         ),
         (
             "Not between data sets: a ticket of the other data set is worse than the target's own.",
-            "a mask of this MLP says which pixels are read, and the two data sets do not ask for the same ones.",
+            "a mask depends on the data; that the two data sets need other pixels is likely, and was not tested.",
         ),
         (
             "Whether a ticket of the other data set is as good as the target's own is not resolved.",
