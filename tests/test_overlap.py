@@ -76,8 +76,8 @@ def test_masks_that_follow_pixels_and_sizes_are_explained_by_both_and_by_neither
     size = by_size["fc1"] / by_size["fc1"].max()
     likely = {"fc1": 0.3 * np.where(of_pixel[None], 1.0, 0.1) * np.where(size > 0.5, 1.0, 0.1)}
     one, other = ({name: random.random(p.shape) < p for name, p in likely.items()} for _ in range(2))
-    beyond = {name: overlap.counted(one, other, groups)["all"].beyond
-              for name, groups in (("chance", None), ("pixel", by_pixel), ("size", by_size), ("both", by_both))}  # fmt: skip
+    baselines = {"chance": None, "pixel": by_pixel, "size": by_size, "both": by_both}
+    beyond = {name: overlap.counted(one, other, groups)["all"].beyond for name, groups in baselines.items()}
     assert beyond["chance"] > beyond["pixel"] > 0.05 and beyond["chance"] > beyond["size"] > 0.05
     assert beyond["both"] == pytest.approx(0, abs=0.01)
 

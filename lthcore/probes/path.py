@@ -28,7 +28,7 @@ def to_other_order(unit, trained, data):
 def to_dense(unit, trained, data):
     """Rows that compare a network with the dense one, trained from the same values on the same batches.
 
-    ``distance`` is the Euclidean distance of the survivors' final weights (Frankle et al. 2019, *Stabilizing*, section 4).
+    ``distance`` is the Euclidean distance of the survivors' final weights (Frankle et al. 2019, section 4).
     """
     other = _other(unit, trained, data, dense_mask(unit.config.model), order=0)
     return _rows(trained, {"distance": _distance(trained, other)})

@@ -237,7 +237,7 @@ def _overlaps(study, finished):
 
 
 def _beyond(each, layer, seen, shared):
-    """What is beyond a baseline in a layer: n, mean, low, high; over replicates, or by the jackknife over their pairs."""
+    """What is beyond a baseline in a layer: n, mean, low, high; over replicates, else by the jackknife."""
     values = {pair: found[layer].beyond for pair, found in each.items()}
     if shared:
         return statistics.interval(list(values.values()))

@@ -218,13 +218,14 @@ def short_text():
     return filled(
         "**In short** (n = 5; 95% intervals in brackets; pp: percentage points). The MLP has winning tickets on",
         f"MNIST: at {100 * steps['density']:.2g}% density (weights kept) a ticket reaches 97% validation accuracy in",
-        f"{claims.number(steps)} times the dense network's steps (by the paper's measure, the step of minimum validation",
-        f"loss, {claims.number(early)}: unresolved), and its test accuracy is {claims.number(accuracy)}",
+        f"{claims.number(steps)} times the dense network's steps (by the step of minimum validation loss, the paper's",
+        f"measure, {claims.number(early)}: unresolved), and its test accuracy is {claims.number(accuracy)}",
         "pp higher. Trained on one half of the images, the ticket found on the other half is",
         f"{below} less accurate than that half's own (bound: 0.5). Neither result on accuracy survives a correction",
         f"for testing all claims; that a ticket at {100 * fresh['density']:.2g}% density is {claims.number(fresh)} pp",
-        "better than its mask with new random weights does. A ticket found on the digits 0-4 fails on 5-9 because pruning disconnects the outputs",
-        f"5-9; with the output layer unpruned it is {further} below the ticket found on 5-9.",
+        "better than its mask with new random weights does. A ticket found on the digits 0-4 fails on 5-9 because",
+        "pruning removes every path to the outputs 5-9 (disconnects them); with the output layer unpruned it is",
+        f"{further} below the ticket found on 5-9.",
         lenet_short(found),
     )
 
