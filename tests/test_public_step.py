@@ -174,6 +174,15 @@ def test_each_step_is_read_where_it_fits_best_and_both_may_explain_a_number(monk
     assert set(table["correct step: pairs that fit"]) == {"2 of 6"}  # the best of two epochs is the last one
 
 
+def test_the_scorecard_has_the_numbers_of_those_studies_that_have_any(monkeypatch):
+    monkeypatch.setattr(public_step, "_archived", lambda experiment: None)
+    full = Results(made_up({"task1_s1": {1: [95.7, 95.8]}, "task1_s2": {1: [96.1, 96.2]}}))
+    other, empty = Results(full.frame), Results(made_up({"mlp": {0: [98.0]}}))
+    other.study = experiments.study("task1", "report")
+    assert public_step.in_short([other, full]).index.tolist() == ["95.74", "96.14"]
+    assert public_step.in_short([other, empty]).empty and public_step.in_short([]).empty
+
+
 CORRECT = {arm: name for arm, (_, name) in public_step.CORRECT.items()}
 
 

@@ -296,7 +296,7 @@ def fig13a(study, frame):
         axis.annotate("as random masks", (0.99, -0.005), **place, **figures.SMALL)
         if len(every):
             figures.density_axis(axis)
-        top = 1.6 * every["high"].max() if every["high"].notna().any() else 1
+        top = 2 * every["high"].max() if every["high"].notna().any() else 1
         axis.set(title=title, ylabel="overlap beyond chance (1: equal)", ylim=(-0.03, top))
     return sheet.done(legend_on=(0, 1), where="upper right", shown="lines: mean, bands: 95% interval over replicates")
 
@@ -321,7 +321,7 @@ def fig13b(study, frame):
             baselines.plot(100 * row[what], [y] * len(row), marker, color=colour, mfc=face or colour, label=label)
         sheet.drawn.append(row.assign(panel="baselines"))
     baselines.set(title="all layers, against four baselines", xlabel="shared, of the weights kept (%)", xlim=(0, 45))
-    baselines.set(ylim=(len(NAMES) + 2, -0.5))
+    baselines.set(ylim=(len(NAMES) + 4.5, -0.5))
     baselines.set_yticks(range(len(NAMES)), NAMES)
     layers = [layer for layer in dict.fromkeys(table["layer"]) if layer != "all"]
     for place, name in enumerate(NAMES):

@@ -173,6 +173,22 @@ def explained(results):
     return pd.DataFrame(rows)
 
 
+def in_short(studies):
+    """The columns of :func:`explained` that a scorecard shows, of those of these studies that have it: DataFrame.
+
+    Parameters
+    ----------
+    studies : list of Results
+    """
+    import pandas as pd
+
+    names = (PUBLIC_STEP.name, PUBLIC_STEP_LENET5.name)
+    tables = [explained(results) for results in studies if results.study.config.experiment in names]
+    tables = [table for table in tables if len(table)]
+    columns = ["report", "task", "network", "public step", "correct step", "explained by"]
+    return pd.concat(tables)[columns].set_index("report") if tables else pd.DataFrame(columns=columns[1:])
+
+
 def found(results):
     """How many of the report's numbers either step explains, in a sentence: str."""
     table = explained(results)
