@@ -267,14 +267,13 @@ def found(results):
         return "Nothing is concluded before the chains of Task 1 are finished."
     half, unrelated = table.loc[OTHER_HALF], table.loc[HALVES]
     verdict = "No, most kept weights differ" if half["overlap"] < 0.5 else "Most kept weights are the same"
-    shares = {name: f"{100 * half[name]:.1f}%" for name in ("overlap", *BASELINES)}
+    share, both, chance = (f"{100 * half[name]:.1f}%" for name in ("overlap", "by_both", "chance"))
+    other, pixels = (f"{100 * unrelated[name]:.1f}%" for name in ("overlap", "by_pixel"))
     return (
         f"{verdict}. At {100 * AT:g}% density, masks found on two halves of the data from the same theta0 share "
-        f"{shares['overlap']} of their weights. Random masks would share {shares['chance']}; masks that are random "
-        f"among the weights of a pixel {shares['by_pixel']}, among weights of similar size in theta0 "
-        f"{shares['by_size']}, among those of the same pixel and similar size {shares['by_both']}. From different "
-        f"theta0s masks share {100 * unrelated['overlap']:.1f}%, where pixels alone give "
-        f"{100 * unrelated['by_pixel']:.1f}%."
+        f"{share} of their weights; masks that are random among weights of the same pixel and of similar size in "
+        f"theta0 would share {both}, fully random ones {chance}. From different theta0s they share {other}; pixels "
+        f"alone give {pixels}."
     )
 
 
