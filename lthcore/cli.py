@@ -287,8 +287,7 @@ def run(options):
         raise ValueError(f"--model {options.model!r}: applies only to task1, task2 and task3")
     if options.check:
         return 0
-    if sys.stdout.isatty():  # pandas takes a second to import, and what is finished more to be read
-        print("looking for what is finished", flush=True)
+    print("looking for what is finished", flush=True)  # at once: imports take a second, and reading it takes more
     from .runs import progress, store, sweep
     from .studies import experiments  # here, so that --help and --check need no package
 

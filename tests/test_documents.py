@@ -168,7 +168,7 @@ def test_numbers_in_prose_are_the_codes():
     first, results, notebooks, cluster = ((ROOT / name).read_text() for name in names)
     assert f"committed ({rules.COMMIT})" in first and rules.DECIDING == 5 and "the five *confirmatory*" in first
     assert f"preset `quick`, {configure('mlp', 'quick').replicates} replicates" in first
-    assert f"more than {configure('mlp', 'report').tolerance} pp below dense" in first
+    assert f"more than {configure('mlp', 'report').tolerance} pp below dense" in results
     quick = {name: configure(name, "quick").replicates for name in EXPERIMENTS if not name.startswith(("conv", "fash"))}
     assert {name for name, n in quick.items() if n == 1} == {"rewind", "early_bird", "collapse"}  # 07, 10 and 11
     assert "one replicate of 07, 10 and 11 is trained, otherwise three" in notebooks
