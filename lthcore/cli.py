@@ -287,7 +287,8 @@ def run(options):
         raise ValueError(f"--model {options.model!r}: applies only to task1, task2 and task3")
     if options.check:
         return 0
-    print("looking for what is finished", flush=True)  # at once: imports take a second, and reading it takes more
+    if sys.stdout.isatty():  # pandas takes a second to import, and what is finished more to be read
+        print("looking for what is finished", flush=True)
     from .runs import progress, store, sweep
     from .studies import experiments  # here, so that --help and --check need no package
 

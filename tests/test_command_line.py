@@ -156,7 +156,7 @@ def test_set_reaches_the_study_and_a_folder_of_its_own(capsys, nothing_runs, fol
 def test_an_archive_that_is_not_there_is_said(capsys, nothing_runs, folders, monkeypatch, tmp_path):
     monkeypatch.setenv("LTH_ARCHIVE", str(tmp_path / "arhcive"))
     assert cli.main(["report", "--only", "task1", "--dry-run"]) == 0
-    first = capsys.readouterr().out.splitlines()[1]
+    first = capsys.readouterr().out.splitlines()[0]
     assert first == f"LTH_ARCHIVE = {tmp_path / 'arhcive'}: no such folder, so no finished level is read from it"
 
 
@@ -308,9 +308,10 @@ def test_what_an_experiment_refuses_takes_neither_torch_nor_scipy(arguments):
     assert not {"torch", "scipy", "seaborn", "matplotlib"} & set(done.stdout.split())
 
 
-def test_the_first_line_waits_for_no_package():
+def test_on_a_terminal_the_first_line_waits_for_no_package():
     code = """import sys
 from lthcore import cli
+sys.stdout.isatty = lambda: True
 cli.print = lambda *words, **how: sys.exit(f"{words[0]}, {'numpy' in sys.modules}")
 cli.main(["smoke", "--dry-run"])"""
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
