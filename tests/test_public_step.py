@@ -118,6 +118,18 @@ def test_signs_are_counted_at_the_start_and_after_every_epoch():
     )
 
 
+def test_an_interval_that_is_too_wide_explains_nothing():
+    assert public_step.within("96.14", 95.2, 97.1) and not public_step.within("96.14", 95.0, 97.1)
+
+
+def test_both_steps_have_the_same_replicates(monkeypatch):
+    fits = {"task1_s1": [95.7, 95.8, 95.75], "task1_s2": [96.1, 96.2, 96.15]}
+    archive = made_up({CORRECT[arm]: {1: [*values, 40.0, 99.0]} for arm, values in fits.items()})
+    monkeypatch.setattr(public_step, "_archived", lambda experiment: public_step._seen(archive))
+    table = public_step.explained(Results(made_up({arm: {1: values} for arm, values in fits.items()})))
+    assert table["public step"].tolist() == table["correct step"].tolist()
+
+
 def test_a_statement_that_accuracy_falls_below_80_fits_where_a_replicate_may_be_below():
     assert public_step.within("< 80", 79.9, 97) and not public_step.within("< 80", 80.0, 97)
     assert not public_step.within("< 80", float("nan"), float("nan"))
@@ -209,6 +221,7 @@ def test_numbers_that_it_gives_are_explained_and_others_are_not(module_folders, 
         "Task 3, plain SGD": {"task3_adam": "99.99", "task3_sgd": f"{seen.loc['task3_sgd', 1].mean():.2f}"},
     }
     monkeypatch.setattr(public_step, "NUMBERS", numbers)
+    monkeypatch.setattr(public_step, "WIDEST", 100.0)  # a few steps: replicates differ by more than whole trainings do
     table = public_step.explained(results).set_index(["task", "network"])
     assert table.loc["Task 1", "explained by"].tolist() == ["the public step"] * 2
     assert table.loc["Task 1", "public step: pairs that fit"].str.endswith("of 3").all()

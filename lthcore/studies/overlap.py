@@ -251,6 +251,12 @@ def at(results, density: float = AT):
     return table[table["layer"] == "all"].set_index("differs").drop(columns="layer")
 
 
+def shown(results):
+    """The same for reading: rounded, empty where there is no number: DataFrame."""
+    table = at(results).round(3).astype(object)
+    return table.where(table.notna(), "")
+
+
 def _near(table, density=AT):
     """The rows at a density or the next below, of each that differs; at the last level where none is so sparse."""
     sparse = table["density"] <= density * 1.01
