@@ -444,7 +444,7 @@ def test_a_study_that_is_not_through_can_be_drawn(studies, what, experiment, nam
 # ------------------------------------------------------------------------------------------------- scorecard and torch
 
 
-def test_the_scorecard_links_what_is_there(studies, drawn, monkeypatch, tmp_path, capsys):
+def test_the_scorecard_links_what_is_there(studies, drawn, monkeypatch, tmp_path):
     monkeypatch.setenv("LTH_LINKS_FROM", str(store.FIGURES / "executed"))
     shown = [studies[name][0] for name in NAMES]
     page = plots.scorecard(shown).data
