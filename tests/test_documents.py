@@ -16,7 +16,7 @@ import refresh
 from lthcore.config import EXPERIMENTS, Config, configure
 from lthcore.results import rules
 from lthcore.runs import presets
-from lthcore.studies import REGISTRY, claims
+from lthcore.studies import claims
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = refresh.documents()
