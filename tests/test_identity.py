@@ -61,7 +61,8 @@ def levels_of(pack):
 def test_every_archived_level_is_one_of_a_unit_and_has_its_identity(pack):
     replicate = int(pack.stem[1:])
     units = experiments.study(pack.parent.name, "report", replicates=replicate + 1).units
-    there = {f"{u.key}/{level}": u.identity for u in units if u.replicate == replicate for level in u.levels}
+    units = [u for u in units if u.replicate == replicate and u.config.experiment == pack.parent.name]
+    there = {f"{u.key}/{level}": u.identity for u in units for level in u.levels}
     archived = {name: facts["identity"] for name, facts in levels_of(pack).items()}
     assert set(archived) <= set(there), "levels that belong to no study"
     assert archived == {name: there[name] for name in archived}

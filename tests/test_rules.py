@@ -926,10 +926,7 @@ def test_the_scorecard_is_what_the_csv_files_say():
     in_short, in_full = shown_in("README.md", "claims"), shown_in("figures/README.md", "verdicts")
     assert list(in_full) == list(dict.fromkeys(table["claim"]))
     first = (store.ROOT / "README.md").read_text()
-    listed = {
-        v: set(re.findall(r"`([\w-]+)`", line))
-        for v, line in re.findall(r"^(Not \w+) \([^)]*\): ([^.]*)\.", first, re.M)
-    }
+    listed = {v: set(re.findall(r"`([\w-]+)`", line)) for v, line in re.findall(r"^(Not \w+): ([^.]*)\.", first, re.M)}
     assert set(in_short) | set().union(*listed.values()) == set(in_full)
     for claim, (verdict, p, shown) in expected.items():
         rows = table[(table["claim"] == claim) & table["role"].isin(["judged", "some level"])]

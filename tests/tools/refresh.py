@@ -24,7 +24,7 @@ from lthcore import config  # noqa: E402
 from lthcore.explore.notebooks import COLLAPSED, FOLDED, KERNEL, LANGUAGE  # noqa: E402
 from lthcore.results import rules, statistics  # noqa: E402
 from lthcore.runs import sweep  # noqa: E402
-from lthcore.studies import REGISTRY, claims, experiments, overlap  # noqa: E402
+from lthcore.studies import REGISTRY, claims, experiments, overlap, signs  # noqa: E402
 
 FIGURES = ROOT / "figures"
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
@@ -226,17 +226,17 @@ def short_text():
         f"the ratios are {claims.number(early[0])} and {claims.number(early[1])}. Tickets beat their masks with new",
         f"random weights by {number['mlp-init']} pp (MLP, {density['mlp-init']}) and {number['lenet-init']} pp",
         f"(LeNet-5, {density['lenet-init']}). Trained on one half of the images, the ticket found on the other half is",
-        f"{below} less accurate than that half's own (bound: 0.5). This result, and that the MLP's ticket is more",
-        "accurate than dense, does not survive a correction for testing all claims. A ticket found on the digits 0-4",
+        f"{below} less accurate than that half's own (bound: 0.5). Neither this nor the MLP's higher accuracy",
+        "survives a correction for testing all claims. A ticket found on the digits 0-4",
         "fails on 5-9 because pruning removes every path to the outputs 5-9; with the output layer",
         f"unpruned it is {further} below the ticket found on 5-9.",
     )
 
 
-def other_measures(claim, words):
-    """Rows of a claim of the report, those beside its verdict included, in whose measure these words are."""
+def other_measures(claim, quantity):
+    """Rows of a claim of the report, those beside its verdict included, of this quantity."""
     every = committed_verdicts(extended=False).query("claim == @claim").to_dict("records")
-    return [row for row in every if words in row["measured"]]
+    return [row for row in every if quantity in row["measured"]]
 
 
 def caveats_text():
@@ -246,8 +246,8 @@ def caveats_text():
         raise SystemExit("caveats_text: task2-cause now counts tickets, write it anew")
     lower = [row for row in other_measures("mlp-cliff", "level") if row["role"] == "some level" and row["high"] < 80]
     return filled(
-        "`mlp-cliff` is judged at one level. Further down accuracy does fall below 80%: at",
-        f"{100 * lower[0]['density']:.2g}% density it is {claims.number(lower[0])}%.",
+        f"`mlp-cliff` is judged at one level; below it accuracy falls: {claims.number(lower[0])}% at",
+        f"{100 * lower[0]['density']:.2g}% density.",
         "`task2-cause` holds by its rule, but only through random masks: no ticket supports the report's explanation.",
         "In `task3` SGD, at Adam's learning rate, is undertrained: the verdict is about such masks.",
     )
@@ -316,14 +316,27 @@ def masks_compared():
 
 
 def masks_text():
-    """Whether two runs find the same mask, in a sentence."""
+    """How far two runs find the same mask, in a sentence."""
     half = overlap.at(masks_compared()).loc[overlap.OTHER_HALF]
     share, both, chance = (f"{100 * half[name]:.1f}%" for name in ("overlap", "by_both", "chance"))
-    answer = "no" if half["overlap"] < 0.5 else "mostly"
     return filled(
-        f"Do two runs find the same mask? On two halves of the data {answer}: at {100 * overlap.AT:g}% density such",
-        f"masks share {share} of their weights; the pixels and initial sizes of what they keep lead to {both}, chance",
-        f"to {chance} (n = {half['n']}; [13](notebooks/13_mask_overlap.ipynb)).",
+        f"Masks found on two halves of the data share {share} of their weights at {100 * overlap.AT:g}% density; the",
+        f"pixels and initial sizes of what they keep lead to {both}, chance to {chance} (n = {half['n']:.0f};",
+        "[13](notebooks/13_mask_overlap.ipynb)).",
+    )
+
+
+def signs_text():
+    """What of theta0 a ticket needs, in a sentence."""
+    end = statistics.at_end(finished("signs"))
+    over_fresh = {arm: statistics.interval(statistics.paired(end, arm, signs.AT, "fresh", signs.AT))
+                  for arm in ("theta0", "one_size", "fresh_signs")}  # fmt: skip
+    lead, of_signs, of_sizes = (f"{mean:.2f} [{low:.2f}, {high:.2f}] pp" for _, mean, low, high in over_fresh.values())
+    n, *_ = over_fresh["theta0"]
+    return filled(
+        f"Of theta0's lead over fresh values under its mask, {lead} at {density('signs', 'theta0', signs.AT)}, its signs",
+        f"alone keep {of_signs}, its sizes alone {of_sizes} (n = {n};",
+        "[14](notebooks/14_signs_or_sizes.ipynb)).",
     )
 
 
@@ -632,6 +645,7 @@ PARTS = {
     "sevens": sevens_text,
     "cause": sevens_cause,
     "masks": masks_text,
+    "signs": signs_text,
     "overlap": masks_table,
     "heads": heads_text,
     "times": times_table,
