@@ -149,7 +149,7 @@ def _text(axis, y, row, lines):
     up = (lines - 1) * step / 2
     for i, line in enumerate(name):
         axis.annotate(line, left[0], (-72 * LEFT + 8, up - i * step), xycoords=left[1], fontsize=9, **inch)
-    small = {"fontsize": 7.5 * min(1, 88 / len(row["measured"] or " ")), "color": "0.4"}  # what is long stays whole
+    small = {"fontsize": 7.5 * min(1, 80 / len(row["measured"] or " ")), "color": "0.4"}  # what is long stays whole
     below = (-72 * LEFT + 8, up - len(name) * step)
     axis.annotate(row["measured"], left[0], below, xycoords=left[1], **small, **inch)
     colour, _, character = style(row["verdict"])

@@ -334,7 +334,7 @@ def signs_text():
     lead, of_signs, of_sizes = (f"{mean:.2f} [{low:.2f}, {high:.2f}] pp" for _, mean, low, high in over_fresh.values())
     n, *_ = over_fresh["theta0"]
     return filled(
-        f"Of theta0's lead over fresh values under its mask, {lead} at {density('signs', 'theta0', signs.AT)}, its signs",
+        f"Of a ticket's lead over fresh values ({lead} at {density('signs', 'theta0', signs.AT)}) theta0's signs",
         f"alone keep {of_signs}, its sizes alone {of_sizes} (n = {n};",
         "[14](notebooks/14_signs_or_sizes.ipynb)).",
     )
