@@ -59,7 +59,7 @@ class Fresh:
 
 @dataclass(frozen=True)
 class Altered:
-    """Those of :class:`Theta0`, altered by a function of a module: of (unit, level, values), giving values."""
+    """Those of :class:`Theta0`, altered by a function of a module: of (unit, level, values). Its name identifies it."""
 
     name: str
     module: str

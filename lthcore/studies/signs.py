@@ -84,9 +84,13 @@ STYLES = {
 def fig14a(study, frame):
     """Test accuracy against density by what the networks start from, and minus that of fresh values."""
     sheet = figures.Sheet(study, "Figure 14a. The ticket's mask with theta0's signs, its sizes, both or neither")
-    present = [arm for arm in (*STARTS, "random_mask") if arm in set(frame["arm"])]
+    present = [arm for arm in STARTS if arm in set(frame["arm"])]
     shown = frame[frame["level"].isin(statistics.levels(frame, "theta0"))]
     sheet.against_density(sheet.axes[0], shown, present, title="accuracy at the last step")
+    end = statistics.at_end(frame)
+    near = [end[arm, AT].mean() for arm in present if (arm, AT) in end]
+    if near:
+        sheet.axes[0].set_ylim(min(near) - 3, max(near) + 1)  # at the next level outputs are disconnected in all arms
     pairs = [(arm, STYLES[arm][0], "fresh") for arm in STARTS if arm != "fresh"]
     sheet.differences(sheet.axes[1], frame, pairs, "minus fresh values under the same mask")
     return sheet.done(where="lower left")
@@ -94,16 +98,23 @@ def fig14a(study, frame):
 
 def fig14b(study, frame):
     """The same networks before any training, and the steps that they then take to 97% validation accuracy."""
+    import numpy as np
+
     sheet = figures.Sheet(study, "Figure 14b. Before the first step, and how fast the networks learn")
     untrained, fast = sheet.axes
     first = _untrained(frame)
     present = [arm for arm in (*STARTS, "random_mask") if arm in first.index]
     sheet.against_density(untrained, frame, present, title="accuracy of the untrained network", series=first)
-    steps = measures.steps_to(frame, 97)["step"]
+    untrained.set_ylim(0, 80)
+    steps = measures.steps_to(frame, 97)
+    reached = steps["reached"].groupby(["arm", "level"], observed=True).transform("all")
+    steps = np.log10(steps["step"].where(lambda step: step > 0)[reached].dropna())  # the mean of steps is geometric
     present = [arm for arm in present if arm in steps.index]
     levels = steps.index.get_level_values("level").isin(statistics.levels(frame, "theta0"))
-    sheet.against_density(fast, frame, present, title="how fast they learn", series=steps[levels])
-    fast.set(ylabel="first step at 97% validation accuracy", yscale="log" if len(steps) else "linear")
+    title = "how fast they learn, where all replicates get there"
+    sheet.against_density(fast, frame, present, title=title, series=steps[levels])
+    fast.set(ylabel="step at 97% validation accuracy", ylim=(2.5, 5))
+    fast.set_yticks([3, 4, 5], ["1,000", "10,000", "100,000"])
     return sheet.done(legend_on=0, where="upper left")
 
 
@@ -151,7 +162,7 @@ CLAIMS = (
     Claim("signs-sizes-alone", "theta0's sizes with fresh signs keep less than half of that lead (4% density)",
           "signs are all you need", "fig14a_signs", _half_of_the_lead("fresh_signs", below=0)),
     Claim("signs-supermask", "untrained, theta0 under the ticket's mask is above 20%, twice chance (4% density)",
-          "86% with the best mask", "fig14b_untrained", _better_than_chance),
+          "86% (same-sign mask, one size)", "fig14b_untrained", _better_than_chance),
 )  # fmt: skip
 
 SIGNS = Experiment(
@@ -170,15 +181,19 @@ SIGNS = Experiment(
     answer=Answer(
         "signs-fresh-sizes",
         (
-            "Yes: with its initial signs and fresh sizes, a ticket keeps more than half of its lead over fresh values.",
-            "most of what the initial values give the ticket is in their signs.",
+            "Yes, for accuracy at the level that is judged: with its initial signs and fresh sizes, a ticket keeps "
+            "more than half of its lead over fresh values.",
+            "most of what the initial values give a ticket's accuracy there is in their signs. How fast it learns, and "
+            "its accuracy before training, depend on sizes too (second figure).",
         ),
         (
-            "No: with its initial signs and fresh sizes, a ticket keeps less than half of its lead over fresh values.",
-            "most of what the initial values give the ticket is in their sizes, or in signs and sizes together.",
+            "No, for accuracy at the level that is judged: with its initial signs and fresh sizes, a ticket keeps less "
+            "than half of its lead over fresh values.",
+            "most of what the initial values give a ticket's accuracy there is in their sizes, or in signs and sizes "
+            "together.",
         ),
         (
-            "Whether the initial signs alone keep most of a ticket's lead over fresh values is not resolved.",
+            "Whether the initial signs alone keep most of a ticket's lead in accuracy is not resolved.",
             "more replicates are needed before the question is answered either way.",
         ),
     ),

@@ -330,12 +330,12 @@ def signs_text():
     """What of theta0 a ticket needs, in a sentence."""
     end = statistics.at_end(finished("signs"))
     over_fresh = {arm: statistics.interval(statistics.paired(end, arm, signs.AT, "fresh", signs.AT))
-                  for arm in ("theta0", "one_size", "fresh_signs")}  # fmt: skip
+                  for arm in ("theta0", "fresh_sizes", "fresh_signs")}  # fmt: skip
     lead, of_signs, of_sizes = (f"{mean:.2f} [{low:.2f}, {high:.2f}] pp" for _, mean, low, high in over_fresh.values())
     n, *_ = over_fresh["theta0"]
     return filled(
-        f"Of a ticket's lead over fresh values ({lead} at {density('signs', 'theta0', signs.AT)}) theta0's signs",
-        f"alone keep {of_signs}, its sizes alone {of_sizes} (n = {n};",
+        f"Of a ticket's lead over fresh values ({lead} at {density('signs', 'theta0', signs.AT)}, last step) theta0's",
+        f"signs alone keep {of_signs}, its sizes alone {of_sizes} (n = {n};",
         "[14](notebooks/14_signs_or_sizes.ipynb)).",
     )
 
