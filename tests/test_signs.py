@@ -82,6 +82,46 @@ def test_a_start_that_is_nowhere_is_refused_before_training():
         experiments.study(record, "smoke")
 
 
+def altered(name, *modules):
+    """A study with an arm for each start of that name, by a function of each module."""
+    return replace(
+        REGISTRY["signs"], name="named_alike", group="own", claims=(), answer=None,
+        arms=lambda config, r: [
+            chain := Unit(config, "ticket", r),
+            *(Unit(config, m, r, mask=MaskOf(chain), start=Altered(name, m), levels=(1,)) for m in modules),
+        ],
+    )  # fmt: skip
+
+
+def theta0(unit, level, values):
+    return values
+
+
+def one_size(unit, level, values):
+    return values
+
+
+def test_starts_that_would_have_one_identity_are_refused():
+    """A start enters the identity by its name alone."""
+    for name, modules in (("theta0", [__name__]), ("one_size", [signs.__name__, __name__])):
+        with pytest.raises(ValueError, match=rf"^arms of 'named_alike': two starts are called '{name}', must have"):
+            experiments.study(altered(name, *modules), "smoke")
+    assert experiments.study(altered("one_size", __name__), "smoke").units
+
+
+def test_steps_are_drawn_as_geometric_means_where_every_replicate_gets_there():
+    rows = []
+    for arm, last in (("theta0", (100, 1000)), ("fresh", (100, 5000))):
+        for replicate, step in enumerate(last):
+            for at, accuracy in ((0, 10.0), (step, 97.5 if step < 5000 else 90.0)):
+                for split in ("test", "validation"):
+                    rows.append((arm, 9, 0.04, replicate, at, at / 100, split, "accuracy", accuracy))
+    names = ["arm", "level", "density", "replicate", "step", "epoch", "split", "metric", "value"]
+    _, drawn = signs.fig14b(experiments.study("signs", "report"), pd.DataFrame(rows, columns=names))
+    steps = drawn[drawn["panel"].str.startswith("how fast")]
+    assert steps["arm"].tolist() == ["theta0"] and steps["mean"].tolist() == pytest.approx([100 * 10**0.5])
+
+
 def frame(**accuracies):
     """Tidy rows: arm -> test accuracies at the last step of level `AT`, one per replicate; at step 0 half of each."""
     rows = []

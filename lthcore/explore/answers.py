@@ -259,7 +259,7 @@ def first_disconnected(results, arm="ticket"):
     """The first level at which a layer, or an output, of an arm has no active weight in some replicate: a sentence."""
     found = statistics.deaths(results.frame, arm)
     there = [f"{name} at level {level}" for name, level in found.items() if level is not None]
-    text = f"Without an active path from a pixel, in at least one replicate: {', '.join(there)}."
+    text = f"In some replicate there is no active path from a pixel, first, to: {', '.join(there)}."
     if not there:
         text = "Every layer and every output has an active path from a pixel at all levels, in every replicate."
     return Shown(f"<p>{html.escape(text)}</p>", text)

@@ -96,6 +96,12 @@ def changes(config: Config) -> dict:
     return {name: v for name, v in config.table() if name != "device" and v != getattr(preset, name)}
 
 
+def as_in(experiment: str, config: Config) -> Config:
+    """The settings of another experiment at the same preset, with what a user changed in these: Config."""
+    changed = {name: v for name, v in changes(config).items() if name not in ("replicates", "controls")}
+    return configure(experiment, config.preset, device=config.device, **changed)
+
+
 def stamped(config: Config) -> dict:
     """Settings that a figure names: dict. Of a user's own study also those by which its record differs from others."""
     if EXPERIMENTS[config.experiment].group != "own":

@@ -150,8 +150,11 @@ def _check_arms(asked):
     name, seen = asked.config.experiment, {}
     if not asked.units:
         raise ValueError(f"arms of {name!r}: must yield at least one Unit, and yield none")
+    modules = {Theta0().name: "", Fresh().name: ""}  # of the starts, by the names that identify them
     for start in {unit.start for unit in asked.units if isinstance(unit.start, Altered)}:
         function(f"{start.module}:{start.name}")
+        if modules.setdefault(start.name, start.module) != start.module:
+            raise ValueError(f"arms of {name!r}: two starts are called {start.name!r}, must have names of their own")
     for unit in asked.units:
         for level in unit.levels:
             other = seen.setdefault((unit.arm, unit.replicate, level), unit)

@@ -45,9 +45,8 @@ IN_A_PIXEL = 10  # groups of the weights of one pixel by their size
 
 def arms(config: Config, replicate: int) -> Iterator[Unit]:
     """Chains of the report's experiments on the MLP, as these train them by the same settings."""
-    changed = {k: v for k, v in presets.changes(config).items() if k not in ("replicates", "controls")}
     for experiment, (of_experiment, names) in OF.items():
-        scale = presets.configure(experiment, config.preset, device=config.device, **changed)
+        scale = presets.as_in(experiment, config)
         yield from (unit for unit in of_experiment(scale, replicate) if unit.arm in names)
 
 

@@ -182,8 +182,8 @@ def in_short(studies):
     """
     import pandas as pd
 
-    names = (PUBLIC_STEP.name, PUBLIC_STEP_LENET5.name)
-    tables = [explained(results) for results in studies if results.study.config.experiment in names]
+    ours = (PUBLIC_STEP, PUBLIC_STEP_LENET5)
+    tables = [explained(results) for results in studies if results.study.experiment in ours]
     tables = [table for table in tables if len(table)]
     columns = ["report", "task", "network", "public step", "correct step", "explained by"]
     return pd.concat(tables)[columns].set_index("report") if tables else pd.DataFrame(columns=columns[1:])

@@ -15,6 +15,7 @@ from .mlp import MLP
 from .record import Answer, Claim, Experiment
 
 LEVELS = (5, 7, 9, 11)  # 17, 8, 4 and 2% density
+NUMBERS = ["mean", "low", "high", "least", "greatest"]  # of a point of a curve
 AT = 9  # the ticket's last level in the rules on the MLP
 STARTS = {  # arm -> what its networks start from
     "theta0": Theta0(),
@@ -28,8 +29,7 @@ STARTS = {  # arm -> what its networks start from
 
 def arms(config: Config, replicate: int) -> Iterator[Unit]:
     """The chain of the MLP, as that study trains it; under its masks every start, and theta0 under random masks."""
-    changed = {k: v for k, v in presets.changes(config).items() if k not in ("replicates", "controls")}
-    chain = Unit(presets.configure("mlp", config.preset, device=config.device, **changed), "ticket", replicate)
+    chain = Unit(presets.as_in("mlp", config), "ticket", replicate)
     yield chain
     levels = tuple(k for k in LEVELS if k in chain.levels) or chain.levels[1:]
     if levels:
@@ -108,13 +108,15 @@ def fig14b(study, frame):
     untrained.set_ylim(0, 80)
     steps = measures.steps_to(frame, 97)
     reached = steps["reached"].groupby(["arm", "level"], observed=True).transform("all")
-    steps = np.log10(steps["step"].where(lambda step: step > 0)[reached].dropna())  # the mean of steps is geometric
-    present = [arm for arm in present if arm in steps.index]
-    levels = steps.index.get_level_values("level").isin(statistics.levels(frame, "theta0"))
+    steps = np.log(steps["step"][reached & (steps["step"] > 0)])
     title = "how fast they learn, where all replicates get there"
-    sheet.against_density(fast, frame, present, title=title, series=steps[levels])
-    fast.set(ylabel="step at 97% validation accuracy", ylim=(2.5, 5))
-    fast.set_yticks([3, 4, 5], ["1,000", "10,000", "100,000"])
+    for arm in [arm for arm in present if arm in steps.index]:
+        label, colour, marker = sheet.style(arm)
+        table = figures.spread(steps[[arm]], frame).sort_values("density")
+        table[NUMBERS] = np.exp(table[NUMBERS])  # geometric means
+        sheet.line(fast, table, "density", label, colour, title, marker=marker)
+    figures.density_axis(fast)
+    fast.set(title=title, ylabel="step at 97% validation accuracy", yscale="log" if len(steps) else "linear")
     return sheet.done(legend_on=0, where="upper left")
 
 
@@ -125,13 +127,13 @@ def _untrained(frame):
 
 
 def _half_of_the_lead(arm, **bounds):
-    """A measure: an arm's accuracy minus the middle between theta0's and that of fresh values, at level `AT`."""
+    """A measure: an arm's accuracy minus the midpoint of theta0's and that of fresh values, at level `AT`."""
 
     def measured(frame, config):
         end = statistics.at_end(frame)
         theta0, fresh = (statistics.paired(end, name, AT) for name in ("theta0", "fresh"))
         values = statistics.paired(end, arm, AT) - (theta0 + fresh) / 2
-        what = f"{STYLES[arm][0]} - middle of theta0 and fresh values, level {AT}"
+        what = f"{STYLES[arm][0]} - midpoint of theta0 and fresh values, level {AT}"
         density = statistics.density_at(frame, "theta0", AT)
         networks = (("theta0", AT), ("fresh", AT))
         lead = verdicts.difference(frame, f"theta0 - fresh values, level {AT}", *networks, judged=False)

@@ -246,7 +246,7 @@ def caveats_text():
         raise SystemExit("caveats_text: task2-cause now counts tickets, write it anew")
     lower = [row for row in other_measures("mlp-cliff", "level") if row["role"] == "some level" and row["high"] < 80]
     return filled(
-        f"`mlp-cliff` is judged at one level; below it accuracy falls: {claims.number(lower[0])}% at",
+        f"`mlp-cliff` is judged at one level; below it accuracy does fall: {claims.number(lower[0])}% at",
         f"{100 * lower[0]['density']:.2g}% density.",
         "`task2-cause` holds by its rule, but only through random masks: no ticket supports the report's explanation.",
         "In `task3` SGD, at Adam's learning rate, is undertrained: the verdict is about such masks.",
@@ -321,8 +321,8 @@ def masks_text():
     share, both, chance = (f"{100 * half[name]:.1f}%" for name in ("overlap", "by_both", "chance"))
     return filled(
         f"Masks found on two halves of the data share {share} of their weights at {100 * overlap.AT:g}% density; the",
-        f"pixels and initial sizes of what they keep lead to {both}, chance to {chance} (n = {half['n']:.0f};",
-        "[13](notebooks/13_mask_overlap.ipynb)).",
+        f"pixels and initial sizes that they keep alone would give {both}, chance {chance}",
+        f"(n = {half['n']:.0f}; [13](notebooks/13_mask_overlap.ipynb)).",
     )
 
 
