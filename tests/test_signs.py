@@ -122,6 +122,12 @@ def test_steps_are_drawn_as_geometric_means_where_every_replicate_gets_there():
     assert steps["arm"].tolist() == ["theta0"] and steps["mean"].tolist() == pytest.approx([100 * 10**0.5])
 
 
+def test_where_nothing_reaches_the_accuracy_the_panel_says_so():
+    figure, _ = signs.fig14b(experiments.study("signs", "smoke"), frame(theta0=[50.0], fresh=[40.0]))
+    assert "at no level" in figure.axes[1].texts[0].get_text()
+    assert figure.axes[0].get_ylim() == (0, 80)
+
+
 def frame(**accuracies):
     """Tidy rows: arm -> test accuracies at the last step of level `AT`, one per replicate; at step 0 half of each."""
     rows = []

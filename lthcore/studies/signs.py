@@ -105,7 +105,7 @@ def fig14b(study, frame):
     first = _untrained(frame)
     present = [arm for arm in (*STARTS, "random_mask") if arm in first.index]
     sheet.against_density(untrained, frame, present, title="accuracy of the untrained network", series=first)
-    untrained.set_ylim(0, 80)
+    untrained.set_ylim(0, max(80, 1.1 * untrained.dataLim.y1))  # space for the legend
     steps = measures.steps_to(frame, 97)
     reached = steps["reached"].groupby(["arm", "level"], observed=True).transform("all")
     steps = np.log(steps["step"][reached & (steps["step"] > 0)])
@@ -117,6 +117,8 @@ def fig14b(study, frame):
         sheet.line(fast, table, "density", label, colour, title, marker=marker)
     figures.density_axis(fast)
     fast.set(title=title, ylabel="step at 97% validation accuracy", yscale="log" if len(steps) else "linear")
+    if not len(steps):
+        fast.annotate("at no level do all replicates reach it", (0.03, 0.5), xycoords="axes fraction", **figures.SMALL)
     return sheet.done(legend_on=0, where="upper left")
 
 
