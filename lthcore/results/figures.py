@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from scipy.special import stdtrit
 
 from ..runs import presets
-from . import statistics
+from . import measures, statistics
 
 sys.modules.setdefault("scipy.stats", None)  # seaborn does without; importing it doubles the time seaborn takes
 import seaborn as sns  # noqa: E402
@@ -139,6 +139,29 @@ class Sheet:
         axis.set(ylabel="difference in accuracy (pp)", title=title)
         if seen:
             axis.legend(loc="best")
+
+    def steps_to(self, axis, frame, arms, accuracy):
+        """The first step at which the validation accuracy is that high, against density; geometric means.
+
+        A point is drawn where all replicates get there.
+        """
+        steps = measures.steps_to(frame, accuracy)
+        reached = steps["reached"].groupby(["arm", "level"], observed=True).transform("all")
+        steps = np.log(steps["step"][reached & (steps["step"] > 0)])
+        title = "how fast they learn, where all replicates get there"
+        for arm in [arm for arm in arms if arm in steps.index]:
+            label, colour, marker = self.style(arm)
+            table = spread(steps[[arm]], frame).sort_values("density")
+            table[BAND[1:]] = np.exp(table[BAND[1:]])
+            self.line(axis, table, "density", label, colour, title, marker=marker)
+        density_axis(axis)
+        axis.set(
+            title=title,
+            ylabel=f"step at {accuracy}% validation accuracy",
+            yscale="log" if len(steps) else "linear",
+        )
+        if not len(steps):
+            axis.annotate("at no level do all replicates reach it", (0.03, 0.5), xycoords="axes fraction", **SMALL)
 
     def reported(self, axis, arms, va="bottom"):
         """The accuracies that the report gives for these arms, as lines with a label above them or below."""

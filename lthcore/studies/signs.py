@@ -7,7 +7,7 @@ sizes (theta0's, fresh ones, one for the whole layer) are trained as the ticket 
 from collections.abc import Iterator
 
 from ..config import Config
-from ..results.later import figures, measures, statistics, verdicts
+from ..results.later import figures, statistics, verdicts
 from ..runs import presets
 from ..unit import Altered, Fresh, MaskOf, RandomLike, Theta0, Unit
 from . import common
@@ -15,7 +15,6 @@ from .mlp import MLP
 from .record import Answer, Claim, Experiment
 
 LEVELS = (5, 7, 9, 11)  # 17, 8, 4 and 2% density
-NUMBERS = ["mean", "low", "high", "least", "greatest"]  # of a point of a curve
 AT = 9  # the ticket's last level in the rules on the MLP
 STARTS = {  # arm -> what its networks start from
     "theta0": Theta0(),
@@ -98,27 +97,13 @@ def fig14a(study, frame):
 
 def fig14b(study, frame):
     """The same networks before any training, and the steps that they then take to 97% validation accuracy."""
-    import numpy as np
-
     sheet = figures.Sheet(study, "Figure 14b. Before the first step, and how fast the networks learn")
     untrained, fast = sheet.axes
     first = _untrained(frame)
     present = [arm for arm in (*STARTS, "random_mask") if arm in first.index]
     sheet.against_density(untrained, frame, present, title="accuracy of the untrained network", series=first)
     untrained.set_ylim(0, max(80, 1.1 * untrained.dataLim.y1))  # space for the legend
-    steps = measures.steps_to(frame, 97)
-    reached = steps["reached"].groupby(["arm", "level"], observed=True).transform("all")
-    steps = np.log(steps["step"][reached & (steps["step"] > 0)])
-    title = "how fast they learn, where all replicates get there"
-    for arm in [arm for arm in present if arm in steps.index]:
-        label, colour, marker = sheet.style(arm)
-        table = figures.spread(steps[[arm]], frame).sort_values("density")
-        table[NUMBERS] = np.exp(table[NUMBERS])  # geometric means
-        sheet.line(fast, table, "density", label, colour, title, marker=marker)
-    figures.density_axis(fast)
-    fast.set(title=title, ylabel="step at 97% validation accuracy", yscale="log" if len(steps) else "linear")
-    if not len(steps):
-        fast.annotate("at no level do all replicates reach it", (0.03, 0.5), xycoords="axes fraction", **figures.SMALL)
+    sheet.steps_to(fast, frame, present, 97)
     return sheet.done(legend_on=0, where="upper left")
 
 
