@@ -177,7 +177,7 @@ def relative_time(density):
     from ..runs import store
 
     path = store.ROOT / "figures" / "speed.csv"
-    rows = list(csv.DictReader(path.open())) if path.is_file() else []
+    rows = list(csv.DictReader(path.read_text().splitlines())) if path.is_file() else []
     measured = {float(r["at"]): float(r["median"]) for r in rows if (r["part"], r["what"]) == ("mlp", "ours")}
     if not measured:
         return np.full(np.shape(density), math.nan)

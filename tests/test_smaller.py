@@ -1,0 +1,123 @@
+"""Smaller dense networks: their sizes against a search, their place in tables, and what a ticket costs by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lthcore import models
+from lthcore.config import configure
+from lthcore.runs import presets, store
+from lthcore.studies import REGISTRY, experiments, smaller
+
+NAMES = ["arm", "level", "density", "replicate", "step", "epoch", "split", "metric", "value"]
+
+
+def units(preset="report", **settings):
+    return {unit.arm: unit for unit in REGISTRY["smaller"].arms(configure("smaller", preset, **settings), 5)}
+
+
+@given(st.integers(1, 400_000))
+def test_no_other_network_of_that_shape_is_nearer(weights):
+    first, second = smaller.hidden(weights)
+    assert second == max(10, round(first / 3))
+    off = abs(smaller.count(first, second) - weights)
+    for other in {1, first - 1, first + 1} - {0}:
+        assert off <= abs(smaller.count(other, max(10, round(other / 3))) - weights)
+
+
+def test_the_networks_have_the_weights_that_are_counted():
+    for arm, unit in units().items():
+        if arm.startswith("dense_"):
+            net = models.build(unit.config.model)
+            weights = sum(p.numel() for name, p in net.named_parameters() if name.endswith(".weight"))
+            level = int(arm.removeprefix("dense_"))
+            kept = sum(units()["ticket"].config.schedule[level].values())
+            assert weights == smaller.count(*smaller.hidden(kept)) and abs(weights / kept - 1) < 0.08
+            assert unit.levels == (0,) and unit.prunes
+
+
+def test_ticket_and_controls_are_those_of_the_archive():
+    found, there = units(), {unit.arm: unit for unit in REGISTRY["mlp"].arms(configure("mlp", "report"), 5)}
+    for arm in ("ticket", "random_reinit", "random_mask"):
+        assert (found[arm].key, found[arm].levels) == (there[arm].key, there[arm].levels)
+        assert store.find_level(found[arm], found[arm].levels[-1])
+    assert set(units(controls=0)) == {arm for arm in found if not arm.startswith("random_")}
+
+
+def test_the_sizes_follow_the_settings():
+    one, other = units(), units(prune_rate=0.5)
+    assert one["dense_5"].config.model != other["dense_5"].config.model
+    assert "dense_13" not in units(rounds=11)
+    assert [arm for arm in units(rounds=2) if arm.startswith("dense_")] == ["dense_1", "dense_2"]
+
+
+def table():
+    """Tidy rows of two replicates: accuracies and the steps to 97%, at levels 0, 5 and 9 of 1,000 steps each."""
+    rows, config = [], presets.as_in("mlp", configure("smaller", "report"))
+    for replicate, fast in ((5, 400), (6, 200)):
+        networks = [("ticket", 0, 600, 98.0), ("ticket", 5, fast, 98.2), ("ticket", 9, 600, 97.9 + replicate / 10)]
+        networks += [("dense_5", 0, 700, 97.0), ("dense_9", 0, 1000, 96.0), ("random_mask", 9, 1000, 95.0)]
+        for arm, level, step, accuracy in networks:
+            density = config.density(level) if arm == "ticket" else 1.0
+            for at, seen in {0: 10.0, step: 97.0, 1000: accuracy}.items():
+                for split in ("test", "validation"):
+                    rows.append((arm, level, density, replicate, at, at / 10, split, "accuracy", seen))
+    return pd.DataFrame(rows, columns=NAMES)
+
+
+def test_smaller_networks_stand_at_the_level_whose_size_they_have():
+    config = configure("smaller", "report")
+    moved = smaller.placed(table(), config)
+    found = moved[moved["arm"] == "smaller"]
+    assert sorted(found["level"].unique()) == [5, 9] and len(moved) == len(table())
+    base = presets.as_in("mlp", config)
+    for level, rows in found.groupby("level"):
+        assert rows["density"].iloc[0] == pytest.approx(base.density(level), rel=0.08)
+
+
+def test_the_claim_by_hand():
+    (claim,) = REGISTRY["smaller"].claims
+    ticket, reinit, random = claim.measures(table(), configure("smaller", "report"))
+    assert ticket.values.to_dict() == pytest.approx({5: 2.4, 6: 2.5}) and ticket.above == 0 and ticket.judged
+    assert random.values.tolist() == pytest.approx([-1.0, -1.0]) and not random.judged
+    assert not len(reinit.values)
+
+
+def test_costs_by_hand(monkeypatch):
+    monkeypatch.setattr(smaller, "relative_time", lambda density: np.array([1.0, 0.5, 0.25]))
+    found = smaller.costs(table()).set_index("level")
+    assert found.loc[5, ["found", "found_time", "saved_time"]].tolist() == [1, 1.0, 0.5]
+    assert found.loc[9, ["found", "found_time", "saved_time"]].tolist() == [2, 1.5, 0.75]
+    assert found.loc[5, "saved"] == pytest.approx(0.3)  # 200 and 400 steps of 1,000
+    assert found.loc[5, "pays"] == pytest.approx(1 / 0.3) and found.loc[9, "pays_time"] == 2.0
+    assert np.isnan(found.loc[5, "pays_high"]) and found.loc[5, "pays_low"] < found.loc[5, "pays"]  # n = 2: wide
+    assert np.isnan(found.loc[9, "pays"])  # it is as slow as the dense network
+
+
+def test_a_denser_step_takes_longer_by_the_committed_benchmark():
+    times = smaller.relative_time(np.array([1.0, 0.5, 0.2, 0.05, 0.01, 0.001]))
+    assert times[0] == 1.0 and (np.diff(times) <= 0).all() and 0 < times[-1] < 0.2
+
+
+def test_without_the_benchmark_no_time_is_given(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "ROOT", tmp_path)
+    assert np.isnan(smaller.relative_time(np.array([1.0, 0.1]))).all()
+    figure, _ = smaller.fig15b(experiments.study("smaller", "smoke"), table())
+    assert [line.get_label() for line in figure.axes[0].lines] == ["steps to 97%, every step at one price (n = 2)"]
+
+
+def test_where_no_step_is_saved_the_panel_says_so(monkeypatch):
+    monkeypatch.setattr(smaller, "relative_time", lambda density: np.full(len(density), np.nan))
+    slow = table().query("level != 5")
+    figure, _ = smaller.fig15b(experiments.study("smaller", "smoke"), slow)
+    assert figure.axes[1].texts[0].get_text() == "at no level does it pay"
+    assert smaller.in_short(slow, configure("smaller", "report")).loc[9, "pays after, by steps"] == "never"
+
+
+def test_a_users_model_of_another_name_is_not_touched():
+    record = replace(REGISTRY["smaller"], name="mine", group="own", claims=(), answer=None)
+    assert {unit.config.model for unit in experiments.study(record, "smoke").units} > {"mlp"}
