@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -24,6 +23,7 @@ from lthcore.runs import download
 
 ROOT = Path(__file__).resolve().parents[1]
 COLAB = {"pandas": "2.2.3", "numpy": "2.1.3", "ipywidgets": "7.7.1"}
+LINKED = ("torchvision", "ipykernel", "nbclient", "matplotlib", "seaborn", "scipy")  # not copied: torch alone is 5 GB
 EXECUTE = """import sys, nbformat
 from nbclient import NotebookClient
 notebook = nbformat.read(sys.argv[1], 4)
@@ -70,29 +70,19 @@ def colab(tmp_path_factory):
     python = home / "venv" / "bin" / "python"
     there = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
     begun, links = time.time(), []
-    for distribution in needed_by("torchvision").values():  # torch as well: 5 GB that are not copied
+    linked = {}
+    for name in LINKED:
+        needed_by(name, found=linked)
+    for distribution in linked.values():
         if distribution.name.lower() in (*COLAB, "pip", "setuptools"):
             continue
         for top in {Path(file).parts[0] for file in distribution.files or () if ".." not in Path(file).parts}:
-            source = Path(sysconfig.get_path("purelib")) / top
+            source = Path(distribution.locate_file(top))
             if source.exists() and not (there / top).exists() and top != "__pycache__":
                 (there / top).symlink_to(source)
                 links.append(source)
     known = [f"{name}=={version}" for name, version in COLAB.items()]
-    run(
-        python,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-compile",
-        *known,
-        "ipykernel",
-        "nbclient",
-        "matplotlib",
-        "seaborn",
-        "scipy",
-    )
+    run(python, "-m", "pip", "install", "--quiet", "--no-compile", *known)
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV", "MPLBACKEND")}
     environment |= {"PATH": f"{python.parent}{os.pathsep}{environment['PATH']}", "LTH_RUNS": str(home / "runs")}
     environment |= {"PIP_NO_COMPILE": "1"}  # a minute's work for modules that nothing here imports

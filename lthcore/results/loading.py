@@ -59,20 +59,28 @@ def _table(found):
     seen = {}  # chains that share their dense network have it once, and what each saw of it
     keys, tables = [], []
     for (unit, level), it in found.items():
-        rows, place = it.rows(), _place(unit, level)
+        place = _place(unit, level)
+        if shared[place] == 1 and it.place:
+            table, first, end = it.place
+            rows = range(first, end)  # a pack is cut once, not level by level
+        else:
+            rows = table = it.rows()
         if shared[place] > 1:
             there = seen.setdefault(place, set())
-            rows = rows[~rows["metric"].isin(there)]
+            rows = table = rows[~rows["metric"].isin(there)]
             there.update(rows["metric"].unique())
         if len(rows):
-            keys.append(keys_of(unit, level, unit.config.density(level)))
-            tables.append(rows)
+            keys.append((*keys_of(unit, level, unit.config.density(level)), len(rows)))
+            if not (tables and tables[-1][0] is table):
+                tables.append((table, []))
+            tables[-1][1].extend(rows if isinstance(rows, range) else range(len(rows)))
     if not tables:
         return pd.DataFrame(columns=COLUMNS)
-    left = _named(pd.DataFrame(keys, columns=KEYS))
-    each = np.repeat(np.arange(len(keys)), [len(rows) for rows in tables])
-    left = left.take(each).reset_index(drop=True)
-    return pd.concat([left, _named(pd.concat(tables, ignore_index=True))], axis=1)
+    left = pd.DataFrame(keys, columns=[*KEYS, "rows"])
+    each = np.repeat(np.arange(len(keys)), left.pop("rows"))
+    left = _named(left).take(each).reset_index(drop=True)
+    right = pd.concat([table.take(rows) for table, rows in tables], ignore_index=True)
+    return pd.concat([left, _named(right)], axis=1)
 
 
 def _named(table):

@@ -30,10 +30,14 @@ EXACT = {} if tuple(map(int, pd.__version__.split(".")[:2])) >= (3, 1) else {"fl
 
 
 class Found:
-    """A finished level as read from the store or the archive."""
+    """A finished level as read from the store or the archive.
 
-    def __init__(self, facts, rows, mask):
+    `place` says where a pack has its rows: (table of the whole pack, first row, row behind the last).
+    """
+
+    def __init__(self, facts, rows, mask, place=None):
         self.facts = facts
+        self.place = place
         self._rows = rows
         self._mask = mask
 
@@ -123,6 +127,22 @@ class _Masks(Mapping):
         return len(self._tensors)
 
 
+class _Rows(Mapping):
+    """The table of a pack by level, each cut out when one is asked for; `places` are their ends in `table`."""
+
+    def __init__(self, table, places):
+        self.table, self.places = table, places
+
+    def __getitem__(self, name):
+        return self.table.iloc[slice(*self.places[name])]
+
+    def __iter__(self):
+        return iter(self.places)
+
+    def __len__(self):
+        return len(self.places)
+
+
 def read_pack(path):
     """A pack's levels (name -> facts), rows (name -> frame) and masks; nothing where it is missing or damaged.
 
@@ -209,18 +229,18 @@ def _unpacked(path):
 
 
 def _by_level(table):
-    """The table of a pack by its first column, the levels' names: dict, name -> frame."""
+    """The table of a pack by its first column, the levels' names."""
     names = table.pop("at").to_numpy(object)
     starts = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1)]
-    rows = {names[a]: table.iloc[a:b] for a, b in zip(starts, [*starts[1:], len(names)], strict=True)}
-    if len(rows) != len(starts):
+    places = {names[a]: (a, b) for a, b in zip(starts, [*starts[1:], len(names)], strict=True)}
+    if len(places) != len(starts):
         raise ValueError("the rows of a level do not stand together")
     at, metrics = pd.factorize(table["metric"])
     values = table["value"].to_numpy()[np.array([bool(re.fullmatch(ACCURACY, name)) for name in metrics])[at]]
     tested = (metrics == "accuracy")[at] & (table["split"] == "test").to_numpy()
     if not ((values >= 0) & (values <= 100)).all() or not np.logical_or.reduceat(tested, starts).all():
         raise ValueError("an accuracy is none, or a level has none on the test images")
-    return rows
+    return _Rows(table, places)
 
 
 def pack_bytes(levels, rows, masks):

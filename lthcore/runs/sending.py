@@ -8,8 +8,10 @@ from ..schedule import CLASSES
 
 def fault(setting, record):
     """What makes no sense in a record that a user has added, in words; empty where nothing does: str."""
+    given = getattr(record, FUNCTION[setting])
     try:
-        function(getattr(record, FUNCTION[setting]))
+        if given not in {getattr(known, FUNCTION[setting]) for known in BUILT_IN[setting].values()}:
+            function(given)
     except ValueError as error:
         return str(error)
     return {"model": _fault_of_model, "dataset": _fault_of_data}.get(setting, lambda _: "")(record)

@@ -280,7 +280,15 @@ def in_archive(unit, level):
     def mask():
         return {k.removeprefix(f"{name}/"): v for k, v in pack["masks"].items() if k.startswith(f"{name}/")}
 
-    return Found(pack["levels"][name], lambda: pack["rows"][name].reset_index(drop=True), mask)
+    rows = pack["rows"]
+    return Found(
+        pack["levels"][name], lambda: rows[name].reset_index(drop=True), mask, (rows.table, *rows.places[name])
+    )
+
+
+def is_listed(unit, level):
+    """Whether the store or the archive says that a level is finished: bool. Its content is not looked at."""
+    return (_folder(unit, level) / "facts.json").exists() or may_hold(pack_path(unit), f"{unit.key}/{level}")
 
 
 @lru_cache(maxsize=1)

@@ -387,12 +387,17 @@ def _seconds(net, images):
 
 
 def progress(studies):
-    """Finished levels of these studies, or of what :func:`load` gave: frame with a row per experiment."""
+    """Finished levels of these studies, or of what :func:`load` gave: frame with a row per experiment.
+
+    Of a study that is not read, the levels that the store and the archive list are counted.
+    """
     rows = []
-    for results in map(load, studies):
-        config, provenance = results.study.config, results.provenance
-        levels = provenance["levels"], provenance["levels_expected"]
-        rows.append((config.experiment, config.preset, config.replicates, *levels))
+    for results in studies:
+        asked = results if isinstance(results, Study) else results.study
+        tasks = [(unit, level) for unit in asked.units for level in unit.levels]
+        missing = [t for t in tasks if not store.is_listed(*t)] if results is asked else results.missing
+        config = asked.config
+        rows.append((config.experiment, config.preset, config.replicates, len(tasks) - len(missing), len(tasks)))
     columns = ["experiment", "preset", "replicates", "levels finished", "of"]
     return pd.DataFrame(rows, columns=columns).set_index("experiment")
 

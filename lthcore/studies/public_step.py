@@ -135,7 +135,7 @@ def within(number: str, low: float, high: float) -> bool:
     return high - low <= WIDEST and low - half <= float(number) <= high + half
 
 
-def explained(results):
+def explained(results, others=()):
     """Which of the report's numbers lie in the 95% prediction interval of the public step, and of the correct one.
 
     The numbers of a task are read at one level and by one of ``READINGS``, of either step at the pair where most of
@@ -146,7 +146,9 @@ def explained(results):
     Parameters
     ----------
     results : Results
-        Of :func:`lthcore.studies.experiments.load`. The correct step is read from the archive.
+        Of :func:`lthcore.studies.experiments.load`.
+    others : iterable of Results
+        The correct step is read from these, and from the archive where none of them has it at the committed scale.
 
     Returns
     -------
@@ -159,7 +161,8 @@ def explained(results):
     for task, numbers in NUMBERS.items():
         if not set(numbers) <= set(results.frame["arm"]):
             continue
-        archived = _of_replicates(_archived(CORRECT[next(iter(numbers))][0]), set(results.frame["replicate"]))
+        correct_step = _archived(CORRECT[next(iter(numbers))][0], *others)
+        archived = _of_replicates(correct_step, set(results.frame["replicate"]))
         public = _best(seen, numbers, {arm: arm for arm in numbers})
         if public is None:
             continue  # the dense networks alone are finished
@@ -183,7 +186,7 @@ def in_short(studies):
     import pandas as pd
 
     ours = (PUBLIC_STEP, PUBLIC_STEP_LENET5)
-    tables = [explained(results) for results in studies if results.study.experiment in ours]
+    tables = [explained(results, studies) for results in studies if results.study.experiment in ours]
     tables = [table for table in tables if len(table)]
     columns = ["report", "task", "network", "public step", "correct step", "explained by"]
     return pd.concat(tables)[columns].set_index("report") if tables else pd.DataFrame(columns=columns[1:])
@@ -282,11 +285,13 @@ def _by_which(public, correct, place):
 
 
 @lru_cache(maxsize=4)
-def _archived(experiment):
+def _archived(experiment, *others):
     """What is read of an experiment of the report at the committed scale, or None where nothing is there."""
     from . import experiments
 
-    frame = experiments.finished(experiments.study(experiment, "report"))
+    study = experiments.study(experiment, "report")
+    frame = next((r.frame for r in others if r.study.config == study.config), None)
+    frame = experiments.finished(study) if frame is None else frame
     return _seen(frame) if len(frame) else None
 
 

@@ -22,6 +22,8 @@ AT = 9  # the ticket's last level in the rules on the MLP
 CONTROLS = ("random_reinit", "random_mask")
 ARMS = ("ticket", *CONTROLS, "smaller")
 PIXELS = 28 * 28
+NOTHING = 1e-9  # a saving below this is a rounding error
+NEVER = 1e9  # as many trainings as no axis shows
 
 
 def arms(config: Config, replicate: int) -> Iterator[Unit]:
@@ -112,13 +114,14 @@ def fig15b(study, frame):
             ends = [table.get(f"{column}_{end}", math.nan) for end in ("low", "high")]
             rows = table.assign(arm="ticket", mean=table[column], low=ends[0], high=ends[1]).dropna(subset="mean")
             rows = rows[["arm", "level", "density", "n", "mean", "low", "high"]].sort_values("density")
-            rows["high"] = rows["high"].mask(rows["low"].notna() & rows["high"].isna(), math.inf)  # it may never pay
+            rows["high"] = rows["high"].mask(rows["low"].notna() & rows["high"].isna(), NEVER)
             options = {"marker": marker, "band": f"{column}_low" in table}
             sheet.line(axis, rows, "density", label, figures.OKABE_ITO[colour], f"{title}: {label}", **options)
         figures.density_axis(axis)
         axis.set(title=title, ylabel="number of dense trainings" if axis is left else "number of trainings")
     if right.has_data():
-        right.set(yscale="log", ylim=(1, None))
+        right.set(yscale="log", ylim=(1, 1e5))
+        right.yaxis.set_major_formatter(lambda y, _: f"{y:,.0f}")
     else:
         right.annotate("at no level does it pay", (0.03, 0.5), xycoords="axes fraction", **figures.SMALL)
     return sheet.done(legend_on=(0, 1))
@@ -157,7 +160,7 @@ def costs(frame):
         n, saved, low, high = statistics.interval(statistics.paired(steps, "ticket", 0, "ticket", level) / whole)
         saved_time = float(1 - price[i])
         pays = {"pays": (found, saved), "pays_low": (found, high), "pays_high": (found, low)}
-        pays = {name: cost / gain if gain > 0 else math.nan for name, (cost, gain) in pays.items()}
+        pays = {name: cost / gain if gain > NOTHING else math.nan for name, (cost, gain) in pays.items()}
         rows.append({
             "level": level, "density": density[level], "n": n, "found": found, "found_time": found_time,
             "saved": saved, "saved_time": saved_time, **pays,
