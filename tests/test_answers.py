@@ -3,8 +3,10 @@
 import dataclasses
 import html
 import re
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 
 from lthcore.config import configure
@@ -202,3 +204,20 @@ def test_an_exported_page_has_the_figures_text_and_neither_plumbing_nor_dead_cel
     images = re.findall(r"<img [^>]*>", page)
     assert len(images) == 2 and alt in html.unescape(images[0]) and "&lt;" in images[0] and alt not in images[1]
     assert "plumbing" not in page and "levels" not in page
+
+
+def test_every_level_is_in_tables_of_at_most_six_arms_by_their_labels():
+    rows, arms = [], ["ticket", "random_reinit", "random_mask", "ticket_spared", "a", "b", "c"]
+    for arm in arms:
+        for level in (0, 2) if arm != "c" else (2,):
+            for replicate, value in enumerate((97.0, 98.0)):
+                rows.append((arm, level, 0.7**level, replicate, 10, 1.0, "test", "accuracy", value))
+    names = ["arm", "level", "density", "replicate", "step", "epoch", "split", "metric", "value"]
+    study = experiments.study("mlp", "report")
+    shown = answers.every_level(SimpleNamespace(study=study, frame=pd.DataFrame(rows, columns=names)))
+    labels = ["ticket (theta0)", "reinitialised", "random mask", "ticket, smallest layer unpruned", "a", "b"]
+    heads = [re.findall("<th>([^<]+)</th>", part) for part in shown.text.split("<table")[1:]]
+    assert heads == [["density", *labels, "level", "0", "2"], ["density", "c", "level", "2"]]
+    assert "<td>49%</td>" in shown.text and "97.50" in shown.text and labels[3] in repr(shown)
+    nothing = SimpleNamespace(study=study, frame=pd.DataFrame([], columns=names))
+    assert answers.every_level(nothing).text == repr(answers.every_level(nothing)) == ""

@@ -12,6 +12,7 @@ from IPython.display import Image, display
 
 from ..methods import one_of
 from ..results import forest, measures, rules, statistics
+from ..results.figures import style
 from ..runs.presets import configure
 from ..studies import claims, experiments, plots
 
@@ -193,6 +194,34 @@ def claims_table(results):
     folded = f"<details><summary>all numbers, replicates and rules</summary>{everything.to_html(na_rep='–')}</details>"
     text = f"<table><thead><tr>{heads}</tr></thead><tbody>{cells}</tbody></table>{folded}"
     return Shown(text, everything.to_string())
+
+
+def every_level(results, most=6):
+    """Test accuracies at the last step, mean ± half-width of the 95% t-interval: a row per level, a column per arm.
+
+    At most so many arms stand in a table, so that none is wider than a page.
+    """
+    table, record = statistics.overview(results.frame), results.study.experiment
+    blocks = []
+    for first in range(0, len(table.columns), most):
+        arms = table.columns[first : first + most]
+        block = table[arms][(table[arms] != "").any(axis=1)]
+        density = [_first_density(results.frame, arms, level) for level in block.index]
+        block = block.set_axis([_label(arm, record) for arm in arms], axis=1)
+        block.insert(0, "density", [f"{100 * d:.3g}%" for d in density])
+        blocks.append(block.rename_axis(columns=None))
+    return Shown("".join(b.to_html() for b in blocks), "\n\n".join(b.to_string() for b in blocks))
+
+
+def _first_density(frame, arms, level):
+    """That of the first of these arms that has the level."""
+    return frame["density"][(frame["level"] == level) & frame["arm"].isin(arms)].iloc[0]
+
+
+def _label(arm, record):
+    """An arm's label among all arms of its study."""
+    unpruned = ", output layer unpruned" if arm.endswith("_spared") and arm not in record.styles else ""
+    return record.full_labels.get(arm) or style(arm, record.styles)[0] + unpruned
 
 
 def _cells(row):

@@ -156,9 +156,7 @@ class Sheet:
             self.line(axis, table, "density", label, colour, title, marker=marker)
         density_axis(axis)
         axis.set(
-            title=title,
-            ylabel=f"step at {accuracy}% validation accuracy",
-            yscale="log" if len(steps) else "linear",
+            title=title, ylabel=f"step at {accuracy}% validation accuracy", yscale="log" if len(steps) else "linear"
         )
         if not len(steps):
             axis.annotate("at no level do all replicates reach it", (0.03, 0.5), xycoords="axes fraction", **SMALL)

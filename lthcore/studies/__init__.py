@@ -31,7 +31,8 @@ BUILT_IN = {
     record.name: record
     for record in (
         MLP, LENET5, TASK1, TASK2, TASK3, PAPER, *CONVS, REWIND, COLLAPSE, CRITERIA, TRANSFER, EARLY_BIRD,
-        OVERLAP, SIGNS, SMALLER, MLP_FIT, LENET5_FIT, LENET5_RELU, TASK3_SGD, INTRODUCTION, PUBLIC_STEP, PUBLIC_STEP_LENET5,
+        OVERLAP, SIGNS, SMALLER, MLP_FIT, LENET5_FIT, LENET5_RELU, TASK3_SGD, INTRODUCTION, PUBLIC_STEP,
+        PUBLIC_STEP_LENET5,
     )
 }  # fmt: skip
 WHEN_ASKED: list[Callable] = []  # called when a study is requested: a notebook's parameters are checked then

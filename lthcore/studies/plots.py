@@ -142,7 +142,8 @@ def _verdicts(studies, verdicts):
 def draw_scorecard(studies, verdicts=None):
     """Draw, save and show the report's claims as a forest plot; save another of what others have published.
 
-    At another scale than the report's, claims that were not run are left out, where any was.
+    At another scale than the report's, claims that were not run are left out, where any was; where none beyond the
+    report was run, that figure is not drawn.
 
     Parameters
     ----------
@@ -166,7 +167,10 @@ def draw_scorecard(studies, verdicts=None):
         about = [r for r in results if r.study.config.experiment in set(chosen["experiment"])]
         table = claims.in_short(chosen)
         left = table["verdict"] == "not run"
-        if left.any() and not left.all() and any(r.study.config.preset != "report" for r in about):
+        small = any(r.study.config.preset != "report" for r in about)
+        if left.all() and small and lines != 2:
+            continue  # nothing beyond the report was run
+        if left.any() and not left.all() and small:
             title = f"{title}; {left.sum()} that were not run are left out"
             table = table[~left]
         if lines == 2:

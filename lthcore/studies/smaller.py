@@ -95,7 +95,7 @@ def fig15a(study, frame):
     sheet.full_and_near(frame, present)
     pairs = [(arm, f"{STYLES[arm][0]} - smaller dense", "smaller") for arm in ARMS[:-1]]
     title = "minus the smaller dense network (last fifth)"
-    sheet.differences(sheet.axes[2], frame, pairs, title, 0, series=measures.last_fifth(frame))
+    sheet.differences(sheet.axes[2], frame, pairs, title, series=measures.last_fifth(frame))
     sheet.steps_to(sheet.axes[3], frame, present, 97)
     for axis in sheet.axes:
         axis.set_xlabel("weights, in % of the MLP's 266,200")
