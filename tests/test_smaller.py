@@ -88,34 +88,48 @@ def test_the_claim_by_hand():
 
 
 def test_costs_by_hand(monkeypatch):
-    monkeypatch.setattr(smaller, "relative_time", lambda density: np.array([1.0, 0.5, 0.25]))
+    monkeypatch.setattr(smaller, "relative_time", lambda density: [1.0, 0.5, 0.25])
     found = smaller.costs(table()).set_index("level")
-    assert found.loc[5, ["found", "found_time", "saved_time"]].tolist() == [1, 1.0, 0.5]
-    assert found.loc[9, ["found", "found_time", "saved_time"]].tolist() == [2, 1.5, 0.75]
-    assert found.loc[5, "saved"] == pytest.approx(0.3)  # 200 and 400 steps of 1,000
-    assert found.loc[5, "pays"] == pytest.approx(1 / 0.3) and found.loc[9, "pays_time"] == 2.0
-    assert np.isnan(found.loc[5, "pays_high"]) and found.loc[5, "pays_low"] < found.loc[5, "pays"]  # n = 2: wide
-    assert np.isnan(found.loc[9, "pays"])  # it is as slow as the dense network
+    assert found.loc[5, ["found", "found_time"]].tolist() == [1, 1.0]
+    assert found.loc[9, ["found", "found_time"]].tolist() == [2, 1.5]
+    assert found.loc[5, "steps"] == pytest.approx(1 / 0.3)  # 200 and 400 steps of 1,000 are saved
+    assert found.loc[5, "steps_skipped"] == pytest.approx(1 / 0.45)  # and half of the other 400 and 200
+    assert found["whole_skipped"].tolist() == pytest.approx([2.0, 2.0])
+    assert np.isnan(found.loc[5, "steps_high"]) and found.loc[5, "steps_low"] < found.loc[5, "steps"]  # n = 2: wide
+    assert np.isnan(found.loc[9, "steps"]) and found.loc[9, "why"] == "nothing saved"  # as slow as the dense network
+
+
+def test_no_break_even_where_the_ticket_is_less_accurate_or_too_slow(monkeypatch):
+    monkeypatch.setattr(smaller, "relative_time", lambda density: [1.0, 0.5, 0.25])
+    frame = table()
+    worse = frame["value"].mask((frame["arm"] == "ticket") & (frame["level"] == 5) & (frame["step"] == 1000), 97.4)
+    found = smaller.costs(frame.assign(value=worse)).set_index("level")
+    assert found.loc[5, "why"] == "less accurate" and found.loc[5, ["steps", "whole_skipped"]].isna().all()
+    slow = frame["value"].mask((frame["level"] == 9) & (frame["replicate"] == 5) & (frame["value"] >= 97), 96.99)
+    found = smaller.costs(frame.assign(value=slow), tolerance=2).set_index("level")
+    assert found.loc[9, "why"] == "97% not reached" and found.loc[9, "whole_skipped"] == 2.0
 
 
 def test_a_denser_step_takes_longer_by_the_committed_benchmark():
-    times = smaller.relative_time(np.array([1.0, 0.5, 0.2, 0.05, 0.01, 0.001]))
+    times = smaller.relative_time([1.0, 0.5, 0.2, 0.05, 0.01, 0.001])
     assert times[0] == 1.0 and (np.diff(times) <= 0).all() and 0 < times[-1] < 0.2
 
 
 def test_without_the_benchmark_no_time_is_given(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "ROOT", tmp_path)
-    assert np.isnan(smaller.relative_time(np.array([1.0, 0.1]))).all()
-    figure, _ = smaller.fig15b(experiments.study("smaller", "smoke"), table())
-    assert [line.get_label() for line in figure.axes[0].lines] == ["steps to 97%, every step at one price (n = 2)"]
+    assert np.isnan(smaller.relative_time([1.0, 0.1])).all()
+    figure, drawn = smaller.fig15b(experiments.study("smaller", "smoke"), table())
+    assert [line.get_label() for line in figure.axes[0].lines] == ["same cost per step"]
+    assert drawn["high"].isna().all()  # no upper end, in the csv as well
 
 
-def test_where_no_step_is_saved_the_panel_says_so(monkeypatch):
-    monkeypatch.setattr(smaller, "relative_time", lambda density: np.full(len(density), np.nan))
+def test_where_nothing_is_saved_the_panel_says_so(monkeypatch):
+    monkeypatch.setattr(smaller, "relative_time", lambda density: [np.nan] * len(density))
     slow = table().query("level != 5")
     figure, _ = smaller.fig15b(experiments.study("smaller", "smoke"), slow)
-    assert figure.axes[1].texts[0].get_text() == "at no level does it pay"
-    assert smaller.in_short(slow, configure("smaller", "report")).loc[9, "pays after, by steps"] == "never"
+    assert figure.axes[1].texts[0].get_text() == "nothing is saved at any level"
+    row = smaller.in_short(slow, configure("smaller", "report")).loc[9]
+    assert row.filter(like="break-even").tolist() == ["nothing saved"] * 3
 
 
 def test_a_users_model_of_another_name_is_not_touched():

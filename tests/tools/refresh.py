@@ -315,14 +315,18 @@ def masks_compared():
     return experiments.load(experiments.study("overlap", "report"))
 
 
+def special_text():
+    """What studies beyond the report found, a line each."""
+    return "\n".join(f"- {line}" for line in (masks_text(), signs_text(), smaller_text()))
+
+
 def masks_text():
     """How far two runs find the same mask, in a sentence."""
     half = overlap.at(masks_compared()).loc[overlap.OTHER_HALF]
     share, both, chance = (f"{100 * half[name]:.1f}%" for name in ("overlap", "by_both", "chance"))
     return filled(
         f"Masks found on two halves of the data share {share} of their weights at {100 * overlap.AT:g}% density; the",
-        f"pixels and initial sizes that they keep alone would give {both}, chance {chance}",
-        f"(n = {half['n']:.0f}; [13](notebooks/13_mask_overlap.ipynb)).",
+        f"pixels and initial sizes that they keep alone give {both}, chance {chance} (13; n = {half['n']:.0f}).",
     )
 
 
@@ -335,8 +339,16 @@ def signs_text():
     n, *_ = over_fresh["theta0"]
     return filled(
         f"Of a ticket's lead over fresh values ({lead} at {density('signs', 'theta0', signs.AT)}, last step) theta0's",
-        f"signs alone keep {of_signs}, its sizes alone {of_sizes} (n = {n};",
-        "[14](notebooks/14_signs_or_sizes.ipynb)).",
+        f"signs alone keep {of_signs}, its sizes alone {of_sizes} (14; n = {n}).",
+    )
+
+
+def smaller_text():
+    """How much more accurate a ticket is than a dense network of as many weights, in a sentence."""
+    row = next(row for first, row in published() if first["claim"] == "smaller-dense")
+    return filled(
+        f"At {100 * row['density']:.2g}% density a ticket is {claims.number(row)} pp more accurate than a dense network",
+        f"of as many weights (15; n = {row['n']}).",
     )
 
 
@@ -644,8 +656,7 @@ PARTS = {
     "cliff": cliff_text,
     "sevens": sevens_text,
     "cause": sevens_cause,
-    "masks": masks_text,
-    "signs": signs_text,
+    "special": special_text,
     "overlap": masks_table,
     "heads": heads_text,
     "times": times_table,
