@@ -277,6 +277,6 @@ REPORT = (
         exploratory=FIVE,
     ),
     _crossed("task3", "task3", "sgd", "SGD"),
-    _crossed("task3-sgd", "task3_sgd", "sgd", "SGD at 0.2"),  # a study that does not exist yet
+    _crossed("task3-sgd", "task3_sgd", "sgd", "SGD at 0.2"),
     _crossed("task3-momentum", "task3", "momentum", "momentum"),
 )

@@ -119,8 +119,8 @@ TASK3 = Experiment(
             "Yes, for Adam and plain SGD in at least one direction: under the other's mask accuracy differs by more "
             "than 0.5 pp.",
             "the two masks are not interchangeable, but that need not be the optimizer's doing: where SGD's own chain "
-            "is far below its dense network, its mask is no winning ticket. The claim about momentum tests an "
-            "optimizer that converges within the schedule.",
+            "is far below its dense network, its mask is no winning ticket. The claims about momentum, and "
+            "about SGD at a rate of its own, test optimizers that converge within the schedule.",
         ),
         (
             "Whether a ticket depends on the optimizer that found it is not resolved.",
@@ -132,7 +132,7 @@ TASK3 = Experiment(
 TASK3_SGD = Experiment(
     name="task3_sgd",
     title="Task 3 with SGD at a learning rate of its own",
-    group="named",
+    group="extended",
     notebook="16_left_open",
     parameters={"experiment": "task3_sgd"},
     copy="16_left_open_task3_sgd",
