@@ -53,7 +53,7 @@ NAMES = {
             ("better", "ticket more accurate than dense"),
             ("faster", "ticket learns faster than dense"),
             ("generalise", "ticket generalises better than dense"),
-            ("init", "ticket beats its mask with new random weights"),
+            ("init", "ticket beats its mask with fresh values"),
             ("lth", "ticket no slower, at most 0.2 pp less accurate"),
         )
     },
@@ -61,8 +61,8 @@ NAMES = {
     "task2-as-pruned": "Task 2: T1 fails on 5-9, pruned as in the report",
     "task2-ticket": "Task 2: T1 over 0.5 pp below T2, outputs unpruned",
     "task2-cause": "Task 2: networks at 21.1479% with a connected output 5-9",
-    "task3": "Task 3: Adam's and SGD's masks are equivalent",
-    "task3-sgd": "Task 3: the same, SGD at a learning rate of its own (0.2)",
+    "task3": "Task 3: Adam's and SGD's masks equivalent, at Adam's rate",
+    "task3-sgd": "Task 3: the same, SGD at a rate of its own",
     "task3-momentum": "Task 3: Adam's and momentum's masks equivalent",
 }
 OURS = "nothing"  # what is published of a claim that is this study's own
