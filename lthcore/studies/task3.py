@@ -113,7 +113,8 @@ TASK3 = Experiment(
         "task3",
         (
             "No: under the other optimizer's mask Adam and SGD are within 0.5 pp of their own.",
-            "within 0.5 pp a mask does not depend on which of the two optimizers found it.",
+            "at the density that is judged, and within 0.5 pp, a mask does not depend on which of the two optimizers "
+            "found it.",
         ),
         (
             "Yes, for Adam and plain SGD in at least one direction: under the other's mask accuracy differs by more "
@@ -146,7 +147,8 @@ TASK3_SGD = Experiment(
         "task3-sgd",
         (
             "No: with SGD at a rate that suits it, each optimizer is within 0.5 pp of its own mask under the other's.",
-            "within 0.5 pp a mask does not depend on which of the two optimizers found it.",
+            "at the density that is judged, and within 0.5 pp, a mask does not depend on which of the two optimizers "
+            "found it.",
         ),
         (
             "Yes: with SGD at a rate that suits it, accuracy under the other's mask differs by more than 0.5 pp in at "
