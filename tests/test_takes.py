@@ -156,7 +156,7 @@ def store_of_all(module_folders):
     return module_folders
 
 
-MOST = 16  # settings at once
+AT_ONCE = 16  # settings at once
 
 
 @pytest.mark.slow
@@ -172,7 +172,7 @@ def test_every_setting_works_to_the_end_beside_others(store_of_all, finish, expe
     while left:
         names, settings = [], {}
         for name in left:
-            if len(names) < MOST and not isinstance(ask(experiment, "smoke", scale | settings | left[name]), str):
+            if len(names) < AT_ONCE and not isinstance(ask(experiment, "smoke", scale | settings | left[name]), str):
                 names.append(name)
                 settings |= left[name]
         study = ask(experiment, "smoke", scale | settings)

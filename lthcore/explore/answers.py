@@ -196,15 +196,15 @@ def claims_table(results):
     return Shown(text, everything.to_string())
 
 
-def every_level(results, most=6):
+def every_level(results, columns=6):
     """Test accuracies at the last step, mean ± half-width of the 95% t-interval: a row per level, a column per arm.
 
     At most so many arms stand in a table, so that none is wider than a page.
     """
     table, record = statistics.overview(results.frame), results.study.experiment
     blocks = []
-    for first in range(0, len(table.columns), most):
-        arms = table.columns[first : first + most]
+    for first in range(0, len(table.columns), columns):
+        arms = table.columns[first : first + columns]
         block = table[arms][(table[arms] != "").any(axis=1)]
         density = [_first_density(results.frame, arms, level) for level in block.index]
         block = block.set_axis([_label(arm, record) for arm in arms], axis=1)
