@@ -82,8 +82,7 @@ class Train:
     """Only for ``sgd``."""
     weight_decay: float = _number(0.0, 0, 1, "a number in [0, 1]", since=2)
     """As torch's optimizers take it, for weights and biases: added to the gradient (L2) by ``adam`` and ``sgd``, taken
-    off the values (decoupled) by ``adamw``, whose default here is 0 as well. It holds in every arm of an experiment,
-    those with another optimizer included. A pruned weight stays 0."""
+    off the values by ``adamw``, whose default is 0 here. It holds in every arm. A pruned weight stays 0."""
     frozen_below: float = _number(0.0, 0, 1, "a number in [0, 1)", open_high=True, since=2)
     """Weights (with sign) below this have no gradient but their decay: at 1e-6 all negative ones; 0 freezes none."""
     biases: str = _choice("zero", "normal", since=2)
@@ -107,8 +106,8 @@ class Prune:
     rounds: int = _number(20, 0, 200, "a whole number in 0..200", identity=False)
     """Number of prunings after the dense network ("prune iterations")."""
     levels: tuple = _setting((), identity=False)
-    """Levels that are trained, increasing from 0; ``()`` is every level 0..rounds. Skipped levels are pruned through at
-    once, so ``(0, n)`` is one-shot pruning to the density of level n. They enter the identity as a path."""
+    """Levels that are trained, increasing from 0; ``()`` is all. Skipped ones are pruned through at once: ``(0, n)`` is
+    one-shot pruning to the density of level n. They enter the identity as a path."""
     scope: str = _choice("layer", "global")
     """``layer``: the rate holds in every weight tensor; ``global``: over all of them together."""
     output_rate: float | None = _number(None, 0, 1, "None or a number in [0, 1)", open_high=True)
@@ -116,15 +115,14 @@ class Prune:
     conv_rate: float | None = _number(None, 0, 1, "None or a number in [0, 1)", open_high=True, since=2)
     """Pruning rate of the convolutions; ``None`` is `prune_rate`."""
     spare: str = _choice("none", "smallest")
-    """``smallest`` keeps every weight of the smallest layer, which a layer-wise rate empties first, and takes the
-    difference from the others, so that the total stays the same; ``none`` does not."""
+    """``smallest`` keeps the smallest layer, which a rate empties first, whole, and takes as much from the others."""
     structure: str = _choice(*methods.STRUCTURES, since=2)
     """What is pruned: single weights, or whole filters of the convolutions with all that reads them."""
     criterion: str = _setting("magnitude", since=2)
     """Which weights are pruned: a name in :data:`lthcore.methods.CRITERIA`, where new ones are added."""
     early_bird: float = _number(0.0, 0, 1, "a number in [0, 1)", open_high=True, since=2)
-    """A level's next mask is drawn at the first epoch at which the masks of the last five epochs differ by less than
-    this share of the weights (You et al. 2020); 0: at the last step, as where they never do."""
+    """A level's next mask is drawn once those of five epochs differ by less than this share of the weights (You et al.
+    2020), else, as at 0, at the last step."""
     rewind: str = _setting("reset", since=2)
     """What the survivors start from: a name in :data:`lthcore.methods.REWINDS`, where new ones are added."""
     rewind_step: int = _number(0, 0, 1_000_000, "a whole number in 0..1000000")

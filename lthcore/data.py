@@ -1,7 +1,6 @@
 """Data sets as whole tensors on the device, and the parts of them that the experiments train on.
 
-To add a data set, write a function that gives its bytes and add a line to `methods.DATASETS`. The files of those there
-are fetched and checked by :mod:`lthcore.runs.download`.
+To add one, write a function that gives its bytes and add a line to `methods.DATASETS`.
 """
 
 from functools import lru_cache
@@ -15,14 +14,12 @@ from .methods import DATASETS, SUBSETS, forget_replaced, function
 from .schedule import CLASSES, apportion
 from .unit import Unit, draw_seed
 
+Array = np.ndarray
 READ = "lthcore.runs.download:read_checked"  # where the bytes come from: the core knows no disk
 
 
 class Split(NamedTuple):
-    """What one arm trains and is tested on.
-
-    Images are (N, 1, 28, 28) float32, normalised (CIFAR-10's (N, 3, 32, 32)); labels (N,) int64 in 0..9.
-    """
+    """What one arm trains and is tested on: images (N, 1, 28, 28) float32, normalised; labels (N,) int64 in 0..9."""
 
     train: tuple  # (images, labels): all there are, shared by every subset and replicate
     validation: tuple | None  # held out of the training subset; None where nothing is
@@ -53,14 +50,8 @@ def whole(dataset: str = "mnist", device: str = "cpu") -> dict[str, tuple]:
 
 
 def split_indices(
-    train_labels: np.ndarray,
-    test_labels: np.ndarray,
-    subset: str,
-    fraction: float,
-    seed: int,
-    experiment: str,
-    replicate: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    train_labels: Array, test_labels: Array, subset: str, fraction: float, seed: int, experiment: str, replicate: int
+) -> tuple[Array, Array, Array]:
     """Indices of a subset's training, validation and test images: (n,) arrays of int64, increasing.
 
     Parameters

@@ -1,6 +1,7 @@
 """How many weights are kept at each level and when a level is evaluated, by counting alone. Standard library only."""
 
 import math
+import re
 from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
@@ -27,13 +28,29 @@ class Architecture(NamedTuple):
 
 
 CLASSES = 10
-ARCHITECTURES = {
+
+
+class Models(dict):
+    """Models by name; ``mlp_A_B``, of fully connected hidden layers of A and B units (or more), need not be there."""
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or bool(re.fullmatch(r"mlp(_[1-9]\d{0,3})+", str(name), re.ASCII))
+
+    def __missing__(self, name: str) -> Architecture:
+        if name not in self:
+            raise KeyError(name)
+        sizes = [784, *map(int, name.split("_")[1:]), CLASSES]
+        layers = [*(f"fc{i}" for i in range(1, len(sizes) - 1)), "head"]
+        return Architecture({layer: (out, into) for layer, into, out in zip(layers, sizes, sizes[1:], strict=False)})
+
+
+ARCHITECTURES = Models({
     "mlp": Architecture({"fc1": (300, 784), "fc2": (100, 300), "head": (10, 100)}, "relu"),
     "lenet5": Architecture(
         {"conv1": (6, 1, 5, 5), "conv2": (16, 6, 5, 5), "fc1": (120, 400), "fc2": (84, 120), "head": (10, 84)}, "tanh",
         "lthcore.models:LeNet5",
     ),
-}  # fmt: skip
+})  # fmt: skip
 
 
 class Rates(NamedTuple):

@@ -1,7 +1,4 @@
-"""What is trained: a :class:`Unit` is one arm of one replicate, and its identity a hash of what its numbers depend on.
-
-Standard library only.
-"""
+"""What is trained, one arm of one replicate, and its identity, a hash of what its numbers depend on. No packages."""
 
 import dataclasses
 import hashlib

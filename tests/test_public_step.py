@@ -125,7 +125,7 @@ def test_an_interval_that_is_too_wide_explains_nothing():
 def test_both_steps_have_the_same_replicates(monkeypatch):
     fits = {"task1_s1": [95.7, 95.8, 95.75], "task1_s2": [96.1, 96.2, 96.15]}
     archive = made_up({CORRECT[arm]: {1: [*values, 40.0, 99.0]} for arm, values in fits.items()})
-    monkeypatch.setattr(public_step, "_archived", lambda experiment: public_step._seen(archive))
+    monkeypatch.setattr(public_step, "_archived", lambda experiment, *others: public_step._seen(archive))
     table = public_step.explained(Results(made_up({arm: {1: values} for arm, values in fits.items()})))
     assert table["public step"].tolist() == table["correct step"].tolist()
 
@@ -164,7 +164,7 @@ class Results:
 
 def test_numbers_of_a_task_are_read_at_one_level(monkeypatch):
     """Level 1 fits one number and level 2 the other: no pair fits both, and only one number is explained."""
-    monkeypatch.setattr(public_step, "_archived", lambda experiment: None)
+    monkeypatch.setattr(public_step, "_archived", lambda experiment, *others: None)
     near, far = [95.7, 95.8, 95.75], [98.0, 98.1, 98.05]
     frame = made_up({"task1_s1": {1: near, 2: far}, "task1_s2": {1: far, 2: [96.1, 96.2, 96.15]}})
     table = public_step.explained(Results(frame)).set_index("network")
@@ -177,7 +177,7 @@ def test_each_step_is_read_where_it_fits_best_and_both_may_explain_a_number(monk
     fits = {"task1_s1": [95.7, 95.8, 95.75], "task1_s2": [96.1, 96.2, 96.15]}
     off = [98.0, 98.1, 98.05]
     archive = made_up({CORRECT[arm]: {1: off, 3: values} for arm, values in fits.items()})
-    monkeypatch.setattr(public_step, "_archived", lambda experiment: public_step._seen(archive))
+    monkeypatch.setattr(public_step, "_archived", lambda experiment, *others: public_step._seen(archive))
     frame = made_up({arm: {1: values, 3: off} for arm, values in fits.items()})
     table = public_step.explained(Results(frame))
     assert set(table["explained by"]) == {"the public step and the correct step"}
@@ -187,7 +187,7 @@ def test_each_step_is_read_where_it_fits_best_and_both_may_explain_a_number(monk
 
 
 def test_the_scorecard_has_the_numbers_of_those_studies_that_have_any(monkeypatch):
-    monkeypatch.setattr(public_step, "_archived", lambda experiment: None)
+    monkeypatch.setattr(public_step, "_archived", lambda experiment, *others: None)
     full = Results(made_up({"task1_s1": {1: [95.7, 95.8]}, "task1_s2": {1: [96.1, 96.2]}}))
     other, empty = Results(full.frame), Results(made_up({"mlp": {0: [98.0]}}))
     other.study = experiments.study("task1", "report")
@@ -202,7 +202,7 @@ CORRECT = {arm: name for arm, (_, name) in public_step.CORRECT.items()}
     ("accuracies", "by"), [([70.0, 90.0, 80.0], "the public step"), ([95.0, 95.1, 95.2], "not ex")]
 )
 def test_falling_below_80_is_tried_at_the_first_level_beyond_95_percent(accuracies, by, monkeypatch):
-    monkeypatch.setattr(public_step, "_archived", lambda experiment: None)
+    monkeypatch.setattr(public_step, "_archived", lambda experiment, *others: None)
     density = {8: 0.058, 9: 0.0404, 10: 0.028}
     frame = made_up({"mlp": {8: [50.0, 50.1, 50.2], 9: accuracies, 10: [50.0, 50.1, 50.2]}}, density)
     (row,) = public_step.explained(Results(frame)).to_dict("records")

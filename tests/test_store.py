@@ -613,7 +613,7 @@ def test_a_pack_that_is_not_what_it_should_be_is_refused_and_none_is_taken(train
     units, other = trained_elsewhere
     last = units[-1]
     path = other / "lenet5" / "r6.zip"
-    pack = formats.read_pack(path)
+    pack = formats.whole_pack(path)
     name, more = (f"{last.key}/{level}" for level in (20, 2))
     if fault == "level missing":
         del pack["levels"][name], pack["rows"][name]

@@ -154,10 +154,10 @@ def read_pack(path):
 
 
 def whole_pack(path):
-    """The same, but nothing where a mask is damaged."""
+    """The same as plain dicts, but nothing where a mask is damaged."""
     pack = read_pack(path)
     try:
-        return pack | {"masks": dict(pack["masks"])}
+        return pack | {part: dict(pack[part]) for part in ("rows", "masks")}
     except DAMAGED:
         return NOTHING
 

@@ -21,7 +21,7 @@ from .public_step import PUBLIC_STEP, PUBLIC_STEP_LENET5
 from .record import Experiment
 from .rewind import REWIND
 from .signs import SIGNS
-from .smaller import SMALLER
+from .small_dense import SMALL_DENSE
 from .task1 import TASK1
 from .task2 import TASK2
 from .task3 import TASK3, TASK3_SGD
@@ -31,7 +31,7 @@ BUILT_IN = {
     record.name: record
     for record in (
         MLP, LENET5, TASK1, TASK2, TASK3, PAPER, *CONVS, REWIND, COLLAPSE, CRITERIA, TRANSFER, EARLY_BIRD,
-        OVERLAP, SIGNS, SMALLER, MLP_FIT, LENET5_FIT, LENET5_RELU, TASK3_SGD, INTRODUCTION, PUBLIC_STEP,
+        OVERLAP, SIGNS, SMALL_DENSE, MLP_FIT, LENET5_FIT, LENET5_RELU, TASK3_SGD, INTRODUCTION, PUBLIC_STEP,
         PUBLIC_STEP_LENET5,
     )
 }  # fmt: skip

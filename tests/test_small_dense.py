@@ -11,22 +11,22 @@ from hypothesis import strategies as st
 from lthcore import models
 from lthcore.config import configure
 from lthcore.runs import presets, store
-from lthcore.studies import REGISTRY, experiments, smaller
+from lthcore.studies import REGISTRY, experiments, small_dense
 
 NAMES = ["arm", "level", "density", "replicate", "step", "epoch", "split", "metric", "value"]
 
 
 def units(preset="report", **settings):
-    return {unit.arm: unit for unit in REGISTRY["smaller"].arms(configure("smaller", preset, **settings), 5)}
+    return {unit.arm: unit for unit in REGISTRY["small_dense"].arms(configure("small_dense", preset, **settings), 5)}
 
 
 @given(st.integers(1, 400_000))
 def test_no_other_network_of_that_shape_is_nearer(weights):
-    first, second = smaller.hidden(weights)
+    first, second = small_dense.hidden(weights)
     assert second == max(10, round(first / 3))
-    off = abs(smaller.count(first, second) - weights)
+    off = abs(small_dense.count(first, second) - weights)
     for other in {1, first - 1, first + 1} - {0}:
-        assert off <= abs(smaller.count(other, max(10, round(other / 3))) - weights)
+        assert off <= abs(small_dense.count(other, max(10, round(other / 3))) - weights)
 
 
 def test_the_networks_have_the_weights_that_are_counted():
@@ -36,7 +36,7 @@ def test_the_networks_have_the_weights_that_are_counted():
             weights = sum(p.numel() for name, p in net.named_parameters() if name.endswith(".weight"))
             level = int(arm.removeprefix("dense_"))
             kept = sum(units()["ticket"].config.schedule[level].values())
-            assert weights == smaller.count(*smaller.hidden(kept)) and abs(weights / kept - 1) < 0.08
+            assert weights == small_dense.count(*small_dense.hidden(kept)) and abs(weights / kept - 1) < 0.08
             assert unit.levels == (0,) and unit.prunes
 
 
@@ -57,7 +57,7 @@ def test_the_sizes_follow_the_settings():
 
 def table():
     """Tidy rows of two replicates: accuracies and the steps to 97%, at levels 0, 5 and 9 of 1,000 steps each."""
-    rows, config = [], presets.as_in("mlp", configure("smaller", "report"))
+    rows, config = [], presets.as_in("mlp", configure("small_dense", "report"))
     for replicate, fast in ((5, 400), (6, 200)):
         networks = [("ticket", 0, 600, 98.0), ("ticket", 5, fast, 98.2), ("ticket", 9, 600, 97.9 + replicate / 10)]
         networks += [("dense_5", 0, 700, 97.0), ("dense_9", 0, 1000, 96.0), ("random_mask", 9, 1000, 95.0)]
@@ -70,8 +70,8 @@ def table():
 
 
 def test_smaller_networks_stand_at_the_level_whose_size_they_have():
-    config = configure("smaller", "report")
-    moved = smaller.placed(table(), config)
+    config = configure("small_dense", "report")
+    moved = small_dense.placed(table(), config)
     found = moved[moved["arm"] == "smaller"]
     assert sorted(found["level"].unique()) == [5, 9] and len(moved) == len(table())
     base = presets.as_in("mlp", config)
@@ -80,16 +80,16 @@ def test_smaller_networks_stand_at_the_level_whose_size_they_have():
 
 
 def test_the_claim_by_hand():
-    (claim,) = REGISTRY["smaller"].claims
-    ticket, reinit, random = claim.measures(table(), configure("smaller", "report"))
+    (claim,) = REGISTRY["small_dense"].claims
+    ticket, reinit, random = claim.measures(table(), configure("small_dense", "report"))
     assert ticket.values.to_dict() == pytest.approx({5: 2.4, 6: 2.5}) and ticket.above == 0 and ticket.judged
     assert random.values.tolist() == pytest.approx([-1.0, -1.0]) and not random.judged
     assert not len(reinit.values)
 
 
 def test_costs_by_hand(monkeypatch):
-    monkeypatch.setattr(smaller, "relative_time", lambda density: [1.0, 0.5, 0.25])
-    found = smaller.costs(table()).set_index("level")
+    monkeypatch.setattr(small_dense, "relative_time", lambda density: [1.0, 0.5, 0.25])
+    found = small_dense.costs(table()).set_index("level")
     assert found.loc[5, ["found", "found_time"]].tolist() == [1, 1.0]
     assert found.loc[9, ["found", "found_time"]].tolist() == [2, 1.5]
     assert found.loc[5, "steps"] == pytest.approx(1 / 0.3)  # 200 and 400 steps of 1,000 are saved
@@ -100,38 +100,43 @@ def test_costs_by_hand(monkeypatch):
 
 
 def test_no_break_even_where_the_ticket_is_less_accurate_or_too_slow(monkeypatch):
-    monkeypatch.setattr(smaller, "relative_time", lambda density: [1.0, 0.5, 0.25])
+    monkeypatch.setattr(small_dense, "relative_time", lambda density: [1.0, 0.5, 0.25])
     frame = table()
     worse = frame["value"].mask((frame["arm"] == "ticket") & (frame["level"] == 5) & (frame["step"] == 1000), 97.4)
-    found = smaller.costs(frame.assign(value=worse)).set_index("level")
+    found = small_dense.costs(frame.assign(value=worse)).set_index("level")
     assert found.loc[5, "why"] == "less accurate" and found.loc[5, ["steps", "whole_skipped"]].isna().all()
     slow = frame["value"].mask((frame["level"] == 9) & (frame["replicate"] == 5) & (frame["value"] >= 97), 96.99)
-    found = smaller.costs(frame.assign(value=slow), tolerance=2).set_index("level")
+    found = small_dense.costs(frame.assign(value=slow), tolerance=2).set_index("level")
     assert found.loc[9, "why"] == "97% not reached" and found.loc[9, "whole_skipped"] == 2.0
 
 
 def test_a_denser_step_takes_longer_by_the_committed_benchmark():
-    times = smaller.relative_time([1.0, 0.5, 0.2, 0.05, 0.01, 0.001])
+    times = small_dense.relative_time([1.0, 0.5, 0.2, 0.05, 0.01, 0.001])
     assert times[0] == 1.0 and (np.diff(times) <= 0).all() and 0 < times[-1] < 0.2
 
 
 def test_without_the_benchmark_no_time_is_given(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "ROOT", tmp_path)
-    assert np.isnan(smaller.relative_time([1.0, 0.1])).all()
-    figure, drawn = smaller.fig15b(experiments.study("smaller", "smoke"), table())
+    assert np.isnan(small_dense.relative_time([1.0, 0.1])).all()
+    figure, drawn = small_dense.fig15b(experiments.study("small_dense", "smoke"), table())
     assert [line.get_label() for line in figure.axes[0].lines] == ["same cost per step"]
     assert drawn["high"].isna().all()  # no upper end, in the csv as well
 
 
 def test_where_nothing_is_saved_the_panel_says_so(monkeypatch):
-    monkeypatch.setattr(smaller, "relative_time", lambda density: [np.nan] * len(density))
+    monkeypatch.setattr(small_dense, "relative_time", lambda density: [np.nan] * len(density))
     slow = table().query("level != 5")
-    figure, _ = smaller.fig15b(experiments.study("smaller", "smoke"), slow)
+    figure, _ = small_dense.fig15b(experiments.study("small_dense", "smoke"), slow)
     assert figure.axes[1].texts[0].get_text() == "nothing is saved at any level"
-    row = smaller.in_short(slow, configure("smaller", "report")).loc[9]
+    row = small_dense.in_short(slow, configure("small_dense", "report")).loc[9]
     assert row.filter(like="break-even").tolist() == ["nothing saved"] * 3
 
 
-def test_a_users_model_of_another_name_is_not_touched():
-    record = replace(REGISTRY["smaller"], name="mine", group="own", claims=(), answer=None)
+def test_a_copy_of_the_study_of_a_users_own_runs_as_well():
+    record = replace(REGISTRY["small_dense"], name="mine", group="own", claims=(), answer=None)
     assert {unit.config.model for unit in experiments.study(record, "smoke").units} > {"mlp"}
+
+
+def test_without_validation_images_nobody_knows_the_steps():
+    found = small_dense.costs(table().query("split == 'test'"))
+    assert found[["steps", "steps_skipped"]].isna().all(axis=None)
