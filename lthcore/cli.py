@@ -136,7 +136,7 @@ def parser():
     )
     p.add_argument("--wide", dest="extended", action="store_true", help=argparse.SUPPRESS)  # its earlier name
     p.add_argument("--no-controls", action="store_true", help="leave out random reinitialisation and random masks")
-    p.add_argument("--model", default="", metavar="M", help="mlp or lenet5, in the tasks; by default the report's")
+    p.add_argument("--model", default="", metavar="M", help="mlp, lenet5 or mlp_A_B (hidden units), in the tasks")
     p.add_argument("--seed", type=_whole, default=0, metavar="N", help="root of every random draw (default 0)")
     p.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu or cuda")
     p.add_argument(

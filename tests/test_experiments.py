@@ -267,6 +267,7 @@ REFUSED = [
     ({"device": "gpu"}, "device = 'gpu'", "'cuda'"),
     ({"model": "vgg"}, "model = 'vgg'", "'lenet5'"),
     ({"model": "conv2"}, "model = 'conv2'", "'lenet5'"),
+    ({"model": "mlp_0_10"}, "model = 'mlp_0_10'", "mlp_A_B"),
     ({"experiment": "pre_midsem", "model": "vgg"}, "model = 'vgg'", "'lenet5'"),
     ({"experiment": "mlp", "model": "lenet5"}, "model = 'lenet5'", "'mlp'"),
     ({"overrides": [1]}, "overrides = [1]", "dict"),

@@ -1,11 +1,14 @@
-"""The networks: sizes, outputs against a second implementation in NumPy, and initial values."""
+"""The networks: sizes, names, outputs against a second implementation in NumPy, and initial values."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import stats
 
@@ -210,3 +213,31 @@ def test_initial_values_are_fresh_tensors():
     one["fc1.bias"].fill_(1)
     assert theta0()["fc1.weight"].any()
     assert not theta0()["fc1.bias"].any()
+
+
+@given(st.lists(st.integers(1, 9999), min_size=1, max_size=4))
+def test_a_name_gives_the_hidden_units_of_a_fully_connected_model(hidden):
+    name = "_".join(["mlp", *map(str, hidden)])
+    assert name in ARCHITECTURES and name not in list(ARCHITECTURES)
+    shapes = ARCHITECTURES[name].weights
+    sizes = [784, *hidden, 10]
+    assert [*shapes.values()] == [(out, into) for into, out in pairwise(sizes)]
+    assert [*shapes] == [*(f"fc{i + 1}" for i in range(len(hidden))), "head"]
+
+
+def test_the_mlp_itself_by_that_name_has_the_same_shapes():
+    assert ARCHITECTURES["mlp_300_100"] == ARCHITECTURES["mlp"]
+
+
+@pytest.mark.parametrize(
+    "name", ["mlp_", "mlp_0", "mlp_010", "mlp_10_", "mlp_10_x", "mlp_99999", "lenet5_10", "x", 3, None]
+)
+def test_another_name_is_none(name):
+    assert name not in ARCHITECTURES
+    with pytest.raises(KeyError):
+        ARCHITECTURES[name]
+
+
+def test_a_model_that_is_added_by_such_a_name_comes_first(monkeypatch):
+    monkeypatch.setitem(ARCHITECTURES, "mlp_20", ARCHITECTURES["mlp_30"])
+    assert ARCHITECTURES["mlp_20"].weights["fc1"] == (30, 784)

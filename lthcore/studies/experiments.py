@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..config import Config
-from ..methods import function, one_of
+from ..methods import function, meant, one_of
 from ..results import rules, statistics
 from ..results.loading import COLUMNS, load
 from ..runs import archive, gpu, limits, presets, store, sweep
@@ -85,7 +85,8 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
     seed : int
     device : {"auto", "cpu", "cuda"}
     model : str
-        ``mlp``, ``lenet5`` or one that was added; empty for the report's own.
+        ``mlp``, ``lenet5``, one that was added, or ``mlp_A_B``, with fully connected hidden layers of A and B units;
+        empty for the report's own.
     overrides : dict
         Any other setting by its name in :class:`lthcore.config.Config`.
 
@@ -123,8 +124,9 @@ def _study(experiment, preset, *, replicates, controls, seed, device, model, ove
     beyond = {REGISTRY[name].settings.get("model") for name in names("extended", "named")}
     elsewhere = beyond - {REGISTRY[name].settings["model"] for name in names("report")}  # with studies of their own
     known = [name for name in ARCHITECTURES if name not in elsewhere]
-    if model and model not in known:
-        raise ValueError(f"model = {model!r}: {one_of(model, known)}")
+    if model and (model in elsewhere or model not in ARCHITECTURES):
+        allowed = f"{', '.join(map(repr, known))} or mlp_A_B with hidden layers of A and B units"
+        raise ValueError(f"model = {model!r}: must be one of {allowed}{meant(model, known)}")
     if experiment == "pre_midsem":
         experiment = model or "mlp"
         if experiment not in REGISTRY:
