@@ -81,8 +81,8 @@ class Train:
     momentum: float = _number(0.0, 0, 1, "a number in [0, 1)", open_high=True)
     """Only for ``sgd``."""
     weight_decay: float = _number(0.0, 0, 1, "a number in [0, 1]", since=2)
-    """As torch's optimizers take it, for weights and biases: added to the gradient (L2) by ``adam`` and ``sgd``, taken
-    off the values by ``adamw``, whose default is 0 here. It holds in every arm. A pruned weight stays 0."""
+    """As torch's optimizers take it, for weights and biases: added to the gradient (L2) by ``adam`` and ``sgd``, and
+    decoupled in ``adamw``, whose default is 0 here. It holds in every arm. A pruned weight stays 0."""
     frozen_below: float = _number(0.0, 0, 1, "a number in [0, 1)", open_high=True, since=2)
     """Weights (with sign) below this have no gradient but their decay: at 1e-6 all negative ones; 0 freezes none."""
     biases: str = _choice("zero", "normal", since=2)
@@ -115,14 +115,14 @@ class Prune:
     conv_rate: float | None = _number(None, 0, 1, "None or a number in [0, 1)", open_high=True, since=2)
     """Pruning rate of the convolutions; ``None`` is `prune_rate`."""
     spare: str = _choice("none", "smallest")
-    """``smallest`` keeps the smallest layer, which a rate empties first, whole, and takes as much from the others."""
+    """``smallest`` keeps the smallest layer whole, which a rate empties first, and prunes the others more."""
     structure: str = _choice(*methods.STRUCTURES, since=2)
     """What is pruned: single weights, or whole filters of the convolutions with all that reads them."""
     criterion: str = _setting("magnitude", since=2)
     """Which weights are pruned: a name in :data:`lthcore.methods.CRITERIA`, where new ones are added."""
     early_bird: float = _number(0.0, 0, 1, "a number in [0, 1)", open_high=True, since=2)
-    """A level's next mask is drawn once those of five epochs differ by less than this share of the weights (You et al.
-    2020), else, as at 0, at the last step."""
+    """A level's next mask is drawn once those of the last five epochs differ by less than this share of the weights
+    (You et al. 2020); otherwise, and with 0, at the last step."""
     rewind: str = _setting("reset", since=2)
     """What the survivors start from: a name in :data:`lthcore.methods.REWINDS`, where new ones are added."""
     rewind_step: int = _number(0, 0, 1_000_000, "a whole number in 0..1000000")

@@ -19,7 +19,7 @@ READ = "lthcore.runs.download:read_checked"  # where the bytes come from: the co
 
 
 class Split(NamedTuple):
-    """What one arm trains and is tested on: images (N, 1, 28, 28) float32, normalised; labels (N,) int64 in 0..9."""
+    """What one arm trains and is tested on: normalised images (N, *shape) float32, labels (N,) int64."""
 
     train: tuple  # (images, labels): all there are, shared by every subset and replicate
     validation: tuple | None  # held out of the training subset; None where nothing is

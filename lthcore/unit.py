@@ -1,4 +1,4 @@
-"""What is trained, one arm of one replicate, and its identity, a hash of what its numbers depend on. No packages."""
+"""What is trained (an arm of a replicate) and its identity, a hash of what decides it. Standard library only."""
 
 import dataclasses
 import hashlib

@@ -740,7 +740,6 @@ def test_the_tool_says_in_one_line_what_is_missing(tool, monkeypatch, tmp_path, 
 def test_the_tool_measures_every_part_on_a_stand_in(tool, tmp_path, monkeypatch):
     """On two replicates at most, and few steps: how fast the machine is, no test asks."""
     text = (ROOT / "tests/tools/gpu.py").read_text().replace("REPLICATES = (1, 4, 16, 64)", "REPLICATES = (1, 2)")
-    text = text.replace("every(extended=True, preset", "every(preset")  # the kinds of the report's experiments alone
     (tmp_path / "tests" / "tools").mkdir(parents=True)
     (tmp_path / "tests" / "tools" / "gpu.py").write_text(text)  # a copy of the checkout with no figures and no git
     for name in ("lthcore", "data"):

@@ -12,7 +12,7 @@ from IPython.display import Image, display
 
 from ..methods import one_of
 from ..results import forest, measures, rules, statistics
-from ..results.figures import style
+from ..results.figures import full_label
 from ..runs.presets import configure
 from ..studies import claims, experiments, plots
 
@@ -207,7 +207,7 @@ def every_level(results, columns=6):
         arms = table.columns[first : first + columns]
         block = table[arms][(table[arms] != "").any(axis=1)]
         density = [_first_density(results.frame, arms, level) for level in block.index]
-        block = block.set_axis([_label(arm, record) for arm in arms], axis=1)
+        block = block.set_axis([full_label(arm, record.styles, record.full_labels) for arm in arms], axis=1)
         block.insert(0, "density", [f"{100 * d:.3g}%" for d in density])
         blocks.append(block.rename_axis(columns=None))
     return Shown("".join(b.to_html() for b in blocks), "\n\n".join(b.to_string() for b in blocks))
@@ -216,12 +216,6 @@ def every_level(results, columns=6):
 def _first_density(frame, arms, level):
     """That of the first of these arms that has the level."""
     return frame["density"][(frame["level"] == level) & frame["arm"].isin(arms)].iloc[0]
-
-
-def _label(arm, record):
-    """An arm's label among all arms of its study."""
-    unpruned = ", output layer unpruned" if arm.endswith("_spared") and arm not in record.styles else ""
-    return record.full_labels.get(arm) or style(arm, record.styles)[0] + unpruned
 
 
 def _cells(row):

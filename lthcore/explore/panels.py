@@ -12,7 +12,7 @@ import PIL.Image
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..results import statistics
+from ..results import figures, statistics
 from ..results.figures import OKABE_ITO, UNITS, density_axis, sns, step_axis
 from ..runs import sweep
 from ..schedule import ARCHITECTURES
@@ -407,5 +407,4 @@ class Pictures:
 def full_label(arm):
     """An arm's label among all arms of its study."""
     known = {arm: label for record in reversed(REGISTRY.values()) for arm, label in record.full_labels.items()}
-    unpruned = ", output layer unpruned" if arm.endswith("_spared") and arm not in styles() else ""
-    return known.get(arm) or style(arm)[0] + unpruned
+    return figures.full_label(arm, styles(), known)

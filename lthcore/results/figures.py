@@ -53,6 +53,12 @@ def style(arm, styles):
     return label, OKABE_ITO[colour], marker
 
 
+def full_label(arm, styles, full_labels):
+    """An arm's label among all arms of its study."""
+    unpruned = ", output layer unpruned" if arm.endswith("_spared") and arm not in styles else ""
+    return full_labels.get(arm) or style(arm, styles)[0] + unpruned
+
+
 class Sheet:
     """A figure under construction, and the table of what is drawn on it."""
 

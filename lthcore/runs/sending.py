@@ -10,7 +10,7 @@ def fault(setting, record):
     """What makes no sense in a record that a user has added, in words; empty where nothing does: str."""
     given = getattr(record, FUNCTION[setting])
     try:
-        if given not in {getattr(known, FUNCTION[setting]) for known in BUILT_IN[setting].values()}:
+        if given not in [getattr(known, FUNCTION[setting]) for known in BUILT_IN[setting].values()]:
             function(given)
     except ValueError as error:
         return str(error)

@@ -144,8 +144,12 @@ def check(journal, options):
         kind = (config.model, config.activation, config.pool, config.batch_size, config.optimizer)
         kind += tuple(getattr(config, name) for name in gpu.OF_STEPS)
         on_mnist.setdefault(kind, (config, subset))
-    later = ["lenet5", "conv2", "conv4", "conv6"]  # after the fully connected networks
-    for kind, (config, subset) in sorted(on_mnist.items(), key=lambda item: [*later, item[0][0]].index(item[0][0]) % 4):
+
+    def size(item):
+        config, _ = item[1]
+        return len(config.convolutions), sum(config.schedule[0].values())
+
+    for kind, (config, subset) in sorted(on_mnist.items(), key=size):
         text = f"{config.model} {config.activation} {config.pool} {config.optimizer} batch {config.batch_size}"
         facts = zip(gpu.OF_STEPS, kind[-len(gpu.OF_STEPS) :], strict=True)
         text += "".join(f" {name} {value:g}" for name, value in facts if value)

@@ -225,7 +225,7 @@ def short_text():
         f"random weights by {number['mlp-init']} pp (MLP, {density['mlp-init']}) and {number['lenet-init']} pp",
         f"(LeNet-5, {density['lenet-init']}). Trained on one half of the images, the ticket found on the other half is",
         f"{below} less accurate than that half's own (bound: 0.5). At learning rates that suit each, Adam and SGD",
-        "train each other's masks to within 0.5 pp of their own. Of these two and the MLP's higher accuracy none",
+        "train each other's masks to within 0.5 pp of their own. Neither of these, nor the MLP's higher accuracy,",
         "survives a correction for testing all claims. A ticket found on the digits 0-4 fails on 5-9 because pruning",
         "removes every path to the outputs 5-9.",
     )
@@ -262,8 +262,8 @@ def sgd_text():
     return filled(
         f'There the verdict is "{first["verdict"]}" ({100 * row["density"]:.2g}% density, n = {row["n"]}, within',
         f"0.5 pp either way): under SGD's mask Adam is {claims.number(by_adam)} pp from its accuracy under its own,",
-        f"and SGD under Adam's mask {claims.number(by_sgd)} pp. So the report's sentence is right about the masks of",
-        "an SGD that converges; its own comparison could not show it.",
+        f"and SGD under Adam's mask {claims.number(by_sgd)} pp. So at this density the report's sentence holds for",
+        "an SGD that converges, though not after Holm's correction; its own comparison could not show it.",
     )
 
 
@@ -338,8 +338,8 @@ def masks_text():
     half = overlap.at(masks_compared()).loc[overlap.OTHER_HALF]
     share, both, chance = (f"{100 * half[name]:.1f}%" for name in ("overlap", "by_both", "chance"))
     return filled(
-        f"Masks found on two halves of the data share {share} of their weights at {100 * overlap.AT:g}% density; by",
-        f"the pixels and sizes that they keep {both}, by chance {chance} (13; n = {half['n']:.0f}).",
+        f"Masks found on two halves of the data share {share} of their weights at {100 * overlap.AT:g}% density: the",
+        f"pixels and sizes they keep explain {both}, chance {chance} (13; n = {half['n']:.0f}).",
     )
 
 
