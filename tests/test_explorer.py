@@ -539,12 +539,35 @@ def test_identical_tickets_give_identical_files(studies):
 
 
 @pytest.mark.slow
-def test_the_level_sliders_picture_changes_and_comes_back(folders, finish):
+def test_the_level_slider_starts_at_the_ticket_and_keeps_its_axes(folders, finish, monkeypatch):
     study = finish(experiments.study("task1", "smoke", overrides={"max_steps": 2, "test_images": 50}))
-    slider, picture = explorer.levels(study, experiments.finished(study)).children
-    first = bytes(picture.value)
+    frame = experiments.finished(study)
+    slider, picture = explorer.levels(study, frame).children
+    there = [level for _, level in slider.options]
+    assert slider.value == statistics.shown_first(frame, "t1_on_s1", study.config.tolerance, there)
+    start, first = slider.index, bytes(picture.value)
     assert first.startswith(b"\x89PNG") and not plt.get_fignums()
-    slider.index = 1
+    slider.index = (start + 1) % len(there)
     assert bytes(picture.value) != first
-    slider.index = 0
+    slider.index = start
     assert bytes(picture.value) == first
+
+    drawn = []
+    monkeypatch.setattr(panels.figures, "curve", lambda axis, table, *_, **options: drawn.append((axis, table)))
+    panel = panels.Training(study, frame)
+    assert all(set(t["arm"]) == {"t1_on_s1"} and set(t["level"]) == {0} for _, t in drawn) and len(drawn) == 2
+    limits = {axis: (axis.get_xlim(), axis.get_ylim()) for axis in panel.axes}
+    for level in there:
+        drawn.clear()
+        panel.png(level)
+        assert {axis: (axis.get_xlim(), axis.get_ylim()) for axis in panel.axes} == limits
+        plain = {a for a in frame["arm"][frame["level"] == level] if not a.endswith("_spared")}
+        assert {a for axis, table in drawn if axis is panel.axes[0] for a in table["arm"]} == plain
+        for axis, table in drawn:
+            assert table["mean"].between(*limits[axis][1]).all() and set(table["level"]) == {level}
+
+
+@pytest.mark.parametrize(("there", "first"), [(range(4), 2), ((0, 1), 1)])
+def test_the_ticket_is_looked_at_first_where_it_stands_or_at_the_last_level(monkeypatch, there, first):
+    monkeypatch.setattr(statistics, "ticket_level", lambda *_: 2)
+    assert statistics.shown_first(None, "ticket", 0.5, list(there)) == first

@@ -370,14 +370,6 @@ def test_every_arm_has_a_style_and_sparing_does_not_change_it(experiment):
     assert plots.style("ticket_spared") != plots.style("ticket")  # in one panel with it
 
 
-def test_a_level_on_its_own(studies):
-    s, frame = studies["task2"]
-    figure, table = plots.at_level(s, frame, 1)
-    plain = {a for a in frame["arm"] if not a.endswith("_spared")}
-    assert set(table["arm"]) == plain and set(table["level"]) == {1}
-    plt.close(figure)
-
-
 def test_a_panel_of_differences_has_the_paired_differences_and_the_bound(studies):
     s, frame = studies["task1"]
     frame = twice(frame)

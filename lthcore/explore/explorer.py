@@ -4,14 +4,11 @@ import asyncio
 import base64
 import contextlib
 import html
-import io
 import re
 import textwrap
 from functools import lru_cache
 
 import ipywidgets as widgets
-import matplotlib
-import matplotlib.pyplot as plt
 from IPython.display import Image, display
 
 from .. import tickets
@@ -30,7 +27,7 @@ NOTHING = "Nothing is finished at this scale yet: run one of the notebooks 01 to
 
 
 def levels(study, frame):
-    """A slider through the levels: the training curves of all arms at the chosen density.
+    """A slider through the levels: the training curves of all arms at the chosen density, at first the ticket's.
 
     Parameters
     ----------
@@ -42,26 +39,21 @@ def levels(study, frame):
     -------
     ipywidgets.Widget
     """
-    there = sorted(frame["level"].unique())
-    chain = frame["arm"].iloc[0]
+    there, chain = sorted(frame["level"].unique()), frame["arm"].iloc[0]
     names = [(f"{100 * statistics.density_at(frame, chain, k):.3g}% (level {k})", k) for k in there]
+    first = statistics.shown_first(frame, chain, study.config.tolerance, there)
     slider = widgets.SelectionSlider(
-        options=names, description="density", continuous_update=False, layout={"width": "28em"}
+        options=names, value=first, description="density", continuous_update=False, layout={"width": "28em"}
     )
 
     # a picture, not an output area: papermill may wait for ever for what is drawn into one
-    picture = widgets.Image(format="png", layout={"width": "100%", "max_width": "960px", "min_height": "430px"})
+    panel = panels.Training(study, frame)
+    picture = widgets.Image(value=panel.png(first), format="png", layout={"width": "100%", "max_width": "960px"})
 
-    def draw(*_):
-        with matplotlib.rc_context():  # as in plots.draw
-            figure, _ = plots.at_level(study, frame, slider.value)
-            content = io.BytesIO()
-            figure.savefig(content, format="png", dpi=90)
-            plt.close(figure)
-        picture.value = content.getvalue()
+    def draw(_):
+        picture.value = panel.png(slider.value)
 
     slider.observe(draw, "value")
-    draw()
     return widgets.VBox([slider, picture])
 
 

@@ -4,6 +4,7 @@ import contextlib
 import io
 import itertools
 import math
+import textwrap
 from functools import lru_cache
 
 import matplotlib
@@ -21,6 +22,7 @@ from ..studies.plots import style, styles
 
 _STYLE = {**sns.axes_style("whitegrid"), **sns.plotting_context("notebook", font_scale=0.85), "axes.titley": 1.03}
 _STYLE |= {"font.family": "DejaVu Sans"}
+METRICS = ("accuracy", "loss")
 ROLES = {
     "dense": ("dense", "0.45"),
     "ticket": ("ticket", OKABE_ITO["blue"]),
@@ -53,9 +55,9 @@ class _Panel:
     that by `_png`, and taken off again.
     """
 
-    def __init__(self, columns=1, ratios=None, **margins):
+    def __init__(self, columns=1, ratios=None, height=3.1, **margins):
         with _settings(_STYLE):
-            self.figure = Figure(figsize=(9.6, 3.1))
+            self.figure = Figure(figsize=(9.6, height))
             place = {"left": 0.08, "right": 0.965, "top": 0.86, "bottom": 0.17, "wspace": 0.17} | margins
             self.axes = self.figure.subplots(1, columns, width_ratios=ratios, gridspec_kw=place, squeeze=False)[0]
             self._frame(*self.axes)
@@ -235,6 +237,57 @@ class Standing(_Panel):
         return self._png()
 
 
+class Training(_Panel):
+    """Test accuracy and loss against training step of every arm at one level, over the dense network's.
+
+    Parameters
+    ----------
+    study : Study
+    frame : DataFrame
+        Its tidy rows.
+    """
+
+    def __init__(self, study, frame):
+        self.study, wanted = study, (frame["split"] == "test") & frame["metric"].isin(METRICS)
+        self.rows = frame[wanted & ~(frame["arm"].str.endswith("_spared") & (frame["arm"] != "ticket_spared"))]
+        arms = self.rows.groupby("level")["arm"].nunique().max()
+        super().__init__(2, height=max(3.1, 0.24 * arms), right=0.73, wspace=0.3)
+
+    def _frame(self, *axes):
+        dense = self.rows[self.rows["level"] == 0]
+        dense = dense[dense["arm"] == dense["arm"].iloc[0]] if len(dense) else dense
+        for axis, metric in zip(axes, METRICS, strict=True):
+            rows = self.rows[self.rows["metric"] == metric]
+            means = rows.groupby(["arm", "level", "step"], observed=True)["value"].mean()
+            figures.step_axis(axis)
+            low, high = means.min(), means.max()
+            axis.set(ylabel=UNITS[metric], xlim=(0, 1.1 * rows["step"].max() + 1), ylim=(low - 3, high + 3))
+            if metric == "loss":
+                figures.loss_axis(axis)
+                axis.set_ylim(low / 1.2, high * 1.2)
+            if len(dense):
+                table = figures.by_step(dense, 0, metric)
+                figures.curve(axis, table, "step", "", "0.35", band=False, lw=1, ls="--")
+        text = f"preset {self.study.config.preset} · lines: mean · bands: 95% t-interval · dashed: dense"
+        self.figure.text(0.01, 0.01, text, fontsize=7.5, color="0.4")
+
+    def png(self, level):
+        """The page at a level: bytes."""
+        there = self.rows[self.rows["level"] == level]
+        arms, record = list(dict.fromkeys(there["arm"])), self.study.experiment
+        for axis, metric in zip(self.axes, METRICS, strict=True):
+            table = figures.by_step(there, level, metric)
+            for arm, width in zip(arms, figures.widths(arms), strict=True):
+                label = figures.full_label(arm, record.styles, record.full_labels)
+                colour = figures.style(arm, record.styles)[1]
+                figures.curve(axis, table[table["arm"] == arm], "step", label, colour, lw=width)
+        _title(self.axes[0], f"level {level}, {100 * statistics.density_at(there, arms[0], level):.3g}% density")
+        lines, labels = self.axes[0].get_legend_handles_labels()
+        labels = [textwrap.fill(label, 30) for label in labels]
+        self.axes[1].legend(lines, labels, loc="upper left", bbox_to_anchor=(1.01, 1.04), frameon=False, fontsize=8)
+        return self._png()
+
+
 class Moved(_Panel):
     """Starting values against final ones, of what was pruned and of what survived."""
 
@@ -372,9 +425,8 @@ class Pictures:
     def start(self):
         """What is shown first: (arm, replicate, level), at level L of the ticket."""
         arm, replicate = next(iter(self.units))
-        level = statistics.stands_at(statistics.ticket_level(self.frame, arm, self.study.config.tolerance))[0]
         there = self.levels[arm, replicate]
-        return arm, replicate, level if level in there else there[-1]
+        return arm, replicate, statistics.shown_first(self.frame, arm, self.study.config.tolerance, there)
 
     def seen(self, arm, replicate, level, digit):
         """The mask, beside a digit: bytes of a png."""

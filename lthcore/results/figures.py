@@ -81,15 +81,11 @@ class Sheet:
         """One curve of means with its band: `table` has the columns x, mean, low, high, n."""
         if table.empty:
             return
-        n = int(table["n"].max())
-        axis.plot(table[x], table["mean"], label=f"{label} (n = {n})" if label else None, color=colour, **options)
-        if n > 1 and band:
-            low, high = _within(table)
-            axis.fill_between(table[x], low, high, color=colour, alpha=0.18, linewidth=0)
+        curve(axis, table, x, label, colour, band, **options)
         self.drawn.append(table.assign(panel=panel))
 
     def against_density(self, axis, frame, arms, metric="accuracy", title="", zoom=None, series=None):
-        for arm, width in zip(arms, _widths(arms), strict=True):
+        for arm, width in zip(arms, widths(arms), strict=True):
             label, colour, marker = self.style(arm)
             values = statistics.at_end(frame[frame["arm"] == arm], metric) if series is None else series[[arm]]
             table = spread(values, frame).sort_values("density")
@@ -122,7 +118,7 @@ class Sheet:
         shared = () if bound is None or isinstance(bound, dict) else np.atleast_1d(bound)
         pairs = [pair for pair in pairs if {pair[0], pair[2]} <= {None, *frame["arm"]}]
         first = [arm for arm, _, _ in pairs]
-        for (arm, label, other), width in zip(pairs, _widths(pairs), strict=True):
+        for (arm, label, other), width in zip(pairs, widths(pairs), strict=True):
             levels = [k for k in statistics.levels(frame, arm) if k or other is not None]
             at = {k: statistics.paired(values, arm, k, other or arm, None if other else 0) for k in levels}
             rows = [(arm, k, statistics.density_at(frame, arm, k), *mean_and_band(v)) for k, v in at.items() if len(v)]
@@ -192,7 +188,7 @@ class Sheet:
             dashed: {"lw": 1.2, "ls": "--", "band": False},
             level: {},
         }.items():  # solid where they are one
-            for arm, width in zip(arms, _widths(arms), strict=True) if at is not None else ():
+            for arm, width in zip(arms, widths(arms), strict=True) if at is not None else ():
                 label, colour, _ = self.style(arm)
                 there = _at_or_before(frame, arm, at)
                 table = by_step(frame[frame["arm"] == arm], there, metric)
@@ -234,7 +230,16 @@ class Sheet:
         return self.figure, drawn
 
 
-def _widths(arms):
+def curve(axis, table, x, label, colour, band=True, **options):
+    """A line of means, with its band where there are several replicates; n stands in its label."""
+    n = int(table["n"].max())
+    axis.plot(table[x], table["mean"], label=f"{label} (n = {n})" if label else None, color=colour, **options)
+    if n > 1 and band:
+        low, high = _within(table)
+        axis.fill_between(table[x], low, high, color=colour, alpha=0.18, linewidth=0)
+
+
+def widths(arms):
     """Widths of lines, the later and upper ones thinner: of two that coincide both are seen."""
     return np.linspace(3.2, 1.2, len(arms))
 

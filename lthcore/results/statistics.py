@@ -92,6 +92,12 @@ def stands_at(level):
     return (1, "L = 0, so level 1") if level == 0 else (level, f"L = {level}")
 
 
+def shown_first(frame, arm, tolerance, there):
+    """The level at which a ticket is looked at first: that at which it stands, or the last of those that are there."""
+    level = stands_at(ticket_level(frame, arm, tolerance))[0]
+    return level if level in there else there[-1]
+
+
 def best_level(frame, arm):
     """Level >= 1 of best mean validation accuracy (test accuracy decides nothing): int or None."""
     mean = at_end(frame[frame["arm"] == arm], split="validation").groupby("level").mean()

@@ -14,7 +14,7 @@ import pandas as pd
 import PIL.Image
 from IPython.display import HTML, Image, display
 
-from ..results import figures, forest, rules, statistics
+from ..results import figures, forest, rules
 from ..runs import presets, store
 from . import REGISTRY, claims, experiments
 
@@ -29,21 +29,6 @@ def styles():
 def style(arm):
     """Label, colour (in hexadecimal) and marker of an arm of any study."""
     return figures.style(arm, styles())
-
-
-def at_level(study, frame, level):
-    """Test accuracy and loss against training step of every arm at one level: (Figure, DataFrame)."""
-    arms = [arm for arm in dict.fromkeys(frame["arm"]) if level in statistics.levels(frame, arm)]
-    sheet = figures.Sheet(
-        study, f"{figures.at_levels(frame, arms[0], level, level).split(';')[0].removeprefix('solid: ')}"
-    )
-    for axis, metric in zip(sheet.axes, ("accuracy", "loss"), strict=True):
-        plain = [arm for arm in arms if not arm.endswith("_spared") or arm == "ticket_spared"]
-        sheet.against_step(axis, frame, plain, level, metric, f"test {metric}")
-    if len(arms) <= 10:
-        return sheet.done()
-    sheet.figure.legend(*sheet.axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=7)
-    return sheet.done(legend_on=())
 
 
 def draw(study, frame=None, show=None):
