@@ -154,11 +154,11 @@ def test_what_is_found_without_a_claim_stands_in_the_box(folders):
 
 def test_the_settings_are_the_reports_rows_and_what_is_changed():
     whole = answers.settings(experiments.study("task1", "report"))
-    assert whole.index.tolist()[:3] == ["experiment", "preset", "replicates"] and list(whole.columns) == ["value"]
-    assert set(whole.index[3:]) == set(REGISTRY["task1"].settings)
+    assert whole.columns.tolist()[:3] == ["experiment", "preset", "replicates"] and list(whole.index) == ["value"]
+    assert set(whole.columns[3:]) == set(REGISTRY["task1"].settings)
     changed = answers.settings(experiments.study("task1", "quick", overrides={"lr": 0.01}))
-    assert changed.loc["lr"].tolist() == ["0.01", str(configure("task1", "report").lr)]
-    assert changed.loc["preset"].tolist() == ["quick", "report"] and changed.loc["model"].tolist() == ["mlp", ""]
+    assert changed["lr"].tolist() == ["0.01", str(configure("task1", "report").lr)]
+    assert changed["preset"].tolist() == ["quick", "report"] and changed["model"].tolist() == ["mlp", ""]
 
 
 def test_a_figure_in_words_has_title_axes_and_claims(task1):

@@ -72,7 +72,7 @@ def test_a_notebook_reads_the_committed_schedule_by_default(path):
 
 ORDER = (
     "# ", "@title Set-up", "## Predict first", "preset: str", "answers.settings(study)", "experiments.run(study)",
-    "answers.answer(results", "## The figure", "answers.figures(results)",
+    "answers.answer(results", "## Protocol", "## The figure", "answers.figures(results)",
     "answers.conclusion(results", "## Two exercises", "explorer.levels(",
 )  # fmt: skip
 

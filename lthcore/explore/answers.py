@@ -49,7 +49,7 @@ def settings(study):
     Returns
     -------
     DataFrame
-        By setting: ``value`` and, where it is another, the ``committed schedule``'s.
+        A column per setting; the rows are its ``value`` and, where something differs, the ``committed schedule``'s.
     """
     config = study.config
     committed = dict(configure(config.experiment, "report").table())
@@ -58,8 +58,8 @@ def settings(study):
     changed = [name for name, value in given.items() if name != "device" and value != committed[name]]
     rows = {name: str(given[name]) for name in (*first, *changed)}
     other = {name: str(committed[name]) for name in changed}
-    table = pd.DataFrame({"value": rows, "committed schedule": other}).reindex(list(rows))
-    return table.fillna("").rename_axis("setting") if other else table[["value"]].rename_axis("setting")
+    lines = {"value": rows} | ({"committed schedule": other} if other else {})
+    return pd.DataFrame.from_dict(lines, orient="index", columns=list(rows)).fillna("").rename_axis(columns="setting")
 
 
 # --------------------------------------------------------------------------------------------------------- the answer
