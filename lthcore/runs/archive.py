@@ -42,11 +42,12 @@ def write(units):
 def _new(unit):
     """What the store has of a unit and the archive lacks, be it only the mask: pairs of level and Found."""
     for level in unit.levels:
+        if (found := store.in_store(unit, level)) is None:  # asked first: it takes no unpacking
+            continue
         there = store.in_archive(unit, level)
         if there and (level == unit.levels[-1] or there.has_mask(unit.config.model)):
             continue
-        found = store.in_store(unit, level)
-        if found and (not there or found.has_mask(unit.config.model)):
+        if not there or found.has_mask(unit.config.model):
             yield level, found
 
 

@@ -177,7 +177,7 @@ def _state(path):
     return (found.st_ino, found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
 
-@lru_cache(maxsize=16)  # more than an experiment has replicates
+@lru_cache(maxsize=64)  # more than a study reads: some compare the networks of others
 def _read_state(path, *state):
     try:
         return _unpacked(path)

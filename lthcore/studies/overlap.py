@@ -172,7 +172,7 @@ def grouped(study):
 def _ranked(values, groups, least=IN_A_GROUP):
     """Groups of equal numbers of values, at most so many, by their order: array of int, from 0 on."""
     count = max(1, min(groups, len(values) // least))
-    return values.argsort().argsort() * count // len(values)
+    return values.argsort(kind="stable").argsort(kind="stable") * count // len(values)
 
 
 def overlaps(results):
