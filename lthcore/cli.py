@@ -22,7 +22,7 @@ from . import methods
 from .disk.files import FOLDERS, write
 from .explore import notebooks
 from .runs import limits, presets
-from .studies import REGISTRY
+from .studies import REGISTRY, asked
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
@@ -273,7 +273,6 @@ def shard(text):
 def run(options):
     """Train what is missing, execute the notebooks, print the results: exit status."""
     given = parameters(options)
-    presets.check(given["overrides"])  # at once: the experiments' own checks take a second to import
     jobs, part = wanted(options), shard(options.shard)
     if options.workers < 0:
         raise ValueError(f"--workers {options.workers}: must be a whole number from 0 (one per core) on")
@@ -285,15 +284,15 @@ def run(options):
         raise ValueError(f"--workers {options.workers}: must be 0 with --engine dask, which uses the cluster's workers")
     if options.model and not any(job.takes_model for job in jobs):
         raise ValueError(f"--model {options.model!r}: applies only to task1, task2 and task3")
+    others = [job.name for job in jobs if options.model and not job.takes_model]
+    jobs = [job for job in jobs if job.name not in others]
+    asked.each(lambda name: asked.config(name, **{**given, "model": options.model}), [job.experiment for job in jobs])
     if options.check:
         return 0
-    if sys.stdout.isatty():  # pandas takes a second to import, and what is finished more to be read
-        print("looking for what is finished", flush=True)
+    print("looking for what is finished", flush=True)  # packages take seconds to import, and it more to be read
     from .runs import progress, store, sweep
     from .studies import experiments  # here, so that --help and --check need no package
 
-    others = [job.name for job in jobs if options.model and not job.takes_model]
-    jobs = [job for job in jobs if job.name not in others]
     lines = [f"skipped, since --model applies only to task1, task2 and task3: {', '.join(others)}"] if others else []
     names = [job.experiment for job in jobs]
     by_name = experiments.several(names, model=options.model, log=lines.append, **given)  # or refused here

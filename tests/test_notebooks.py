@@ -771,3 +771,15 @@ def test_an_executed_copy_holds_no_times(tmp_path):
         copies.append(path.read_text())
     assert copies[0] == copies[1] and "2026" not in copies[0]
     assert nbformat.read(path, 4).metadata.papermill == {"parameters": {"preset": "smoke"}}
+
+
+def test_a_notebook_knows_whether_it_is_exported(monkeypatch):
+    monkeypatch.delenv("LTH_LINKS_FROM", raising=False)
+    asked = "from lthcore.explore import notebooks; print(notebooks.is_exported())"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {asked!r}])"
+    for name in ("papermill", "another"):
+        command = [sys.executable, "-c", parent, name, "a.ipynb"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.stdout == f"{name == 'papermill'}\n", done.stderr
+    monkeypatch.setenv("LTH_LINKS_FROM", "figures/executed")
+    assert notebooks.is_exported()

@@ -126,6 +126,11 @@ def _papermills_notebook():
     return None
 
 
+def is_exported():
+    """Whether papermill executes this notebook, so that nobody is there to move a widget: bool."""
+    return bool(os.environ.get("LTH_LINKS_FROM")) or _papermills_notebook() is not None
+
+
 def _is_injected(cell):
     return cell.lstrip().partition("\n")[0].rstrip() == INJECTED
 

@@ -9,15 +9,14 @@ import numpy as np
 import pandas as pd
 
 from ..config import Config
-from ..methods import function, meant, one_of
+from ..methods import function
 from ..results import rules, statistics
 from ..results.loading import COLUMNS, load
 from ..runs import archive, gpu, limits, presets, store, sweep
 from ..runs import progress as progress_bar  # a function here has that name
 from ..runs.presets import configure
-from ..schedule import ARCHITECTURES
 from ..unit import Altered, Fresh, MaskOf, RandomLike, Theta0, Unit
-from . import REGISTRY, WHEN_ASKED, claims, names, registered, takes
+from . import REGISTRY, WHEN_ASKED, asked, claims, names, registered, takes
 from .collapse import TASK2
 from .common import controls as _controls
 from .record import Experiment
@@ -102,62 +101,24 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
     """
     for call in WHEN_ASKED:
         call()
-    asked = {"replicates": replicates, "controls": controls, "seed": seed, "device": device, "model": model}
+    parameters = {"replicates": replicates, "controls": controls, "seed": seed, "device": device, "model": model}
     with registered(experiment) if isinstance(experiment, Experiment) else nullcontext(experiment) as name:
-        return _study(name, preset, **asked, overrides={} if overrides is None else overrides)
+        found = Study(asked.config(name, preset, **parameters, overrides=overrides))
+        _check_arms(found)
+        return found
 
 
-def _study(experiment, preset, *, replicates, controls, seed, device, model, overrides):
-    kinds = ("experiment", experiment, str), ("controls", controls, bool), ("overrides", overrides, dict)
-    for name, value, kind in (*kinds, ("model", model, str)):
-        if not isinstance(value, kind):
-            raise ValueError(f"{name} = {value!r}: must be a {kind.__name__}")
-    settings = {"seed": seed, "device": device}
-    overrides = presets.renamed(overrides)
-    for name in overrides:
-        if name in (*settings, "replicates", "model", "preset"):
-            typed = "the command itself" if name == "preset" else f"--{name}"
-            raise ValueError(f"overrides: {name!r} is a parameter of its own: set that (on the command line {typed})")
-        if not isinstance(name, str) or name == "experiment":
-            raise ValueError(f"overrides: {name!r} is no setting")
-    settings |= overrides
-    beyond = {REGISTRY[name].settings.get("model") for name in names("extended", "named")}
-    elsewhere = beyond - {REGISTRY[name].settings["model"] for name in names("report")}  # with studies of their own
-    known = [name for name in ARCHITECTURES if name not in elsewhere]
-    if model and (model in elsewhere or model not in ARCHITECTURES):
-        allowed = f"{', '.join(map(repr, known))} or mlp_A_B with hidden layers of A and B units"
-        raise ValueError(f"model = {model!r}: must be one of {allowed}{meant(model, known)}")
-    if experiment == "pre_midsem":
-        experiment = model or "mlp"
-        if experiment not in REGISTRY:
-            allowed = [name for name in known if name in REGISTRY]
-            raise ValueError(f"model = {model!r}: {one_of(model, allowed)}")
-    if replicates != 0 or type(replicates) is not int:
-        settings["replicates"] = replicates
-    if model:
-        settings["model"] = model
-    if not controls:
-        settings["controls"] = 0
-    asked = Study(configure(experiment, preset, **settings))
-    for name in (*overrides, *(["model"] if model else [])):
-        if reason := takes.refusal(REGISTRY[experiment], preset, settings, name):
-            allowed = ", ".join(taken(experiment, preset))
-            raise ValueError(f"{name} = {settings[name]!r}: {reason} in {experiment!r}, which takes {allowed}")
-    _check_arms(asked)
-    return asked
-
-
-def _check_arms(asked):
+def _check_arms(found):
     """Refuse arms that are none or the same twice, or start by no function; a value that makes no sense as well."""
-    name, seen = asked.config.experiment, {}
-    if not asked.units:
+    name, seen = found.config.experiment, {}
+    if not found.units:
         raise ValueError(f"arms of {name!r}: must yield at least one Unit, and yield none")
     modules = {Theta0().name: "", Fresh().name: ""}  # of the starts, by the names that identify them
-    for start in {unit.start for unit in asked.units if isinstance(unit.start, Altered)}:
+    for start in {unit.start for unit in found.units if isinstance(unit.start, Altered)}:
         function(f"{start.module}:{start.name}")
         if modules.setdefault(start.name, start.module) != start.module:
             raise ValueError(f"arms of {name!r}: two starts are called {start.name!r}, must have names of their own")
-    for unit in asked.units:
+    for unit in found.units:
         for level in unit.levels:
             other = seen.setdefault((unit.arm, unit.replicate, level), unit)
             if other is not unit and (level or other.dense != unit.dense):  # chains may share their dense network
@@ -190,14 +151,7 @@ def several(experiments, preset="quick", log=print, **parameters):
     ValueError
         If none takes them; with the first one's reason.
     """
-    found, refused = {}, {}
-    for name in experiments:
-        try:
-            found[name] = study(name, preset, **parameters)
-        except ValueError as error:
-            refused[name] = error
-    if not found:
-        raise next(iter(refused.values()))
+    found, refused = asked.each(lambda name: study(name, preset, **parameters), experiments)
     if refused:
         reasons = "; ".join(f"{name} ({str(error).split(', which takes')[0]})" for name, error in refused.items())
         log(f"skipped, since the settings do not apply: {reasons}")
