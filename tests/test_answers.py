@@ -153,12 +153,18 @@ def test_what_is_found_without_a_claim_stands_in_the_box(folders):
 
 
 def test_the_settings_are_the_reports_rows_and_what_is_changed():
-    whole = answers.settings(experiments.study("task1", "report"))
-    assert whole.columns.tolist()[:3] == ["experiment", "preset", "replicates"] and list(whole.index) == ["value"]
-    assert set(whole.columns[3:]) == set(REGISTRY["task1"].settings)
-    changed = answers.settings(experiments.study("task1", "quick", overrides={"lr": 0.01}))
-    assert changed["lr"].tolist() == ["0.01", str(configure("task1", "report").lr)]
-    assert changed["preset"].tolist() == ["quick", "report"] and changed["model"].tolist() == ["mlp", ""]
+    def shown(*asked, **more):
+        text = answers.settings(experiments.study(*asked, **more))
+        found = dict(re.findall(r"<b>(.+?)</b>&ensp;(.*?)</span>", text.text))
+        assert repr(text) == "\n".join(f"{name}: {value}" for name, value in found.items())
+        return found
+
+    whole = shown("task1", "report")
+    assert list(whole)[:3] == ["experiment", "preset", "replicates"] and "(" not in "".join(whole.values())
+    assert set(list(whole)[3:]) == set(REGISTRY["task1"].settings)
+    changed = shown("task1", "quick", overrides={"lr": 0.01})
+    assert changed["lr"] == f"0.01 (committed schedule: {configure('task1', 'report').lr})"
+    assert changed["preset"] == "quick (committed schedule: report)" and changed["model"] == "mlp"
 
 
 def test_a_figure_in_words_has_title_axes_and_claims(task1):
@@ -219,5 +225,9 @@ def test_every_level_is_in_tables_of_at_most_six_arms_by_their_labels():
     heads = [re.findall("<th>([^<]+)</th>", part) for part in shown.text.split("<table")[1:]]
     assert heads == [["density", *labels, "level", "0", "2"], ["density", "c", "level", "2"]]
     assert "<td>49%</td>" in shown.text and "97.50" in shown.text and labels[3] in repr(shown)
+    rows += [("d", level, 0.9**level, 0, 10, 1.0, "test", "accuracy", 99.0) for level in (0, 2)]
+    shown = answers.every_level(SimpleNamespace(study=study, frame=pd.DataFrame(rows, columns=names)))
+    last = shown.text.split("<table")[-1]  # of a schedule of its own
+    assert "<th>d</th>" in last and "<td>81%</td>" in last and "<td>49%</td>" not in last and "<th>c</th>" not in last
     nothing = SimpleNamespace(study=study, frame=pd.DataFrame([], columns=names))
     assert answers.every_level(nothing).text == repr(answers.every_level(nothing)) == ""

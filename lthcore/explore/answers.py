@@ -7,7 +7,6 @@ here states a result.
 import html
 from weakref import WeakKeyDictionary
 
-import pandas as pd
 from IPython.display import Image, display
 
 from ..methods import one_of
@@ -48,18 +47,19 @@ def settings(study):
 
     Returns
     -------
-    DataFrame
-        A column per setting; the rows are its ``value`` and, where something differs, the ``committed schedule``'s.
+    Shown
+        ``name value`` in a line that wraps, with the committed schedule's value in brackets where that is another.
     """
     config = study.config
     committed = dict(configure(config.experiment, "report").table())
     first = ["experiment", "preset", "replicates", *study.experiment.settings]
     given = dict(config.table())
     changed = [name for name, value in given.items() if name != "device" and value != committed[name]]
-    rows = {name: str(given[name]) for name in (*first, *changed)}
-    other = {name: str(committed[name]) for name in changed}
-    lines = {"value": rows} | ({"committed schedule": other} if other else {})
-    return pd.DataFrame.from_dict(lines, orient="index", columns=list(rows)).fillna("").rename_axis(columns="setting")
+    parts = {name: str(given[name]) for name in (*first, *changed)}
+    parts |= {name: f"{given[name]} (committed schedule: {committed[name]})" for name in changed}
+    spans = [f"<span><b>{name}</b>&ensp;{html.escape(value)}</span>" for name, value in parts.items()]
+    text = f'<div style="display:flex;flex-wrap:wrap;gap:.2em 1.8em">{"".join(spans)}</div>'
+    return Shown(text, "\n".join(f"{name}: {value}" for name, value in parts.items()))
 
 
 # --------------------------------------------------------------------------------------------------------- the answer
@@ -199,23 +199,30 @@ def claims_table(results):
 def every_level(results, columns=6):
     """Test accuracies at the last step, mean ± half-width of the 95% t-interval: a row per level, a column per arm.
 
-    At most so many arms stand in a table, so that none is wider than a page.
+    Arms of other densities stand in another table, and at most so many in one, so that none is wider than a page.
     """
     table, record = statistics.overview(results.frame), results.study.experiment
+    density = results.frame.groupby(["arm", "level"], observed=True)["density"].first().unstack() * 100
     blocks = []
-    for first in range(0, len(table.columns), columns):
-        arms = table.columns[first : first + columns]
-        block = table[arms][(table[arms] != "").any(axis=1)]
-        density = [_first_density(results.frame, arms, level) for level in block.index]
-        block = block.set_axis([full_label(arm, record.styles, record.full_labels) for arm in arms], axis=1)
-        block.insert(0, "density", [f"{100 * d:.3g}%" for d in density])
-        blocks.append(block.rename_axis(columns=None))
+    for arms in _of_one_schedule(density.reindex(table.columns)):
+        for first in range(0, len(arms), columns):
+            block = table[arms[first : first + columns]]
+            block = block[(block != "").any(axis=1)].map(lambda text: text.replace(" ", "\N{NO-BREAK SPACE}"))
+            kept = density.loc[arms].bfill().iloc[0][block.index]
+            block.columns = [full_label(arm, record.styles, record.full_labels) for arm in block.columns]
+            block.insert(0, "density", [f"{d:.3g}%" for d in kept])
+            blocks.append(block.rename_axis(columns=None))
     return Shown("".join(b.to_html() for b in blocks), "\n\n".join(b.to_string() for b in blocks))
 
 
-def _first_density(frame, arms, level):
-    """That of the first of these arms that has the level."""
-    return frame["density"][(frame["level"] == level) & frame["arm"].isin(arms)].iloc[0]
+def _of_one_schedule(density):
+    """Arms by their densities, a row each and a column per level: lists of those that agree wherever both are."""
+    groups = []
+    for arm in density.index:
+        apart = (density / density.loc[arm] - 1).abs() > 1e-3  # not where either is missing
+        group = next((group for group in groups if not apart.loc[group].any(axis=None)), None)
+        groups.append([arm]) if group is None else group.append(arm)
+    return groups
 
 
 def _cells(row):
@@ -223,6 +230,8 @@ def _cells(row):
     ours = claims.number(row)
     if not ours and (explored := claims.number(row, "exploratory")):
         ours = f"{explored}, exploratory"
+    elif ours and " of " not in ours and " in all " not in ours:
+        ours += f" (n = {row['n']:.0f})"
     alone = html.escape(row["alone"])
     about = [alone, ""]
     if row["verdict"]:  # that of the claim; a part of several may have another
@@ -281,8 +290,8 @@ def alt_text(results, name, figure):
 def first_disconnected(results, arm="ticket"):
     """The first level at which a layer, or an output, of an arm has no active weight in some replicate: a sentence."""
     found = statistics.deaths(results.frame, arm)
-    there = [f"{name} at level {level}" for name, level in found.items() if level is not None]
-    text = f"In some replicate there is no active path from a pixel, first, to: {', '.join(there)}."
+    there = [f"{name}, from level {level} on" for name, level in found.items() if level is not None]
+    text = f"In at least one replicate no path connects a pixel to {'; to '.join(there)}."
     if not there:
         text = "Every layer and every output has an active path from a pixel at all levels, in every replicate."
     return Shown(f"<p>{html.escape(text)}</p>", text)

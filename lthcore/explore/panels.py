@@ -23,6 +23,7 @@ from ..studies.plots import style, styles
 _STYLE = {**sns.axes_style("whitegrid"), **sns.plotting_context("notebook", font_scale=0.85), "axes.titley": 1.03}
 _STYLE |= {"font.family": "DejaVu Sans"}
 METRICS = ("accuracy", "loss")
+WRAPPED = 30  # characters of a line of a legend
 ROLES = {
     "dense": ("dense", "0.45"),
     "ticket": ("ticket", OKABE_ITO["blue"]),
@@ -250,8 +251,13 @@ class Training(_Panel):
     def __init__(self, study, frame):
         self.study, wanted = study, (frame["split"] == "test") & frame["metric"].isin(METRICS)
         self.rows = frame[wanted & ~(frame["arm"].str.endswith("_spared") & (frame["arm"] != "ticket_spared"))]
-        arms = self.rows.groupby("level")["arm"].nunique().max()
-        super().__init__(2, height=max(3.1, 0.24 * arms), right=0.73, wspace=0.3)
+        arms = max((rows["arm"].unique() for _, rows in self.rows.groupby("level")), key=len)
+        lines = sum(len(textwrap.wrap(f"{self._label(arm)} (n = 10)", WRAPPED)) for arm in arms)
+        super().__init__(2, height=max(3.1, 0.8 + 0.2 * lines), right=0.73, wspace=0.3)
+
+    def _label(self, arm):
+        record = self.study.experiment
+        return figures.full_label(arm, record.styles, record.full_labels)
 
     def _frame(self, *axes):
         dense = self.rows[self.rows["level"] == 0]
@@ -268,22 +274,21 @@ class Training(_Panel):
             if len(dense):
                 table = figures.by_step(dense, 0, metric)
                 figures.curve(axis, table, "step", "", "0.35", band=False, lw=1, ls="--")
-        text = f"preset {self.study.config.preset} · lines: mean · bands: 95% t-interval · dashed: dense"
-        self.figure.text(0.01, 0.01, text, fontsize=7.5, color="0.4")
+        text = f"dashed: the dense network\nlines: mean, bands: 95% t-interval\npreset {self.study.config.preset}"
+        self.figure.text(0.745, 0.02, text, fontsize=7.5, color="0.4")
 
     def png(self, level):
         """The page at a level: bytes."""
         there = self.rows[self.rows["level"] == level]
-        arms, record = list(dict.fromkeys(there["arm"])), self.study.experiment
+        arms = list(dict.fromkeys(there["arm"]))
         for axis, metric in zip(self.axes, METRICS, strict=True):
             table = figures.by_step(there, level, metric)
             for arm, width in zip(arms, figures.widths(arms), strict=True):
-                label = figures.full_label(arm, record.styles, record.full_labels)
-                colour = figures.style(arm, record.styles)[1]
-                figures.curve(axis, table[table["arm"] == arm], "step", label, colour, lw=width)
+                colour = figures.style(arm, self.study.experiment.styles)[1]
+                figures.curve(axis, table[table["arm"] == arm], "step", self._label(arm), colour, lw=width)
         _title(self.axes[0], f"level {level}, {100 * statistics.density_at(there, arms[0], level):.3g}% density")
         lines, labels = self.axes[0].get_legend_handles_labels()
-        labels = [textwrap.fill(label, 30) for label in labels]
+        labels = [textwrap.fill(label, WRAPPED) for label in labels]
         self.axes[1].legend(lines, labels, loc="upper left", bbox_to_anchor=(1.01, 1.04), frameon=False, fontsize=8)
         return self._png()
 

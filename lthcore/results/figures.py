@@ -29,7 +29,7 @@ OKABE_ITO = {  # Okabe & Ito's colours, distinguishable with every kind of colou
 }  # fmt: skip
 
 
-RC = {"axes.titlesize": 11, "legend.fontsize": 8.5, "svg.hashsalt": "lth"}
+RC = {"axes.titlesize": 11, "legend.fontsize": 8.5, "legend.handlelength": 1.5, "svg.hashsalt": "lth"}
 
 
 UNITS = {"accuracy": "test accuracy (%)", "loss": "test loss (nats)"}
@@ -44,7 +44,7 @@ DATA = {"mnist": "MNIST", "fashion": "Fashion-MNIST", "cifar10": "CIFAR-10"}
 MODELS = {"mlp": "MLP", "lenet5": "LeNet-5", "conv2": "Conv-2", "conv4": "Conv-4", "conv6": "Conv-6"}
 
 
-SMALL = {"fontsize": 8, "color": "0.3"}
+SMALL = {"fontsize": 8, "color": "0.3", "bbox": {"fc": "white", "ec": "none", "pad": 0.5, "alpha": 0.75}}
 
 
 def style(arm, styles):
@@ -171,8 +171,8 @@ class Sheet:
             if number is not None and low < number < high:
                 label, colour, _ = self.style(arm)
                 axis.axhline(number, color=colour, lw=1.2, ls=":")
-                where = {"xycoords": ("axes fraction", "data"), "va": va, "fontsize": 8}
-                axis.annotate(f"report, {label}: {number:g}", (0.01, number), color=colour, **where)
+                where = SMALL | {"xycoords": ("axes fraction", "data"), "va": va, "color": colour}
+                axis.annotate(f"report, {label}: {number:g}", (0.01, number), **where)
 
     def full_and_near(self, frame, arms, metric="accuracy"):
         """The first two panels: the curves against density, and their part near the dense network."""

@@ -76,7 +76,7 @@ def how_far(network, share):
     """The sentences of the answer for one of the report's networks."""
     return (
         (
-            f"{network} can lose more than {share} of its weights and stay as accurate as the dense network.",
+            f"{network} can lose more than {share} of its weights and stay within 0.5 pp of the dense network.",
             f"more than {share} of the weights can be left out of the last training; whether they are needed to find "
             "the ticket is not tested here.",
         ),

@@ -245,8 +245,8 @@ PAPER = Experiment(
             "our result differs from the paper's; so few replicates cannot say why.",
         ),
         (
-            "So few replicates do not resolve whether a ticket is both as fast and as accurate as the dense network.",
-            "the hypothesis asks for three things at once; the table shows which of them the replicates resolve.",
+            "Not resolved: whether a ticket trains as fast as the dense network and is as accurate.",
+            "the table shows which of the paper's results so few replicates resolve, and which they do not.",
         ),
     ),
 )

@@ -110,13 +110,14 @@ def _tile(label, count, not_after_holm, mark):
     colour, _, character = mark
     note = f" ({not_after_holm} not after Holm)" if not_after_holm else ""
     box = f"display:inline-block;margin:0 12px 8px 0;padding:8px 12px;border:2px solid {colour};border-radius:6px"
-    return f'<div style="{box}"><b style="font-size:28px;color:{colour}">{character} {count}</b><br>{label}{note}</div>'
+    return f'<div style="{box}"><b style="font-size:28px">{character} {count}</b><br>{label}{note}</div>'
 
 
 def chip(verdict):
     """A verdict as a label of icon, word and colour: str of html."""
     colour, _, icon = forest.style(verdict)
     css = f"display:inline-block;background:{colour};color:#fff;border-radius:.9em;padding:.1em .7em;font-weight:600"
+    css += ";white-space:nowrap"
     return f'<span style="{css}"><span aria-hidden="true">{icon}</span> {html.escape(verdict)}</span>'
 
 

@@ -177,7 +177,7 @@ def explained(results, others=()):
 
 
 def in_short(studies):
-    """The columns of :func:`explained` that a scorecard shows, of those of these studies that have it: DataFrame.
+    """The columns of :func:`explained` that a scorecard shows, of those of these studies that have intervals: DataFrame.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def in_short(studies):
 
     ours = (PUBLIC_STEP, PUBLIC_STEP_LENET5)
     tables = [explained(results, studies) for results in studies if results.study.experiment in ours]
-    tables = [table for table in tables if len(table)]
+    tables = [table for table in tables if len(table) and (table["explained by"] != "").all()]
     columns = ["report", "task", "network", "public step", "correct step", "explained by"]
     return pd.concat(tables)[columns].set_index("report") if tables else pd.DataFrame(columns=columns[1:])
 

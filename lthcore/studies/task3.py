@@ -117,8 +117,8 @@ TASK3 = Experiment(
             "found it.",
         ),
         (
-            "Yes, for Adam and plain SGD in at least one direction: under the other's mask accuracy differs by more "
-            "than 0.5 pp.",
+            "Yes for plain SGD at Adam's learning rate: in at least one direction, accuracy under the other's mask "
+            "differs by more than 0.5 pp.",
             "the two masks are not interchangeable, but that need not be the optimizer's doing: where SGD's own chain "
             "is far below its dense network, its mask is no winning ticket. The claims about momentum, and "
             "about SGD at a rate of its own, test optimizers that converge within the schedule.",

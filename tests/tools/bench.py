@@ -7,12 +7,14 @@ SparseLab, a library for sparse training, is measured as well where it is instal
 
 import contextlib
 import importlib.util
+import io
 import json
 import os
 import statistics
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -43,8 +45,10 @@ def split(device="cpu"):
     return data.split(configure("mlp"), "full", 0, device)
 
 
-def recipe(model):
-    return configure(model, batch_size=BATCH)
+def recipe(model, batch=BATCH):
+    if model not in NAMES:  # an MLP of other widths
+        return replace(configure("mlp", batch_size=batch), model=model)
+    return configure(model, batch_size=batch)
 
 
 def random_mask(model, density):
@@ -52,19 +56,19 @@ def random_mask(model, density):
     return {n: torch.rand(m.shape, generator=random) < density for n, m in lottery.dense_mask(model).items()}
 
 
-def order(steps, seed=0):
-    places = np.random.default_rng(seed).permutation(split().trained_on)[: steps * BATCH]
+def order(steps, seed=0, batch=BATCH):
+    places = np.random.default_rng(seed).permutation(split().trained_on)[: steps * batch]
     return split().chosen[torch.from_numpy(places)]
 
 
-def ours(model, density):
+def ours(model, density, batch=BATCH):
     """A function that takes `steps` steps of the study's own engine on one thread: seconds a step."""
     mask = random_mask(model, density)
-    engine = Sparse(models.initial(model, 0, "theta0", 0), mask, split(), recipe(model))
-    engine.advance(order(10))
+    engine = Sparse(models.initial(model, 0, "theta0", 0), mask, split(), recipe(model, batch))
+    engine.advance(order(10, batch=batch))
 
     def steps(number, seed):
-        places = order(number, seed)
+        places = order(number, seed, batch)
         return seconds(lambda: engine.advance(places)) / number
 
     return steps
@@ -355,6 +359,21 @@ def draw(table, facts):
     return figure
 
 
+def save(folder, name, figure, table, facts):
+    """Print a table, and write it with its figure and facts: name.png, .svg, .csv and .json."""
+    lines = ["part,what,at,unit,n,median,least,greatest"]
+    for part, what, at, unit, n, *values in table.rows():
+        text = [f"{v:.4g}" for v in values]
+        lines.append(",".join([part, f'"{what}"', str(at), unit, str(n), *text]))
+        print(f"{part:<12} {what:<44} {at!s:>7} {text[0]:>8} [{text[1]}, {text[2]}] {unit}")
+    for kind in ("png", "svg"):
+        content = io.BytesIO()
+        figure.savefig(content, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else {"Software": None})
+        store.write(folder / f"{name}.{kind}", content.getvalue())
+    store.write(folder / f"{name}.csv", "\n".join(lines) + "\n")
+    store.write(folder / f"{name}.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
+
+
 def main(argv=None):
     p = Parser(prog="./run_all.sh bench", description=__doc__.split("\n")[0], allow_abbrev=False)
     p.add_argument("--repeats", type=int, default=7, metavar="N", help="times that each pair is measured (default 7)")
@@ -374,20 +393,7 @@ def main(argv=None):
     facts |= {"code": store.code_version(), "repeats": options.repeats, "steps": options.steps}
     if torch.cuda.is_available():
         facts["gpu"] = torch.cuda.get_device_name()
-    lines = ["part,what,at,unit,n,median,least,greatest"]
-    for part, what, at, unit, n, *values in table.rows():
-        text = [f"{v:.4g}" for v in values]
-        lines.append(",".join([part, f'"{what}"', str(at), unit, str(n), *text]))
-        print(f"{part:<7} {what:<44} {at!s:>6} {text[0]:>8} [{text[1]}, {text[2]}] {unit}")
-    figure = draw(table, facts)
-    import io
-
-    for kind in ("png", "svg"):
-        content = io.BytesIO()
-        figure.savefig(content, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else {"Software": None})
-        store.write(options.out / f"speed.{kind}", content.getvalue())
-    store.write(options.out / "speed.csv", "\n".join(lines) + "\n")
-    store.write(options.out / "speed.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    save(options.out, "speed", draw(table, facts), table, facts)
     print(f"\n{', '.join(f'{k} {v}' for k, v in facts.items())}")
     print(f"measured in {sweep.duration(time.monotonic() - started)}: speed.png, .svg, .csv, .json in {options.out}")
 

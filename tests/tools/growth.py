@@ -1,0 +1,137 @@
+"""How the cost of training grows: python tests/tools/growth.py
+
+A step against kept weights, batch size and width, one thread; and how many levels are trained at once by 1, 2 and 4
+processes. Each repeat measures every point once, in turn. Writes ``growth.{png,svg,csv,json}`` to ``figures/``, or to
+the folder that ``--out`` names.
+"""
+
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import bench
+import numba
+import numpy as np
+import torch
+
+from lthcore import lottery
+from lthcore.cli import Parser
+from lthcore.runs import store, sweep
+
+DENSITIES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
+TWO = (1.0, 0.05)  # densities of the other panels
+BATCHES = (15, 30, 60, 120, 240, 480)
+WIDTHS = ((100, 30), (200, 70), (300, 100), (600, 200), (1200, 400))  # of the MLP's hidden layers
+PROCESSES = (1, 2, 4)
+SECONDS = 2.0  # of each measurement with processes
+
+
+def points():
+    """Every point that is measured on one thread: (part, line, x) -> arguments of `bench.ours`."""
+    found = {}
+    for model, name in bench.NAMES.items():
+        weights = sum(m.numel() for m in lottery.dense_mask(model).values())
+        found |= {("kept weights", name, round(d * weights)): (model, d) for d in DENSITIES}
+    for density in TWO:
+        line = f"MLP, {100 * density:g}% density"
+        found |= {("batch", line, batch): ("mlp", density, batch) for batch in BATCHES}
+        for first, second in WIDTHS:
+            model = f"mlp_{first}_{second}"
+            weights = sum(m.numel() for m in lottery.dense_mask(model).values())
+            found["width", line, weights] = model, density
+    return found
+
+
+def steps_in(density, until):
+    """In a worker: how many steps of the MLP it takes until a time; what it needs is made before."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    run, taken = bench.ours("mlp", density), 0
+    while time.time() < until - SECONDS:
+        time.sleep(0.001)
+    while time.time() < until:
+        run(20, taken)
+        taken += 20
+    return taken
+
+
+def measure(repeats, steps, log):
+    """All of it: bench.Table, in which x stands in the place of the density."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    table, runs = bench.Table(), {key: bench.ours(*arguments) for key, arguments in points().items()}
+    with ProcessPoolExecutor(max(PROCESSES), mp_context=get_context("spawn")) as pool:
+        list(pool.map(time.sleep, [1.0] * max(PROCESSES)))  # all of them are there
+        for r in range(repeats):
+            log(f"repeat {r + 1} of {repeats}")
+            for (part, line, x), run in runs.items():
+                table.add(part, line, 1e3 * run(steps, r), "ms a step", x)
+            for density in TWO:
+                for processes in PROCESSES:
+                    until = time.time() + SECONDS + 20 * (r == 0)  # the first time it loads and compiles
+                    futures = [pool.submit(steps_in, density, until + 1) for _ in range(processes)]
+                    rate = sum(future.result() for future in futures) / SECONDS
+                    table.add("processes", f"MLP, {100 * density:g}% density", rate, "steps a second", processes)
+    return table
+
+
+def draw(table, facts):
+    """A panel for each that grows: Figure."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    matplotlib.rcdefaults()  # not the user's settings
+    sns.set_theme(style="whitegrid", palette="colorblind")
+    figure, axes = plt.subplots(2, 2, figsize=(11, 8), layout="constrained")
+    labels = {
+        "kept weights": "kept weights, batch 60", "batch": "images in a batch",
+        "width": "weights of the dense MLP, widths 100-30 to 1200-400", "processes": "processes",
+    }  # fmt: skip
+    for axis, (part, label) in zip(axes.flat, labels.items(), strict=True):
+        rows = [row for row in table.rows() if row[0] == part]
+        for i, line in enumerate(dict.fromkeys(row[1] for row in rows)):
+            x, middle, low, high = zip(*(row[2:3] + row[5:8] for row in rows if row[1] == line), strict=True)
+            order = np.argsort(x, kind="stable")
+            x, middle, low, high = (np.array(v, float)[order] for v in (x, middle, low, high))
+            if part == "processes":
+                low, high, middle = low / middle[0], high / middle[0], middle / middle[0]
+            axis.plot(x, middle, marker="os"[i], ms=5, label=line, color=f"C{i}")
+            axis.fill_between(x, low, high, alpha=0.2, color=f"C{i}")
+        if part == "processes":
+            axis.plot(PROCESSES, PROCESSES, ls=":", color="0.4", label="as many times as processes")
+            axis.axvline(facts["cores"], color="0.6", lw=1, ls="--", label="processors of this machine")
+            axis.set(ylabel="steps a second, times those of one process", xticks=PROCESSES, ylim=0)
+        else:
+            axis.set(xscale="log", yscale="log", ylabel="ms a step")
+        axis.set_xlabel(label)
+        axis.legend(fontsize=8)
+    text = f"one thread a process · {facts['processor']} · n = {facts['repeats']} · line: median, band: range"
+    figure.supxlabel(text, fontsize=8, color="0.4", x=0.99, ha="right")
+    figure.suptitle("How the cost of training grows", x=0.01, ha="left")
+    return figure
+
+
+def main(argv=None):
+    p = Parser(prog="growth.py", description=__doc__.split("\n")[0], allow_abbrev=False)
+    p.add_argument("--repeats", type=int, default=5, metavar="N", help="times that each point is measured (default 5)")
+    p.add_argument("--steps", type=int, default=60, metavar="N", help="steps a measurement (default 60)")
+    p.add_argument("--out", type=Path, default=store.FIGURES, metavar="FOLDER", help="default: figures/")
+    options = p.parse_args(argv)
+    for name in ("repeats", "steps"):
+        if getattr(options, name) < 1:
+            p.error(f"--{name} {getattr(options, name)}: must be a whole number from 1 on")
+    started = time.monotonic()
+    table = measure(options.repeats, options.steps, lambda line: print(line, flush=True))
+    facts = {**store.machine(), "torch": torch.__version__, "numba": numba.__version__, "numpy": np.__version__}
+    facts |= {"code": store.code_version(), "repeats": options.repeats, "steps": options.steps}
+    bench.save(options.out, "growth", draw(table, facts), table, facts)
+    print(f"measured in {sweep.duration(time.monotonic() - started)}: growth.png, .svg, .csv, .json in {options.out}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
