@@ -288,7 +288,9 @@ class Training(_Panel):
                 figures.curve(axis, table[table["arm"] == arm], "step", self._label(arm), colour, lw=width)
         _title(self.axes[0], f"level {level}, {100 * statistics.density_at(there, arms[0], level):.3g}% density")
         lines, labels = self.axes[0].get_legend_handles_labels()
-        labels = [textwrap.fill(label, WRAPPED) for label in labels]
+        labels = [
+            textwrap.fill(label.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"), WRAPPED) for label in labels
+        ]
         self.axes[1].legend(lines, labels, loc="upper left", bbox_to_anchor=(1.01, 1.04), frameon=False, fontsize=8)
         return self._png()
 

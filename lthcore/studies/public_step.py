@@ -177,7 +177,7 @@ def explained(results, others=()):
 
 
 def in_short(studies):
-    """The columns of :func:`explained` that a scorecard shows, of those of these studies that have intervals: DataFrame.
+    """The columns of :func:`explained` that a scorecard shows, of these studies where they have intervals: DataFrame.
 
     Parameters
     ----------
