@@ -1,8 +1,9 @@
 """Every setting in every experiment, and pairs of them: python tests/tools/settings.py > tests/tools/settings.log
 
-Both parts of all experiments take hours; ``--part`` and names of experiments choose among them. Each is refused in one line before anything is trained, or trained for a few steps, read, judged, drawn and looked at
-in the explorer. The sets of settings of the second part hold every pair that an experiment takes together at least
-once. Levels go into a folder that is removed at the end.
+Each set of settings is refused in one line before anything is trained, or trained for a few steps, read, judged, drawn
+and looked at in the explorer. Those of the second part hold every pair that an experiment takes together at least once.
+Both parts of all experiments take hours: ``--part`` and names of experiments choose among them. Levels go into a folder
+that is removed at the end.
 """
 
 import argparse
