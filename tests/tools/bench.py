@@ -133,12 +133,27 @@ def workers_of_sparselab(model, densities):
         yield {d: stack.enter_context(ProcessPoolExecutor(1, **spawn)) for d in densities if there and d in COMPARED}
 
 
+PRODUCTS = {  # outputs, inputs and pixels of every layer; convolutions are products of unfolded images
+    "mlp": [(300, 784, 1), (100, 300, 1), (10, 100, 1)],
+    "lenet5": [(6, 25, 784), (16, 150, 100), (120, 400, 1), (84, 120, 1), (10, 84, 1)],
+}
+
+
+def operations(model):
+    """Floating-point operations of the products of a dense step: forward, and back to weights and inputs but pixels."""
+    return sum(2 * BATCH * out * into * pixels * (2 + (i > 0)) for i, (out, into, pixels) in enumerate(PRODUCTS[model]))
+
+
+def peak():
+    """Floating-point operations a second of one thread: a product of two matrices of 1024."""
+    a, b, result = (torch.randn(1024, 1024) for _ in range(3))
+    return 3 * 2 * 1024**3 / seconds(lambda: [torch.mm(a, b, out=result) for _ in range(3)])
+
+
 def products(model):
     """The same for the dense matrix products alone, convolutions as products of unfolded images."""
-    sizes = {"mlp": [(300, 784, 1), (100, 300, 1), (10, 100, 1)]}
-    sizes["lenet5"] = [(6, 25, 784), (16, 150, 100), (120, 400, 1), (84, 120, 1), (10, 84, 1)]
     calls = []
-    for i, (out, into, pixels) in enumerate(sizes[model]):
+    for i, (out, into, pixels) in enumerate(PRODUCTS[model]):
         w, x, z = torch.randn(out, into), torch.randn(into, pixels * BATCH), torch.randn(out, pixels * BATCH)
         calls += [(w, x, torch.empty_like(z)), (z, x.t(), torch.empty_like(w))]
         if i:
@@ -276,7 +291,8 @@ def measure(repeats, steps, images, densities, log):
             rivals["eager torch, channels_last"] = eager(model, True)
         with workers_of_sparselab(model, densities) as peers:
             for r in range(repeats):
-                dense = {}
+                dense, rate = {}, peak()
+                table.add(model, "product of 1024 x 1024", rate / 1e9, "GFLOP/s")
                 for name, run in rivals.items():
                     dense[name] = run(steps, r)
                     table.add(model, name, 1e3 * dense[name], "ms a step")
@@ -284,6 +300,8 @@ def measure(repeats, steps, images, densities, log):
                     value = run(steps, r)
                     dense.setdefault("ours, dense", value)
                     table.add(model, "ours", 1e3 * value, "ms a step", density)
+                    limit = density * operations(model) / rate
+                    table.add(model, "ours / its multiply-adds", value / limit, "times", density)
                     for name, other in dense.items():
                         if other is value:
                             continue

@@ -592,7 +592,11 @@ def speed_tables():
     """Markdown: what the benchmark measured last, from ``figures/speed.csv``."""
     rows = {(row["part"], row["what"], row["at"]): row for row in rows_of("speed")}
     machine, facts = machine_of("speed", "python", "torch", "numba", "numpy")
-    text = f"Median [least, greatest] of {facts['repeats']} repeats; x: faster than ours at 100% density; {machine}"
+    text = filled(
+        f"Median [least, greatest] of {facts['repeats']} repeats; x: faster than ours at 100% density; of its limit: a",
+        "step's time over what the multiply-adds of its kept weights take at the rate of a product of 1024 x 1024",
+        f"matrices ({spread(rows['mlp', 'product of 1024 x 1024', ''])} GFLOP/s). {machine}",
+    )
     return "\n".join([*steps_table(rows), "", *epochs_table(rows), "", text])
 
 
@@ -606,11 +610,19 @@ def steps_table(rows):
     channels = spread(rows["lenet5", "eager torch, channels_last", ""], " ms")
     lines.insert(3, f"| the same in the memory format `channels_last` | | {channels} |")
     for share in ("1.0", "0.2", "0.05", "0.01"):
-        cells = [spread(rows[m, "ours", share], " ms") for m in models]
-        if share != "1.0":
-            ratios = [spread(rows[m, "ours, dense / ours", share]) for m in models]
-            cells = [f"{cell}, {ratio}x" for cell, ratio in zip(cells, ratios, strict=True)]
+        cells = []
+        for m in models:
+            parts = [spread(rows[m, "ours", share], " ms")]
+            if share != "1.0":
+                parts.append(spread(rows[m, "ours, dense / ours", share], "x"))
+            parts.append(f"{rows[m, 'ours / its multiply-adds', share]['median']} of its limit")
+            cells.append(", ".join(parts))
         lines.append(f"| ours, {100 * float(share):g}% density | {' | '.join(cells)} |")
+        if ("mlp", "SparseLab", share) in rows:
+            times = spread(rows["mlp", "SparseLab / ours", share])
+            lines.append(
+                f"| SparseLab there | {spread(rows['mlp', 'SparseLab', share], ' ms')}, {times} times ours | |"
+            )
     return lines
 
 
@@ -624,6 +636,30 @@ def epochs_table(rows):
             times = spread(rows["epochs", f"{what} / {usual.split(',')[0]}", at])
             lines.append(f"| {what}, processes: {at} | {spread(row)} | {times} |")
     return lines
+
+
+def growth_table():
+    """Markdown: what more weights, images, units and processes cost, from ``figures/growth.csv``."""
+    rows, found = rows_of("growth"), {}
+    machine, facts = machine_of("growth", "python", "torch", "numba")
+    for row in rows:
+        found.setdefault((row["part"], row["what"]), []).append((float(row["at"]), float(row["median"])))
+    lines = ["| | from | to | times as much | a step takes, times |", "|---|---|---|---|---|"]
+    for (part, what), points in found.items():
+        if part == "processes":
+            continue
+        (first, before), (last, after) = min(points), max(points)
+        name = {"kept weights": "kept weights", "batch": "images in a batch", "width": "weights, by width"}[part]
+        cells = f"{first:,.0f} | {last:,.0f} | {last / first:,.3g} | {after / before:,.3g}"
+        lines.append(f"| {what}: {name} | {cells} |")
+    alone = {what: dict(points) for (part, what), points in found.items() if part == "processes"}
+    several = "; ".join(
+        f"{what}: " + ", ".join(f"{n:.0f} processes {rate / rates[1]:.3g}" for n, rate in rates.items() if n > 1)
+        for what, rates in alone.items()
+    )
+    text = filled(f"Steps a second of several processes, times those of one: {several}.",
+                  f"Medians of {facts['repeats']} repeats. {machine}")  # fmt: skip
+    return "\n".join([*lines, "", text])
 
 
 def scale_table():
@@ -675,6 +711,7 @@ PARTS = {
     "heads": heads_text,
     "times": times_table,
     "speed": speed_tables,
+    "growth": growth_table,
     "scale": scale_table,
 }
 
