@@ -528,3 +528,27 @@ def test_a_level_that_keeps_nothing_has_no_place_on_the_axis_and_is_no_warning(r
     figures.density_axis(axis)
     assert axis.get_xlim() == (1.15, 0.01 / 1.15) and not recwarn.list
     plt.close("all")
+
+
+@pytest.mark.parametrize("free", [False, True])
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_a_band_ends_where_its_quantity_does_and_a_differences_band_does_not(scale, free):
+    table = pd.DataFrame({"x": [1, 2], "n": 3, "mean": [1.0, 30.0], "low": [-4.0, -5.0], "high": [6.0, 110.0]})
+    figure, axis = plt.subplots()
+    axis.set_yscale(scale)
+    figures.curve(axis, table, "x", "a", "black", free=free)
+    heights = axis.collections[0].get_paths()[0].vertices[:, 1]
+    ends = {("linear", False): (0, 100), ("linear", True): (-5, 110)}.get((scale, free), (0.1, 110))
+    assert (heights.min(), heights.max()) == pytest.approx(ends)
+    plt.close(figure)
+
+
+def test_a_small_difference_shows_its_whole_interval(studies):
+    """Even where all means are above 0, as in a difference of two masks that are as good."""
+    s, frame = studies["task1"]
+    frame = twice(frame)
+    sheet = figures.Sheet(s, "")
+    sheet.differences(sheet.axes[0], frame, [("t1_on_s2", "a", "t2_on_s2")], "differences")
+    (table,), (band,) = sheet.drawn, sheet.axes[0].collections
+    assert band.get_paths()[0].vertices[:, 1].min() == pytest.approx(table["low"].min())
+    plt.close(sheet.figure)

@@ -267,10 +267,10 @@ class Training(_Panel):
             means = rows.groupby(["arm", "level", "step"], observed=True)["value"].mean()
             figures.step_axis(axis)
             low, high = means.min(), means.max()
-            axis.set(ylabel=UNITS[metric], xlim=(0, 1.1 * rows["step"].max() + 1), ylim=(low - 3, high + 3))
+            axis.set(ylabel=UNITS[metric], xlim=(0, 1.1 * rows["step"].max() + 1))
             if metric == "loss":
                 figures.loss_axis(axis)
-                axis.set_ylim(low / 1.2, high * 1.2)
+            axis.set_ylim(*((low / 1.2, high * 1.2) if metric == "loss" else (low - 3, high + 3)))
             if len(dense):
                 table = figures.by_step(dense, 0, metric)
                 figures.curve(axis, table, "step", "", "0.35", band=False, lw=1, ls="--")

@@ -126,7 +126,7 @@ class Sheet:
             _, colour, marker = self.style(other if other and first.count(arm) > 1 else arm)
             options = {"marker": marker, "ms": 1 + 2.2 * width, "lw": width}
             text = f"{label}, bound {by_label[label]:g}" if label in by_label else label
-            self.line(axis, table, "density", text, colour, f"{title}: {label}", **options)
+            self.line(axis, table, "density", text, colour, f"{title}: {label}", free=True, **options)
             if by_label.get(label):
                 axis.axhline(by_label[label], color=colour, lw=1.2, ls=":")
             seen += [table["mean"].tolist()] if len(table) else []
@@ -183,6 +183,8 @@ class Sheet:
             self.against_density(axis, frame, arms, metric, title, limits)
 
     def against_step(self, axis, frame, arms, level, metric="accuracy", title="", dashed=None):
+        if metric == "loss":
+            loss_axis(axis)
         others = []  # controls that do not stand at every level, drawn at their last one before
         for at, options in {
             dashed: {"lw": 1.2, "ls": "--", "band": False},
@@ -204,8 +206,6 @@ class Sheet:
         if others:
             axis.annotate("but for\n" + "\n".join(others), **corner, **options)
         axis.set(ylabel=UNITS[metric], title=title)
-        if metric == "loss":
-            loss_axis(axis)
 
     def done(self, legend_on=0, where="best", shown="lines: mean, bands: 95% t-interval over replicates"):
         """Stamp and legends: (Figure, DataFrame of what is drawn)."""
@@ -230,12 +230,19 @@ class Sheet:
         return self.figure, drawn
 
 
-def curve(axis, table, x, label, colour, band=True, **options):
-    """A line of means, with its band where there are several replicates; n stands in its label."""
+def curve(axis, table, x, label, colour, band=True, free=False, **options):
+    """A line of means, with its band where there are several replicates; n stands in its label.
+
+    A band of percentages ends at 0 and 100 unless it is `free`, and one on a logarithmic axis above 0.
+    """
     n = int(table["n"].max())
     axis.plot(table[x], table["mean"], label=f"{label} (n = {n})" if label else None, color=colour, **options)
     if n > 1 and band:
-        low, high = _within(table)
+        low, high = (table[end].fillna(table["mean"]) for end in ("low", "high"))
+        if axis.get_yscale() == "log":
+            low = low.clip(lower=table["mean"] / 10)
+        elif not free and table["mean"].between(0, 100).all() and table["mean"].max() > 20:
+            low, high = low.clip(lower=0), high.clip(upper=100)
         axis.fill_between(table[x], low, high, color=colour, alpha=0.18, linewidth=0)
 
 
@@ -258,15 +265,6 @@ def _over_replicates(grouped):
     table = grouped.agg(n="size", mean="mean", std="std", least="min", greatest="max").reset_index()
     half = stdtrit(np.maximum(table["n"] - 1, 1), 0.975) * table.pop("std") / np.sqrt(table["n"])  # of one: NaN
     return table.assign(low=table["mean"] - half, high=table["mean"] + half)
-
-
-def _within(table):
-    """Ends of a band as they are drawn: percentages within 0 and 100, losses above 0 for their logarithmic axis."""
-    low, high = table["low"].fillna(table["mean"]), table["high"].fillna(table["mean"])
-    inside = (table["mean"] >= 0).all()
-    if inside and (table["mean"] <= 100).all() and table["mean"].max() > 20:
-        return low.clip(lower=0), high.clip(upper=100)
-    return (low.clip(lower=table["mean"] / 10), high) if inside else (low, high)
 
 
 def spread(series, frame):
