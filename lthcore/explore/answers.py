@@ -156,7 +156,9 @@ def _number(row):
             counted = (
                 "" if " of " in number or " in all " in number else f" (mean and 95% interval, n = {n:.0f}{whose})"
             )
-            return f"{row['measured']} = {number}{_unit(row['unit'])}{counted}{bound}"
+            value, among, rest = number.partition(" in all ")
+            unit, replicates = _unit(row["unit"]), f"{among}{rest} replicates" if among else ""
+            return f"{row['measured']} = {value}{unit}{replicates}{counted}{bound}"
     return row["measured"] or row["text"]
 
 
@@ -243,7 +245,8 @@ def _cells(row):
 
 def _quoted(row):
     """A claim in its own words, with its name and where it stands or what is published."""
-    return f"<b>{html.escape(row['claim'])}</b>: {html.escape(row['text'])} <i>({html.escape(str(row['report']))})</i>"
+    published = "our question" if row["report"] == claims.OURS else str(row["report"])
+    return f"<b>{html.escape(row['claim'])}</b>: {html.escape(row['text'])} <i>({html.escape(published)})</i>"
 
 
 # -------------------------------------------------------------------------------------------------------- the figures

@@ -75,10 +75,11 @@ def fig8a(study, frame):
     sheet.against_density(sheet.axes[0], frame, arms, title="accuracy")
     pairs = (
         ("lr_rewind", "learning-rate - weight rewinding", "reset"),
-        ("random_reinit", "reinitialised - learning-rate rewinding", "lr_rewind"),
-        ("finetune", "fine-tuned - weight rewinding", "reset"),
+        ("lr_rewind", "learning-rate rewinding - reinitialised", "random_reinit"),
+        ("lr_rewind", "learning-rate rewinding - fine-tuned", "finetune"),
+        ("reset", "weight rewinding - fine-tuned", "finetune"),
     )
-    bounds = {label: -study.config.margin if arm == "lr_rewind" else 0 for arm, label, _ in pairs}
+    bounds = {label: -study.config.margin if other == "reset" else 0 for _, label, other in pairs}
     sheet.differences(sheet.axes[1], frame, pairs, "paired differences", bounds)
     return sheet.done(where="lower left")
 
@@ -89,6 +90,7 @@ def fig8b(study, frame):
         study, f"Figure 8b. Criterion by which weights are deleted, all layers; MLP, {_length(study, False)}", rows=2
     )
     loss, accuracy, full, near = sheet.axes
+    figures.loss_axis(loss)
     gone, names = statistics.deletions(frame), ("random", "magnitude", "obd")
     deleted = [arm for name in names if (arm := f"{name}_deleted") in set(gone["arm"])]
     train = statistics.at_end(gone, "loss", "train")
@@ -99,7 +101,6 @@ def fig8b(study, frame):
         table = figures.spread(predicted, gone).sort_values("density")
         sheet.line(loss, table, "density", None, figures.OKABE_ITO["black"], "predicted", ls=":", lw=1.4)
         loss.set_title("one-shot, no retraining: training loss (dotted: predicted by OBD)")
-    figures.loss_axis(loss)
     loss.set(ylabel="training loss (nats)")
     sheet.against_density(accuracy, gone, deleted, title="one-shot, no retraining: test accuracy")
     retrained = [f"{name}_retrained" for name in names]

@@ -98,7 +98,7 @@ def fig10b(study, frame):
     squares = {k: s.to_numpy() for k in levels if len(s := statistics.mask_distances(frame, k))}
     for text, colour, marker, limit in (
         ("any two of the last five epochs, at most", "red", "D", lambda s: s[-5:, -5:].max()),
-        ("after the first and the last epoch", "blue", "o", lambda s: s[1, -1]),
+        ("those of the first and of the last epoch", "blue", "o", lambda s: s[1, -1]),
     ):
         table = pd.DataFrame([(density[k], limit(s), 0) for k, s in squares.items()], columns=["density", "mean", "n"])
         sheet.line(far, table, "density", "", figures.OKABE_ITO[colour], text, band=False, marker=marker)
@@ -178,8 +178,9 @@ EARLY_BIRD = Experiment(
             "much of the first training can be saved.",
         ),
         (
-            "Later than published: at one of the densities the rule saves nothing, or its mask is worse.",
-            "when a mask settles and what it is worth are two questions; the sparse levels answer the second.",
+            "Later than published: at one of the densities the published rule saves nothing, or finds a worse mask.",
+            "when a mask settles and what it is worth are two questions; the claims about sparse masks answer the "
+            "second.",
         ),
         (
             "Whether the published rule finds a mask early that is as good is not resolved.",

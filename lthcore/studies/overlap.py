@@ -251,9 +251,15 @@ def at(results, density: float = AT):
 
 
 def shown(results):
-    """The same for reading: rounded, empty where there is no number: DataFrame."""
-    table = at(results).round(3).astype(object)
-    return table.where(table.notna(), "")
+    """The same for reading: intervals in one cell, empty where there is no number: DataFrame of text."""
+    import pandas as pd
+
+    table, text = at(results), lambda x: f"{x:.3f}" if x == x else ""
+    out = {name: table[name].map(text) for name in ("density", "overlap", *BASELINES)}
+    for name, ends in {"beyond chance": ("mean", "low", "high"), "rest": ("rest", "rest_low", "rest_high")}.items():
+        mean, low, high = (table[end].map(text) for end in ends)
+        out[name] = mean + (" [" + low + ", " + high + "]").where(low != "", "")
+    return pd.DataFrame(out)
 
 
 def _near(table, density=AT):

@@ -170,16 +170,16 @@ SIGNS = Experiment(
     answer=Answer(
         "signs-fresh-sizes",
         (
-            "Yes, for accuracy at the level that is judged: with its initial signs and fresh sizes, a ticket keeps "
-            "more than half of its lead over fresh values.",
-            "most of what the initial values give a ticket's accuracy there is in their signs. How fast it learns, and "
-            "its accuracy before training, depend on sizes too (second figure).",
+            "Its signs, for accuracy at the level that is judged: with them and fresh sizes, a ticket keeps more than "
+            "half of its lead over fresh values.",
+            "at that level the signs carry more than half of the accuracy that a ticket gains by its initial values. "
+            "How fast it learns, and its accuracy before training, depend on sizes too (second figure).",
         ),
         (
-            "No, for accuracy at the level that is judged: with its initial signs and fresh sizes, a ticket keeps less "
-            "than half of its lead over fresh values.",
-            "most of what the initial values give a ticket's accuracy there is in their sizes, or in signs and sizes "
-            "together.",
+            "Not its signs alone, for accuracy at the level that is judged: with them and fresh sizes, a ticket keeps "
+            "less than half of its lead over fresh values.",
+            "at that level more than half of the accuracy that a ticket gains by its initial values is in their sizes, "
+            "or in signs and sizes together.",
         ),
         (
             "Whether the initial signs alone keep most of a ticket's lead in accuracy is not resolved.",

@@ -117,7 +117,7 @@ def fig15b(study, frame):
     left.set(title=found, ylabel="trainings of the dense network")
     right.set(title=later, ylabel="number of trainings", xlabel=left.get_xlabel())
     if right.has_data():
-        right.set(yscale="log", ylim=(1, 1e5))
+        right.set(yscale="log", ylim=(1, 1e6))
         right.yaxis.set_major_formatter(lambda y, _: f"{y:,.0f}")
     else:
         right.annotate("nothing is saved at any level", (0.03, 0.5), xycoords="axes fraction", **figures.SMALL)
@@ -235,7 +235,7 @@ def in_short(frame, config):
         first, second = hidden(_kept(base, level))
         row = {"level": level, "weights of the ticket": f"{_kept(base, level):,}"}
         row["hidden units"] = f"{first} and {second}"
-        row["weights"] = f"{count(first, second):,}"
+        row["their weights"] = f"{count(first, second):,}"
         for arm in ARMS:
             values = statistics.paired(accuracy, arm, level)
             row[STYLES[arm][0]] = f"{values.mean():.2f}" if len(values) else ""
