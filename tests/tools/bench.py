@@ -6,6 +6,7 @@ SparseLab, a library for sparse training, is measured as well where it is instal
 """
 
 import contextlib
+import importlib.metadata
 import importlib.util
 import io
 import json
@@ -409,6 +410,8 @@ def main(argv=None):
 
     facts = {**store.machine(), "torch": torch.__version__, "numba": numba.__version__, "numpy": np.__version__}
     facts |= {"code": store.code_version(), "repeats": options.repeats, "steps": options.steps}
+    if importlib.util.find_spec("sparselab"):
+        facts["SparseLab"] = importlib.metadata.version("sparselab")
     if torch.cuda.is_available():
         facts["gpu"] = torch.cuda.get_device_name()
     save(options.out, "speed", draw(table, facts), table, facts)

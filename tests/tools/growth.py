@@ -84,6 +84,7 @@ def draw(table, facts):
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
     import seaborn as sns
+    from matplotlib.ticker import FuncFormatter
 
     matplotlib.rcdefaults()  # not the user's settings
     sns.set_theme(style="whitegrid", palette="colorblind")
@@ -108,6 +109,12 @@ def draw(table, facts):
             axis.set(ylabel="steps a second, times those of one process", xticks=PROCESSES, ylim=0)
         else:
             axis.set(xscale="log", yscale="log", ylabel="ms a step")
+            axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+            ticks = BATCHES if part == "batch" else [10**k * i for k in range(2, 8) for i in (1, 3)]
+            ends = axis.get_xlim()
+            axis.set_xticks(ticks, [f"{t:,}" for t in ticks])
+            axis.set_xticks([], minor=True)
+            axis.set_xlim(ends)
         axis.set_xlabel(label)
         axis.legend(fontsize=8)
     text = f"one thread a process · {facts['processor']} · n = {facts['repeats']} · line: median, band: range"

@@ -584,14 +584,14 @@ def spread(row, unit=""):
 def machine_of(name, *packages):
     """On what something was measured, and the facts beside it: (str, dict)."""
     facts = json.loads((FIGURES / f"{name}.json").read_text())
-    versions = ", ".join(f"{package} {facts[package]}" for package in packages)
+    versions = ", ".join(f"{package} {facts[package]}" for package in packages if package in facts)
     return f"{facts['processor']}, {facts['cores']} cores, {facts['system']}; {versions}.", facts
 
 
 def speed_tables():
     """Markdown: what the benchmark measured last, from ``figures/speed.csv``."""
     rows = {(row["part"], row["what"], row["at"]): row for row in rows_of("speed")}
-    machine, facts = machine_of("speed", "python", "torch", "numba", "numpy")
+    machine, facts = machine_of("speed", "python", "torch", "numba", "numpy", "SparseLab")
     text = filled(
         f"Median [least, greatest] of {facts['repeats']} repeats; x: faster than ours at 100% density; of its limit: a",
         "step's time over what the multiply-adds of its kept weights take at the rate of a product of 1024 x 1024",
@@ -619,10 +619,9 @@ def steps_table(rows):
             cells.append(", ".join(parts))
         lines.append(f"| ours, {100 * float(share):g}% density | {' | '.join(cells)} |")
         if ("mlp", "SparseLab", share) in rows:
-            times = spread(rows["mlp", "SparseLab / ours", share])
-            lines.append(
-                f"| SparseLab there | {spread(rows['mlp', 'SparseLab', share], ' ms')}, {times} times ours | |"
-            )
+            cell = spread(rows["mlp", "SparseLab", share], " ms")
+            cell += f", {spread(rows['mlp', 'SparseLab / ours', share])} times ours"
+            lines.append(f"| SparseLab, {100 * float(share):g}% density | {cell} | |")
     return lines
 
 
