@@ -542,7 +542,7 @@ def test_identical_tickets_give_identical_files(studies):
 def test_the_level_slider_starts_at_the_ticket_and_keeps_its_axes(folders, finish, monkeypatch):
     study = finish(experiments.study("task1", "smoke", overrides={"max_steps": 2, "test_images": 50}))
     frame = experiments.finished(study)
-    slider, picture = explorer.levels(study, frame).children
+    slider, picture, *_ = explorer.levels(study, frame).children
     there = [level for _, level in slider.options]
     assert slider.value == statistics.shown_first(frame, "t1_on_s1", study.config.tolerance, there)
     start, first = slider.index, bytes(picture.value)
@@ -571,3 +571,21 @@ def test_the_level_slider_starts_at_the_ticket_and_keeps_its_axes(folders, finis
 def test_the_ticket_is_looked_at_first_where_it_stands_or_at_the_last_level(monkeypatch, there, first):
     monkeypatch.setattr(statistics, "ticket_level", lambda *_: 2)
     assert statistics.shown_first(None, "ticket", 0.5, list(there)) == first
+
+
+def test_the_level_slider_shows_which_outputs_are_connected(monkeypatch):
+    rows = []
+    for replicate, (connected, classes) in enumerate([({7, 8}, 2), ({7}, 1), (set(), 1)]):
+        for name, value in [*((f"live_output:{c}", float(c in connected)) for c in range(10))]:
+            rows.append(("t1_on_s2", 1, replicate, "mask", name, value))
+        for name, value in (("answered_classes", classes), ("top_answer", 7)):
+            rows.append(("t1_on_s2", 1, replicate, "test", name, float(value)))
+    frame = pd.DataFrame(rows, columns=["arm", "level", "replicate", "split", "metric", "value"])
+    panel = panels.Outputs(experiments.study("task2", "smoke"), frame)
+    said = []
+    monkeypatch.setattr(panel, "_png", lambda: said.extend(text.get_text() for text in panel.axes[0].texts))
+    panel.png(1)
+    assert said[:10] == ["0"] * 7 + ["2", "1", "0"] and said[10] == "2 of 3 answer one class: 7"
+    assert panel.any_is_lost
+    frame["value"] = 1.0
+    assert not panels.Outputs(experiments.study("task2", "smoke"), frame).any_is_lost

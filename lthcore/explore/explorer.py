@@ -29,6 +29,8 @@ NOTHING = "Nothing is finished at this scale yet: run one of the notebooks 01 to
 def levels(study, frame):
     """A slider through the levels: the training curves of all arms at the chosen density, at first the ticket's.
 
+    Where a network loses outputs, a second picture shows which are still connected and what is answered.
+
     Parameters
     ----------
     study : Study
@@ -46,15 +48,18 @@ def levels(study, frame):
         options=names, value=first, description="density", continuous_update=False, layout={"width": "28em"}
     )
 
-    # a picture, not an output area: papermill may wait for ever for what is drawn into one
-    panel = panels.Training(study, frame)
-    picture = widgets.Image(value=panel.png(first), format="png", layout={"width": "100%", "max_width": "960px"})
+    # pictures, not output areas: papermill may wait for ever for what is drawn into one
+    outputs = panels.Outputs(study, frame)
+    drawn = [panels.Training(study, frame), *([outputs] if outputs.any_is_lost else [])]
+    options = {"format": "png", "layout": {"width": "100%", "max_width": "960px"}}
+    pictures = [widgets.Image(value=panel.png(first), **options) for panel in drawn]
 
     def draw(_):
-        picture.value = panel.png(slider.value)
+        for panel, picture in zip(drawn, pictures, strict=True):
+            picture.value = panel.png(slider.value)
 
     slider.observe(draw, "value")
-    return widgets.VBox([slider, picture])
+    return widgets.VBox([slider, *pictures])
 
 
 def still(studies):

@@ -249,8 +249,8 @@ class Training(_Panel):
     """
 
     def __init__(self, study, frame):
-        self.study, wanted = study, (frame["split"] == "test") & frame["metric"].isin(METRICS)
-        self.rows = frame[wanted & ~(frame["arm"].str.endswith("_spared") & (frame["arm"] != "ticket_spared"))]
+        self.study = study
+        self.rows = frame[(frame["split"] == "test") & frame["metric"].isin(METRICS) & _drawn(frame)]
         arms = max((rows["arm"].unique() for _, rows in self.rows.groupby("level")), key=len)
         lines = sum(len(textwrap.wrap(f"{self._label(arm)} (n = 10)", WRAPPED)) for arm in arms)
         super().__init__(2, height=max(3.1, 0.8 + 0.2 * lines), right=0.73, wspace=0.3)
@@ -293,6 +293,70 @@ class Training(_Panel):
         ]
         self.axes[1].legend(lines, labels, loc="upper left", bbox_to_anchor=(1.01, 1.04), frameon=False, fontsize=8)
         return self._png()
+
+
+class Outputs(_Panel):
+    """In how many replicates each output has a path from a pixel at one level, and what is answered; a row per arm.
+
+    Parameters
+    ----------
+    study : Study
+    frame : DataFrame
+        Its tidy rows.
+    """
+
+    def __init__(self, study, frame):
+        rows = frame[_drawn(frame)]
+        outputs = rows[rows["metric"].str.match(r"live_output:\d")]
+        number = outputs["metric"].str.removeprefix("live_output:").astype(int)
+        keys = ["level", "arm", "replicate"]
+        self.connected = outputs.assign(output=number).pivot_table("value", keys, "output", observed=True)
+        answers = rows[rows["metric"].isin(("answered_classes", "top_answer"))]
+        self.answers = answers.pivot_table("value", keys, "metric", observed=True)
+        record = study.experiment
+        arms = list(dict.fromkeys(outputs["arm"]))
+        self.labels = {arm: figures.full_label(arm, record.styles, record.full_labels) for arm in arms}
+        height = 1.3 + 0.27 * len(arms)
+        super().__init__(1, height=height, left=0.27, right=0.66, bottom=0.6 / height, top=1 - 0.4 / height)
+
+    @property
+    def any_is_lost(self):
+        """Whether an output is disconnected in any network: bool."""
+        return bool((self.connected == 0).any(axis=None))
+
+    def _frame(self, axis):
+        axis.grid(visible=False)
+        axis.set(xlim=(-0.5, 9.5), ylim=(len(self.labels) - 0.5, -0.5), xlabel="output")
+        axis.set_xticks(range(10))
+        axis.set_yticks(range(len(self.labels)), list(self.labels.values()), fontsize=8.5)
+
+    def png(self, level):
+        """The page at a level: bytes."""
+        (axis,) = self.axes
+        small = {"va": "center", "fontsize": 8, "color": "0.2"}
+        for row, arm in enumerate(self.labels):
+            if (level, arm) not in self.connected.index:
+                continue
+            connected, answers = self.connected.loc[level, arm], self.answers.loc[level, arm]
+            for output, count in connected.sum().items():
+                share = count / len(connected)
+                shade = matplotlib.colormaps["Blues"](0.75 * share)
+                axis.add_patch(
+                    matplotlib.patches.Rectangle((output - 0.46, row - 0.46), 0.92, 0.92, fc=shade, ec="0.7")
+                )
+                ink = "white" if share > 0.6 else small["color"]
+                axis.text(output, row, f"{count:.0f}", ha="center", **small | {"color": ink})
+            one = answers[answers["answered_classes"] == 1]
+            which = ", ".join(f"{answer:.0f}" for answer in sorted(one["top_answer"].unique()))
+            text = f"{len(one)} of {len(answers)} answer one class: {which}" if len(one) else "several classes answered"
+            axis.text(9.7, row, text, ha="left", **small)
+        _title(axis, f"level {level}: replicates in which an output has a path from a pixel")
+        return self._png()
+
+
+def _drawn(frame):
+    """Rows of the arms that a level's pictures show: where the output layer is left unpruned, the ticket's alone."""
+    return ~(frame["arm"].str.endswith("_spared") & (frame["arm"] != "ticket_spared"))
 
 
 class Moved(_Panel):
