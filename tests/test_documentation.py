@@ -253,7 +253,7 @@ def test_what_is_accepted_ends_well_and_is_shown(copy, fashion, options):
         assert (folder / f"executed/{name}.html").exists()
     shown = (folder / f"executed/{WHOLE[options]}.html").read_text()
     for setting in re.findall(r"--set (\w+)=", options):
-        assert setting in folder.name and f"<th>{setting}</th>" in shown
+        assert setting in folder.name and f"<b>{setting}</b>" in shown
     assert ("skipped, since" in done.stdout) == ("--only task3 --only mlp" in options)
 
 
