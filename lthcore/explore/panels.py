@@ -326,7 +326,7 @@ class Outputs(_Panel):
 
     def _frame(self, axis):
         axis.grid(visible=False)
-        axis.set(xlim=(-0.5, 9.5), ylim=(len(self.labels) - 0.5, -0.5), xlabel="output")
+        axis.set(xlim=(-0.5, 9.5), ylim=(max(len(self.labels), 1) - 0.5, -0.5), xlabel="output")
         axis.set_xticks(range(10))
         axis.set_yticks(range(len(self.labels)), list(self.labels.values()), fontsize=8.5)
 
