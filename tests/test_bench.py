@@ -28,13 +28,13 @@ def test_a_bad_value_is_refused_in_one_line(capsys, tool, option):
 
 @pytest.mark.slow
 def test_how_the_cost_grows_is_measured_drawn_and_written(monkeypatch, tmp_path):
-    monkeypatch.setattr(growth, "PROCESSES", (1, 2))
-    monkeypatch.setattr(growth, "WIDTHS", growth.WIDTHS[:3])
+    monkeypatch.setattr(growth, "PROCESSES", (1,))
+    monkeypatch.setattr(growth, "WIDTHS", growth.WIDTHS[:2])
     monkeypatch.setattr(growth, "SECONDS", 0.5)
     assert growth.main(["--repeats", "1", "--steps", "1", "--out", str(tmp_path)]) is None
     rows = list(csv.DictReader((tmp_path / "growth.csv").open()))
     assert {row["part"] for row in rows} == {"kept weights", "batch", "width", "processes"}
-    assert all(float(row["median"]) > 0 for row in rows) and len(rows) == 2 * 7 + 2 * 6 + 2 * 3 + 2 * 2
+    assert all(float(row["median"]) > 0 for row in rows) and len(rows) == 2 * 7 + 2 * 6 + 2 * 2 + 2
     assert json.loads((tmp_path / "growth.json").read_text())["repeats"] == 1
     assert (tmp_path / "growth.png").stat().st_size > 10_000 and (tmp_path / "growth.svg").exists()
 

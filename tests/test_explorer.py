@@ -19,7 +19,7 @@ import pytest
 
 from lthcore import data, tickets
 from lthcore.config import configure
-from lthcore.explore import by_hand, drawing, explorer, offline, panels
+from lthcore.explore import by_hand, by_level, drawing, explorer, offline, panels
 from lthcore.explore.explorer import Explorer
 from lthcore.results import statistics
 from lthcore.runs import download, store, sweep
@@ -553,8 +553,8 @@ def test_the_level_slider_starts_at_the_ticket_and_keeps_its_axes(folders, finis
     assert bytes(picture.value) == first
 
     drawn = []
-    monkeypatch.setattr(panels.figures, "curve", lambda axis, table, *_, **options: drawn.append((axis, table)))
-    panel = panels.Training(study, frame)
+    monkeypatch.setattr(by_level.figures, "curve", lambda axis, table, *_, **options: drawn.append((axis, table)))
+    panel = by_level.Training(study, frame)
     assert all(set(t["arm"]) == {"t1_on_s1"} and set(t["level"]) == {0} for _, t in drawn) and len(drawn) == 2
     limits = {axis: (axis.get_xlim(), axis.get_ylim()) for axis in panel.axes}
     for level in there:
@@ -581,11 +581,11 @@ def test_the_level_slider_shows_which_outputs_are_connected(monkeypatch):
         for name, value in (("answered_classes", classes), ("top_answer", 7)):
             rows.append(("t1_on_s2", 1, replicate, "test", name, float(value)))
     frame = pd.DataFrame(rows, columns=["arm", "level", "replicate", "split", "metric", "value"])
-    panel = panels.Outputs(experiments.study("task2", "smoke"), frame)
+    panel = by_level.Outputs(experiments.study("task2", "smoke"), frame)
     said = []
     monkeypatch.setattr(panel, "_png", lambda: said.extend(text.get_text() for text in panel.axes[0].texts))
     panel.png(1)
     assert said[:10] == ["0"] * 7 + ["2", "1", "0"] and said[10] == "2 of 3 answer one class: 7"
     assert panel.any_is_lost
     frame["value"] = 1.0
-    assert not panels.Outputs(experiments.study("task2", "smoke"), frame).any_is_lost
+    assert not by_level.Outputs(experiments.study("task2", "smoke"), frame).any_is_lost

@@ -221,8 +221,8 @@ def _of_one_schedule(density):
     """Arms by their densities, a row each and a column per level: lists of those that agree wherever both are."""
     groups = []
     for arm in density.index:
-        apart = (density / density.loc[arm] - 1).abs() > 1e-3  # not where either is missing
-        group = next((group for group in groups if not apart.loc[group].any(axis=None)), None)
+        differs = (density / density.loc[arm] - 1).abs() > 1e-3  # not where either is missing
+        group = next((group for group in groups if not differs.loc[group].any(axis=None)), None)
         groups.append([arm]) if group is None else group.append(arm)
     return groups
 

@@ -15,7 +15,7 @@ from .. import tickets
 from ..results import statistics
 from ..runs import committed, download, presets, store, sweep
 from ..studies import experiments, plots
-from . import by_hand, drawing, panels, place
+from . import by_hand, by_level, drawing, panels, place
 from .place import refusal, refused_in
 
 PAUSE = 0.01  # seconds: what arrives within them is drawn once, so that key presses do not queue pictures
@@ -49,8 +49,8 @@ def levels(study, frame):
     )
 
     # pictures, not output areas: papermill may wait for ever for what is drawn into one
-    outputs = panels.Outputs(study, frame)
-    drawn = [panels.Training(study, frame), *([outputs] if outputs.any_is_lost else [])]
+    outputs = by_level.Outputs(study, frame)
+    drawn = [by_level.Training(study, frame), *([outputs] if outputs.any_is_lost else [])]
     options = {"format": "png", "layout": {"width": "100%", "max_width": "960px"}}
     pictures = [widgets.Image(value=panel.png(first), **options) for panel in drawn]
 

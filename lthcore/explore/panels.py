@@ -4,7 +4,6 @@ import contextlib
 import io
 import itertools
 import math
-import textwrap
 from functools import lru_cache
 
 import matplotlib
@@ -22,8 +21,6 @@ from ..studies.plots import style, styles
 
 _STYLE = {**sns.axes_style("whitegrid"), **sns.plotting_context("notebook", font_scale=0.85), "axes.titley": 1.03}
 _STYLE |= {"font.family": "DejaVu Sans"}
-METRICS = ("accuracy", "loss")
-WRAPPED = 30  # characters of a line of a legend
 ROLES = {
     "dense": ("dense", "0.45"),
     "ticket": ("ticket", OKABE_ITO["blue"]),
@@ -49,7 +46,7 @@ def _settings(changes):
         yield
 
 
-class _Panel:
+class Panel:
     """A picture as wide as a notebook's page, redrawn in hundredths of a second.
 
     Its frame (axes, ticks, and what does not change) is drawn once; what a subclass then puts on its axes is drawn over
@@ -90,11 +87,12 @@ class _Panel:
         return content.getvalue()
 
 
-def _title(axis, text, **options):
+def put_title(axis, text, **options):
+    """A title that changes: drawn over the frame like what else does."""
     axis.text(0.5, 1.03, text, transform=axis.transAxes, **{"ha": "center", "va": "bottom", "fontsize": 10} | options)
 
 
-class Note(_Panel):
+class Note(Panel):
     """A text in place of a picture that does not exist yet."""
 
     def _frame(self, axis):
@@ -106,7 +104,7 @@ class Note(_Panel):
         return self._png()
 
 
-class MaskView(_Panel):
+class MaskView(Panel):
     """The pixels that the first layer still reads, beside a digit, and the kept weights of every layer.
 
     Parameters
@@ -177,7 +175,7 @@ class MaskView(_Panel):
         return self._png()
 
 
-class Standing(_Panel):
+class Standing(Panel):
     """Accuracy against density with a ring at the chosen level, and the training curve over the dense network's.
 
     Parameters
@@ -232,134 +230,13 @@ class Standing(_Panel):
         _, colour, _ = style(self.arm)
         density, accuracy = self.densities[self.arm, level], self.ends[self.arm, level]
         left.plot(density, accuracy, marker="o", ms=15, mfc="none", mec=colour, mew=2.4, clip_on=False)
-        _title(left, f"{full_label(self.arm)}, density {100 * density:.3g}%: accuracy {accuracy:.2f}%")
+        put_title(left, f"{full_label(self.arm)}, density {100 * density:.3g}%: accuracy {accuracy:.2f}%")
         right.plot("step", "value", data=curve, color=colour, lw=1.8)
-        _title(right, f"while level {level} trains")
+        put_title(right, f"while level {level} trains")
         return self._png()
 
 
-class Training(_Panel):
-    """Test accuracy and loss against training step of every arm at one level, over the dense network's.
-
-    Parameters
-    ----------
-    study : Study
-    frame : DataFrame
-        Its tidy rows.
-    """
-
-    def __init__(self, study, frame):
-        self.study = study
-        self.rows = frame[(frame["split"] == "test") & frame["metric"].isin(METRICS) & _drawn(frame)]
-        arms = max((rows["arm"].unique() for _, rows in self.rows.groupby("level")), key=len)
-        lines = sum(len(textwrap.wrap(f"{self._label(arm)} (n = 10)", WRAPPED)) for arm in arms)
-        super().__init__(2, height=max(3.1, 0.8 + 0.2 * lines), right=0.73, wspace=0.3)
-
-    def _label(self, arm):
-        record = self.study.experiment
-        return figures.full_label(arm, record.styles, record.full_labels)
-
-    def _frame(self, *axes):
-        dense = self.rows[self.rows["level"] == 0]
-        dense = dense[dense["arm"] == dense["arm"].iloc[0]] if len(dense) else dense
-        for axis, metric in zip(axes, METRICS, strict=True):
-            rows = self.rows[self.rows["metric"] == metric]
-            means = rows.groupby(["arm", "level", "step"], observed=True)["value"].mean()
-            figures.step_axis(axis)
-            low, high = means.min(), means.max()
-            axis.set(ylabel=UNITS[metric], xlim=(0, 1.1 * rows["step"].max() + 1))
-            if metric == "loss":
-                figures.loss_axis(axis)
-            axis.set_ylim(*((low / 1.2, high * 1.2) if metric == "loss" else (low - 3, high + 3)))
-            if len(dense):
-                table = figures.by_step(dense, 0, metric)
-                figures.curve(axis, table, "step", "", "0.35", band=False, lw=1, ls="--")
-        text = f"dashed: the dense network\nlines: mean, bands: 95% t-interval\npreset {self.study.config.preset}"
-        self.figure.text(0.745, 0.02, text, fontsize=7.5, color="0.4")
-
-    def png(self, level):
-        """The page at a level: bytes."""
-        there = self.rows[self.rows["level"] == level]
-        arms = list(dict.fromkeys(there["arm"]))
-        for axis, metric in zip(self.axes, METRICS, strict=True):
-            table = figures.by_step(there, level, metric)
-            for arm, width in zip(arms, figures.widths(arms), strict=True):
-                colour = figures.style(arm, self.study.experiment.styles)[1]
-                figures.curve(axis, table[table["arm"] == arm], "step", self._label(arm), colour, lw=width)
-        _title(self.axes[0], f"level {level}, {100 * statistics.density_at(there, arms[0], level):.3g}% density")
-        lines, labels = self.axes[0].get_legend_handles_labels()
-        labels = [
-            textwrap.fill(label.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}"), WRAPPED) for label in labels
-        ]
-        self.axes[1].legend(lines, labels, loc="upper left", bbox_to_anchor=(1.01, 1.04), frameon=False, fontsize=8)
-        return self._png()
-
-
-class Outputs(_Panel):
-    """In how many replicates each output has a path from a pixel at one level, and what is answered; a row per arm.
-
-    Parameters
-    ----------
-    study : Study
-    frame : DataFrame
-        Its tidy rows.
-    """
-
-    def __init__(self, study, frame):
-        rows = frame[_drawn(frame)]
-        outputs = rows[rows["metric"].str.match(r"live_output:\d")]
-        number = outputs["metric"].str.removeprefix("live_output:").astype(int)
-        keys = ["level", "arm", "replicate"]
-        self.connected = outputs.assign(output=number).pivot_table("value", keys, "output", observed=True)
-        answers = rows[rows["metric"].isin(("answered_classes", "top_answer"))]
-        self.answers = answers.pivot_table("value", keys, "metric", observed=True)
-        record = study.experiment
-        arms = list(dict.fromkeys(outputs["arm"]))
-        self.labels = {arm: figures.full_label(arm, record.styles, record.full_labels) for arm in arms}
-        height = 1.3 + 0.27 * len(arms)
-        super().__init__(1, height=height, left=0.27, right=0.66, bottom=0.6 / height, top=1 - 0.4 / height)
-
-    @property
-    def any_is_lost(self):
-        """Whether an output is disconnected in any network: bool."""
-        return bool((self.connected == 0).any(axis=None))
-
-    def _frame(self, axis):
-        axis.grid(visible=False)
-        axis.set(xlim=(-0.5, 9.5), ylim=(max(len(self.labels), 1) - 0.5, -0.5), xlabel="output")
-        axis.set_xticks(range(10))
-        axis.set_yticks(range(len(self.labels)), list(self.labels.values()), fontsize=8.5)
-
-    def png(self, level):
-        """The page at a level: bytes."""
-        (axis,) = self.axes
-        small = {"va": "center", "fontsize": 8, "color": "0.2"}
-        for row, arm in enumerate(self.labels):
-            if (level, arm) not in self.connected.index:
-                continue
-            connected, answers = self.connected.loc[level, arm], self.answers.loc[level, arm]
-            for output, count in connected.sum().items():
-                share = count / len(connected)
-                shade = matplotlib.colormaps["Blues"](0.75 * share)
-                axis.add_patch(
-                    matplotlib.patches.Rectangle((output - 0.46, row - 0.46), 0.92, 0.92, fc=shade, ec="0.7")
-                )
-                ink = "white" if share > 0.6 else small["color"]
-                axis.text(output, row, f"{count:.0f}", ha="center", **small | {"color": ink})
-            one = answers[answers["answered_classes"] == 1]
-            which = ", ".join(f"{answer:.0f}" for answer in sorted(one["top_answer"].unique()))
-            text = f"{len(one)} of {len(answers)} answer one class: {which}" if len(one) else "several classes answered"
-            axis.text(9.7, row, text, ha="left", **small)
-        _title(axis, f"level {level}: replicates in which an output has a path from a pixel")
-        return self._png()
-
-
-def _drawn(frame):
-    """Rows of the arms that a level's pictures show: where the output layer is left unpruned, the ticket's alone."""
-    return ~(frame["arm"].str.endswith("_spared") & (frame["arm"] != "ticket_spared"))
-
-
-class Moved(_Panel):
+class Moved(Panel):
     """Starting values against final ones, of what was pruned and of what survived."""
 
     def __init__(self):
@@ -391,12 +268,12 @@ class Moved(_Panel):
             axis.plot(start[kept], final[kept], ".", ms=2.5, color=colour)
             m = statistics.moved(start[mask], final[mask])
             text = f"{100 * m['same_sign']:.0f}% keep their sign; they move by {m['move']:.2g} (median)"
-            _title(axis, f"in {where} network the {m['survivors']:,} survivors:\n{text}")
+            put_title(axis, f"in {where} network the {m['survivors']:,} survivors:\n{text}")
         self.axes[0].text(-0.38, 0.75, "grey: pruned by this level", va="top", fontsize=8.5, color="0.2")
         return self._png()
 
 
-class Answers(_Panel):
+class Answers(Panel):
     """The predictions of networks for a digit."""
 
     def __init__(self):
@@ -424,7 +301,7 @@ class Answers(_Panel):
         """
         left, right = self.axes
         left.imshow(digit, cmap="gray_r", vmin=0, vmax=255, extent=(0, 28, 28, 0), aspect="equal")
-        _title(left, "your digit" if label is None else f"test digit, a {label}")
+        put_title(left, "your digit" if label is None else f"test digit, a {label}")
         if label is not None:
             right.axhspan(label - 0.45, label + 0.45, color="0.5", alpha=0.15, lw=0)
         for column, (role, (name, colour)) in enumerate(ROLES.items()):
@@ -441,7 +318,7 @@ class Answers(_Panel):
         return self._png()
 
 
-class Compared(_Panel):
+class Compared(Panel):
     """Tickets side by side, accuracy against density.
 
     Parameters
