@@ -286,7 +286,8 @@ def run(options):
         raise ValueError(f"--model {options.model!r}: applies only to task1, task2 and task3")
     others = [job.name for job in jobs if options.model and not job.takes_model]
     jobs = [job for job in jobs if job.name not in others]
-    asked.each(lambda name: asked.config(name, **{**given, "model": options.model}), [job.experiment for job in jobs])
+    every = {**given, "model": options.model}
+    asked.each(lambda name: asked.config(name, **every), [job.experiment for job in jobs])  # refuses before any import
     if options.check:
         return 0
     print("looking for what is finished", flush=True)  # packages take seconds to import, and it more to be read
@@ -295,7 +296,7 @@ def run(options):
 
     lines = [f"skipped, since --model applies only to task1, task2 and task3: {', '.join(others)}"] if others else []
     names = [job.experiment for job in jobs]
-    by_name = experiments.several(names, model=options.model, log=lines.append, **given)  # or refused here
+    by_name = experiments.several(names, log=lines.append, **every)
     if options.command == "report" and not store.archive().is_dir():  # a slip would train everything again, silently
         lines.append(f"LTH_ARCHIVE = {store.archive()}: no such folder, so no finished level is read from it")
     print(*lines, sep="\n", end="\n" if lines else "")
@@ -329,7 +330,6 @@ def run(options):
     takes = sweep.duration(first + each * len(jobs))
     print(f"executing {len(jobs) + len(READERS)} notebooks, about {takes}", flush=True)
     with ThreadPoolExecutor(sweep.default_workers("cpu")) as pool, _ending_what_executes():
-        every = {**given, "model": options.model}
         running = {job.name: pool.submit(execute, job, given_to(job, given, options), by_name[job.experiment].folder)
                    for job in jobs}  # fmt: skip
         explorer = pool.submit(execute, EXPLORER, every, folder)

@@ -4,8 +4,7 @@ from functools import lru_cache
 
 import torch
 
-from ..methods import function
-from ..models import MLP, build, initial
+from ..models import build, initial
 from ..pruning import dense_mask, magnitudes
 from ..schedule import ARCHITECTURES
 
@@ -13,32 +12,14 @@ from ..schedule import ARCHITECTURES
 def on_path(model, mask):
     """Kept weights that lie on a path from an input pixel to an output.
 
+    The network is run on an image of ones with its mask for weights, no biases, nothing non-linear and
+    average pooling: an activation then counts paths, and (weight x gradient of the summed outputs) is
+    positive exactly on active paths. Exact for convolutions and their borders as well.
+
     Returns
     -------
     dict of str to bool Tensor
         A subset of `mask`.
-    """
-    fully_connected = function(ARCHITECTURES[model].module) is MLP
-    return _layer_by_layer(mask) if fully_connected else _by_counting(model, mask)
-
-
-def _layer_by_layer(mask):
-    """In layers that follow each other: from a unit that a pixel reaches to one that reaches an output."""
-    reached = [torch.ones(next(iter(mask.values())).shape[1], dtype=torch.bool)]
-    for kept in mask.values():
-        reached.append((kept & reached[-1]).any(1))
-    leads, live = torch.ones(len(reached[-1]), dtype=torch.bool), {}
-    for (name, kept), into in zip(reversed(mask.items()), reversed(reached[:-1]), strict=True):
-        onwards = kept & leads[:, None]
-        live[name], leads = onwards & into, onwards.any(0)
-    return {name: live[name] for name in mask}
-
-
-def _by_counting(model, mask):
-    """Of any network, run on an image of ones: its mask for weights, no biases, average pooling, nothing non-linear.
-
-    An activation then counts paths, and (weight x gradient of the summed outputs) is positive exactly on active paths.
-    Exact for convolutions and their borders as well.
     """
     net = _linear(model, repr(ARCHITECTURES[model]))
     net.zero_grad()

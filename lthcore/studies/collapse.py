@@ -198,7 +198,7 @@ COLLAPSE = Experiment(
     answer=Answer(
         "collapse",
         (
-            "So much that with its output layer unpruned the MLP stays above 80% where it falls below otherwise: its "
+            "Enough that, with its output layer unpruned, the MLP stays above 80% where it otherwise falls below: its "
             "outputs had lost their last path.",
             "count what lies on a path from a pixel to an output before an accuracy drop is put down to sparsity.",
         ),

@@ -172,14 +172,14 @@ SIGNS = Experiment(
         (
             "Its signs, for accuracy at the level that is judged: with them and fresh sizes, a ticket keeps more than "
             "half of its lead over fresh values.",
-            "at that level the signs carry more than half of the accuracy that a ticket gains by its initial values. "
+            "at that level the signs carry more than half of the accuracy that a ticket gains from its initial values. "
             "How fast it learns, and its accuracy before training, depend on sizes too (second figure).",
         ),
         (
             "Not its signs alone, for accuracy at the level that is judged: with them and fresh sizes, a ticket keeps "
             "less than half of its lead over fresh values.",
-            "at that level more than half of the accuracy that a ticket gains by its initial values is in their sizes, "
-            "or in signs and sizes together.",
+            "at that level more than half of the accuracy that a ticket gains from its initial values is in their "
+            "sizes, or in signs and sizes together.",
         ),
         (
             "Whether the initial signs alone keep most of a ticket's lead in accuracy is not resolved.",

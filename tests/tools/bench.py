@@ -15,11 +15,11 @@ import statistics
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 
+import numba
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -47,9 +47,7 @@ def split(device="cpu"):
 
 
 def recipe(model, batch=BATCH):
-    if model not in NAMES:  # an MLP of other widths
-        return replace(configure("mlp", batch_size=batch), model=model)
-    return configure(model, batch_size=batch)
+    return configure("task1", batch_size=batch, model=model)  # which takes any model
 
 
 def random_mask(model, density):
@@ -393,23 +391,41 @@ def save(folder, name, figure, table, facts):
     store.write(folder / f"{name}.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
 
 
-def main(argv=None):
-    p = Parser(prog="./run_all.sh bench", description=__doc__.split("\n")[0], allow_abbrev=False)
-    p.add_argument("--repeats", type=int, default=7, metavar="N", help="times that each pair is measured (default 7)")
+def parser(prog, about, repeats):
+    """The options that every benchmark has: Parser."""
+    p = Parser(prog=prog, description=about.split("\n")[0], allow_abbrev=False)
+    text = f"times that each point is measured (default {repeats})"
+    p.add_argument("--repeats", type=int, default=repeats, metavar="N", help=text)
     p.add_argument("--steps", type=int, default=60, metavar="N", help="steps a measurement (default 60)")
-    p.add_argument("--images", type=int, default=55_000, metavar="N", help="images of the epochs (default 55000)")
     p.add_argument("--out", type=Path, default=store.FIGURES, metavar="FOLDER", help="default: figures/")
+    return p
+
+
+def parsed(p, argv):
+    """What was asked for; a number below 1 is refused."""
     options = p.parse_args(argv)
-    for name in ("repeats", "steps", "images"):
-        if getattr(options, name) < 1 or (name == "images" and options.images > 55_000):
-            p.error(f"--{name} {getattr(options, name)}: must be a whole number from 1 on (images: to 55000)")
+    for name, value in vars(options).items():
+        if isinstance(value, int) and value < 1:
+            p.error(f"--{name} {value}: must be a whole number from 1 on")
+    return options
+
+
+def facts_of(options):
+    """On what, with what and how often it is measured: dict."""
+    facts = {**store.machine(), "torch": torch.__version__, "numba": numba.__version__, "numpy": np.__version__}
+    return facts | {"code": store.code_version(), "repeats": options.repeats, "steps": options.steps}
+
+
+def main(argv=None):
+    p = parser("./run_all.sh bench", __doc__, 7)
+    p.add_argument("--images", type=int, default=55_000, metavar="N", help="images of the epochs (default 55000)")
+    options = parsed(p, argv)
+    if options.images > 55_000:
+        p.error(f"--images {options.images}: must be at most 55000")
     densities = DENSITIES if options.steps > 5 else DENSITIES[::4]
     started = time.monotonic()
     table = measure(options.repeats, options.steps, options.images, densities, lambda line: print(line, flush=True))
-    import numba
-
-    facts = {**store.machine(), "torch": torch.__version__, "numba": numba.__version__, "numpy": np.__version__}
-    facts |= {"code": store.code_version(), "repeats": options.repeats, "steps": options.steps}
+    facts = facts_of(options)
     if importlib.util.find_spec("sparselab"):
         facts["SparseLab"] = importlib.metadata.version("sparselab")
     if torch.cuda.is_available():

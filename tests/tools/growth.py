@@ -1,24 +1,21 @@
 """How the cost of training grows: python tests/tools/growth.py
 
-A step against kept weights, batch size and width, one thread; and how many levels are trained at once by 1, 2 and 4
-processes. Each repeat measures every point once, in turn. Writes ``growth.{png,svg,csv,json}`` to ``figures/``, or to
-the folder that ``--out`` names.
+A step against kept weights, batch size and width, one thread; and how many steps 1, 2 and 4 processes take together.
+Each repeat measures every point once, in turn. Writes ``growth.{png,svg,csv,json}`` to ``figures/``, or to the folder
+that ``--out`` names.
 """
 
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 
 import bench
-import numba
 import numpy as np
 import torch
 
 from lthcore import lottery
-from lthcore.cli import Parser
-from lthcore.runs import store, sweep
+from lthcore.runs import sweep
 
 DENSITIES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 TWO = (1.0, 0.05)  # densities of the other panels
@@ -124,18 +121,10 @@ def draw(table, facts):
 
 
 def main(argv=None):
-    p = Parser(prog="growth.py", description=__doc__.split("\n")[0], allow_abbrev=False)
-    p.add_argument("--repeats", type=int, default=5, metavar="N", help="times that each point is measured (default 5)")
-    p.add_argument("--steps", type=int, default=60, metavar="N", help="steps a measurement (default 60)")
-    p.add_argument("--out", type=Path, default=store.FIGURES, metavar="FOLDER", help="default: figures/")
-    options = p.parse_args(argv)
-    for name in ("repeats", "steps"):
-        if getattr(options, name) < 1:
-            p.error(f"--{name} {getattr(options, name)}: must be a whole number from 1 on")
+    options = bench.parsed(bench.parser("growth.py", __doc__, 5), argv)
     started = time.monotonic()
     table = measure(options.repeats, options.steps, lambda line: print(line, flush=True))
-    facts = {**store.machine(), "torch": torch.__version__, "numba": numba.__version__, "numpy": np.__version__}
-    facts |= {"code": store.code_version(), "repeats": options.repeats, "steps": options.steps}
+    facts = bench.facts_of(options)
     bench.save(options.out, "growth", draw(table, facts), table, facts)
     print(f"measured in {sweep.duration(time.monotonic() - started)}: growth.png, .svg, .csv, .json in {options.out}")
 

@@ -593,8 +593,8 @@ def speed_tables():
     rows = {(row["part"], row["what"], row["at"]): row for row in rows_of("speed")}
     machine, facts = machine_of("speed", "python", "torch", "numba", "numpy", "SparseLab")
     text = filled(
-        f"Median [least, greatest] of {facts['repeats']} repeats; x: faster than ours at 100% density; over its",
-        "multiply-adds: a step's time over what those of its kept weights take at the rate of a product of 1024 x 1024",
+        f"Median [least, greatest] of {facts['repeats']} repeats; x: faster than ours at 100% density; what its",
+        "multiply-adds take: those of the kept weights, at the rate of a product of 1024 x 1024",
         f"matrices ({spread(rows['mlp', 'product of 1024 x 1024', ''])} GFLOP/s). {machine}",
     )
     return "\n".join([*steps_table(rows), "", *epochs_table(rows), "", text])
@@ -618,7 +618,7 @@ def steps_table(rows):
             cells.append(", ".join(parts))
         lines.append(f"| ours, {100 * float(share):g}% density | {' | '.join(cells)} |")
         limits = [spread(rows[m, "ours / its multiply-adds", share]) for m in models]
-        lines.append(f"| that over its multiply-adds | {' | '.join(limits)} |")
+        lines.append(f"| times what its multiply-adds take | {' | '.join(limits)} |")
         if ("mlp", "SparseLab", share) in rows:
             cell = spread(rows["mlp", "SparseLab", share], " ms")
             cell += f", {spread(rows['mlp', 'SparseLab / ours', share])} times ours"
@@ -644,7 +644,7 @@ def growth_table():
     machine, facts = machine_of("growth", "python", "torch", "numba")
     for row in rows:
         found.setdefault((row["part"], row["what"]), []).append((float(row["at"]), float(row["median"])))
-    lines = ["| | from | to | times as much | a step takes, times |", "|---|---|---|---|---|"]
+    lines = ["| what grows | from | to | factor | factor of the step time |", "|---|---|---|---|---|"]
     for (part, what), points in found.items():
         if part == "processes":
             continue
