@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 
 import pytest
 import torch
@@ -44,6 +45,27 @@ def pytest_xdist_make_scheduler(config, log):
 def pytest_collection_modifyitems(items):
     if "PYTEST_XDIST_WORKER" in os.environ:
         items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
+
+
+def _of_the_process():
+    """What a test shares with those that come after it in the same process, whichever these are."""
+    return {
+        "numbers that underflow are zero": torch.tensor(1e-39).mul(0.5).item() == 0,
+        "threads of torch": torch.get_num_threads(),
+        "folder": os.getcwd(),
+        "variables": {name: value for name, value in os.environ.items() if name.startswith("LTH_")},
+    }
+
+
+@pytest.fixture(autouse=True)
+def as_it_was():
+    """Fails a test that leaves the process other than it was: the next would fail in its place."""
+    before = _of_the_process()
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+    after = _of_the_process()
+    assert after == before, {name: value for name, value in after.items() if value != before[name]}
 
 
 @contextlib.contextmanager

@@ -337,6 +337,7 @@ def test_a_scheduler_without_workers_of_one_thread_is_refused_in_one_line(option
 
 def test_a_worker_of_other_code_or_another_store_is_refused_in_one_line(folders, monkeypatch):
     store.make()
+    monkeypatch.setenv("LTH_DATA", str(download.folder()))  # a worker in this process takes it from the driver
     with local() as address:
         workers = cluster.Workers(address)
         try:

@@ -200,10 +200,22 @@ def usual_epoch(root, images):
         torch.set_num_threads(1)
 
 
-def our_epochs(model, density, epochs, images):
-    """In a worker: seconds of some epochs of the study's engine, each with its test evaluation."""
+@contextlib.contextmanager
+def as_in_training():
+    """One thread, and numbers that underflow are zero; afterwards both are as they were."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(threads)
+
+
+@as_in_training()
+def our_epochs(model, density, epochs, images):
+    """In a worker: seconds of some epochs of the study's engine, each with its test evaluation."""
     engine = _engine(model, density)
     places = order(max(images // BATCH, 1))
 
@@ -277,10 +289,9 @@ class Table:
         return next(row[5] for row in self.rows() if row[:3] == (part, what, at))
 
 
+@as_in_training()
 def measure(repeats, steps, images, densities, log):
     """All of it: Table."""
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
     table, cores = Table(), sweep.default_workers("cpu")
     for model in NAMES:
         log(f"{NAMES[model]}: steps")
@@ -377,7 +388,9 @@ def draw(table, facts):
 
 
 def save(folder, name, figure, table, facts):
-    """Print a table, and write it with its figure and facts: name.png, .svg, .csv and .json."""
+    """Print a table, and write it with its figure and facts: name.png, .svg, .csv and .json; the figure is closed."""
+    import matplotlib.pyplot as plt
+
     lines = ["part,what,at,unit,n,median,least,greatest"]
     for part, what, at, unit, n, *values in table.rows():
         text = [f"{v:.4g}" for v in values]
@@ -387,6 +400,7 @@ def save(folder, name, figure, table, facts):
         content = io.BytesIO()
         figure.savefig(content, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else {"Software": None})
         store.write(folder / f"{name}.{kind}", content.getvalue())
+    plt.close(figure)
     store.write(folder / f"{name}.csv", "\n".join(lines) + "\n")
     store.write(folder / f"{name}.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
 

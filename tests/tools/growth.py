@@ -12,7 +12,6 @@ from multiprocessing import get_context
 
 import bench
 import numpy as np
-import torch
 
 from lthcore import lottery
 from lthcore.runs import sweep
@@ -41,10 +40,9 @@ def points():
     return found
 
 
+@bench.as_in_training()
 def steps_in(density, until):
     """In a worker: how many steps of the MLP it takes until a time; what it needs is made before."""
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
     run, taken = bench.ours("mlp", density), 0
     while time.time() < until - SECONDS:
         time.sleep(0.001)
@@ -54,10 +52,9 @@ def steps_in(density, until):
     return taken
 
 
+@bench.as_in_training()
 def measure(repeats, steps, log):
     """All of it: bench.Table, in which x stands in the place of the density."""
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
     table, runs = bench.Table(), {key: bench.ours(*arguments) for key, arguments in points().items()}
     with ProcessPoolExecutor(max(PROCESSES), mp_context=get_context("spawn")) as pool:
         list(pool.map(time.sleep, [1.0] * max(PROCESSES)))  # all of them are there
