@@ -58,15 +58,17 @@ class DataSet(NamedTuple):
 
 
 def _fully_connected(config):
-    if not config.convolutions:
-        return ""
-    return f"needs a network of fully connected layers, model = 'mlp', not {config.model!r}"
+    needs = f"needs a network of fully connected layers, model = 'mlp', not {config.model!r}"
+    return needs if config.convolutions else ""
 
 
 CRITERIA = {
     "magnitude": Criterion("lthcore.pruning:magnitudes"),
     "random": Criterion("lthcore.pruning:random_scores"),
     "obd": Criterion("lthcore.probes.curvature:saliencies", _fully_connected, predicts_loss=True),
+    "initial_magnitude": Criterion("lthcore.pruning:magnitudes", when="start"),
+    "snip": Criterion("lthcore.probes.saliency:snip", when="start"),
+    "synflow": Criterion("lthcore.probes.saliency:synflow", _fully_connected, when="start"),
 }
 REWINDS = {
     "reset": RewindRule("lthcore.lottery:reset", needs_previous=False, takes_step=True),
@@ -79,10 +81,8 @@ STRUCTURES = {"weights": "", "filters": "lthcore.probes.whole_filters"}
 DATASETS = {
     "mnist": DataSet("lthcore.runs.download:read_mnist", 60_000, 10_000, (0.1307,), (0.3081,)),
     "fashion": DataSet("lthcore.runs.download:read_fashion", 60_000, 10_000, (0.2860,), (0.3530,)),
-    "cifar10": DataSet(
-        "lthcore.runs.download:read_cifar10", 50_000, 10_000, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616),
-        (3, 32, 32),
-    ),
+    "cifar10": DataSet("lthcore.runs.download:read_cifar10", 50_000, 10_000,
+                       (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), (3, 32, 32)),
 }  # fmt: skip
 SUBSETS = {  # how each is cut out of all the data
     "full": {}, "fifth": {"share": 5}, "tenth": {"share": 10},

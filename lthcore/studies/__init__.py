@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from ..runs import presets
+from .at_init import AT_INIT
 from .collapse import COLLAPSE
 from .conv import CONVS
 from .criteria import CRITERIA
@@ -31,8 +32,8 @@ BUILT_IN = {
     record.name: record
     for record in (
         MLP, LENET5, TASK1, TASK2, TASK3, PAPER, *CONVS, REWIND, COLLAPSE, CRITERIA, TRANSFER, EARLY_BIRD,
-        OVERLAP, SIGNS, SMALL_DENSE, MLP_FIT, LENET5_FIT, LENET5_RELU, TASK3_SGD, INTRODUCTION, PUBLIC_STEP,
-        PUBLIC_STEP_LENET5,
+        OVERLAP, SIGNS, SMALL_DENSE, AT_INIT, MLP_FIT, LENET5_FIT, LENET5_RELU, TASK3_SGD, INTRODUCTION,
+        PUBLIC_STEP, PUBLIC_STEP_LENET5,
     )
 }  # fmt: skip
 WHEN_ASKED: list[Callable] = []  # called when a study is requested: a notebook's parameters are checked then
