@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,8 +11,8 @@ import torch.nn.functional as F
 from lthcore import data, lottery, methods, models, pruning
 from lthcore.config import configure
 from lthcore.probes import saliency
-from lthcore.runs import store
-from lthcore.studies import REGISTRY, at_init
+from lthcore.runs import store, sweep
+from lthcore.studies import REGISTRY, at_init, experiments
 from lthcore.unit import Fresh, MaskOf, RandomLike, Unit
 
 
@@ -128,7 +129,7 @@ def test_synflow_is_the_published_algorithm():
 
 @pytest.mark.parametrize("scope", ["global", "layer"])
 def test_synflow_orders_what_it_prunes(scope):
-    """Fewer weights than the next level's may be pruned by the same scores, as by hand; few are equal (without flow)."""
+    """Fewer weights than the next level's may be pruned by the same scores, as by hand; few are equal."""
     unit = unit_of("synflow", scope=scope)
     weights, dense = lottery.drawn(unit, "theta0"), pruning.dense_mask("mlp")
     scores = pruning.scored(unit, weights, dense, None)
@@ -176,3 +177,73 @@ def test_masks_have_as_many_weights_as_the_tickets_and_controls_their_layers():
 def test_the_chains_share_their_dense_network():
     found = units()
     assert len({found[arm].dense for arm in at_init.METHODS}) == 1
+
+
+def table():
+    """Tidy rows of two replicates of two epochs: dense, and every mask at level 9 as it is, shuffled and fresh."""
+    accuracies = {"ticket": (97, 90, 96), "trained": (97.5, 95, 96.5), "snip": (96, 96.2, 95.9),
+                  "synflow": (95, 94, 94.9), "initial": (96.5, 96.4, 96.3)}  # fmt: skip
+    rows = []
+    for replicate, more in ((5, 0.0), (6, 0.2)):
+        networks = [(arm, 0, 98.0) for arm in accuracies]
+        for arm, (itself, *checks) in accuracies.items():
+            networks += [
+                (arm, 9, itself + more),
+                *((name, 9, seen) for name, seen in zip(at_init.CHECKS[arm], checks, strict=True)),
+            ]
+        for arm, level, accuracy in networks:
+            facts = {f"kept:{layer}": n for layer, n in (("fc1", 5000), ("fc2", 5000), ("head", 742))}
+            at = arm, level, 0.04 if level else 1.0, replicate
+            for epoch, off in ((1, -9), (2, 0)):
+                rows.append((*at, 100 * epoch, epoch, "test", "accuracy", accuracy + off))
+            rows += [(*at, 200, 2, "mask", name, value) for name, value in facts.items()]
+    return pd.DataFrame(
+        rows, columns=["arm", "level", "density", "replicate", "step", "epoch", "split", "metric", "value"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("claim", "means", "judged"),
+    [
+        ("init-snip", [-1.9], 1),
+        ("init-random", [6.1, 5.1, 6.6], 3),
+        ("init-trained", [1.5, 2.5, 1.0, 1.0, 2.0, 0.5], 3),
+        ("init-shuffled", [-0.1, 1.1, 0.2], 3),
+        ("init-fresh", [0.2, 0.2, 0.3], 3),
+        ("init-unlike", [2.6, 1.1], 2),
+    ],
+)
+def test_the_claims_by_hand(claim, means, judged):
+    found = {c.id: c for c in REGISTRY["at_init"].claims}[claim].measures(table(), configure("at_init", "report"))
+    assert [m.values.mean() for m in found] == pytest.approx(means)
+    assert sum(m.judged for m in found) == judged and all(m.level == 9 and len(m.values) == 2 for m in found)
+    bounds = {(m.above, m.below) for m in found if m.judged}
+    inf = float("inf")
+    expected = {"init-snip": (-0.5, inf), "init-shuffled": (-inf, 0.5), "init-fresh": (-inf, 0.5)}
+    assert bounds == {expected.get(claim, (0, inf))}
+
+
+def test_the_layers_of_a_mask_are_drawn_in_percent():
+    study = experiments.study("at_init", "report")
+    _, drawn = at_init.fig17b(study, table())
+    rows = drawn[drawn["panel"] == "density of each layer"]
+    assert set(rows["arm"]) == set(at_init.CHECKS)
+    shares = rows[rows["arm"] == "snip"].set_index("layer")["mean"]
+    assert shares.to_dict() == pytest.approx({"fc1": 100 * 5000 / 235200, "fc2": 100 * 5000 / 30000, "head": 74.2})
+
+
+def test_a_mask_chosen_before_training_needs_none(folders, finish):
+    """Its chain's masks are those of theta0, which has seen no image; after training they are others."""
+    study = finish(
+        experiments.study("at_init", "smoke", overrides={"max_steps": 3, "test_images": 20, "levels": (0, 1)})
+    )
+    chains = {unit.arm: unit for unit in study.units if unit.arm in at_init.METHODS}
+    theta0 = lottery.drawn(chains["snip"], "theta0")
+    for arm, unit in chains.items():
+        split = data.load(unit)
+        expected = pruning.by_criterion(unit, theta0, pruning.dense_mask("mlp"), unit.config.schedule[1], split)
+        found = sweep.mask_at(unit, 1)
+        assert all(np.array_equal(found[name], expected[name].numpy()) for name in found) == (arm != "trained")
+        shuffled = sweep.mask_at(next(u for u in study.units if u.arm == f"{arm}_shuffled"), 1)
+        assert {n: m.sum() for n, m in shuffled.items()} == {n: m.sum() for n, m in found.items()}
+        assert (shuffled["fc1"] & found["fc1"]).sum() < 0.9 * found["fc1"].sum()

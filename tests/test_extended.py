@@ -71,7 +71,7 @@ def test_extended_notebooks_are_run_on_request_alone(capsys):
     report = ["mlp", "lenet5", "task1", "task2", "task3"]
     assert asked("quick") == report
     extended = ["paper", "fashion_conv2", "rewind", "criteria", "transfer", "early_bird", "collapse"]
-    extended += ["overlap", "signs", "small_dense", "mlp_fit", "task3_sgd"]
+    extended += ["overlap", "signs", "small_dense", "mlp_fit", "task3_sgd", "at_init"]
     assert asked("quick", "--extended") == asked("quick", "--wide") == [*report, *extended]
     assert asked("quick", "--only", "conv2") == ["conv2"]
     assert asked("quick", "--only", "06_lottery_ticket_paper") == ["paper", "fashion_conv2"]

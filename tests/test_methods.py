@@ -62,7 +62,7 @@ def same(a, b):
 
 
 def test_the_built_in_records_are_those_that_there_were():
-    assert list(methods.CRITERIA) == ["magnitude", "random", "obd"]
+    assert list(methods.CRITERIA) == ["magnitude", "random", "obd", "initial_magnitude", "snip", "synflow"]
     assert list(methods.REWINDS) == ["reset", "final", "keep_biases"]
     for setting, (records, kind) in methods.SETTINGS.items():
         for name in records:
