@@ -379,6 +379,11 @@ def test_a_network_is_pruned_by_hand_and_a_step_taken_back(page, studies):
     hand.go.click()
     assert hand.pruning.steps[-1].density == pytest.approx(0.2 * once.density, rel=1e-3)
     assert "80% of all layers together, by random" in hand.history.value
+    for criterion in hand.criterion.options:
+        hand.fraction.value, hand.criterion.value = 0.1, criterion
+        hand.go.click()
+        assert hand.pruning.steps[-1].density == pytest.approx(0.18 * once.density, rel=1e-3)
+        hand.back.click()
     hand.back.click()
     assert hand.picture.value == picture and "random" not in hand.history.value
     hand.back.click()

@@ -181,6 +181,24 @@ def test_every_setting_works_to_the_end_beside_others(store_of_all, finish, expe
         left = {name: left[name] for name in left if name not in names}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("experiment", "settings"),
+    [
+        ("mlp", {"criterion": "synflow"}),
+        ("lenet5", {"criterion": "snip", "scope": "global"}),
+        ("lenet5", {"criterion": "snip", "structure": "filters"}),
+        ("task2", {"criterion": "initial_magnitude", "rewind": "final"}),
+        ("collapse", {"criterion": "snip"}),
+    ],
+)  # fmt: skip
+def test_every_criterion_works_to_the_end(store_of_all, finish, experiment, settings):
+    study = ask(experiment, "smoke", few(experiment) | settings)
+    assert not isinstance(study, str), study
+    finish(study)
+    read_everything(study, settings)
+
+
 def accepted(experiment):
     """The first value of every setting that the experiment takes, with what it needs; what is refused is a line."""
     works, scale = {}, few(experiment)
