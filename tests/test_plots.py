@@ -395,6 +395,11 @@ def test_the_reports_numbers_are_marked_where_they_are_in_view(studies):
     sheet.axes[0].set_ylim(96, 99)
     sheet.reported(sheet.axes[0], ("t1_on_s1", "t1_on_s2", "t2_on_s2"))
     assert [text.get_text() for text in sheet.axes[0].texts] == ["report, T1 on S2: 96.14"]
+    sheet.axes[1].set_ylim(75, 99)
+    sheet.reported(sheet.axes[1], ("t1_on_s1", "t1_on_s2"))
+    sheet.figure.canvas.draw()
+    below, above = (text.get_window_extent() for text in sheet.axes[1].texts)  # 95.74 and 96.14
+    assert below.y1 < above.y0
     plt.close(sheet.figure)
 
 

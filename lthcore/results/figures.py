@@ -164,15 +164,19 @@ class Sheet:
             axis.annotate("at no level do all replicates reach it", (0.03, 0.5), xycoords="axes fraction", **SMALL)
 
     def reported(self, axis, arms, va="bottom"):
-        """The accuracies that the report gives for these arms, as lines with a label above them or below."""
-        for arm in arms:
-            number = self.study.experiment.reported.get(arm)
-            low, high = axis.get_ylim()
-            if number is not None and low < number < high:
-                label, colour, _ = self.style(arm)
-                axis.axhline(number, color=colour, lw=1.2, ls=":")
-                where = SMALL | {"xycoords": ("axes fraction", "data"), "va": va, "color": colour}
-                axis.annotate(f"report, {label}: {number:g}", (0.01, number), **where)
+        """The accuracies that the report gives for these arms, as lines with a label above them or below.
+
+        Of several, the highest is labelled above its line and the others below theirs.
+        """
+        low, high = axis.get_ylim()
+        numbers = {arm: self.study.experiment.reported.get(arm) for arm in arms}
+        numbers = {arm: number for arm, number in numbers.items() if number is not None and low < number < high}
+        for arm, number in numbers.items():
+            label, colour, _ = self.style(arm)
+            axis.axhline(number, color=colour, lw=1.2, ls=":")
+            side = va if len(numbers) == 1 else "bottom" if number == max(numbers.values()) else "top"
+            where = SMALL | {"xycoords": ("axes fraction", "data"), "va": side, "color": colour}
+            axis.annotate(f"report, {label}: {number:g}", (0.01, number), **where)
 
     def full_and_near(self, frame, arms, metric="accuracy"):
         """The first two panels: the curves against density, and their part near the dense network."""

@@ -336,9 +336,8 @@ def fig12a(study, frame):
     for axis, (title, names) in zip(sheet.axes, panels.items(), strict=True):
         _with_the_correct_step(sheet, axis, frame, names, title)
     labels = ("task1_s1", "task1_s2"), ("task2_s1", "task2_s2"), ("task3_adam", "task3_momentum")
-    for axis, (below, above) in zip(sheet.axes, labels, strict=False):
-        sheet.reported(axis, (below,), va="top")
-        sheet.reported(axis, (above,))
+    for axis, arms in zip(sheet.axes, labels, strict=False):
+        sheet.reported(axis, arms)
     figures.threshold(sheet.axes[3], 80)
     return sheet.done(legend_on=range(4), where="lower left")
 
