@@ -247,3 +247,23 @@ def test_a_mask_chosen_before_training_needs_none(folders, finish):
         shuffled = sweep.mask_at(next(u for u in study.units if u.arm == f"{arm}_shuffled"), 1)
         assert {n: m.sum() for n, m in shuffled.items()} == {n: m.sum() for n, m in found.items()}
         assert (shuffled["fc1"] & found["fc1"]).sum() < 0.9 * found["fc1"].sum()
+
+
+def test_every_mask_in_short():
+    found = at_init.in_short(table())
+    assert found.index.tolist() == [at_init.STYLES[arm][0] for arm in (*at_init.CHECKS, "random_mask")]
+    row = found.loc["SNIP"]
+    assert row["as it is"].startswith("96.10 [") and row["shuffled"].startswith("96.20") and row["fc1 kept"] == "2.13%"
+    assert found.loc["random mask", ["as it is", "shuffled"]].tolist() == ["90.00 [90.00, 90.00]", ""]
+    assert at_init.in_short(table().query("level == 0")).loc["SNIP", "as it is"] == ""
+
+
+def test_rounds_from_level_to_level_give_nearly_the_published_mask():
+    """At 4% density: 100 rounds from each density to the next, against 100 from the dense network."""
+    unit = units()["synflow"]
+    weights, mask = lottery.drawn(unit, "theta0"), pruning.dense_mask("mlp")
+    for level in (5, 7, 9):
+        mask = pruning.by_criterion(unit, weights, mask, unit.config.schedule[level], None)
+    once = synflow_by_numpy(weights, unit.config.schedule[9]["*"])
+    shared = sum(int((mask[name].numpy() & once[name]).sum()) for name in once)
+    assert shared / unit.config.schedule[9]["*"] > 0.95  # as notebook 17 says

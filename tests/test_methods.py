@@ -168,7 +168,7 @@ def test_a_rule_says_whether_it_takes_a_step_and_needs_the_level_before():
 # -------------------------------------------------------------------------------------------- when it is scored
 
 
-def snip(weights, mask, unit, data):
+def before(weights, mask, unit, data):
     """|gradient x weight| on a hundred images (Lee et al. 2019)."""
     net = build(unit.config.model)
     net.load_state_dict({k: v * mask[k[:-7]] if k.endswith("weight") else v for k, v in weights.items()})
@@ -179,23 +179,23 @@ def snip(weights, mask, unit, data):
 
 @pytest.mark.parametrize("model", ["mlp", "lenet5"])
 def test_a_criterion_at_the_start_is_given_the_values_that_a_level_starts_from(model):
-    methods.CRITERIA["snip"] = methods.Criterion(snip, when="start")
-    chain = Unit(tiny(model, criterion="snip"), "snip", 0)
+    methods.CRITERIA["before"] = methods.Criterion(before, when="start")
+    chain = Unit(tiny(model, criterion="before"), "before", 0)
     dense, first, _ = find_ticket(chain, load)
     theta0 = initial(model, 0, "theta0", 0)
     for result in (dense, first):
         level = result.level + 1
-        scores = snip(theta0, result.mask, chain, load())
+        scores = before(theta0, result.mask, chain, load())
         assert same(result.next_mask, pruning.keep_top(scores, result.mask, chain.config.schedule[level]))
-    methods.CRITERIA["late"] = methods.Criterion(snip)
+    methods.CRITERIA["late"] = methods.Criterion(before)
     (late, *_) = find_ticket(Unit(tiny(model, criterion="late"), "late", 0), load)
     assert same(late.weights, dense.weights) and not same(late.next_mask, dense.next_mask)
 
 
 def test_a_mask_of_the_start_has_no_early_epoch():
-    methods.CRITERIA["snip"] = methods.Criterion(snip, when="start")
-    text = refusal(configure, "early_bird", criterion="snip", early_bird=0.1)
-    assert text.startswith("early_bird = 0.1: must be 0 with criterion = 'snip'")
+    methods.CRITERIA["before"] = methods.Criterion(before, when="start")
+    text = refusal(configure, "early_bird", criterion="before", early_bird=0.1)
+    assert text.startswith("early_bird = 0.1: must be 0 with criterion = 'before'")
 
 
 # ------------------------------------------------------------------------------------- in processes of their own

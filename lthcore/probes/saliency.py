@@ -16,8 +16,8 @@ ROUNDS = 100  # SynFlow's, from one density to the next
 def snip(weights, mask, unit, data):
     """SNIP's connection sensitivity |w dL/dw| on one random mini-batch (Lee et al. 2019, section 4).
 
-    SNIP prunes once. So the whole network is scored at every level, whatever its mask, and a level's mask is the one
-    that pruning theta0 at once to that density gives.
+    SNIP prunes once. So the whole network is scored at every level, whatever its mask. Where every level starts from
+    theta0, its mask is the one that pruning theta0 at once to that density gives.
     """
     config = unit.config
     images, labels = data.first(data.trained_on)
@@ -34,8 +34,9 @@ def snip(weights, mask, unit, data):
 def synflow(weights, mask, unit, data):
     """The order in which SynFlow prunes, from this mask to the next level's (Tanaka et al. 2020, algorithm 1).
 
-    Weights are pruned in ``ROUNDS`` rounds, whose densities fall exponentially, by :func:`flow`. What is pruned earlier
-    scores less, all of it less than 0; what is left has its last flow. No data enter.
+    Weights are pruned in ``ROUNDS`` rounds, whose densities fall exponentially, by :func:`flow`. What is pruned in an
+    earlier round scores less, and all of it less than 0; what is left has its last flow. No data enter. The paper takes
+    its rounds from the dense network to one density; here each level begins with the mask of the level before.
     """
     kept = sum(int(m.sum()) for m in mask.values())
     later = [counts for counts in map(unit.config.schedule.__getitem__, unit.levels) if sum(counts.values()) < kept]

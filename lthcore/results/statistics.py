@@ -1,7 +1,8 @@
 """From tidy tables to numbers with intervals. No torch.
 
 An interval is the 95% t-interval over replicates; the sampling of the test images is not in it.
-Differences are paired: arms of one replicate share theta0, the data and, at the same level, the order of the batches.
+Differences are paired: arms of one replicate share theta0 and, in one experiment, the data and the order of the batches
+at a level.
 """
 
 import math

@@ -96,8 +96,8 @@ class Measure:
         return np.log(values)
 
 
-def difference(frame, what, one, other, metric="accuracy", **bounds):
-    """One network minus another, at the last step.
+def difference(frame, what, one, other, metric="accuracy", series=None, **bounds):
+    """One network minus another, at the last step or by another number of each.
 
     Parameters
     ----------
@@ -108,10 +108,12 @@ def difference(frame, what, one, other, metric="accuracy", **bounds):
     one, other : (str, int)
         Arm and level.
     metric : str
+    series : Series, optional
+        What is compared, over (arm, level, replicate); by default the metric at the last step.
     **bounds
         ``above``, ``below``, ``judged`` and ``published`` of :class:`Measure`.
     """
-    values = paired(at_end(frame, metric), *one, *other)
+    values = paired(at_end(frame, metric) if series is None else series, *one, *other)
     return Measure(what, one[1], density_at(frame, *one), values, networks=(one, other), **bounds)
 
 

@@ -13,6 +13,7 @@ STYLES = {
 }
 # Frankle & Carbin 2019: 20% a round and half of that in the output layer (Figure 2)
 PROTOCOL = {"model": "mlp", "batch_size": 60, "epochs": 55, "prune_rate": 0.2, "output_rate": 0.1, "rounds": 20}
+AT = 9  # the last level of the MLP's ticket, 4% density, chosen for the rules by replicates 0 to 4
 # on the MLP, the head spared, so that no output dies and any task can have it
 SPARED = {"model": "mlp", "batch_size": 60, "prune_rate": 0.5, "output_rate": 0}
 # arm -> momentum and rate. Frankle & Carbin's G.3 has 0.4 and 0.1 among the best; with our pixels, of variance 1, the
@@ -25,6 +26,11 @@ def by_sgd(config: Config, arm: str) -> Config:
     """The settings of an arm that is trained by SGD, at a rate of its own."""
     momentum, lr = SGD[arm]
     return replace(config, optimizer="sgd", momentum=momentum, lr=lr)
+
+
+def levels_of(chain: Unit, wanted: tuple[int, ...]) -> tuple[int, ...]:
+    """The wanted levels that a chain has; where it has none of them, all but the dense one."""
+    return tuple(k for k in wanted if k in chain.levels) or chain.levels[1:]
 
 
 def ticket_and_controls(config: Config, replicate: int, subset: str = "full") -> Iterator[Unit]:

@@ -11,11 +11,11 @@ from ..results.later import figures, statistics, verdicts
 from ..runs import presets
 from ..unit import Altered, Fresh, MaskOf, RandomLike, Theta0, Unit
 from . import common
+from .common import AT
 from .mlp import MLP
 from .record import Answer, Claim, Experiment
 
 LEVELS = (5, 7, 9, 11)  # 17, 8, 4 and 2% density
-AT = 9  # the ticket's last level in the rules on the MLP
 STARTS = {  # arm -> what its networks start from
     "theta0": Theta0(),
     "fresh_sizes": Altered("fresh_sizes", __name__),
@@ -30,7 +30,7 @@ def arms(config: Config, replicate: int) -> Iterator[Unit]:
     """The chain of the MLP, as that study trains it; under its masks every start, and theta0 under random masks."""
     chain = Unit(presets.as_in("mlp", config), "ticket", replicate)
     yield chain
-    levels = tuple(k for k in LEVELS if k in chain.levels) or chain.levels[1:]
+    levels = common.levels_of(chain, LEVELS)
     if levels:
         for arm, start in STARTS.items():
             yield Unit(config, arm, replicate, mask=MaskOf(chain), start=start, levels=levels)

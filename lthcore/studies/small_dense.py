@@ -14,11 +14,11 @@ from ..runs import presets
 from ..schedule import CLASSES
 from ..unit import Unit
 from . import common
+from .common import AT
 from .mlp import MLP
 from .record import Answer, Claim, Experiment
 
 LEVELS = (3, 5, 7, 9, 11, 13)  # 34, 17, 8.2, 4, 2 and 0.97% density
-AT = 9  # the ticket's last level in the rules on the MLP
 CONTROLS = ("random_reinit", "random_mask")
 ARMS = ("ticket", *CONTROLS, "smaller")
 PIXELS = 28 * 28
@@ -30,13 +30,9 @@ def arms(config: Config, replicate: int) -> Iterator[Unit]:
     base = replace(presets.as_in("mlp", config), controls=config.controls)
     chain, *controls = common.ticket_and_controls(base, replicate)
     yield from (chain, *controls)
-    for level in _levels(chain):
+    for level in common.levels_of(chain, LEVELS):
         model = replace(config, model=_model(base, level), rounds=0, levels=())
         yield Unit(model, f"dense_{level}", replicate)
-
-
-def _levels(chain):
-    return tuple(k for k in LEVELS if k in chain.levels) or chain.levels[1:]
 
 
 def hidden(weights: int) -> tuple[int, int]:
@@ -260,13 +256,11 @@ def _in_words(table, level, way):
 
 def _better(frame, config):
     moved = placed(frame, config)
-    accuracy, density = measures.last_fifth(moved), statistics.density_at(frame, "ticket", AT)
-    found = []
+    accuracy, found = measures.last_fifth(moved), []
     for arm in ARMS[:-1]:
-        values = statistics.paired(accuracy, arm, AT, "smaller")
         what = f"{STYLES[arm][0]} - smaller dense network, level {AT}"
         judged = {"above": 0} if arm == "ticket" else {"judged": False}
-        found.append(verdicts.Measure(what, AT, density, values, networks=((arm, AT), ("smaller", AT)), **judged))
+        found.append(verdicts.difference(moved, what, (arm, AT), ("smaller", AT), series=accuracy, **judged))
     return found
 
 
