@@ -22,9 +22,9 @@ sys.path.insert(0, str(ROOT))
 
 from lthcore import config  # noqa: E402
 from lthcore.explore.notebooks import COLLAPSED, FOLDED, KERNEL, LANGUAGE  # noqa: E402
-from lthcore.results import rules, statistics  # noqa: E402
+from lthcore.results import measures, rules, statistics  # noqa: E402
 from lthcore.runs import sweep  # noqa: E402
-from lthcore.studies import REGISTRY, claims, experiments, overlap, signs  # noqa: E402
+from lthcore.studies import REGISTRY, at_init, claims, experiments, overlap, signs  # noqa: E402
 
 FIGURES = ROOT / "figures"
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
@@ -330,7 +330,7 @@ def masks_compared():
 
 def special_text():
     """What studies beyond the report found, a line each."""
-    return "\n".join(f"- {line}" for line in (masks_text(), signs_text(), smaller_text()))
+    return "\n".join(f"- {line}" for line in (masks_text(), signs_text(), smaller_text(), init_text()))
 
 
 def masks_text():
@@ -362,6 +362,18 @@ def smaller_text():
     return filled(
         f"At {100 * row['density']:.2g}% density a ticket is {claims.number(row)} pp more accurate than a dense",
         f"network of as many weights (15; n = {row['n']}).",
+    )
+
+
+def init_text():
+    """What the networks reach under masks that are chosen before and after training, in a sentence."""
+    accuracy = measures.last_fifth(finished("at_init"))
+    arms = {arm: statistics.paired(accuracy, arm, at_init.AT) for arm in (*at_init.METHODS, "random_mask")}
+    trained, snip, synflow, initial, chance = (f"{values.mean():.1f}" for values in arms.values())
+    return filled(
+        f"At {density('at_init', 'trained', at_init.AT)} masks chosen by magnitude after training reach {trained}%,",
+        f"before training by SNIP {snip}, SynFlow {synflow}, magnitude {initial}, at random {chance}",
+        f"(17; n = {len(arms['trained'])}).",
     )
 
 
