@@ -50,10 +50,10 @@ def synflow(weights, mask, unit, data):
         found = flow(weights, left)
         counts = {pool: round(n * (goal[pool] / n) ** (i / ROUNDS)) if n else 0 for pool, n in now.items()}
         after = keep_top(found, left, counts)
-        most = max(float(score.max()) for score in found.values()) or 1.0
+        largest = max(float(score.max()) for score in found.values()) or 1.0
         for name, score in found.items():
             pruned = left[name] & ~after[name]
-            order[name] = torch.where(pruned, i - ROUNDS - 1 + score / (2 * most), order.get(name, score))
+            order[name] = torch.where(pruned, i - ROUNDS - 1 + score / (2 * largest), order.get(name, score))
         left = after
     found = flow(weights, left)
     return {name: torch.where(left[name], found[name], order[name]) for name in mask}
