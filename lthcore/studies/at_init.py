@@ -201,7 +201,7 @@ CLAIMS = (
           "on an MLP, fresh values cost masks chosen before training at most 0.5 pp (4%; Frankle et al. 2021)",
           "preserves or improves", _COSTS, partial(_kept_in_a_check, check=1)),
     Claim("init-unlike",
-          "on an MLP, shuffling and fresh values both make magnitude after training worse (4%; Frankle et al. 2021)",
+          "on an MLP, shuffling and fresh values both worsen magnitude after training (4%; Frankle et al. 2021)",
           "unlike pruning after training", _COSTS, _lost_after_training),
 )  # fmt: skip
 
