@@ -133,7 +133,8 @@ def in_short(frame):
         row = {"mask": STYLES[arm][0]}
         for name, network in networks.items():
             n, mean, low, high = statistics.interval(statistics.paired(accuracy, network, AT))
-            row[name] = (f"{mean:.2f}" + (f" [{low:.2f}, {high:.2f}]" if n > 1 else "")) if n else ""
+            text = f"{mean:.2f}" + (f" [{low:.2f}, {high:.2f}]" if n > 1 else "")
+            row[name] = text.replace(" ", "\N{NO-BREAK SPACE}") if n else ""
         for layer, share in shares.items():
             found = statistics.paired(share, arm, AT)
             row[f"{layer} kept"] = f"{found.mean():.3g}%" if len(found) else ""
