@@ -172,6 +172,7 @@ def test_masks_have_as_many_weights_as_the_tickets_and_controls_their_layers():
     for arm in ("ticket", *at_init.CHECKS["ticket"]):
         assert found[arm].key == there[arm].key and store.find_level(found[arm], 9)
     assert {arm for arm in found if arm in at_init.METHODS} | {"ticket"} == set(units(controls=0))
+    assert ticket.schedule[9]["head"] == 41  # of 1,000, as notebook 17 says
 
 
 def test_the_chains_share_their_dense_network():

@@ -36,6 +36,11 @@ def interval(values):
     return n, mean, mean - half, mean + half
 
 
+def in_brackets(mean, low, high):
+    """A number and its interval, as in ``97.01 [96.88, 97.15]``; the number alone where `low` is NaN: str."""
+    return f"{mean:.2f}" + ("" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]")
+
+
 def at_end(frame, metric="accuracy", split="test"):
     """Values at each level's last step: Series over (arm, level, replicate)."""
     rows = frame[(frame["metric"] == metric) & (frame["split"] == split)].sort_values("step", kind="stable")

@@ -132,9 +132,8 @@ def in_short(frame):
         networks = dict(zip(("as it is", "shuffled", "fresh values"), (arm, *checks), strict=False))
         row = {"mask": STYLES[arm][0]}
         for name, network in networks.items():
-            n, mean, low, high = statistics.interval(statistics.paired(accuracy, network, AT))
-            text = f"{mean:.2f}" + (f" [{low:.2f}, {high:.2f}]" if n > 1 else "")
-            row[name] = text.replace(" ", "\N{NO-BREAK SPACE}") if n else ""
+            n, *found = statistics.interval(statistics.paired(accuracy, network, AT))
+            row[name] = statistics.in_brackets(*found).replace(" ", "\N{NO-BREAK SPACE}") if n else ""
         for layer, share in shares.items():
             found = statistics.paired(share, arm, AT)
             row[f"{layer} kept"] = f"{found.mean():.3g}%" if len(found) else ""

@@ -269,8 +269,7 @@ def _cells(step, best, place):
     """What the table says of a number by one of the two steps: dict."""
     if not best:
         return dict.fromkeys((step, f"{step}: level", f"{step}: read at", f"{step}: pairs that fit"), "")
-    mean, low, high = best.intervals[place]
-    text = f"{mean:.2f}" + (f" [{low:.2f}, {high:.2f}]" if low == low else "")
+    text = statistics.in_brackets(*best.intervals[place])
     return {
         step: text, f"{step}: level": best.level, f"{step}: read at": best.reading, f"{step}: pairs that fit": best.fits
     }  # fmt: skip

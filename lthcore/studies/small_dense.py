@@ -235,8 +235,8 @@ def in_short(frame, config):
         for arm in ARMS:
             values = statistics.paired(accuracy, arm, level)
             row[STYLES[arm][0]] = f"{values.mean():.2f}" if len(values) else ""
-        n, mean, low, high = statistics.interval(statistics.paired(accuracy, "ticket", level, "smaller"))
-        row["ticket - smaller dense (pp)"] = f"{mean:.2f}" + (f" [{low:.2f}, {high:.2f}]" if n > 1 else "")
+        _, *found = statistics.interval(statistics.paired(accuracy, "ticket", level, "smaller"))
+        row["ticket - smaller dense (pp)"] = statistics.in_brackets(*found)
         row |= {f"break-even: {label}": _in_words(table, level, way) for way, (label, *_) in WAYS.items()}
         rows.append(row)
     return pd.DataFrame(rows).set_index("level") if rows else pd.DataFrame()
