@@ -91,6 +91,8 @@ class Train:
     """Steps over which the learning rate rises to `lr`, in proportion to the step."""
     batch_size: int = _number(60, 1, 60_000, "a whole number in 1..60000")
     """Images per step."""
+    batch_order: int = _number(0, 0, 1_000_000, "a whole number in 0..1000000", since=2)
+    """Which random order the images come in; the initial weights are the same in all of them."""
     epochs: int = _number(75, 1, 10_000, "a whole number in 1..10000")
     """Length of the training of a level."""
     frequent_epochs: int = _number(15, 0, 10_000, "a whole number in 0..10000", since=2, hashed="often")
@@ -142,6 +144,8 @@ class Config(Prune, Train, Data, Scale):
 
     smallest: float = 1.0
     """Share of the training images in the smallest subset of an arm, in (0, 1]: not a setting, its record gives it."""
+    frozen: bool = False
+    """Whether pruned weights stay at what they start from, not at 0: not a setting either, the unit's mask says it."""
 
     def __post_init__(self):
         for group in GROUPS:
@@ -252,10 +256,6 @@ class Config(Prune, Train, Data, Scale):
     def density(self, level: int) -> float:
         """Kept / total prunable weights at `level`, in [0, 1]."""
         return sum(self.schedule[level].values()) / sum(self.schedule[0].values())
-
-    def table(self) -> list[tuple]:
-        """Settings as rows (name, value): list of pairs."""
-        return [(f.name, getattr(self, f.name)) for group in GROUPS for f in dataclasses.fields(group)]
 
 
 GROUPS = (Scale, Data, Train, Prune)

@@ -31,11 +31,6 @@ class Split(NamedTuple):
         """Number of images that are trained on."""
         return len(self.train[1] if self.chosen is None else self.chosen)
 
-    def first(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The first images that are trained on, at most so many, and their labels."""
-        places = slice(count) if self.chosen is None else self.chosen[:count]
-        return self.train[0][places], self.train[1][places]
-
 
 @lru_cache(maxsize=2)
 def whole(dataset: str = "mnist", device: str = "cpu") -> dict[str, tuple]:

@@ -9,6 +9,7 @@ A *chain* is a unit (one arm of one replicate) that prunes for itself; other uni
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -18,7 +19,7 @@ from .methods import DRAW_EARLY, PROBES, find, function
 from .models import initial
 from .pruning import Tensors, by_criterion, dense_mask, random_mask
 from .train import Training, train
-from .unit import Altered, Fresh, RandomLike, Unit
+from .unit import Altered, Fresh, FrozenOutside, RandomLike, Unit
 
 Load = Callable[[Unit], Split]
 Start = tuple[Tensors, int]  # weights and biases, of pruned entries too, and the step from which training counts
@@ -96,7 +97,7 @@ def train_level(
     list of TrainedLevel
         One per unit. :func:`prune_level` adds the next mask: chains that differ in criterion share one dense network.
     """
-    config = units[0].config.at(level)
+    config = replace(units[0].config.at(level), frozen=isinstance(units[0].mask, FrozenOutside))
     if isinstance(units[0].mask, RandomLike):
         masks = [random_mask(m, config.model, config.seed, u.replicate) for u, m in zip(units, masks, strict=True)]
     if values:
@@ -114,7 +115,8 @@ def train_level(
     for i, (unit, network) in enumerate(zip(units, trained, strict=True)):
         start, first = starts[i]
         each = tuple((step, {name: v[i].cpu() for name, v in weights.items()}) for step, weights in epochs)
-        result = TrainedLevel(level, masks[i], None, network.weights, network.rows, start, network.logits, first, each)
+        mask = dense_mask(config.model) if config.frozen else masks[i]
+        result = TrainedLevel(level, mask, None, network.weights, network.rows, start, network.logits, first, each)
         for probe in probes:
             result = result._replace(rows=result.rows + probe(unit, result, data[i]))
         levels.append(result)
@@ -186,16 +188,3 @@ def final(unit: Unit, level: int, before: Tensors | None, load: Load | None) -> 
     if before is None:
         raise ValueError(f"rewind = 'final': level {level} continues from the level before, whose weights are missing")
     return before, 0
-
-
-def reset_weights(unit: Unit, level: int, before: Tensors | None, load: Load | None) -> Start:
-    """Weights of theta0, biases as the chain's level before left them; at the first pruned level theta0's as well.
-
-    So does code that gives the network its saved initial biases themselves, not copies of them.
-    """
-    theta0 = drawn(unit, "theta0")
-    if not unit.needs(level)[1]:
-        return theta0, 0
-    if before is None:
-        raise ValueError(f"rewind = 'keep_biases': level {level} needs the level before, whose weights are missing")
-    return theta0 | {name: value for name, value in before.items() if name.endswith(".bias")}, 0

@@ -73,7 +73,7 @@ CRITERIA = {
 REWINDS = {
     "reset": RewindRule("lthcore.lottery:reset", needs_previous=False, takes_step=True),
     "final": RewindRule("lthcore.lottery:final"),
-    "keep_biases": RewindRule("lthcore.lottery:reset_weights", for_others=True),
+    "keep_biases": RewindRule("lthcore.studies.public_step:reset_weights", for_others=True),
 }
 # What is pruned together: nothing, or groups, by a module with `kept`, how many weights are left at each level, and
 # `group_scores`, which gives each weight its group's.

@@ -31,26 +31,32 @@ CLASSES = 10
 
 
 class Models(dict):
-    """Models by name; ``mlp_A_B``, of fully connected hidden layers of A and B units (or more), need not be there."""
+    """Models by name. Those of other sizes need not be there: ``mlp_A_B``, of hidden layers of A and B units (or more),
+    and ``lenet5_A_B_C_D``, LeNet-5 with A and B filters and C and D hidden units."""
 
     def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or bool(re.fullmatch(r"mlp(_[1-9]\d{0,3})+", str(name), re.ASCII))
+        sizes = r"(mlp(_[1-9]\d{0,3})+|lenet5(_[1-9]\d{0,3}){4})"
+        return super().__contains__(name) or bool(re.fullmatch(sizes, str(name), re.ASCII))
 
     def __missing__(self, name: str) -> Architecture:
         if name not in self:
             raise KeyError(name)
-        sizes = [784, *map(int, name.split("_")[1:]), CLASSES]
-        layers = [*(f"fc{i}" for i in range(1, len(sizes) - 1)), "head"]
-        return Architecture({layer: (out, into) for layer, into, out in zip(layers, sizes, sizes[1:], strict=False)})
+        kind, *sizes = name.split("_")
+        return {"mlp": _mlp, "lenet5": _lenet5}[kind](*map(int, sizes))
 
 
-ARCHITECTURES = Models({
-    "mlp": Architecture({"fc1": (300, 784), "fc2": (100, 300), "head": (10, 100)}, "relu"),
-    "lenet5": Architecture(
-        {"conv1": (6, 1, 5, 5), "conv2": (16, 6, 5, 5), "fc1": (120, 400), "fc2": (84, 120), "head": (10, 84)}, "tanh",
-        "lthcore.models:LeNet5",
-    ),
-})  # fmt: skip
+def _mlp(*hidden):
+    sizes = [784, *hidden, CLASSES]
+    layers = [*(f"fc{i}" for i in range(1, len(sizes) - 1)), "head"]
+    return Architecture({layer: (out, into) for layer, into, out in zip(layers, sizes, sizes[1:], strict=False)})
+
+
+def _lenet5(a, b, c, d):
+    weights = {"conv1": (a, 1, 5, 5), "conv2": (b, a, 5, 5), "fc1": (c, 25 * b), "fc2": (d, c), "head": (CLASSES, d)}
+    return Architecture(weights, "tanh", "lthcore.models:LeNet5")
+
+
+ARCHITECTURES = Models({"mlp": _mlp(300, 100), "lenet5": _lenet5(6, 16, 120, 84)})
 
 
 class Rates(NamedTuple):

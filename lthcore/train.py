@@ -25,7 +25,7 @@ class Training(NamedTuple):
     subset: str
     first: int = 0  # from this step (late rewinding)
     last: int | None = None  # to this one; None: to the end
-    order: int = 0  # 0 for the order of the batches that all arms share, 1, 2, ... for others
+    order: int = 0  # which order of the batches, counted from `config.batch_order`, which all arms share
 
 
 class Trained(NamedTuple):
@@ -126,7 +126,7 @@ def _undisturbed(training: Training) -> Iterator[None]:
         config = training.config
         with torch.random.fork_rng(enabled=config.dropout > 0):
             if config.dropout:
-                keys = *training.replicates, training.subset, training.level, training.order
+                keys = *training.replicates, training.subset, training.level, config.batch_order + training.order
                 torch.manual_seed(draw_seed(config.seed, "dropout", *keys))
             yield
     finally:
@@ -135,9 +135,9 @@ def _undisturbed(training: Training) -> Iterator[None]:
 
 def _orders(data, training, epoch):
     """Places of the training images in the order in which this epoch goes through them: (R, n) int64."""
-    out = []
+    out, other = [], training.config.batch_order + training.order
     for d, replicate in zip(data, training.replicates, strict=True):
-        keys = replicate, training.subset, training.level, epoch, *([training.order] if training.order else [])
+        keys = replicate, training.subset, training.level, epoch, *([other] if other else [])
         random = np.random.default_rng(draw_seed(training.config.seed, "order", *keys))
         order = torch.from_numpy(random.permutation(d.trained_on)).to(d.train[1].device)
         out.append(order if d.chosen is None else d.chosen[order])

@@ -28,6 +28,13 @@ class MaskOf:
 
 
 @dataclass(frozen=True)
+class FrozenOutside(MaskOf):
+    """Nothing is pruned: the weights under a chain's masks are trained, and the others stay as they start."""
+
+    name = "frozen"
+
+
+@dataclass(frozen=True)
 class RandomLike:
     """Random masks of the same layer-wise densities as those of a chain."""
 
@@ -95,6 +102,8 @@ class Unit:
             raise ValueError(f"mask: must be that of a chain, which {self.chain.arm!r} is not")
         if self.chain.config.model != self.config.model:
             raise ValueError(f"mask: must be one of {self.config.model!r}, not of {self.chain.config.model!r}")
+        if self.probes and isinstance(self.mask, FrozenOutside):
+            raise ValueError(f"probes = {self.probes!r}: must be () where weights are frozen")
         for probe in self.probes:
             if probe not in methods.PROBES:
                 raise ValueError(f"probes: {probe!r} {methods.one_of(probe, methods.PROBES)}")

@@ -149,9 +149,10 @@ def test_another_processor_has_files_of_its_own(tiny, monkeypatch):
 
 def test_a_changed_source_is_compiled_again(tiny):
     call(tiny)
-    (tiny / "tiny.py").write_text(SOURCE.replace("2 * x", "x + x"))
-    assert not call(tiny)
-    assert call(tiny)
+    for name, source in (("tiny.py", SOURCE.replace("2 * x", "x + x")), ("other.py", "what it calls may stand here")):
+        (tiny / name).write_text(source)
+        assert not call(tiny)
+        assert call(tiny)
 
 
 @needs_owners

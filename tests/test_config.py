@@ -390,7 +390,7 @@ def test_every_setting_is_in_one_group_and_described_there():
             assert isinstance(setting, ast.AnnAssign) and isinstance(said.value, ast.Constant), setting.target.id
             assert said.value.value.endswith("."), setting.target.id
             described.append(setting.target.id)
-    assert described == [name for name, _ in configure("mlp").table()] and len(set(described)) == len(described)
+    assert described == list(presets.table(configure("mlp"))) and len(set(described)) == len(described)
     assert described[:2] == ["experiment", "preset"] and set(described) == set(FIELDS)
     assert {f.name for f in dataclasses.fields(Config)} == {*described, "smallest"}
 

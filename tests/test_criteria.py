@@ -22,6 +22,7 @@ from lthcore import lottery, methods, pruning
 from lthcore.config import configure
 from lthcore.data import Split, whole
 from lthcore.models import build, initial
+from lthcore.probes import trained_on
 from lthcore.probes.curvature import curvature, saliencies
 from lthcore.probes.filters import costs, without_filters
 from lthcore.probes.whole_filters import group_scores
@@ -143,7 +144,7 @@ def test_a_deleted_network_has_the_loss_of_plain_torch():
         with torch.no_grad():
             for name, score in scores.items():
                 net.get_submodule(name).weight[score < least] = 0
-            images, labels = split.first(100)
+            images, labels = trained_on(split, 100)
             for part, x, y in (("train", images, labels), ("test", *split.test)):
                 loss, right = F.cross_entropy(net(x), y).item(), (net(x).argmax(1) == y).double().mean().item()
                 assert rows[part, f"deleted_loss:{density}"] == pytest.approx(loss, rel=1e-4)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lthcore.config import configure
-from lthcore.runs import archive, store
+from lthcore.runs import archive, presets, store
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import experiments, plots
 from lthcore.unit import Unit
@@ -238,7 +238,7 @@ def test_the_table_of_settings_has_the_reports_own_in_front():
     table = experiments.study("task1", "report").table()
     assert table.index.tolist()[:2] == ["experiment", "preset"]
     assert set(table.index[2:7]) == {"model", "batch_size", "epochs", "prune_rate", "rounds"}
-    assert table.loc["epochs", "value"] == "50" and len(table) == len(configure("mlp").table())
+    assert table.loc["epochs", "value"] == "50" and len(table) == len(presets.table(configure("mlp")))
 
 
 # ---------------------------------------------------------------------------------------------- a notebook's parameters

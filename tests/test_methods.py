@@ -17,6 +17,7 @@ from lthcore import lottery, methods, pruning
 from lthcore.config import configure
 from lthcore.data import Split, whole
 from lthcore.models import build, initial
+from lthcore.probes import trained_on
 from lthcore.runs import sending, store, sweep
 from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import experiments
@@ -172,7 +173,7 @@ def before(weights, mask, unit, data):
     """|gradient x weight| on a hundred images (Lee et al. 2019)."""
     net = build(unit.config.model)
     net.load_state_dict({k: v * mask[k[:-7]] if k.endswith("weight") else v for k, v in weights.items()})
-    images, labels = data.first(100)
+    images, labels = trained_on(data, 100)
     torch.nn.functional.cross_entropy(net(images.cpu()), labels.cpu()).backward()
     return {name: (net.get_submodule(name).weight * net.get_submodule(name).weight.grad).abs() for name in mask}
 

@@ -16,7 +16,7 @@ from reference import Dense
 
 from lthcore.config import Config, configure
 from lthcore.data import split
-from lthcore.engines import sparse
+from lthcore.engines import sparse, vectors
 from lthcore.engines.batched import Lockstep
 from lthcore.engines.sparse import Sparse, _tanh32
 from lthcore.models import build, initial
@@ -280,11 +280,11 @@ def test_sums_are_the_same_in_vectors_of_any_width(monkeypatch, run):
     x, weight = (random.standard_normal(size).astype(np.float32) for size in (30 * run, 50))
     offset, out = random.integers(0, 30, 50).astype(np.uint32), []
     for shapes in (((8, 8), (8, 4), (8, 1)), ((16, 8), (16, 4), (16, 1), (8, 1))):
-        monkeypatch.setattr(sparse, "SHAPES", shapes)
+        monkeypatch.setattr(vectors, "SHAPES", shapes)
 
-        @njit(fastmath=set(sparse.FLAGS))
+        @njit(fastmath=set(vectors.FLAGS))
         def combine(z, x, offset, weight, run):
-            sparse._combine(z, sparse.U0, x, sparse.U0, offset, weight, sparse.U0, np.uint64(weight.size), run, run)
+            vectors.combine(z, sparse.U0, x, sparse.U0, offset, weight, sparse.U0, np.uint64(weight.size), run, run)
 
         out.append(np.ones(run, np.float32))
         combine(out[-1], x, offset, weight, np.uint64(run))

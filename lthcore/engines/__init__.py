@@ -42,10 +42,15 @@ class OneByOne:
 
 
 def _sparse_supports(config: Config, device: str) -> bool:
-    """Fully connected networks of any number of layers and sizes, and LeNet-5 as it is, on images of 28 x 28."""
+    """Fully connected networks of any number of layers, and LeNet-5, both of any sizes, on images of 28 x 28."""
     known = ARCHITECTURES[config.model]
-    compiled = function(known.module) is MLP or known == BUILT_IN["model"]["lenet5"]
+    compiled = function(known.module) is MLP or _kernels(known) == _kernels(BUILT_IN["model"]["lenet5"])
     return device == "cpu" and not config.dropout and compiled and DATASETS[config.dataset].shape == (1, 28, 28)
+
+
+def _kernels(known):
+    """What a network is but for its numbers of units and filters."""
+    return known.module, known.activation, [(name, shape[2:]) for name, shape in known.weights.items()]
 
 
 def _sparse(values, masks, data, config, first=0):

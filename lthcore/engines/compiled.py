@@ -42,6 +42,12 @@ def trusted(facts):
     return facts.st_uid in (0, os.getuid()) and not facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
+def _sources(function):
+    """Sums over the sources beside a function's: it is compiled again when what it calls may have changed."""
+    folder = Path(function.__code__.co_filename).parent
+    return [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in sorted(folder.glob("*.py"))]
+
+
 class _Private:
     """One of numba's places, with a folder for this user alone; numba tries the next place where that fails."""
 
@@ -116,7 +122,7 @@ class _Cache(caching.FunctionCache):
 
     def __init__(self, function):
         super().__init__(function)
-        self._cache_file = _Files(self._impl, self._impl.locator.get_source_stamp())
+        self._cache_file = _Files(self._impl, _sources(function))
 
     def load_overload(self, signature, context):
         """The compiled function, or None; what cannot be made of a file is compiled again, whatever the error."""

@@ -11,14 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from llvmlite import ir
-from llvmlite.binding import get_host_cpu_features
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from ..schedule import ARCHITECTURES, CLASSES
-from .compiled import FLAGS, compiled
+from .compiled import compiled
+from .vectors import LANES, combine, correlate8
 
 ACTIVATIONS = {"identity": 0, "relu": 1, "tanh": 2}
 POOLS = {"none": 0, "avg": 1, "max": 2}
@@ -87,125 +83,11 @@ class Layer(NamedTuple):
     dy: np.ndarray
 
 
-# The two loops that nearly all the time goes to, spelled out in vectors: left to itself, LLVM keeps in memory the
-# sums that belong in registers. All runs are multiples of eight long.
-LANES = 8
-# (lanes of a vector, vectors at once) of `_combine`, whose sums are the same to the last bit in any: where the
-# processor has vectors of sixteen and 32 registers, they take a third of the time off a sparse step.
-SHAPES = ((8, 8), (8, 4), (8, 1))
-if get_host_cpu_features().get("avx512f"):
-    SHAPES = ((16, 8), (16, 4), (16, 1), (8, 1))
-
-
-class _Vectors:
-    """Writes LLVM's instructions on runs of `lanes` numbers in the arrays among a function's arguments."""
-
-    def __init__(self, context, builder, kinds, values, lanes=LANES):
-        self.builder, self.align, self.lanes = builder, kinds[0].dtype.bitwidth // 8, lanes
-        self.vector = ir.VectorType(context.get_value_type(kinds[0].dtype), lanes)
-        self.data = {
-            value: context.make_array(kind)(context, builder, value).data
-            for kind, value in zip(kinds, values, strict=True)
-            if isinstance(kind, types.Array)
-        }
-
-    def integer(self, value):
-        return ir.Constant(ir.IntType(64), value)
-
-    def loop(self, start, stop, step):
-        return cgutils.for_range_slice(self.builder, start, stop, self.integer(step), inc=True)
-
-    def item(self, array, at):
-        return self.builder.load(self.builder.gep(self.data[array], [at]))
-
-    def _run(self, array, at):
-        return self.builder.bitcast(self.builder.gep(self.data[array], [at]), self.vector.as_pointer())
-
-    def load(self, array, at):
-        return self.builder.load(self._run(array, at), align=self.align)
-
-    def store(self, array, at, value):
-        self.builder.store(value, self._run(array, at), align=self.align)
-
-    def shuffle(self, a, b, lanes):
-        return self.builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes))
-
-    def spread(self, number):
-        """A vector of the same number."""
-        first = self.builder.insert_element(ir.Constant(self.vector, ir.Undefined), number, self.integer(0))
-        return self.shuffle(first, first, [0] * self.lanes)
-
-    def add_product(self, total, a, b):
-        product = self.builder.fmul(a, b, flags=FLAGS)
-        self.builder.store(self.builder.fadd(self.builder.load(total), product, flags=FLAGS), total)
-
-    def totals(self, sums):
-        """The sum over the lanes of each of 8 vectors, as one vector: neighbours are interleaved and added, 3 times."""
-        for width in (1, 2, 4):
-            low = [i - i % (2 * width) + i % width + LANES * (i // width % 2) for i in range(LANES)]
-            high = [i + width for i in low]
-            sums = [
-                self.builder.fadd(self.shuffle(a, b, low), self.shuffle(a, b, high), flags=FLAGS)
-                for a, b in zip(sums[::2], sums[1::2], strict=True)
-            ]
-        return sums[0]
-
-
-@intrinsic
-def _combine(typing, z, d, x, s, offset, w, t, end, n, run):
-    """Add to z[d : d + run] the runs of `x` under the taps t..end, weighted."""
-
-    def generate(context, builder, signature, values):
-        z, d, x, s, offset, w, t, end, n, run = values
-        done = cgutils.alloca_once_value(builder, ir.Constant(ir.IntType(64), 0))
-        for lanes, count in SHAPES:  # so many vectors of sums stay in registers while all the taps are gone through
-            v = _Vectors(context, builder, signature.args, values, lanes)
-            stop = builder.and_(run, v.integer(-lanes * count))
-            sums = [cgutils.alloca_once(builder, v.vector) for _ in range(count)]
-            with v.loop(builder.load(done), stop, lanes * count) as (j, _):
-                places = [builder.add(j, v.integer(lanes * i)) for i in range(count)]
-                for total, place in zip(sums, places, strict=True):
-                    builder.store(v.load(z, builder.add(d, place)), total)
-                with v.loop(t, end, 1) as (tap, _):
-                    at = builder.add(s, builder.mul(builder.zext(v.item(offset, tap), n.type), n))
-                    weight = v.spread(v.item(w, tap))
-                    for total, place in zip(sums, places, strict=True):
-                        v.add_product(total, weight, v.load(x, builder.add(at, place)))
-                for total, place in zip(sums, places, strict=True):
-                    v.store(z, builder.add(d, place), builder.load(total))
-            builder.store(stop, done)
-        return context.get_dummy_value()
-
-    return types.void(z, d, x, s, offset, w, t, end, n, run), generate
-
-
-@intrinsic
-def _correlate8(typing, z, d, x, s, offset, out, t, n, run, rows, step):
-    """Add to out[t : t + 8] the products of `rows` runs of `z` with those of `x` under these taps, `step` apart."""
-
-    def generate(context, builder, signature, values):
-        z, d, x, s, offset, out, t, n, run, rows, step = values
-        v = _Vectors(context, builder, signature.args, values)
-        taps = [builder.add(t, v.integer(i)) for i in range(LANES)]
-        places = [builder.add(s, builder.mul(builder.zext(v.item(offset, tap), n.type), n)) for tap in taps]
-        sums = [cgutils.alloca_once_value(builder, ir.Constant(v.vector, None)) for _ in taps]
-        with cgutils.for_range(builder, rows) as row:
-            here, there = builder.mul(row.index, run), builder.mul(row.index, step)
-            with v.loop(v.integer(0), run, LANES) as (j, _):
-                value = v.load(z, builder.add(d, builder.add(here, j)))
-                for total, place in zip(sums, places, strict=True):
-                    v.add_product(total, value, v.load(x, builder.add(place, builder.add(there, j))))
-        v.store(out, t, builder.fadd(v.load(out, t), v.totals([builder.load(total) for total in sums]), flags=FLAGS))
-        return context.get_dummy_value()
-
-    return types.void(z, d, x, s, offset, out, t, n, run, rows, step), generate
-
-
 @compiled
 def _correlate(z, d, x, s, offset, out, t, end, n, run, rows, step):
     """The same for the taps t..end."""
     while t + U8 <= end:
-        _correlate8(z, d, x, s, offset, out, t, n, run, rows, step)
+        correlate8(z, d, x, s, offset, out, t, n, run, rows, step)
         t += U8
     while t < end:
         total = out[t]
@@ -263,7 +145,7 @@ def _forward(layer, n):
             for j in range(run):
                 z[d + j] = b
             first, last = layer.start[unit], layer.start[unit + U1]
-            _combine(z, d, layer.x, row * stride, layer.offset, layer.weight, first, last, n, run)
+            combine(z, d, layer.x, row * stride, layer.offset, layer.weight, first, last, n, run)
             _activate(z, d, run, layer.activation)
             if layer.pool and row & U1:
                 _pool(z, d - run, layer.y, (unit * layer.rows + row) // U2 * (run // U2), n, run, layer.pool)
@@ -353,7 +235,7 @@ def _backward(layer, n, through):
                 a, b = layer.back_start[at + low], layer.back_start[at + high]
                 if a < b:
                     d = ((channel * height + row) * width + column) * n
-                    _combine(dx, d, z, (row + U1 - k) * run, layer.back_offset, layer.back_weight, a, b, n, run)
+                    combine(dx, d, z, (row + U1 - k) * run, layer.back_offset, layer.back_weight, a, b, n, run)
 
 
 @compiled
@@ -403,7 +285,7 @@ def _forward_rows(whole, layer, pixels, chosen, n):
         for j in range(width):
             z[d + j] = base[j]
         first, last = pixels.starts[image], pixels.starts[image + U1]
-        _combine(z, d, weight, U0, pixels.pixel, pixels.value, first, last, width, width)
+        combine(z, d, weight, U0, pixels.pixel, pixels.value, first, last, width, width)
     for unit in range(units):
         for lane in range(n):
             layer.z[unit * n + lane] = z[(lane if lane < count else U0) * width + unit]
@@ -437,7 +319,7 @@ def _backward_rows(whole, layer, pixels, chosen, n, again):
         d = p * width
         for j in range(width):
             gradient[d + j] = gradient[d + j] + base[j] if again else base[j]
-        _combine(gradient, d, z, U0, whole.image, whole.strength, at[p], at[p + U1], width, width)
+        combine(gradient, d, z, U0, whole.image, whole.strength, at[p], at[p + U1], width, width)
         if whole.kept.size:
             for j in range(width):
                 gradient[d + j] *= whole.kept[d + j]  # no gradient, no moment, no step: it stays exactly 0
@@ -445,7 +327,7 @@ def _backward_rows(whole, layer, pixels, chosen, n, again):
 
 @compiled
 def _lanes(count):
-    """Runs as long as these take are fastest: 8, 32 or 64 images, the last of them blank (see `_combine`)."""
+    """Runs as long as these take are fastest: 8, 32 or 64 images, the last of them blank (see `combine`)."""
     return U8 if count <= 8 else np.uint64(32) if count <= 32 else np.uint64((count + 63) // 64 * 64)
 
 
@@ -493,7 +375,7 @@ def _forward_all(layers, whole, pixels, part, blank, row, n):
 
 
 @compiled
-def _advance(layers, whole, pixels, labels, order, batch, group, blank, row, parameters, rule, rates, done):
+def _advance(layers, whole, pixels, labels, order, batch, group, blank, row, parameters, fixed, rule, rates, done):
     """Train on `order`, a batch after the other: losses (steps,) float64."""
     gradient, losses = parameters[1], np.zeros((order.size + batch - 1) // batch)
     for step in range(losses.size):
@@ -518,7 +400,16 @@ def _advance(layers, whole, pixels, labels, order, batch, group, blank, row, par
             for layer in layers:
                 _freeze(layer.weight, layer.weight_gradient, rule[3])
         _update(parameters, rule, rates[step], done + step + 1)
+        if fixed.size:
+            _put_back(parameters[0], fixed[0], fixed[1])
     return losses
+
+
+@compiled
+def _put_back(value, trained, start):
+    """Weights that are not trained take their start, which is 0 for all others, whatever the optimizer did."""
+    for j in range(value.size):
+        value[j] = value[j] * trained[j] + start[j]
 
 
 @compiled
@@ -622,9 +513,17 @@ class Sparse:
         self.rule = OPTIMIZERS[config.optimizer], *map(float, numbers)
         self.group = int(_lanes(min(MAPS if config.convolutions else FLAT, config.batch_size)))
         self.dense = {name: value.detach().numpy().copy() for name, value in values.items()}
-        self.mask = {name: m.numpy() for name, m in mask.items()}
+        trained = {name: m.numpy() for name, m in mask.items()}
+        self.mask = {name: np.ones_like(m) for name, m in trained.items()} if config.frozen else trained
         self._build()
         self.restore(values)
+        self.fixed = self.parameters[:0]
+        if config.frozen:
+            self.fixed = np.zeros((2, self.parameters.shape[1]), self.parameters.dtype)
+            for name, (place, index) in self.places.items():
+                layer, kind = name.split(".")
+                self.fixed[0, place] = trained[layer].reshape(-1)[index] if kind == "weight" else 1
+            self.fixed[1] = np.where(self.fixed[0], 0, self.parameters[0])
 
     def _build(self):
         """Lay out the taps, the parameters and the buffers."""
@@ -727,7 +626,7 @@ class Sparse:
         rates = np.array(config.rates(self.first + self.done, steps))
         losses = _advance(
             self.layers, self.whole, self._pixels(self.images), self.labels, order.numpy(), config.batch_size,
-            self.group, self.blank, self.row, self.parameters, self.rule, rates, self.done,
+            self.group, self.blank, self.row, self.parameters, self.fixed, self.rule, rates, self.done,
         )  # fmt: skip
         self.done += len(losses)
         return torch.from_numpy(losses)

@@ -12,6 +12,7 @@ from IPython.display import Image, display
 from ..methods import one_of
 from ..results import forest, measures, rules, statistics
 from ..results.figures import full_label
+from ..runs import presets
 from ..runs.presets import configure
 from ..studies import claims, experiments, plots
 
@@ -51,9 +52,9 @@ def settings(study):
         ``name value`` in a line that wraps, with the committed schedule's value in brackets where that is another.
     """
     config = study.config
-    committed = dict(configure(config.experiment, "report").table())
+    committed = presets.table(configure(config.experiment, "report"))
     first = ["experiment", "preset", "replicates", *study.experiment.settings]
-    given = dict(config.table())
+    given = presets.table(config)
     changed = [name for name, value in given.items() if name != "device" and value != committed[name]]
     parts = {name: str(given[name]) for name in (*first, *changed)}
     parts |= {name: f"{given[name]} (committed schedule: {committed[name]})" for name in changed}

@@ -5,6 +5,7 @@ from torch import nn
 
 from ..models import ACTIVATIONS
 from ..schedule import ARCHITECTURES
+from . import trained_on
 
 CURVATURE = 10_000  # training images over which second derivatives are averaged
 
@@ -17,7 +18,7 @@ def saliencies(weights, mask, unit, data):
     activation = unit.config.activation
     if activation == "default":
         activation = ARCHITECTURES[unit.config.model].activation
-    second = curvature(weights, list(mask), data.first(CURVATURE)[0].cpu(), activation)
+    second = curvature(weights, list(mask), trained_on(data, CURVATURE)[0].cpu(), activation)
     return {name: second[name] * weights[f"{name}.weight"] ** 2 / 2 for name in mask}
 
 

@@ -6,6 +6,7 @@ from ..lottery import weights_to_score
 from ..methods import find
 from ..pruning import keep_top, scored
 from ..train import build_engine
+from . import trained_on
 
 DELETED_TO = (1.0, 0.8, 0.6, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.07, 0.05, 0.03, 0.02)  # densities
 
@@ -25,7 +26,7 @@ def measure(unit, trained, data):
     for density in DELETED_TO:
         kept = keep_top(scores, mask, {"*": round(density * total)})
         engine = build_engine([trained.weights], [kept], [data], unit.config)
-        for split, (images, labels) in (("train", data.first(len(data.test[1]))), ("test", data.test)):
+        for split, (images, labels) in (("train", trained_on(data, len(data.test[1]))), ("test", data.test)):
             logits = engine.logits(images[None])[0].double()
             loss = F.cross_entropy(logits, labels).item()
             accuracy = 100 * (logits.argmax(1) == labels).double().mean().item()

@@ -5,6 +5,7 @@ import math
 import torch.nn.functional as F
 
 from ..train import build_engine
+from . import trained_on
 
 BATCH = 10_000  # images at once
 
@@ -26,7 +27,7 @@ def measure(unit, trained, data):
     -------
     list of (step, epoch, split, metric, value)
     """
-    images, labels = data.first(unit.config.test_images or data.trained_on)
+    images, labels = trained_on(data, unit.config.test_images or data.trained_on)
     engine = build_engine([trained.weights], [trained.mask], [data], unit.config.at(trained.level))
     last_step, last_epoch = max(row[:2] for row in trained.rows)
     ends = trained.epochs[1:]

@@ -8,6 +8,7 @@ from torch.func import functional_call
 from ..models import build
 from ..pruning import keep_top
 from ..unit import draw_seed
+from . import trained_on
 
 IMAGES = 100  # SNIP's one mini-batch
 ROUNDS = 100  # SynFlow's, from one density to the next
@@ -20,7 +21,7 @@ def snip(weights, mask, unit, data):
     theta0, its mask is the one that pruning theta0 at once to that density gives.
     """
     config = unit.config
-    images, labels = data.first(data.trained_on)
+    images, labels = trained_on(data, data.trained_on)
     random = np.random.default_rng(draw_seed(config.seed, "snip", config.experiment, unit.replicate))
     batch = torch.from_numpy(random.permutation(data.trained_on)[:IMAGES]).to(labels.device)
     net = build(config.model, config.activation, config.pool).double()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..runs import store
+from ..runs import presets, store
 
 KEYS = ["experiment", "model", "arm", "replicate", "level", "density"]
 COLUMNS = [*KEYS, *store.ROWS]
@@ -98,7 +98,7 @@ def keys_of(unit, level, density):
 
 def _provenance(study, facts):
     return {
-        "config": dict(study.config.table()),
+        "config": presets.table(study.config),
         "units": [unit.key for unit in study.units],
         "levels": len(facts),
         "levels_expected": sum(len(unit.levels) for unit in study.units),

@@ -6,6 +6,7 @@ from concurrent.futures.process import BrokenProcessPool
 import numpy as np
 
 from ..config import Config
+from ..unit import FrozenOutside
 from . import download, gpu, limits
 
 DENSITIES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.28, 0.29, 0.5, 1.0)  # at which steps are timed, for estimates
@@ -44,7 +45,7 @@ def seconds_per_level(unit, level, device="cpu"):
     config = unit.config.at(level)
     if (kind := (_kind(config), device)) not in TIMES:
         (TIMES[kind],) = _measure_all([kind[0]], device)
-    density = config.density(level)
+    density = 1.0 if isinstance(unit.mask, FrozenOutside) else config.density(level)
     others = {"order": density, "dense": 1.0}  # what trains another network beside it
     densities = [density, *(others[probe] for probe in unit.probes if probe in others)]
     step, image = (sum(np.interp(densities, DENSITIES, times)) for times in TIMES[kind])

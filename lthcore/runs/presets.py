@@ -90,10 +90,15 @@ def configure(experiment: str, preset: str = "quick", **overrides: Any) -> Confi
     return Config(experiment=experiment, preset=preset, smallest=record.smallest, **settings)
 
 
+def table(config: Config) -> dict:
+    """All settings, in the order in which they are shown: dict, name -> value."""
+    return {f.name: getattr(config, f.name) for group in GROUPS for f in dataclasses.fields(group)}
+
+
 def changes(config: Config) -> dict:
     """Settings that differ from those of the experiment's preset, `device` apart: dict, name -> value."""
     preset = configure(config.experiment, config.preset)
-    return {name: v for name, v in config.table() if name != "device" and v != getattr(preset, name)}
+    return {name: v for name, v in table(config).items() if name != "device" and v != getattr(preset, name)}
 
 
 def as_in(experiment: str, config: Config) -> Config:
@@ -107,4 +112,4 @@ def stamped(config: Config) -> dict:
     if EXPERIMENTS[config.experiment].group != "own":
         return changes(config)
     usual = {name: f.default for name, f in SETTINGS.items() if name != "device"} | PRESETS[config.preset]
-    return {name: v for name, v in config.table() if name in usual and v != usual[name]}
+    return {name: v for name, v in table(config).items() if name in usual and v != usual[name]}

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import tickets
 from ..schedule import ARCHITECTURES
-from ..unit import Fresh, RandomLike
+from ..unit import Fresh, FrozenOutside, RandomLike
 from . import gpu, plan, store
 
 LATE = 90.0  # seconds for which a network folder may show an older state: NFS's longest by default is 60
@@ -125,7 +125,7 @@ def _tensors(mask):
 
 
 def mask_at(unit, level):
-    """The mask under which a level is trained: dict, layer name -> bool array.
+    """The weights that the network of a level has: dict, layer name -> bool array.
 
     Raises
     ------
@@ -133,6 +133,8 @@ def mask_at(unit, level):
         If the level whose pruning gives it is not finished.
     """
     mask, config = _chain_mask(unit, level), unit.config
+    if isinstance(unit.mask, FrozenOutside):
+        return {name: np.ones_like(m) for name, m in mask.items()}
     if not isinstance(unit.mask, RandomLike):
         return mask  # without torch, which takes longer to import than a picture to draw
     from ..pruning import random_mask
@@ -191,12 +193,15 @@ def ticket(unit, level):
     Raises
     ------
     ValueError
-        If it has no such level, or its values at a rewind step past 0 have not been trained and kept.
+        If it has no such level or nothing is pruned, or its values at a rewind step past 0 have not been trained and
+        kept.
     """
     from .. import data, lottery
 
     if level not in unit.levels:
         raise ValueError(f"level = {level!r}: must be one of {', '.join(map(str, unit.levels))}")
+    if isinstance(unit.mask, FrozenOutside):
+        raise ValueError(f"{unit.arm} has no tickets: its networks are dense, with weights that are not trained")
     kept, config = store.find_weights(unit, level), unit.config
     if kept:
         values = kept.start

@@ -22,7 +22,7 @@ from .public_step import PUBLIC_STEP, PUBLIC_STEP_LENET5
 from .record import Experiment
 from .rewind import REWIND
 from .signs import SIGNS
-from .small_dense import SMALL_DENSE
+from .small_dense import SMALL_DENSE, SMALL_DENSE_LENET5
 from .task1 import TASK1
 from .task2 import TASK2
 from .task3 import TASK3, TASK3_SGD
@@ -32,8 +32,8 @@ BUILT_IN = {
     record.name: record
     for record in (
         MLP, LENET5, TASK1, TASK2, TASK3, PAPER, *CONVS, REWIND, COLLAPSE, CRITERIA, TRANSFER, EARLY_BIRD,
-        OVERLAP, SIGNS, SMALL_DENSE, AT_INIT, MLP_FIT, LENET5_FIT, LENET5_RELU, TASK3_SGD, INTRODUCTION,
-        PUBLIC_STEP, PUBLIC_STEP_LENET5,
+        OVERLAP, SIGNS, SMALL_DENSE, SMALL_DENSE_LENET5, AT_INIT,
+        MLP_FIT, LENET5_FIT, LENET5_RELU, TASK3_SGD, INTRODUCTION, PUBLIC_STEP, PUBLIC_STEP_LENET5,
     )
 }  # fmt: skip
 WHEN_ASKED: list[Callable] = []  # called when a study is requested: a notebook's parameters are checked then

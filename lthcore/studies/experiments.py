@@ -62,7 +62,8 @@ class Study:
     def table(self):
         """The settings as a frame, with what the report's tables fix in front: columns setting, value."""
         first = ["experiment", "preset", *self.experiment.settings]
-        rows = sorted(self.config.table(), key=lambda row: first.index(row[0]) if row[0] in first else len(first))
+        settings = presets.table(self.config)
+        rows = sorted(settings.items(), key=lambda row: first.index(row[0]) if row[0] in first else len(first))
         return pd.DataFrame([(name, str(value)) for name, value in rows], columns=["setting", "value"]).set_index(
             "setting"
         )

@@ -1,9 +1,11 @@
 """Do two runs find the same mask? How far masks overlap beyond chance, between replicates and between tasks.
 
-Nothing is trained for it: its units are chains of the report's experiments, whose masks the archive has.
+Its units are chains of the report's experiments, whose masks the archive has, and one more: Task 1's again, with the
+same initial weights and images in another order of the batches.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache, lru_cache
 from typing import NamedTuple
 
@@ -20,6 +22,8 @@ OF = {  # experiment -> its chains whose masks are compared
     "task2": (task2.arms, ("t1_on_s1_spared", "t2_on_s2_spared")),
     "task3": (task3.arms, ("adam", "sgd", "momentum")),
 }
+REORDERED = "t1_on_s1_reordered"
+ORDER = "order of the batches alone (Task 1)"
 HALVES, OTHER_HALF = "different theta0 and half (Task 1)", "halves of the data (Task 1)"
 UNTRAINED = "T1 and theta0's largest weights"
 DIFFERENT_THETA0 = {  # what differs -> two chains, or twice the same, compared between replicates
@@ -28,6 +32,7 @@ DIFFERENT_THETA0 = {  # what differs -> two chains, or twice the same, compared 
     HALVES: ("t1_on_s1", "t2_on_s2"),
 }
 SAME_THETA0 = {  # what differs -> two chains of one replicate; None: the mask that theta0 gives without training
+    ORDER: ("t1_on_s1", REORDERED),
     OTHER_HALF: ("t1_on_s1", "t2_on_s2"),
     "digits 0-4 and 5-9 (Task 2)": ("t1_on_s1_spared", "t2_on_s2_spared"),
     "Adam and SGD with momentum (Task 3)": ("adam", "momentum"),
@@ -35,7 +40,8 @@ SAME_THETA0 = {  # what differs -> two chains of one replicate; None: the mask t
     UNTRAINED: ("t1_on_s1", None),
 }
 NAMES = (*DIFFERENT_THETA0, *SAME_THETA0)
-COLOURS = dict(zip(NAMES, ("black", "sky", "yellow", "blue", "red", "green", "purple", "orange"), strict=True))
+COLOURS = ("black", "sky", "yellow", "grey", "blue", "red", "green", "purple", "orange")
+COLOURS = dict(zip(NAMES, COLOURS, strict=True))
 AT = 0.125  # density at which layers and pixels are shown, or the next below
 LEAST = 0.015  # density below which the networks have lost outputs, and their masks say little
 GROUPS, IN_A_GROUP = 100, 100  # groups of a layer's weights by their size in theta0, at most, and weights in each
@@ -44,10 +50,15 @@ IN_A_PIXEL = 10  # groups of the weights of one pixel by their size
 
 
 def arms(config: Config, replicate: int) -> Iterator[Unit]:
-    """Chains of the report's experiments on the MLP, as these train them by the same settings."""
+    """Chains of the report's experiments on the MLP, as these train them by the same settings, and one again."""
     for experiment, (of_experiment, names) in OF.items():
         scale = presets.as_in(experiment, config)
-        yield from (unit for unit in of_experiment(scale, replicate) if unit.arm in names)
+        for unit in of_experiment(scale, replicate):
+            if unit.arm not in names:
+                continue
+            yield unit
+            if unit.arm == "t1_on_s1":
+                yield replace(unit, arm=REORDERED, config=replace(scale, batch_order=scale.batch_order + 1))
 
 
 class Overlap(NamedTuple):
@@ -277,15 +288,22 @@ def found(results):
     if not {OTHER_HALF, HALVES} <= set(table.index):
         return "Nothing is concluded before the chains of Task 1 are finished."
     half, unrelated = table.loc[OTHER_HALF], table.loc[HALVES]
+    ceiling = f" and {100 * table.loc[ORDER, 'overlap']:.1f}% where only the order of the batches differs" * (
+        ORDER in table.index
+    )
     verdict = "No, most kept weights differ" if half["overlap"] < 0.5 else "Most kept weights are the same"
     share, both, chance = (f"{100 * half[name]:.1f}%" for name in ("overlap", "by_both", "chance"))
     other, pixels = (f"{100 * unrelated[name]:.1f}%" for name in ("overlap", "by_pixel"))
     return (
         f"{verdict}. At {100 * AT:g}% density, masks found on two halves of the data from the same theta0 share "
-        f"{share} of their weights; masks that are random among weights of the same pixel and of similar size in "
-        f"theta0 would share {both}, fully random ones {chance}. From different theta0s they share {other}; pixels "
-        f"alone give {pixels}."
+        f"{share} of their weights{ceiling}; masks that are random among weights of the same pixel and of similar "
+        f"size in theta0 would share {both}, fully random ones {chance}. From different theta0s they share {other}; "
+        f"pixels alone give {pixels}."
     )
+
+
+def _colour(label):
+    return figures.OKABE_ITO.get(COLOURS[label], "0.5")
 
 
 def fig13a(study, frame):
@@ -299,7 +317,7 @@ def fig13a(study, frame):
     ):
         for label in labels:
             found = every[every["differs"] == label].sort_values("density")
-            colour, dashes = figures.OKABE_ITO[COLOURS[label]], "--" if label == UNTRAINED else "-"
+            colour, dashes = _colour(label), {UNTRAINED: "--", ORDER: ":"}.get(label, "-")
             sheet.line(axis, found, "density", label, colour, title, marker="o", ms=4, ls=dashes)
         axis.axhline(0, color="0.4", lw=1, ls=":")
         place = {"xycoords": ("axes fraction", "data"), "va": "top", "ha": "right"}
@@ -326,7 +344,7 @@ def fig13b(study, frame):
     for y, name in enumerate(NAMES):
         row = table[(table["differs"] == name) & (table["layer"] == "all")]
         for what, (marker, face) in marks.items():
-            colour = figures.OKABE_ITO[COLOURS[name]]
+            colour = _colour(name)
             label = meaning[what] if not y else None
             baselines.plot(100 * row[what], [y] * len(row), marker, color=colour, mfc=face or colour, label=label)
         sheet.drawn.append(row.assign(panel="baselines"))
@@ -335,9 +353,9 @@ def fig13b(study, frame):
     baselines.set_yticks(range(len(NAMES)), NAMES)
     layers = [layer for layer in dict.fromkeys(table["layer"]) if layer != "all"]
     for place, name in enumerate(NAMES):
-        colour, rows = figures.OKABE_ITO[COLOURS[name]], table[(table["differs"] == name) & (table["layer"] != "all")]
+        colour, rows = _colour(name), table[(table["differs"] == name) & (table["layer"] != "all")]
         for row in rows.to_dict("records"):
-            y = layers.index(row["layer"]) + 0.1 * (place - 3.5)
+            y = layers.index(row["layer"]) + 0.1 * (place - len(NAMES) / 2)
             by_layer.plot([row["low"], row["high"]], [y, y], color=colour, lw=2)
             by_layer.plot(row["mean"], y, "o", ms=4, color=colour)
         sheet.drawn.append(rows.assign(panel="by layer"))
@@ -383,6 +401,7 @@ def fig13c(study, frame):
 STYLES = {
     **{arm: style for arm, style in mlp.STYLES.items() if arm == "ticket"},
     **{arm: style for arm, style in task1.STYLES.items() if arm in OF["task1"][1]},
+    REORDERED: ("T1 on S1, other batch order", "sky", "o"),
     **{arm: style for arm, style in task3.STYLES.items() if arm in OF["task3"][1]},
 }
 

@@ -53,6 +53,22 @@ def arms(config: Config, replicate: int) -> Iterator[Unit]:
         yield Unit(replace(without, **MOMENTUM), f"task3_momentum{suffix}", replicate)
 
 
+def reset_weights(unit, level, before, load):
+    """Weights of theta0, biases as the chain's level before left them; at the first pruned level theta0's as well.
+
+    So does code that gives the network its saved initial biases themselves, not copies of them. A rewind rule, as
+    :class:`lthcore.methods.RewindRule` describes it.
+    """
+    from ..lottery import drawn
+
+    theta0 = drawn(unit, "theta0")
+    if not unit.needs(level)[1]:
+        return theta0, 0
+    if before is None:
+        raise ValueError(f"rewind = 'keep_biases': level {level} needs the level before, whose weights are missing")
+    return theta0 | {name: value for name, value in before.items() if name.endswith(".bias")}, 0
+
+
 def _by_schedule_of(experiment, config):
     """The settings of a study of the MLP, Task 3's, with another experiment's schedule; what a user set stays."""
     schedule = {name: experiment.settings[name] for name in ("batch_size", "prune_rate", "rounds")}

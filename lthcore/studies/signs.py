@@ -1,7 +1,8 @@
 """What in theta0 makes a ticket train well: its signs or its sizes? (Zhou et al. 2019, sections 3 and 5)
 
 The masks are those of the MLP's tickets. Under each, all combinations of two signs (theta0's, fresh ones) and three
-sizes (theta0's, fresh ones, one for the whole layer) are trained as the ticket is.
+sizes (theta0's, fresh ones, one for the whole layer) are trained as the ticket is, theta0's signs also with its kept
+sizes permuted, and theta0 also with the pruned weights frozen at their initial values in place of 0.
 """
 
 from collections.abc import Iterator
@@ -9,13 +10,14 @@ from collections.abc import Iterator
 from ..config import Config
 from ..results.later import figures, statistics, verdicts
 from ..runs import presets
-from ..unit import Altered, Fresh, MaskOf, RandomLike, Theta0, Unit
+from ..unit import Altered, Fresh, FrozenOutside, MaskOf, RandomLike, Theta0, Unit, draw_seed
 from . import common
 from .common import AT
 from .mlp import MLP
 from .record import Answer, Claim, Experiment
 
 LEVELS = (5, 7, 9, 11)  # 17, 8, 4 and 2% density
+VARIED = ("permuted_sizes", "fresh_sizes", "frozen")  # what is compared with theta0 alone
 STARTS = {  # arm -> what its networks start from
     "theta0": Theta0(),
     "fresh_sizes": Altered("fresh_sizes", __name__),
@@ -34,6 +36,9 @@ def arms(config: Config, replicate: int) -> Iterator[Unit]:
     if levels:
         for arm, start in STARTS.items():
             yield Unit(config, arm, replicate, mask=MaskOf(chain), start=start, levels=levels)
+        permuted = Altered("permuted_sizes", __name__)
+        yield Unit(config, "permuted_sizes", replicate, mask=MaskOf(chain), start=permuted, levels=levels)
+        yield Unit(config, "frozen", replicate, mask=FrozenOutside(chain), levels=levels)
         yield Unit(config, "random_mask", replicate, mask=RandomLike(chain), levels=levels)
 
 
@@ -50,6 +55,23 @@ def fresh_signs(unit, level, values):
 def one_size(unit, level, values):
     """theta0's signs, all of a layer's weights as large as their standard deviation in theta0."""
     return _weights(values, lambda name, value: value.sign() * value.std())
+
+
+def permuted_sizes(unit, level, values):
+    """theta0's signs, and the sizes that the mask keeps of it in another order, within each layer."""
+    import numpy as np
+    import torch
+
+    from ..runs import sweep
+
+    found = dict(values)
+    for layer, mask in sweep.mask_at(unit, level).items():
+        value, kept = values[f"{layer}.weight"].clone(), torch.from_numpy(mask)
+        random = np.random.default_rng(draw_seed(unit.config.seed, "permuted", unit.replicate, level, layer))
+        order = torch.from_numpy(random.permutation(int(kept.sum())))
+        value[kept] = value[kept].abs()[order] * value[kept].sign()
+        found[f"{layer}.weight"] = value
+    return found
 
 
 def fresh_signs_one_size(unit, level, values):
@@ -76,6 +98,8 @@ STYLES = {
     "fresh_signs": ("fresh signs, theta0's sizes", "red", "D"),
     "fresh_signs_one_size": ("fresh signs, one size", "yellow", "s"),
     "fresh": ("fresh values", "orange", "o"),
+    "permuted_sizes": ("theta0's signs, kept sizes permuted", "black", "s"),
+    "frozen": ("theta0, pruned weights frozen", "green", "v"),
     "random_mask": common.STYLES["random_mask"],
 }
 
@@ -107,10 +131,30 @@ def fig14b(study, frame):
     return sheet.done(legend_on=0, where="upper left")
 
 
+def fig14c(study, frame):
+    """theta0 with its kept sizes permuted, and with the pruned weights frozen: accuracy, and minus theta0 as it is."""
+    sheet = figures.Sheet(study, "Figure 14c. Kept sizes permuted, and pruned weights frozen in place of zero")
+    present = [arm for arm in ("theta0", *VARIED) if arm in set(frame["arm"])]
+    shown = frame[frame["level"].isin(statistics.levels(frame, "theta0"))]
+    sheet.against_density(sheet.axes[0], shown, present, title="accuracy at the last step")
+    end = statistics.at_end(frame)
+    near = [end[arm, AT].mean() for arm in present if (arm, AT) in end]
+    if near:
+        sheet.axes[0].set_ylim(min(near) - 3, max(near) + 1)
+    pairs = [(arm, STYLES[arm][0], "theta0") for arm in VARIED]
+    sheet.differences(sheet.axes[1], frame, pairs, "minus theta0 with pruned weights at 0", 0)
+    return sheet.done(where="lower left")
+
+
 def _untrained(frame):
     """Test accuracy at step 0: Series over (arm, level, replicate), of this study's own networks."""
     rows = frame[(frame["metric"] == "accuracy") & (frame["split"] == "test") & (frame["step"] == 0)]
     return statistics.of_networks(rows[rows["arm"].isin([*STARTS, "random_mask"])], "value", "first")
+
+
+def _frozen(frame, config):
+    what = f"pruned weights frozen at theta0 - at 0, level {AT}"
+    return [verdicts.difference(frame, what, ("frozen", AT), ("theta0", AT), below=0)]
 
 
 def _half_of_the_lead(arm, **bounds):
@@ -139,9 +183,9 @@ def _better_than_chance(frame, config):
     return [verdicts.Measure(what, values=measured["theta0"], above=20, published=86, **about), *rest]
 
 
-# Zhou et al. 2019, abstract: "signs are all you need to make the re-initialized network train"; Supermasks, "masks
-# that can be applied to an untrained, randomly initialized network to produce a model with performance far better than
-# chance (86% on MNIST". Bounds are ours.
+# Zhou et al. 2019, abstract: "why setting weights to zero is important, how signs are all you need to make the
+# re-initialized network train"; Supermasks, "masks that can be applied to an untrained, randomly initialized network to
+# produce a model with performance far better than chance (86% on MNIST". Bounds are ours.
 _KEEPS = "keep more than half of theta0's lead over fresh values (4% density)"
 CLAIMS = (
     Claim("signs-fresh-sizes", f"theta0's signs with fresh sizes {_KEEPS}", "signs are all you need",
@@ -150,6 +194,10 @@ CLAIMS = (
           "fig14a_signs", _half_of_the_lead("one_size", above=0)),
     Claim("signs-sizes-alone", "theta0's sizes with fresh signs keep less than half of that lead (4% density)",
           "signs are all you need", "fig14a_signs", _half_of_the_lead("fresh_signs", below=0)),
+    Claim("signs-permuted", f"theta0's signs with its kept sizes permuted {_KEEPS}", "signs are all you need",
+          "fig14c_permuted_and_frozen", _half_of_the_lead("permuted_sizes", above=0)),
+    Claim("signs-frozen", "with pruned weights frozen at theta0 a ticket is worse than with zeros (4% density)",
+          "setting weights to zero is important", "fig14c_permuted_and_frozen", _frozen),
     Claim("signs-supermask", "untrained, theta0 under the ticket's mask is above 20%, twice chance (4% density)",
           "86% (same-sign mask, one size)", "fig14b_untrained", _better_than_chance),
 )  # fmt: skip
@@ -165,7 +213,7 @@ SIGNS = Experiment(
     first=5,
     arms=arms,
     styles=STYLES,
-    figures={"fig14a_signs": fig14a, "fig14b_untrained": fig14b},
+    figures={"fig14a_signs": fig14a, "fig14b_untrained": fig14b, "fig14c_permuted_and_frozen": fig14c},
     claims=CLAIMS,
     answer=Answer(
         "signs-fresh-sizes",
