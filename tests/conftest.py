@@ -11,6 +11,7 @@ from stand_ins import fresh as fresh  # fixtures, here for all
 from stand_ins import queue as queue
 
 from lthcore.runs import formats, store
+from lthcore.studies import REGISTRY
 
 torch.set_num_threads(1)  # as in the study itself: these networks gain nothing from a second thread
 
@@ -60,8 +61,10 @@ def _of_the_process():
 @pytest.fixture(autouse=True)
 def as_it_was():
     """Fails a test that leaves the process other than it was: the next would fail in its place."""
-    before = _of_the_process()
+    before, known = _of_the_process(), dict(REGISTRY)
     yield
+    REGISTRY.clear()
+    REGISTRY.update(known)  # without the studies that the test wrote
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
     after = _of_the_process()

@@ -369,6 +369,7 @@ OTHER = {
     "dataset": "fashion", "conv_rate": 0.1, "dropout": 0.5, "warmup": 10, "frequent_epochs": 3,
     "criterion": "obd", "rewind": "final", "structure": "filters", "retrain_epochs": 3, "retrain_lr": 1e-4,
     "early_bird": 0.1, "weight_decay": 1e-4, "frozen_below": 1e-6, "biases": "normal",
+    "batch_order": 1,
 }  # fmt: skip
 FREE = {
     "preset": "quick", "tolerance": 1.0, "margin": 2.0, "replicates": 7, "controls": 3, "device": "cpu", "rounds": 12,
@@ -392,7 +393,7 @@ def test_every_setting_is_in_one_group_and_described_there():
             described.append(setting.target.id)
     assert described == list(presets.table(configure("mlp"))) and len(set(described)) == len(described)
     assert described[:2] == ["experiment", "preset"] and set(described) == set(FIELDS)
-    assert {f.name for f in dataclasses.fields(Config)} == {*described, "smallest"}
+    assert {f.name for f in dataclasses.fields(Config)} == {*described, "smallest", "frozen"}
 
 
 def _unit(**settings):

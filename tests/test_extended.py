@@ -22,7 +22,7 @@ def test_a_later_setting_is_part_of_an_identity_only_where_it_is_set():
         "early_bird": 0.1,
     }
     other |= {"criterion": "random", "rewind": "final", "structure": "filters", "retrain_epochs": 3, "retrain_lr": 1e-4}
-    other |= {"weight_decay": 1e-4, "frozen_below": 1e-6, "biases": "normal"}
+    other |= {"weight_decay": 1e-4, "frozen_below": 1e-6, "biases": "normal", "batch_order": 1}
     plain = Unit(configure("lenet5"), "ticket", 0)
     later = {
         f.name: f.metadata.get("hashed", f.name) for f in dataclasses.fields(Config) if f.metadata.get("since") == 2
@@ -71,7 +71,7 @@ def test_extended_notebooks_are_run_on_request_alone(capsys):
     report = ["mlp", "lenet5", "task1", "task2", "task3"]
     assert asked("quick") == report
     extended = ["paper", "fashion_conv2", "rewind", "criteria", "transfer", "early_bird", "collapse"]
-    extended += ["overlap", "signs", "small_dense", "mlp_fit", "task3_sgd", "at_init"]
+    extended += ["overlap", "signs", "small_dense", "small_dense_lenet5", "mlp_fit", "task3_sgd", "at_init"]
     assert asked("quick", "--extended") == asked("quick", "--wide") == [*report, *extended]
     assert asked("quick", "--only", "conv2") == ["conv2"]
     assert asked("quick", "--only", "06_lottery_ticket_paper") == ["paper", "fashion_conv2"]

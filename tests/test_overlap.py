@@ -1,5 +1,6 @@
 """Overlap of masks: against sets, simulated masks and a direct jackknife; and which chains are compared."""
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -102,9 +103,12 @@ def test_the_jackknife_leaves_each_replicate_out_once():
 def test_its_units_are_chains_that_the_reports_experiments_train(preset):
     found = list(REGISTRY["overlap"].arms(configure("overlap", preset, seed=3), 1))
     there = {unit.key: unit for name in overlap.OF for unit in REGISTRY[name].arms(configure(name, preset, seed=3), 1)}
-    assert all(unit.prunes and there[unit.key].levels == unit.levels for unit in found)
+    (other,) = [unit for unit in found if unit.arm == overlap.REORDERED]
+    assert all(unit.prunes and there[unit.key].levels == unit.levels for unit in found if unit != other)
+    (same,) = [unit for unit in found if unit.arm == "t1_on_s1"]
+    assert other == replace(same, arm=other.arm, config=replace(same.config, batch_order=1))
     names = {unit.arm for unit in found}
-    assert names == {name for _, chains in overlap.OF.values() for name in chains}
+    assert names == {name for _, chains in overlap.OF.values() for name in chains} | {other.arm}
     compared = {arm for pair in (overlap.SAME_THETA0 | overlap.DIFFERENT_THETA0).values() for arm in pair}
     assert names == compared - {None}
 
@@ -112,6 +116,8 @@ def test_its_units_are_chains_that_the_reports_experiments_train(preset):
 def test_what_is_set_reaches_every_chain():
     study = experiments.study("overlap", "smoke", overrides={"prune_rate": 0.25, "lr": 0.002})
     assert {(unit.config.prune_rate, unit.config.lr) for unit in study.units} == {(0.25, 0.002)}
+    study = experiments.study("overlap", "smoke", overrides={"batch_order": 3})
+    assert {(unit.arm == overlap.REORDERED, unit.config.batch_order) for unit in study.units} == {(0, 3), (1, 4)}
     with pytest.raises(ValueError, match="did you mean 'prune_rate'"):
         experiments.study("overlap", "smoke", overrides={"prune_rte": 0.25})
 

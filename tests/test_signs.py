@@ -41,6 +41,19 @@ def test_every_start_has_the_signs_and_the_sizes_that_its_name_says(arm, level):
             assert np.array_equal(np.abs(found), np.abs(theta0 if SIZES_OF[arm] == "theta0" else fresh))
 
 
+@pytest.mark.parametrize("level", [5, 9])
+def test_kept_sizes_are_those_of_theta0_in_another_order_under_its_signs(level):
+    unit, mask = units()["permuted_sizes"], sweep.mask_at(units()["theta0"], level)
+    found, theta0 = lottery.starting_values(unit, level, None)[0], lottery.drawn(unit, "theta0")
+    for layer, kept in mask.items():
+        value, before = (values[f"{layer}.weight"].numpy() for values in (found, theta0))
+        assert np.array_equal(np.sign(value), np.sign(before)) and np.array_equal(value[~kept], before[~kept])
+        assert np.array_equal(np.sort(np.abs(value[kept])), np.sort(np.abs(before[kept])))
+        assert (value[kept] == before[kept]).mean() < 0.1
+    again = lottery.starting_values(unit, level, None)[0]
+    assert all(torch.equal(again[name], value) for name, value in found.items())
+
+
 def test_fresh_values_differ_between_levels_and_replicates():
     one, other = units(), units(replicate=6)
     pairs = ((one["fresh_signs"], 5), (one["fresh_signs"], 7), (other["fresh_signs"], 5))
@@ -143,12 +156,15 @@ def test_half_of_the_lead_and_untrained_accuracy_by_hand():
     table = frame(
         theta0=[98.0, 98.2, 98.4], fresh=[97.0, 97.0, 97.0], fresh_sizes=[97.9, 98.0, 98.1],
         one_size=[97.8, 97.8, 97.8], fresh_signs=[97.1, 97.0, 97.2], random_mask=[95.0, 95.0, 95.0],
+        permuted_sizes=[97.6, 97.8, 97.9], frozen=[96.0, 96.1, 96.2],
     )  # fmt: skip
     measured = {claim.id: claim.measures(table, None) for claim in signs.CLAIMS}
     values = {name: found[0].values.tolist() for name, found in measured.items()}
     assert values["signs-fresh-sizes"] == pytest.approx([0.4, 0.4, 0.4])
     assert values["signs-one-size"] == pytest.approx([0.3, 0.2, 0.1])
     assert values["signs-sizes-alone"] == pytest.approx([-0.4, -0.6, -0.5])
+    assert values["signs-permuted"] == pytest.approx([0.1, 0.2, 0.2])
+    assert values["signs-frozen"] == pytest.approx([-2.0, -2.1, -2.2]) and measured["signs-frozen"][0].below == 0
     assert values["signs-supermask"] == pytest.approx([49.0, 49.1, 49.2])
     assert measured["signs-one-size"][1].values.tolist() == pytest.approx([1.0, 1.2, 1.4])
     assert [m.judged for found in measured.values() for m in found].count(True) == len(signs.CLAIMS)

@@ -10,42 +10,61 @@ from hypothesis import strategies as st
 
 from lthcore import models
 from lthcore.config import configure
+from lthcore.results import declared
 from lthcore.runs import presets, store
 from lthcore.studies import REGISTRY, experiments, small_dense
 
+CONFIG = configure("small_dense", "report")
 NAMES = ["arm", "level", "density", "replicate", "step", "epoch", "split", "metric", "value"]
 
 
-def units(preset="report", **settings):
-    return {unit.arm: unit for unit in REGISTRY["small_dense"].arms(configure("small_dense", preset, **settings), 5)}
+BOTH = pytest.mark.parametrize("name, of", [("small_dense", "mlp"), ("small_dense_lenet5", "lenet5")])
 
 
-@given(st.integers(1, 400_000))
-def test_no_other_network_of_that_shape_is_nearer(weights):
-    first, second = small_dense.hidden(weights)
-    assert second == max(10, round(first / 3))
-    off = abs(small_dense.count(first, second) - weights)
-    for other in {1, first - 1, first + 1} - {0}:
-        assert off <= abs(small_dense.count(other, max(10, round(other / 3))) - weights)
+def units(name="small_dense", preset="report", **settings):
+    return {unit.arm: unit for unit in REGISTRY[name].arms(configure(name, preset, **settings), 5)}
 
 
-def test_the_networks_have_the_weights_that_are_counted():
-    for arm, unit in units().items():
+@given(st.sampled_from(["mlp", "lenet5"]), st.sampled_from([0.2, 0.3, 0.45]), st.integers(1, 12))
+def test_no_other_network_of_that_shape_is_nearer(model, rate, level):
+    base = configure(model, "report", prune_rate=rate)
+    found = [int(size) for size in small_dense.smaller(base, level).split("_")[1:]]
+    if model == "mlp":
+        shapes = {units: (units, max(10, round(units / 3))) for units in range(1, 400)}
+        weights = {units: 784 * a + a * b + 10 * b for units, (a, b) in shapes.items()}
+    else:
+        shapes = {n: (-(-n // 20), -(-n * 2 // 15), n, max(10, round(n * 0.7))) for n in range(1, 200)}
+        weights = {n: 25 * a + 25 * a * b + 25 * b * c + c * d + 10 * d for n, (a, b, c, d) in shapes.items()}
+    kept = sum(base.schedule[level].values())
+    assert tuple(found) == shapes[min(weights, key=lambda units: abs(weights[units] - kept))]
+
+
+@BOTH
+def test_the_networks_have_the_weights_that_are_counted(name, of):
+    found = units(name)
+    for arm, unit in found.items():
         if arm.startswith("dense_"):
             net = models.build(unit.config.model)
             weights = sum(p.numel() for name, p in net.named_parameters() if name.endswith(".weight"))
             level = int(arm.removeprefix("dense_"))
-            kept = sum(units()["ticket"].config.schedule[level].values())
-            assert weights == small_dense.count(*small_dense.hidden(kept)) and abs(weights / kept - 1) < 0.08
+            kept = sum(found["ticket"].config.schedule[level].values())
+            assert weights == small_dense.count(unit.config.model) and abs(weights / kept - 1) < 0.15
             assert unit.levels == (0,) and unit.prunes
 
 
-def test_ticket_and_controls_are_those_of_the_archive():
-    found, there = units(), {unit.arm: unit for unit in REGISTRY["mlp"].arms(configure("mlp", "report"), 5)}
+def test_the_level_that_is_judged_is_that_of_the_rules():
+    assert {name: kind.judged for name, kind in small_dense.KINDS.items()} == {
+        k: declared.L[k] for k in ("mlp", "lenet5")
+    }
+
+
+@BOTH
+def test_ticket_and_controls_are_those_of_the_archive(name, of):
+    found, there = units(name), {unit.arm: unit for unit in REGISTRY[of].arms(configure(of, "report"), 5)}
     for arm in ("ticket", "random_reinit", "random_mask"):
         assert (found[arm].key, found[arm].levels) == (there[arm].key, there[arm].levels)
         assert store.find_level(found[arm], found[arm].levels[-1])
-    assert set(units(controls=0)) == {arm for arm in found if not arm.startswith("random_")}
+    assert set(units(name, controls=0)) == {arm for arm in found if not arm.startswith("random_")}
 
 
 def test_the_sizes_follow_the_settings():
@@ -88,8 +107,8 @@ def test_the_claim_by_hand():
 
 
 def test_costs_by_hand(monkeypatch):
-    monkeypatch.setattr(small_dense, "relative_time", lambda density: [1.0, 0.5, 0.25])
-    found = small_dense.costs(table()).set_index("level")
+    monkeypatch.setattr(small_dense, "relative_time", lambda density, model: [1.0, 0.5, 0.25])
+    found = small_dense.costs(table(), CONFIG).set_index("level")
     assert found.loc[5, ["found", "found_time"]].tolist() == [1, 1.0]
     assert found.loc[9, ["found", "found_time"]].tolist() == [2, 1.5]
     assert found.loc[5, "steps"] == pytest.approx(1 / 0.3)  # 200 and 400 steps of 1,000 are saved
@@ -100,19 +119,31 @@ def test_costs_by_hand(monkeypatch):
 
 
 def test_no_break_even_where_the_ticket_is_less_accurate_or_too_slow(monkeypatch):
-    monkeypatch.setattr(small_dense, "relative_time", lambda density: [1.0, 0.5, 0.25])
+    monkeypatch.setattr(small_dense, "relative_time", lambda density, model: [1.0, 0.5, 0.25])
     frame = table()
     worse = frame["value"].mask((frame["arm"] == "ticket") & (frame["level"] == 5) & (frame["step"] == 1000), 97.4)
-    found = small_dense.costs(frame.assign(value=worse)).set_index("level")
+    found = small_dense.costs(frame.assign(value=worse), CONFIG).set_index("level")
     assert found.loc[5, "why"] == "less accurate" and found.loc[5, ["steps", "whole_skipped"]].isna().all()
     slow = frame["value"].mask((frame["level"] == 9) & (frame["replicate"] == 5) & (frame["value"] >= 97), 96.99)
-    found = small_dense.costs(frame.assign(value=slow), tolerance=2).set_index("level")
+    found = small_dense.costs(frame.assign(value=slow), replace(CONFIG, tolerance=2)).set_index("level")
     assert found.loc[9, "why"] == "97% not reached" and found.loc[9, "whole_skipped"] == 2.0
 
 
 def test_a_denser_step_takes_longer_by_the_committed_benchmark():
     times = small_dense.relative_time([1.0, 0.5, 0.2, 0.05, 0.01, 0.001])
     assert times[0] == 1.0 and (np.diff(times) <= 0).all() and 0 < times[-1] < 0.2
+
+
+def test_lenet5_has_its_own_benchmark_accuracy_and_names():
+    assert small_dense.relative_time([0.05], "lenet5") != small_dense.relative_time([0.05])
+    rows, config = table().assign(step=lambda t: t["step"] * 2), configure("small_dense_lenet5", "report")
+    found = small_dense.costs(rows.assign(value=rows["value"] + 1), config).set_index("level")  # which reaches 98%
+    assert found.loc[5, "steps"] == pytest.approx(1 / 0.3)
+    row = small_dense.in_short(rows, config).loc[5]
+    assert (row["filters"], row["hidden units"], row["their weights"]) == ("4 and 9", "67 and 47", "19,694")
+    figure, _ = small_dense.fig15b(experiments.study("small_dense_lenet5", "smoke"), rows)
+    assert figure.get_suptitle().startswith("Figure 15d. LeNet-5: ")
+    assert figure.axes[1].get_legend_handles_labels()[1][0].startswith("trained to 98%")
 
 
 def test_without_the_benchmark_no_time_is_given(tmp_path, monkeypatch):
@@ -124,7 +155,7 @@ def test_without_the_benchmark_no_time_is_given(tmp_path, monkeypatch):
 
 
 def test_where_nothing_is_saved_the_panel_says_so(monkeypatch):
-    monkeypatch.setattr(small_dense, "relative_time", lambda density: [np.nan] * len(density))
+    monkeypatch.setattr(small_dense, "relative_time", lambda density, model: [np.nan] * len(density))
     slow = table().query("level != 5")
     figure, _ = small_dense.fig15b(experiments.study("small_dense", "smoke"), slow)
     assert figure.axes[1].texts[0].get_text() == "nothing is saved at any level"
@@ -138,5 +169,5 @@ def test_a_copy_of_the_study_of_a_users_own_runs_as_well():
 
 
 def test_without_validation_images_nobody_knows_the_steps():
-    found = small_dense.costs(table().query("split == 'test'"))
+    found = small_dense.costs(table().query("split == 'test'"), CONFIG)
     assert found[["steps", "steps_skipped"]].isna().all(axis=None)

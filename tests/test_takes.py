@@ -7,6 +7,7 @@ import pytest
 from helpers import HERE, SETTINGS, ask, few, read_everything, values_of
 
 from lthcore.runs import download
+from lthcore.runs import presets
 from lthcore.runs.presets import EXPERIMENTS, PRESETS, changes, configure
 from lthcore.studies import experiments, takes
 
@@ -111,8 +112,10 @@ class Reads:
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_the_margin_is_taken_where_a_claim_reads_it(experiment):
-    study = experiments.study(experiment, "report")
+def test_the_margin_is_taken_where_a_claim_reads_it(experiment, monkeypatch):
+    study, table = experiments.study(experiment, "report"), presets.table
+    # to copy all settings is not to read one
+    monkeypatch.setattr(presets, "table", lambda config: table(getattr(config, "_config", config)))
     frame, seen = experiments.finished(study), set()
     if frame.empty:
         pytest.skip("no replicate is archived")

@@ -27,7 +27,6 @@ from .record import Answer, Claim, Experiment
 class Kind(NamedTuple):
     """What the two records differ in."""
 
-    of: str  # the experiment whose tickets are compared, which is also the model's name
     name: str
     figures: str  # the letters of its figures
     levels: tuple  # at which smaller dense networks are trained
@@ -45,11 +44,9 @@ def _of_lenet5(units):
     return math.ceil(units / 20), math.ceil(units * 16 / 120), units, max(CLASSES, round(units * 84 / 120))
 
 
-KINDS = {  # experiment -> its kind
-    # at 34, 17, 8.2, 4, 2 and 0.97% density
-    "small_dense": Kind("mlp", "MLP", "ab", (3, 5, 7, 9, 11, 13), AT, 97, _of_mlp),
-    # at 33, 13, 5.5 and 2.3%
-    "small_dense_lenet5": Kind("lenet5", "LeNet-5", "cd", (5, 9, 13, 17), 13, 98, _of_lenet5),
+KINDS = {  # the experiment whose tickets are compared
+    "mlp": Kind("MLP", "ab", (3, 5, 7, 9, 11, 13), AT, 97, _of_mlp),  # 34, 17, 8.2, 4, 2 and 0.97% density
+    "lenet5": Kind("LeNet-5", "cd", (5, 9, 13, 17), 13, 98, _of_lenet5),  # 33, 13, 5.5 and 2.3%
 }
 CONTROLS = ("random_reinit", "random_mask")
 ARMS = ("ticket", *CONTROLS, "smaller")
@@ -61,7 +58,7 @@ def arms(config: Config, replicate: int) -> Iterator[Unit]:
     base = replace(_base(config), controls=config.controls)
     chain, *controls = common.ticket_and_controls(base, replicate)
     yield from (chain, *controls)
-    for level in common.levels_of(chain, KINDS[config.experiment].levels):
+    for level in common.levels_of(chain, KINDS[_of(config)].levels):
         model = replace(config, model=smaller(base, level), rounds=0, levels=())
         yield Unit(model, f"dense_{level}", replicate)
 
@@ -73,7 +70,7 @@ def smaller(base: Config, level: int) -> str:
     Its layers are in the proportions of the ticket's own network, filters rounded up, but the last hidden one has at
     least as many units as there are outputs.
     """
-    kept, (kind,) = _kept(base, level), [kind for kind in KINDS.values() if kind.of == base.experiment]
+    kept, kind = _kept(base, level), KINDS[_of(base)]
     names = ("_".join(map(str, (base.model, *kind.shape(units)))) for units in range(1, 301))
     return min(names, key=lambda name: abs(count(name) - kept))
 
@@ -83,8 +80,12 @@ def count(model: str) -> int:
     return sum(math.prod(shape) for shape in ARCHITECTURES[model].weights.values())
 
 
+def _of(config):
+    return "lenet5" if config.convolutions else "mlp"
+
+
 def _base(config):
-    return presets.as_in(KINDS[config.experiment].of, config)
+    return presets.as_in(_of(config), config)
 
 
 def _kept(base, level):
@@ -113,7 +114,7 @@ def placed(frame, config):
 
 def fig15a(study, frame):
     """Accuracy and speed of the ticket, its controls and smaller dense networks against the number of weights."""
-    kind = KINDS[study.config.experiment]
+    kind = KINDS[_of(study.config)]
     title = f"Figure 15{kind.figures[0]}. {kind.name}: tickets and dense networks with as many weights"
     sheet, frame = figures.Sheet(study, title, rows=2), placed(frame, study.config)
     present = [arm for arm in ARMS if arm in set(frame["arm"])]
@@ -134,7 +135,7 @@ def fig15a(study, frame):
 
 def fig15b(study, frame):
     """What finding the ticket costs, and after how many later trainings that is saved, against density."""
-    kind = KINDS[study.config.experiment]
+    kind = KINDS[_of(study.config)]
     title = f"Figure 15{kind.figures[1]}. {kind.name}: what finding a ticket costs, and when it breaks even"
     sheet = figures.Sheet(study, title)
     table, (left, right) = costs(frame, study.config), sheet.axes
@@ -203,12 +204,12 @@ def costs(frame, config):
     """
     import pandas as pd
 
-    kind = KINDS[config.experiment]
+    kind = KINDS[_of(config)]
     levels, fast = statistics.levels(frame, "ticket"), measures.steps_to(frame, kind.fast)
     accuracy, rows = measures.last_fifth(frame), []
     whole = frame.loc[(frame["arm"] == "ticket") & (frame["level"] == 0), "step"].max()
     density = [statistics.density_at(frame, "ticket", k) for k in levels]
-    price = relative_time(density, kind.of)
+    price = relative_time(density, _of(config))
     dense = statistics.paired(fast["step"], "ticket", 0)
     for i, level in enumerate(levels[1:], 1):
         below = -statistics.paired(accuracy, "ticket", level, "ticket", 0).mean()
@@ -264,7 +265,7 @@ def in_short(frame, config):
 
     moved = placed(frame, config)
     accuracy, table = measures.last_fifth(moved), costs(frame, config).set_index("level")
-    base, kind, rows = _base(config), KINDS[config.experiment], []
+    base, kind, rows = _base(config), KINDS[_of(config)], []
     for level in statistics.levels(moved, "smaller"):
         model = smaller(base, level)
         *filters, first, second = model.split("_")[1:]
@@ -297,7 +298,7 @@ def _in_words(table, level, way):
 
 def _better(frame, config):
     moved = placed(frame, config)
-    accuracy, found, level = measures.last_fifth(moved), [], KINDS[config.experiment].judged
+    accuracy, found, level = measures.last_fifth(moved), [], KINDS[_of(config)].judged
     for arm in ARMS[:-1]:
         what = f"{STYLES[arm][0]} - smaller dense network, level {level}"
         judged = {"above": 0} if arm == "ticket" else {"judged": False}
@@ -314,8 +315,7 @@ CLAIM_LENET5 = Claim("smaller-dense-lenet5", "LeNet-5's ticket beats a dense LeN
                      "large-sparse outperform small-dense models", "fig15c_smaller_lenet5", _better)  # fmt: skip
 
 
-def _answer(claim, experiment):
-    network = KINDS[experiment].name
+def _answer(claim, network):
     return Answer(
         claim,
         (
@@ -348,7 +348,7 @@ SMALL_DENSE = Experiment(
     styles=STYLES,
     figures={"fig15a_smaller": fig15a, "fig15b_costs": fig15b},
     claims=(CLAIM,),
-    answer=_answer(CLAIM.id, "small_dense"),
+    answer=_answer(CLAIM.id, KINDS["mlp"].name),
 )
 
 SMALL_DENSE_LENET5 = Experiment(
@@ -366,5 +366,5 @@ SMALL_DENSE_LENET5 = Experiment(
     styles=STYLES,
     figures={"fig15c_smaller_lenet5": fig15a, "fig15d_costs_lenet5": fig15b},
     claims=(CLAIM_LENET5,),
-    answer=_answer(CLAIM_LENET5.id, "small_dense_lenet5"),
+    answer=_answer(CLAIM_LENET5.id, KINDS["lenet5"].name),
 )
