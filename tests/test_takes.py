@@ -6,8 +6,7 @@ import matplotlib.pyplot as plt
 import pytest
 from helpers import HERE, SETTINGS, ask, few, read_everything, values_of
 
-from lthcore.runs import download
-from lthcore.runs import presets
+from lthcore.runs import download, presets
 from lthcore.runs.presets import EXPERIMENTS, PRESETS, changes, configure
 from lthcore.studies import experiments, takes
 
