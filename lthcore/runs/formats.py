@@ -177,7 +177,7 @@ def _state(path):
     return (found.st_ino, found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
 
-@lru_cache(maxsize=64)  # more than a study reads: some compare the networks of others
+@lru_cache(maxsize=128)  # all that the archive has: the scorecard reads it whole, and some studies compare others'
 def _read_state(path, *state):
     try:
         return _unpacked(path)
