@@ -132,11 +132,13 @@ def parser():
         "--replicates", type=_whole, default=0, metavar="N", help="independent repetitions; by default the preset's"
     )
     p.add_argument(
-        "--extended", action="store_true", help="also what goes beyond the report: notebooks 06 to 11 and 13 to 16"
+        "--extended", action="store_true", help="also what goes beyond the report: notebooks 06 to 11 and 13 to 17"
     )
     p.add_argument("--wide", dest="extended", action="store_true", help=argparse.SUPPRESS)  # its earlier name
     p.add_argument("--no-controls", action="store_true", help="leave out random reinitialisation and random masks")
-    p.add_argument("--model", default="", metavar="M", help="mlp, lenet5 or mlp_A_B (hidden units), in the tasks")
+    p.add_argument(
+        "--model", default="", metavar="M", help="in the tasks: mlp, lenet5, or other sizes, mlp_A_B or lenet5_A_B_C_D"
+    )
     p.add_argument("--seed", type=_whole, default=0, metavar="N", help="root of every random draw (default 0)")
     p.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu or cuda")
     p.add_argument(

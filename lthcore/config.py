@@ -82,7 +82,7 @@ class Train:
     """Only for ``sgd``."""
     weight_decay: float = _number(0.0, 0, 1, "a number in [0, 1]", since=2)
     """As torch's optimizers take it, for weights and biases: added to the gradient (L2) by ``adam`` and ``sgd``, and
-    decoupled in ``adamw``, whose default is 0 here. It holds in every arm. A pruned weight stays 0."""
+    decoupled in ``adamw``, whose default is 0 here. It holds in every arm. A pruned weight stays as it is."""
     frozen_below: float = _number(0.0, 0, 1, "a number in [0, 1)", open_high=True, since=2)
     """Weights (with sign) below this have no gradient but their decay: at 1e-6 all negative ones; 0 freezes none."""
     biases: str = _choice("zero", "normal", since=2)

@@ -26,7 +26,7 @@ Start = tuple[Tensors, int]  # weights and biases, of pruned entries too, and th
 
 
 class TrainedLevel(NamedTuple):
-    """One level: the mask it was trained under, what was measured, and the mask the next level starts from."""
+    """One level: the weights that it has, what was measured, and the mask the next level starts from."""
 
     level: int
     mask: Tensors

@@ -1,7 +1,7 @@
 """The criteria, rewind rules and data sets that there are, and what each needs: plain facts, which load no torch.
 
 A record says where its function stands, so that settings are checked and levels are planned without torch.
-:mod:`lthcore.pruning` and :mod:`lthcore.lottery` hold the functions and call them. Standard library only.
+:mod:`lthcore.pruning` and :mod:`lthcore.lottery` call them and hold the usual ones. Standard library only.
 """
 
 import difflib

@@ -275,10 +275,12 @@ def _shape(parts):
 def _model(layers):
     """The model that has these layers, and what they are called: str and dict, its layer -> theirs; or None.
 
-    By their names: of models with the same, the one whose biases fit better. Else by the shapes of their weights, of
-    which no model has one twice; numbers, as in a Sequential, must rise from the input to the output.
+    By their names: of models with the same, also of other sizes, the one whose biases fit better. Else by the shapes
+    of their weights, of which no model has one twice; numbers, as in a Sequential, must rise from the input to the
+    output.
     """
     named = [model for model, known in ARCHITECTURES.items() if set(known.weights) == set(layers)]
+    named += _of_other_sizes(layers)
     if named:
 
         def biases(model):
@@ -293,6 +295,19 @@ def _model(layers):
             _check_numbers(list(names.values()))
             return model, names
     return None
+
+
+def _of_other_sizes(layers):
+    """The name of the model that has these layers, if it is an MLP or a LeNet-5 of other sizes: list of str."""
+    hidden = {"mlp": [f"fc{i}" for i in range(1, len(layers))], "lenet5": list(ARCHITECTURES["lenet5"].weights)[:-1]}
+    biases = {name: parts["bias"].shape for name, parts in layers.items() if "bias" in parts}
+    return [
+        name
+        for kind, names in hidden.items()
+        if {*names, "head"} == set(biases) and all(len(shape) == 1 for shape in biases.values())
+        for name in ["_".join([kind, *(str(biases[layer][0]) for layer in names)])]
+        if name in ARCHITECTURES
+    ]
 
 
 def _check_numbers(names):

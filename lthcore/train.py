@@ -42,7 +42,7 @@ class Engine(NamedTuple):
     name: str
     """As it is kept with every level."""
     supports: Callable
-    """Function of (config, type of the device): whether it can train such networks there."""
+    """Function of (config, type of the device): whether it can train such networks there, ``config.frozen`` too."""
     build: Callable
     """Function of (values, masks, data, config, first), lists of the replicates', that gives an object with
     ``advance(order)``, a step per batch of (R, n) places of training images -> losses (steps, R);
@@ -73,7 +73,7 @@ def train(
     training: Training,
     each_epoch: Callable | None = None,
 ) -> list[Trained]:
-    """Train replicates of one arm under their masks; what is pruned is exactly zero before and after every step.
+    """Train replicates of one arm under their masks; before and after every step what is pruned is 0, or frozen.
 
     Parameters
     ----------

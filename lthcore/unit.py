@@ -82,7 +82,7 @@ class Unit:
     subset: str = "full"
     """The part of the data it trains on and is tested on; see :func:`lthcore.data.split`."""
     mask: Self | MaskOf | RandomLike = Self()
-    """Which weights its networks have."""
+    """Which weights its networks have or, of :class:`FrozenOutside`, which of them are trained."""
     start: Theta0 | Fresh | Altered = Theta0()
     """What its networks are trained from. ``config.rewind`` is for the chain: a unit that takes its masks is reset, to
     theta0 or the rewind step, where the rule is not for others too."""

@@ -147,6 +147,13 @@ def test_another_processor_has_files_of_its_own(tiny, monkeypatch):
     assert call(tiny)
 
 
+def test_what_is_no_source_is_not_read(tiny):
+    call(tiny)
+    (tiny / ".#tiny.py").symlink_to("an editor's lock, which leads nowhere")
+    (tiny / "folder.py").mkdir()
+    assert call(tiny)
+
+
 def test_a_changed_source_is_compiled_again(tiny):
     call(tiny)
     for name, source in (("tiny.py", SOURCE.replace("2 * x", "x + x")), ("other.py", "what it calls may stand here")):

@@ -23,6 +23,7 @@ from lthcore.explore import by_hand, by_level, drawing, explorer, offline, panel
 from lthcore.explore.explorer import Explorer
 from lthcore.results import statistics
 from lthcore.runs import download, store, sweep
+from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import REGISTRY, experiments
 from lthcore.unit import Unit
 
@@ -293,6 +294,22 @@ def test_rivals_share_chain_data_and_recipe():
         study = experiments.study(name, "report")
         for unit in study.units:
             assert (unit, unit.levels[-1]) in experiments.rivals(study, unit, unit.levels[-1]).values()
+
+
+@pytest.mark.parametrize("filters", [1, 2, 6, 7])
+def test_a_first_layer_of_any_number_of_filters_is_drawn(filters):
+    shapes = ARCHITECTURES[f"lenet5_{filters}_3_16_11"].weights
+    mask = {name: np.ones(shape, bool) for name, shape in shapes.items()}
+    assert panels.MaskView(shapes, "#0072B2").png(mask, np.zeros((28, 28), np.uint8))
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_arm_of_every_study_has_rivals(name):
+    study = experiments.study(name, "smoke")
+    for unit in study.units:
+        found = experiments.rivals(study, unit, unit.levels[-1])
+        assert all(level in (0, unit.levels[-1]) and u.config.model == unit.config.model for u, level in found.values())
+        assert found["dense"][0].prunes
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,16 @@ def test_convolutional_networks_come_back_as_well(model):
         assert same(back.mask, mask) and same(back.values, values)
 
 
+@pytest.mark.parametrize("model", ["mlp_13_10", "mlp_40", "mlp_20_20_10", "lenet5_2_4_25_18", "lenet5_1_1_1_10"])
+def test_networks_of_other_sizes_come_back_as_what_they_are(model):
+    ticket = made(model, density=0.9)
+    for form in tickets.FORMS:
+        back, (mask, values) = tickets.from_bytes(tickets.to_bytes(ticket, form)), expected(ticket, form)
+        assert back.facts["model"] == model and same(back.mask, mask) and same(back.values, values)
+    plain = expected(ticket, "dense")[1]
+    assert tickets.from_bytes(save(plain)).facts["model"] == model  # which has no facts
+
+
 def test_a_surviving_zero_stays_in_csr_and_is_lost_in_dense():
     ticket = made("mlp", ["everything"])
     ticket.values["head.weight"][2, 3] = 0
@@ -505,6 +515,12 @@ def test_a_mask_from_outside_is_given_to_any_unit(study):
     frame = experiments.compare(ticket, "smoke", 1, lambda line: None, test_images=300, controls=0)
     rows = frame[frame["level"] == 1][store.ROWS].itertuples(index=False, name=None)
     assert list(rows) == given.rows != usual.rows
+
+
+@pytest.mark.parametrize("model", ["mlp_13_10", "lenet5_2_4_25_18"])
+def test_a_ticket_of_another_size_is_compared_with_its_own_kind(model):
+    frame = experiments.compare(made(model), "smoke", 1, lambda line: None, max_steps=3, test_images=100)
+    assert set(frame["model"]) == {model} and set(frame["arm"]) == {"ticket", "random_reinit", "random_mask"}
 
 
 def test_a_rewound_ticket_is_trained_from_its_step(finish, folders):

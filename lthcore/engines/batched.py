@@ -68,12 +68,9 @@ class Lockstep:
         self.config, self.batch_size, self.done = config, config.batch_size, first
         self.masks = {f"{name}.weight": torch.stack([m[name] for m in masks]).to(device) for name in masks[0]}
         self.parameters = {name: torch.stack([v[name] for v in values]).to(device) for name in values[0]}
-        frozen = self.masks if config.frozen else {}
-        self.frozen = {name: self.parameters[name] * ~kept for name, kept in frozen.items()}  # 0 where it is trained
-        for name, kept in self.masks.items():
+        self.frozen = {name: self.parameters[name].clone() for name in self.masks} if config.frozen else {}
+        for name, kept in self.masks.items() if not config.frozen else ():
             self.parameters[name] *= kept
-        for name, start in self.frozen.items():
-            self.parameters[name] += start
         for parameter in self.parameters.values():
             parameter.requires_grad_()
         on_gpu = device.type == "cuda"
@@ -106,7 +103,7 @@ class Lockstep:
         self.optimizer.step()
         with torch.no_grad():
             for name, start in self.frozen.items():  # whatever the optimizer did
-                self.parameters[name].mul_(self.masks[name]).add_(start)
+                self.parameters[name].copy_(torch.where(self.masks[name], self.parameters[name], start))
         return losses.detach()
 
     def _forward(self, images):

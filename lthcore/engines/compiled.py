@@ -44,8 +44,8 @@ def trusted(facts):
 
 def _sources(function):
     """Sums over the sources beside a function's: it is compiled again when what it calls may have changed."""
-    folder = Path(function.__code__.co_filename).parent
-    return [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in sorted(folder.glob("*.py"))]
+    files = sorted(Path(function.__code__.co_filename).parent.glob("*.py"))
+    return [(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in files if path.is_file()]
 
 
 class _Private:

@@ -85,7 +85,7 @@ class Layer(NamedTuple):
 
 @compiled
 def _correlate(z, d, x, s, offset, out, t, end, n, run, rows, step):
-    """The same for the taps t..end."""
+    """As `correlate8`, for the taps t..end."""
     while t + U8 <= end:
         correlate8(z, d, x, s, offset, out, t, n, run, rows, step)
         t += U8
@@ -494,7 +494,7 @@ class Sparse:
     values : dict of str to Tensor
         Weights and biases by parameter name, all float32 (or all float64, to check the arithmetic).
     mask : dict of str to bool Tensor
-        By layer name; True = kept.
+        By layer name; True = kept, or, of a network with frozen weights (``config.frozen``), trained.
     data : lthcore.data.Split
         On the CPU; `data.train` is (N, 1, 28, 28) images of the values' dtype and (N,) int64 labels, not copied.
     config : Config
@@ -638,7 +638,7 @@ class Sparse:
         return torch.from_numpy(out)
 
     def values(self):
-        """Weights and biases as they are now: dict of str to Tensor, copies; exactly 0 where pruned."""
+        """Weights and biases as they are now: dict of str to Tensor, copies; exactly 0, or frozen, where pruned."""
         for name, (place, index) in self.places.items():
             self.dense[name].reshape(-1)[index] = self.parameters[0, place]
         return {name: torch.from_numpy(value.copy()) for name, value in self.dense.items()}

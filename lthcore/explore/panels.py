@@ -156,7 +156,7 @@ class MaskView(Panel):
             left.text(14, -1, f"{text}{least} (dark) to {greatest} (yellow)", ha="center", va="bottom")
             text = "a digit; red: pixels that no weight reads"
         else:
-            rows, size = math.isqrt(len(kept) * 2 // 3), kept.shape[-1] + 2  # of six filters two rows of three
+            rows, size = max(1, math.isqrt(len(kept) * 2 // 3)), kept.shape[-1] + 2  # of six filters two rows of three
             columns, filters = -(-len(kept) // rows), kept.mean(1)  # the share that is kept over the input channels
             filters = np.pad(filters, ((0, 0), (1, 1), (1, 1)), constant_values=np.nan)
             filters = np.pad(filters, ((0, rows * columns - len(kept)), (0, 0), (0, 0)), constant_values=np.nan)

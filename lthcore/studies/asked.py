@@ -34,7 +34,7 @@ def config(
     elsewhere = beyond - {REGISTRY[name].settings["model"] for name in names("report")}  # with studies of their own
     known = [name for name in ARCHITECTURES if name not in elsewhere]
     if model and (model in elsewhere or model not in ARCHITECTURES):
-        allowed = f"{', '.join(map(repr, known))} or mlp_A_B with hidden layers of A and B units"
+        allowed = f"{', '.join(map(repr, known))} or, of other sizes, mlp_A_B or lenet5_A_B_C_D"
         raise ValueError(f"model = {model!r}: must be one of {allowed}{meant(model, known)}")
     if experiment == "pre_midsem":
         experiment = model or "mlp"

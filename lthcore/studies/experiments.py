@@ -2,7 +2,7 @@
 
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 
 import numpy as np
@@ -85,8 +85,8 @@ def study(experiment, preset="quick", *, replicates=0, controls=True, seed=0, de
     seed : int
     device : {"auto", "cpu", "cuda"}
     model : str
-        ``mlp``, ``lenet5``, one that was added, or ``mlp_A_B``, with fully connected hidden layers of A and B units;
-        empty for the report's own.
+        ``mlp``, ``lenet5``, one that was added, or one of other sizes, ``mlp_A_B`` or ``lenet5_A_B_C_D``, as
+        :class:`lthcore.schedule.Models` has them; empty for the report's own.
     overrides : dict
         Any other setting by its name in :class:`lthcore.config.Config`.
 
@@ -216,7 +216,11 @@ def compare(ticket, preset="quick", replicates=3, log=print, **settings):
 
     from .. import data, lottery, pruning
 
-    config = configure(ticket.facts["model"], preset, **{**settings, "replicates": replicates, "rounds": 1})
+    model = ticket.facts["model"]
+    usual = "lenet5" if any(m.ndim == 4 for m in ticket.mask.values()) else "mlp"
+    experiment = model if model in presets.EXPERIMENTS else usual
+    config = configure(experiment, preset, **{**settings, "replicates": replicates, "rounds": 1})
+    config = replace(config, model=model)
     device = sweep.resolve(config.device, log)
     if device != "cpu":
         kinds = gpu.kinds([(Unit(config, "ticket", 0), level) for level in (0, 1)])
@@ -253,7 +257,7 @@ def rivals(study, unit, level):
     """
     same = unit.config, unit.subset, unit.replicate
     matching = [u for u in study.units if (u.config, u.subset, u.replicate) == same]
-    taken, out = MaskOf(unit.chain), {"dense": (next(u for u in matching if u.prunes), 0)}
+    taken, out = MaskOf(unit.chain), {"dense": (next((u for u in matching if u.prunes), unit.chain), 0)}
     roles = {
         "ticket": (taken, Theta0()),
         "random_reinit": (taken, Fresh()),

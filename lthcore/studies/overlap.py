@@ -40,7 +40,7 @@ SAME_THETA0 = {  # what differs -> two chains of one replicate; None: the mask t
     UNTRAINED: ("t1_on_s1", None),
 }
 NAMES = (*DIFFERENT_THETA0, *SAME_THETA0)
-COLOURS = ("black", "sky", "yellow", "grey", "blue", "red", "green", "purple", "orange")
+COLOURS = ("black", "sky", "yellow", None, "blue", "red", "green", "purple", "orange")  # None: grey
 COLOURS = dict(zip(NAMES, COLOURS, strict=True))
 AT = 0.125  # density at which layers and pixels are shown, or the next below
 LEAST = 0.015  # density below which the networks have lost outputs, and their masks say little
@@ -58,7 +58,7 @@ def arms(config: Config, replicate: int) -> Iterator[Unit]:
                 continue
             yield unit
             if unit.arm == "t1_on_s1":
-                yield replace(unit, arm=REORDERED, config=replace(scale, batch_order=scale.batch_order + 1))
+                yield replace(unit, arm=REORDERED, config=replace(unit.config, batch_order=scale.batch_order + 1))
 
 
 class Overlap(NamedTuple):
@@ -288,22 +288,23 @@ def found(results):
     if not {OTHER_HALF, HALVES} <= set(table.index):
         return "Nothing is concluded before the chains of Task 1 are finished."
     half, unrelated = table.loc[OTHER_HALF], table.loc[HALVES]
-    ceiling = f" and {100 * table.loc[ORDER, 'overlap']:.1f}% where only the order of the batches differs" * (
-        ORDER in table.index
-    )
     verdict = "No, most kept weights differ" if half["overlap"] < 0.5 else "Most kept weights are the same"
     share, both, chance = (f"{100 * half[name]:.1f}%" for name in ("overlap", "by_both", "chance"))
     other, pixels = (f"{100 * unrelated[name]:.1f}%" for name in ("overlap", "by_pixel"))
+    again = ""
+    if ORDER in table.index:
+        share_again = f"{100 * table.loc[ORDER, 'overlap']:.1f}%"
+        again = f" Masks found on the same half, with the batches in another order, share {share_again}."
     return (
         f"{verdict}. At {100 * AT:g}% density, masks found on two halves of the data from the same theta0 share "
-        f"{share} of their weights{ceiling}; masks that are random among weights of the same pixel and of similar "
-        f"size in theta0 would share {both}, fully random ones {chance}. From different theta0s they share {other}; "
+        f"{share} of their weights; masks that are random among weights of the same pixel and of similar size in "
+        f"theta0 would share {both}, fully random ones {chance}.{again} From different theta0s they share {other}; "
         f"pixels alone give {pixels}."
     )
 
 
 def _colour(label):
-    return figures.OKABE_ITO.get(COLOURS[label], "0.5")
+    return figures.OKABE_ITO[COLOURS[label]] if COLOURS[label] else "0.5"
 
 
 def fig13a(study, frame):
@@ -341,6 +342,7 @@ def fig13b(study, frame):
         "chance": "random", "by_pixel": "random within pixels", "by_size": "random among similar sizes in theta0",
         "by_both": "random within both", "overlap": "found by training",
     }  # fmt: skip
+    most = max(45, 1.1 * 100 * table["overlap"].max()) if len(table) else 45
     for y, name in enumerate(NAMES):
         row = table[(table["differs"] == name) & (table["layer"] == "all")]
         for what, (marker, face) in marks.items():
@@ -348,14 +350,14 @@ def fig13b(study, frame):
             label = meaning[what] if not y else None
             baselines.plot(100 * row[what], [y] * len(row), marker, color=colour, mfc=face or colour, label=label)
         sheet.drawn.append(row.assign(panel="baselines"))
-    baselines.set(title="all layers, against four baselines", xlabel="shared, of the weights kept (%)", xlim=(0, 45))
+    baselines.set(title="all layers, against four baselines", xlabel="shared, of the weights kept (%)", xlim=(0, most))
     baselines.set(ylim=(len(NAMES) + 4.5, -0.5))
     baselines.set_yticks(range(len(NAMES)), NAMES)
     layers = [layer for layer in dict.fromkeys(table["layer"]) if layer != "all"]
     for place, name in enumerate(NAMES):
         colour, rows = _colour(name), table[(table["differs"] == name) & (table["layer"] != "all")]
         for row in rows.to_dict("records"):
-            y = layers.index(row["layer"]) + 0.1 * (place - len(NAMES) / 2)
+            y = layers.index(row["layer"]) + 0.1 * (place - (len(NAMES) - 1) / 2)
             by_layer.plot([row["low"], row["high"]], [y, y], color=colour, lw=2)
             by_layer.plot(row["mean"], y, "o", ms=4, color=colour)
         sheet.drawn.append(rows.assign(panel="by layer"))

@@ -1,4 +1,4 @@
-"""What in theta0 makes a ticket train well: its signs or its sizes? (Zhou et al. 2019, sections 3 and 5)
+"""What in theta0 makes a ticket train well: its signs or its sizes? (Zhou et al. 2019, sections 3 to 5)
 
 The masks are those of the MLP's tickets. Under each, all combinations of two signs (theta0's, fresh ones) and three
 sizes (theta0's, fresh ones, one for the whole layer) are trained as the ticket is, theta0's signs also with its kept
@@ -17,7 +17,7 @@ from .mlp import MLP
 from .record import Answer, Claim, Experiment
 
 LEVELS = (5, 7, 9, 11)  # 17, 8, 4 and 2% density
-VARIED = ("permuted_sizes", "fresh_sizes", "frozen")  # what is compared with theta0 alone
+VARIED = ("permuted_sizes", "fresh_sizes", "fresh", "frozen")  # what is compared with theta0 alone
 STARTS = {  # arm -> what its networks start from
     "theta0": Theta0(),
     "fresh_sizes": Altered("fresh_sizes", __name__),
@@ -132,8 +132,8 @@ def fig14b(study, frame):
 
 
 def fig14c(study, frame):
-    """theta0 with its kept sizes permuted, and with the pruned weights frozen: accuracy, and minus theta0 as it is."""
-    sheet = figures.Sheet(study, "Figure 14c. Kept sizes permuted, and pruned weights frozen in place of zero")
+    """theta0 with its kept sizes permuted, and with the pruned weights frozen, beside fresh sizes and fresh values."""
+    sheet = figures.Sheet(study, "Figure 14c. Kept sizes permuted, and pruned weights frozen instead of set to zero")
     present = [arm for arm in ("theta0", *VARIED) if arm in set(frame["arm"])]
     shown = frame[frame["level"].isin(statistics.levels(frame, "theta0"))]
     sheet.against_density(sheet.axes[0], shown, present, title="accuracy at the last step")
@@ -142,7 +142,8 @@ def fig14c(study, frame):
     if near:
         sheet.axes[0].set_ylim(min(near) - 3, max(near) + 1)
     pairs = [(arm, STYLES[arm][0], "theta0") for arm in VARIED]
-    sheet.differences(sheet.axes[1], frame, pairs, "minus theta0 with pruned weights at 0", 0)
+    bound = {STYLES["frozen"][0]: 0}
+    sheet.differences(sheet.axes[1], frame, pairs, "minus theta0 with pruned weights at 0", bound)
     return sheet.done(where="lower left")
 
 
