@@ -342,7 +342,7 @@ def fig13b(study, frame):
         "chance": "random", "by_pixel": "random within pixels", "by_size": "random among similar sizes in theta0",
         "by_both": "random within both", "overlap": "found by training",
     }  # fmt: skip
-    most = max(45, 1.1 * 100 * table["overlap"].max()) if len(table) else 45
+    most = 1.1 * 100 * table.loc[table["layer"] == "all", "overlap"].max()
     for y, name in enumerate(NAMES):
         row = table[(table["differs"] == name) & (table["layer"] == "all")]
         for what, (marker, face) in marks.items():
@@ -350,7 +350,11 @@ def fig13b(study, frame):
             label = meaning[what] if not y else None
             baselines.plot(100 * row[what], [y] * len(row), marker, color=colour, mfc=face or colour, label=label)
         sheet.drawn.append(row.assign(panel="baselines"))
-    baselines.set(title="all layers, against four baselines", xlabel="shared, of the weights kept (%)", xlim=(0, most))
+    baselines.set(
+        title="all layers, against four baselines",
+        xlabel="shared, of the weights kept (%)",
+        xlim=(0, most if most > 45 else 45),
+    )
     baselines.set(ylim=(len(NAMES) + 4.5, -0.5))
     baselines.set_yticks(range(len(NAMES)), NAMES)
     layers = [layer for layer in dict.fromkeys(table["layer"]) if layer != "all"]

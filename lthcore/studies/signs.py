@@ -144,6 +144,10 @@ def fig14c(study, frame):
     pairs = [(arm, STYLES[arm][0], "theta0") for arm in VARIED]
     bound = {STYLES["frozen"][0]: 0}
     sheet.differences(sheet.axes[1], frame, pairs, "minus theta0 with pruned weights at 0", bound)
+    gaps = [statistics.paired(end, arm, AT, "theta0") for arm in VARIED]
+    near = [gap.mean() for gap in gaps if len(gap)]
+    if near:
+        sheet.axes[1].set_ylim(min(near) - 1, max(near) + 1)
     return sheet.done(where="lower left")
 
 

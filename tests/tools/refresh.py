@@ -335,11 +335,13 @@ def special_text():
 
 def masks_text():
     """How far two runs find the same mask, in a sentence."""
-    half = overlap.at(masks_compared()).loc[overlap.OTHER_HALF]
+    table = overlap.at(masks_compared())
+    half, again = table.loc[overlap.OTHER_HALF], table.loc[overlap.ORDER, "overlap"]
     share, both, chance = (f"{100 * half[name]:.1f}%" for name in ("overlap", "by_both", "chance"))
     return filled(
-        f"Masks found on two halves of the data share {share} of their weights at {100 * overlap.AT:g}% density: the",
-        f"pixels and sizes they keep explain {both}, chance {chance} (13; n = {half['n']:.0f}).",
+        f"Masks found on two halves of the data share {share} of their weights at {100 * overlap.AT:g}% density, on",
+        f"one half in two batch orders {100 * again:.1f}%; pixels and sizes explain {both}, chance {chance}",
+        f"(13; n = {half['n']:.0f}).",
     )
 
 
@@ -358,10 +360,12 @@ def signs_text():
 
 def smaller_text():
     """How much more accurate a ticket is than a dense network of as many weights, in a sentence."""
-    row = next(row for first, row in published() if first["claim"] == "smaller-dense")
+    rows = {first["claim"]: row for first, row in published()}
+    mlp, lenet = rows["smaller-dense"], rows["smaller-dense-lenet5"]
     return filled(
-        f"At {100 * row['density']:.2g}% density a ticket is {claims.number(row)} pp more accurate than a dense",
-        f"network of as many weights (15; n = {row['n']}).",
+        f"At {100 * mlp['density']:.2g}% density a ticket is {claims.number(mlp)} pp more accurate than a dense",
+        f"network of as many weights, LeNet-5's at {100 * lenet['density']:.2g}% {claims.number(lenet)}",
+        f"(15; n = {mlp['n']}).",
     )
 
 
