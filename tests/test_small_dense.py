@@ -12,6 +12,7 @@ from lthcore import models
 from lthcore.config import configure
 from lthcore.results import declared
 from lthcore.runs import presets, store
+from lthcore.schedule import ARCHITECTURES
 from lthcore.studies import REGISTRY, experiments, small_dense
 
 CONFIG = configure("small_dense", "report")
@@ -50,6 +51,28 @@ def test_the_networks_have_the_weights_that_are_counted(name, of):
             kept = sum(found["ticket"].config.schedule[level].values())
             assert weights == small_dense.count(unit.config.model) and abs(weights / kept - 1) < 0.15
             assert unit.levels == (0,) and unit.prunes
+
+
+def test_what_the_notebook_says_of_sizes():
+    """By how much the smaller networks differ from the tickets in weights, and at the judged level in parameters."""
+    off, parameters = {}, {}
+    for of, kind in small_dense.KINDS.items():
+        base = configure(of, "report")
+        biases = sum(shape[0] for shape in ARCHITECTURES[of].weights.values())
+        for level in kind.levels:
+            kept, model = sum(base.schedule[level].values()), small_dense.smaller(base, level)
+            off[of, level] = small_dense.count(model) / kept - 1
+        model = small_dense.smaller(base, kind.judged)
+        smaller = small_dense.count(model) + sum(shape[0] for shape in ARCHITECTURES[model].weights.values())
+        parameters[of] = (sum(base.schedule[kind.judged].values()) + biases) / smaller - 1
+    said = (store.ROOT / "notebooks" / "15_what_it_costs.ipynb").read_text()
+    assert max(abs(share) for at, share in off.items() if at not in (("mlp", 11), ("lenet5", 17))) < 0.045
+    assert (
+        "at most 4%, but for 7% more weights than the ticket's at the MLP's level 11 and 15% more at LeNet-5's" in said
+    )
+    assert (round(100 * off["mlp", 11]), round(100 * off["lenet5", 17])) == (7, 15)
+    assert "at the judged levels the ticket has 7% (LeNet-5: 5%) more parameters" in said
+    assert {of: round(100 * share) for of, share in parameters.items()} == {"mlp": 7, "lenet5": 5}
 
 
 def test_the_level_that_is_judged_is_that_of_the_rules():
@@ -123,7 +146,7 @@ def test_no_break_even_where_the_ticket_is_less_accurate_or_too_slow(monkeypatch
     frame = table()
     worse = frame["value"].mask((frame["arm"] == "ticket") & (frame["level"] == 5) & (frame["step"] == 1000), 97.4)
     found = small_dense.costs(frame.assign(value=worse), CONFIG).set_index("level")
-    assert found.loc[5, "why"] == "less accurate" and found.loc[5, ["steps", "whole_skipped"]].isna().all()
+    assert found.loc[5, "why"] == "less accurate than dense" and found.loc[5, ["steps", "whole_skipped"]].isna().all()
     slow = frame["value"].mask((frame["level"] == 9) & (frame["replicate"] == 5) & (frame["value"] >= 97), 96.99)
     found = small_dense.costs(frame.assign(value=slow), replace(CONFIG, tolerance=2)).set_index("level")
     assert found.loc[9, "why"] == "97% not reached" and found.loc[9, "whole_skipped"] == 2.0

@@ -27,7 +27,7 @@ ORDER = "order of the batches alone (Task 1)"
 HALVES, OTHER_HALF = "different theta0 and half (Task 1)", "halves of the data (Task 1)"
 UNTRAINED = "T1 and theta0's largest weights"
 DIFFERENT_THETA0 = {  # what differs -> two chains, or twice the same, compared between replicates
-    "different theta0 (MLP)": ("ticket", "ticket"),
+    "different theta0 (ticket of 01)": ("ticket", "ticket"),
     "different theta0 (Task 3, Adam)": ("adam", "adam"),
     HALVES: ("t1_on_s1", "t2_on_s2"),
 }
@@ -285,7 +285,7 @@ def _near(table, density=AT):
 def found(results):
     """The numbers of :func:`at` in a few sentences: str."""
     table = at(results)
-    if not {OTHER_HALF, HALVES} <= set(table.index):
+    if not {OTHER_HALF, HALVES, UNTRAINED} <= set(table.index):
         return "Nothing is concluded before the chains of Task 1 are finished."
     half, unrelated = table.loc[OTHER_HALF], table.loc[HALVES]
     verdict = "No, most kept weights differ" if half["overlap"] < 0.5 else "Most kept weights are the same"
@@ -295,11 +295,13 @@ def found(results):
     if ORDER in table.index:
         share_again = f"{100 * table.loc[ORDER, 'overlap']:.1f}%"
         again = f" Masks found on the same half, with the batches in another order, share {share_again}."
+    largest = f"{100 * table.loc[UNTRAINED, 'overlap']:.1f}%"
     return (
         f"{verdict}. At {100 * AT:g}% density, masks found on two halves of the data from the same theta0 share "
         f"{share} of their weights; masks that are random among weights of the same pixel and of similar size in "
-        f"theta0 would share {both}, fully random ones {chance}.{again} From different theta0s they share {other}; "
-        f"pixels alone give {pixels}."
+        f"theta0 would share {both}, fully random ones {chance}.{again} With the weights that are largest in theta0 a "
+        f"mask of Task 1 shares {largest}. From different theta0s masks share {other}; masks that are random within "
+        f"each pixel would share {pixels}."
     )
 
 
@@ -327,7 +329,8 @@ def fig13a(study, frame):
             figures.density_axis(axis)
         top = 2 * every["high"].max() if every["high"].notna().any() else 1
         axis.set(title=title, ylabel="overlap beyond chance (1: equal)", ylim=(-0.03, top))
-    return sheet.done(legend_on=(0, 1), where="upper right", shown="lines: mean, bands: 95% interval over replicates")
+    intervals = "lines: mean, bands: 95% interval over replicates (left: jackknife over pairs of them)"
+    return sheet.done(legend_on=(0, 1), where="upper right", shown=intervals)
 
 
 def fig13b(study, frame):
@@ -340,7 +343,7 @@ def fig13b(study, frame):
              "overlap": ("o", None)}  # fmt: skip
     meaning = {
         "chance": "random", "by_pixel": "random within pixels", "by_size": "random among similar sizes in theta0",
-        "by_both": "random within both", "overlap": "found by training",
+        "by_both": "random within both", "overlap": "the two masks",
     }  # fmt: skip
     most = 1.1 * 100 * table.loc[table["layer"] == "all", "overlap"].max()
     for y, name in enumerate(NAMES):
@@ -378,7 +381,9 @@ def fig13c(study, frame):
     import pandas as pd
 
     sheet = figures.Sheet(
-        study, f"Figure 13c. Which pixels the first layer still reads, at {100 * AT:g}% density", rows=2
+        study,
+        f"Figure 13c. Pixels that the first layer still reads, at {100 * AT:g}% density or the next below",
+        rows=2,
     )
     chains = {
         "t1_on_s1": "Task 1, mask found on half S1", "t2_on_s2": "Task 1, mask found on half S2",
@@ -421,5 +426,11 @@ OVERLAP = Experiment(
     fixed=("model",),
     arms=arms,
     styles=STYLES,
+    full_labels={
+        **{arm: f"Task 1: {STYLES[arm][0]}" for arm in ("t1_on_s1", REORDERED, "t2_on_s2")},
+        "t1_on_s1_spared": "Task 2: T1 on 0-4, output layer unpruned",
+        "t2_on_s2_spared": "Task 2: T2 on 5-9, output layer unpruned",
+        **{arm: f"Task 3: {STYLES[arm][0]}" for arm in OF["task3"][1]},
+    },
     figures={"fig13a_overlap": fig13a, "fig13b_overlap_baselines": fig13b, "fig13c_pixels": fig13c},
 )

@@ -116,7 +116,7 @@ def fig14a(study, frame):
         sheet.axes[0].set_ylim(min(near) - 3, max(near) + 1)  # at the next level outputs are disconnected in all arms
     pairs = [(arm, STYLES[arm][0], "fresh") for arm in STARTS if arm != "fresh"]
     sheet.differences(sheet.axes[1], frame, pairs, "minus fresh values under the same mask")
-    return sheet.done(where="lower left")
+    return _done(sheet, frame, where="lower left")
 
 
 def fig14b(study, frame):
@@ -128,7 +128,7 @@ def fig14b(study, frame):
     sheet.against_density(untrained, frame, present, title="accuracy of the untrained network", series=first)
     untrained.set_ylim(0, max(80, 1.1 * untrained.dataLim.y1))  # space for the legend
     sheet.steps_to(fast, frame, present, 97)
-    return sheet.done(legend_on=0, where="upper left")
+    return _done(sheet, frame, legend_on=0, where="upper left")
 
 
 def fig14c(study, frame):
@@ -148,7 +148,15 @@ def fig14c(study, frame):
     near = [gap.mean() for gap in gaps if len(gap)]
     if near:
         sheet.axes[1].set_ylim(min(near) - 1, max(near) + 1)
-    return sheet.done(where="lower left")
+    return _done(sheet, frame, where="lower left")
+
+
+def _done(sheet, frame, **options):
+    """The figure, with axes as long as the densities at which starts are compared."""
+    densities = [statistics.density_at(frame, "theta0", level) for level in statistics.levels(frame, "theta0")]
+    for axis in sheet.axes if densities else ():
+        axis.set_xlim(1.2 * max(densities), min(densities) / 1.2)
+    return sheet.done(**options)
 
 
 def _untrained(frame):
@@ -226,7 +234,8 @@ SIGNS = Experiment(
             "Its signs, for accuracy at the level that is judged: with them and fresh sizes, a ticket keeps more than "
             "half of its lead over fresh values.",
             "at that level the signs carry more than half of the accuracy that a ticket gains from its initial values. "
-            "How fast it learns, and its accuracy before training, depend on sizes too (second figure).",
+            "How fast it learns depends on sizes too and, at the higher densities, so does its accuracy before "
+            "training (second figure).",
         ),
         (
             "Not its signs alone, for accuracy at the level that is judged: with them and fresh sizes, a ticket keeps "

@@ -121,7 +121,7 @@ def fig15a(study, frame):
     accuracy, near = measures.last_fifth(frame), figures.zoom(frame, present)
     for axis, title, limits in (
         (sheet.axes[0], "last fifth of training", None),
-        (sheet.axes[1], "the same, near dense", near),
+        (sheet.axes[1], "the same, enlarged", near),
     ):
         sheet.against_density(axis, frame, present, title=title, zoom=limits, series=accuracy)
     pairs = [(arm, f"{STYLES[arm][0]} - smaller dense", "smaller") for arm in ARMS[:-1]]
@@ -139,7 +139,7 @@ def fig15b(study, frame):
     title = f"Figure 15{kind.figures[1]}. {kind.name}: what finding a ticket costs, and when it breaks even"
     sheet = figures.Sheet(study, title)
     table, (left, right) = costs(frame, study.config), sheet.axes
-    found, later = "needed to find the ticket", "later trainings that save as much"
+    found, later = "cost of finding the ticket", "later trainings needed to break even"
     _line(sheet, left, table, "found", "same cost per step", "blue", "o", found)
     _line(sheet, left, table, "found_time", "pruned weights skipped (benchmark)", "orange", "s", found)
     for name, (label, colour, marker) in WAYS.items():
@@ -226,7 +226,7 @@ def costs(frame, config):
             why = f"{kind.fast}% not reached"
             row |= {name: math.nan for name in row if name.startswith("steps")}
         if below > config.tolerance:
-            why = "less accurate"
+            why = "less accurate than dense"
             row = dict.fromkeys(row, math.nan)
         at = {"level": level, "density": density[i], "n": len(later), "found": i, "found_time": sum(price[:i])}
         rows.append({**at, **row, "why": why})
@@ -292,8 +292,8 @@ def _in_words(table, level, way):
     if math.isnan(row[way]):
         return row["why"] or "nothing saved"
     numbers = [row[way], *(row.get(f"{way}_{end}", math.nan) for end in ("low", "high"))]
-    mean, low, high = ("none" if math.isnan(x) else f"{x:,.0f}" if x >= 10 else f"{x:.1f}" for x in numbers)
-    return f"{mean} [{low}, {high}]" if low != "none" else mean
+    mean, low, high = ("∞" if math.isnan(x) else f"{x:,.0f}" if x >= 10 else f"{x:.1f}" for x in numbers)
+    return f"{mean} [{low}, {high}]" if low != "∞" else mean
 
 
 def _better(frame, config):
@@ -321,8 +321,8 @@ def _answer(claim, network):
         (
             "The ticket: at the density that is judged it is more accurate than a dense network of as many weights, "
             "trained as long.",
-            f"of two networks of that size, this {network}'s ticket is the more accurate one. Finding it took a "
-            "training for every level before its own; nothing is judged about that cost, or about other sizes.",
+            f"of two networks of that size, this {network}'s ticket is the more accurate one. Finding it took one "
+            "full training for each level before its own; nothing is judged about that cost, or about other sizes.",
         ),
         (
             "The smaller dense network: at the density that is judged it is at least as accurate as the ticket.",
