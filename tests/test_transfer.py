@@ -15,7 +15,7 @@ from lthcore.config import configure
 from lthcore.data import whole
 from lthcore.models import initial
 from lthcore.pruning import dense_mask
-from lthcore.runs import download
+from lthcore.runs import download, presets
 from lthcore.studies import experiments, transfer
 from lthcore.train import steps_per_epoch, total_steps
 from lthcore.unit import Altered, Fresh, MaskOf, Theta0, Unit
@@ -97,7 +97,18 @@ def test_a_fresh_head_is_the_only_thing_that_is_fresh():
 def test_a_mask_of_another_data_set_brings_its_own_early_values(start):
     """Rewound to step 3 of the chain's training: on the chain's data, not on the borrower's."""
     config = recipe("transfer", levels=(0, 5, 7), rewind_step=3)
-    fashion = Unit(configure("transfer", "smoke", **{**dict(config.table()[2:]), "dataset": "fashion"}), "fashion", 0)
+    fashion = Unit(
+        configure(
+            "transfer",
+            "smoke",
+            **{
+                **{k: v for k, v in presets.table(config).items() if k not in ("experiment", "preset")},
+                "dataset": "fashion",
+            },
+        ),
+        "fashion",
+        0,
+    )
     unit = Unit(config, "fashion_on_mnist", 0, mask=MaskOf(fashion), start=start, levels=(5,))
     asked = []
 

@@ -345,7 +345,7 @@ def fig13b(study, frame):
         "chance": "random", "by_pixel": "random within pixels", "by_size": "random among similar sizes in theta0",
         "by_both": "random within both", "overlap": "the two masks",
     }  # fmt: skip
-    most = 1.1 * 100 * table.loc[table["layer"] == "all", "overlap"].max()
+    widest = 1.1 * 100 * table.loc[table["layer"] == "all", "overlap"].max()
     for y, name in enumerate(NAMES):
         row = table[(table["differs"] == name) & (table["layer"] == "all")]
         for what, (marker, face) in marks.items():
@@ -356,7 +356,7 @@ def fig13b(study, frame):
     baselines.set(
         title="all layers, against four baselines",
         xlabel="shared, of the weights kept (%)",
-        xlim=(0, most if most > 45 else 45),
+        xlim=(0, widest if widest > 45 else 45),
     )
     baselines.set(ylim=(len(NAMES) + 4.5, -0.5))
     baselines.set_yticks(range(len(NAMES)), NAMES)

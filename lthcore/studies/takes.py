@@ -57,7 +57,8 @@ def refusal(record: Experiment, preset: str, settings: dict, name: str) -> str:
         return "leaves nothing to train"
     if _facts(before) == _facts(after):
         return "" if _works_alone(units, experiment, preset, {name: settings[name]}) else "changes nothing"
-    if name != "levels" and _passed_by(before, after, without, name):  # fewer levels leave every name true
+    # fewer levels leave every name true
+    if name not in ("levels", "rounds") and _passed_by(before, after, without, name):
         return "differs between the arms"
     return ""
 
