@@ -392,6 +392,21 @@ def execute(job, given, folder):
         OMP_NUM_THREADS="1",  # as many notebooks at once as there are processors
         MPLBACKEND="module://matplotlib_inline.backend_inline",
     )
+    status, errors = _call(command, environment)
+    if notebooks.NEVER_BEGAN in errors and not ENDED.is_set():  # another process was faster to take one of its ports
+        status, errors = _call(command, environment)
+    if status:
+        why = notebooks.why_it_failed(status, errors)
+        raise RuntimeError(f"{job.name} failed; the partial notebook: {_short(partial)}; {why}")
+    with store.writing(lambda: folder):
+        notebooks.without_times(partial)
+        os.replace(partial, target)
+        write(target.with_suffix(".html"), notebooks.page(target))  # its pictures are in it
+    return time.monotonic() - started
+
+
+def _call(command, environment):
+    """Run a process that ends with the user's interruption: its exit status, and what it wrote to stderr."""
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
@@ -400,14 +415,7 @@ def execute(job, given, folder):
         process.terminate()
     _, errors = process.communicate()
     EXECUTING.remove(process)
-    if process.returncode:
-        why = notebooks.why_it_failed(process.returncode, errors)
-        raise RuntimeError(f"{job.name} failed; the partial notebook: {_short(partial)}; {why}")
-    with store.writing(lambda: folder):
-        notebooks.without_times(partial)
-        os.replace(partial, target)
-        write(target.with_suffix(".html"), notebooks.page(target))  # its pictures are in it
-    return time.monotonic() - started
+    return process.returncode, errors
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """What all notebooks share: their parameters, the checkout they work on, how an error looks, and foreign copies."""
 
 import ast
+import contextlib
 import json
 import os
 import shutil
@@ -754,6 +755,24 @@ def test_a_killed_notebook_is_said_in_one_line(who, by, job, tmp_path):
     text = str(caught.value)
     assert len(text.splitlines()) == 1 and text.startswith("01_tiny failed; the partial notebook: ")
     assert by.name in text if who == "papermill" else "Kernel died" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_kernel_that_dies_before_it_answers_is_started_once_more(times, job, tmp_path, monkeypatch):
+    """As one whose port another process has taken since it was chosen."""
+    startup = tmp_path / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "first.py").write_text(
+        f"import os, pathlib\nbegun = pathlib.Path({str(tmp_path / 'begun')!r})\n"
+        f"count = len(begun.read_text()) if begun.exists() else 0\nbegun.write_text('x' * (count + 1))\n"
+        f"if count < {times}:\n    os._exit(1)\n"
+    )
+    monkeypatch.setenv("IPYTHONDIR", str(startup.parents[1]))
+    ends = pytest.raises(RuntimeError, match=notebooks.NEVER_BEGAN) if times == 2 else contextlib.nullcontext()
+    with ends:
+        cli.execute(job(tiny("print('executed')")), {"preset": "smoke"}, tmp_path / "figures")
+    assert (tmp_path / "begun").read_text() == "xx"
 
 
 def test_an_executed_copy_holds_no_times(tmp_path):
