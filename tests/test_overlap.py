@@ -116,7 +116,7 @@ def test_its_units_are_chains_that_the_reports_experiments_train(preset):
 def test_what_the_notebook_says_of_task_2():
     """The share of its first layer that is kept at the level of figure c."""
     config = configure("task2", "report", output_rate=0)
-    level = min(k for k in range(len(config.schedule)) if config.density(k) <= overlap.AT * 1.01)
+    level = min(k for k in range(len(config.schedule)) if config.density(k) <= overlap.AT * overlap.NEAR)
     share = config.schedule[level]["fc1"] / config.schedule[0]["fc1"]
     said = (store.ROOT / "notebooks" / "13_mask_overlap.ipynb").read_text()
     assert f"(Task 2, at the next density below: {100 * share:.1f}%)" in said

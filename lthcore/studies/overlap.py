@@ -1,7 +1,7 @@
 """Do two runs find the same mask? How far masks overlap beyond chance, between replicates and between tasks.
 
-Its units are chains of the report's experiments, whose masks the archive has, and one more: Task 1's again, with the
-same initial weights and images in another order of the batches.
+Its units are chains of the report's experiments and of notebook 09, whose masks the archive has, and one more: Task 1's
+again, with the same initial weights and images in another order of the batches.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from ..config import Config
 from ..results.later import figures, statistics
 from ..runs import presets
 from ..unit import Unit
-from . import mlp, task1, task2, task3
+from . import mlp, task1, task2, task3, transfer
 from .record import Experiment
 
 OF = {  # experiment -> its chains whose masks are compared
@@ -21,6 +21,7 @@ OF = {  # experiment -> its chains whose masks are compared
     "task1": (task1.arms, ("t1_on_s1", "t2_on_s2")),
     "task2": (task2.arms, ("t1_on_s1_spared", "t2_on_s2_spared")),
     "task3": (task3.arms, ("adam", "sgd", "momentum")),
+    "transfer": (transfer.arms, ("mnist", "fashion")),  # in as many replicates as that study has
 }
 REORDERED = "t1_on_s1_reordered"
 ORDER = "order of the batches alone (Task 1)"
@@ -35,14 +36,16 @@ SAME_THETA0 = {  # what differs -> two chains of one replicate; None: the mask t
     ORDER: ("t1_on_s1", REORDERED),
     OTHER_HALF: ("t1_on_s1", "t2_on_s2"),
     "digits 0-4 and 5-9 (Task 2)": ("t1_on_s1_spared", "t2_on_s2_spared"),
+    "MNIST and Fashion-MNIST (09)": ("mnist", "fashion"),
     "Adam and SGD with momentum (Task 3)": ("adam", "momentum"),
     "Adam and plain SGD (Task 3)": ("adam", "sgd"),
     UNTRAINED: ("t1_on_s1", None),
 }
 NAMES = (*DIFFERENT_THETA0, *SAME_THETA0)
-COLOURS = ("black", "sky", "yellow", None, "blue", "red", "green", "purple", "orange")  # None: grey
+COLOURS = ("black", "sky", "yellow", "0.5", "blue", "red", "saddlebrown", "green", "purple", "orange")
 COLOURS = dict(zip(NAMES, COLOURS, strict=True))
 AT = 0.125  # density at which layers and pixels are shown, or the next below
+NEAR = 1.05  # times as dense is as good: 09 has a level at 12.8%
 LEAST = 0.015  # density below which the networks have lost outputs, and their masks say little
 GROUPS, IN_A_GROUP = 100, 100  # groups of a layer's weights by their size in theta0, at most, and weights in each
 BASELINES = ("chance", "by_pixel", "by_size", "by_both")  # what masks are compared with that are random but for that
@@ -50,9 +53,11 @@ IN_A_PIXEL = 10  # groups of the weights of one pixel by their size
 
 
 def arms(config: Config, replicate: int) -> Iterator[Unit]:
-    """Chains of the report's experiments on the MLP, as these train them by the same settings, and one again."""
+    """Chains of the report's experiments on the MLP and of 09, as these train them by the same settings; one twice."""
     for experiment, (of_experiment, names) in OF.items():
         scale = presets.as_in(experiment, config)
+        if experiment == "transfer" and replicate >= scale.replicates:
+            continue
         for unit in of_experiment(scale, replicate):
             if unit.arm not in names:
                 continue
@@ -275,7 +280,7 @@ def shown(results):
 
 def _near(table, density=AT):
     """The rows at a density or the next below, of each that differs; at the last level where none is so sparse."""
-    sparse = table["density"] <= density * 1.01
+    sparse = table["density"] <= density * NEAR
     first = table[sparse].groupby("differs")["level"].min()
     level = table.groupby("differs")["level"].max()
     level.update(first)
@@ -306,7 +311,7 @@ def found(results):
 
 
 def _colour(label):
-    return figures.OKABE_ITO[COLOURS[label]] if COLOURS[label] else "0.5"
+    return figures.OKABE_ITO.get(COLOURS[label], COLOURS[label])  # ten are more than that palette has
 
 
 def fig13a(study, frame):
@@ -335,7 +340,7 @@ def fig13a(study, frame):
 
 def fig13b(study, frame):
     """At about an eighth of the weights: the overlap against four baselines, and by layer."""
-    sheet = figures.Sheet(study, f"Figure 13b. Overlap of masks at {100 * AT:g}% density, or the next below")
+    sheet = figures.Sheet(study, f"Figure 13b. Overlap of masks at about {100 * AT:g}% density")
     table = _near(_overlaps(study, len(frame)))
     table = table[table["mean"].notna()]
     baselines, by_layer = sheet.axes
@@ -358,7 +363,7 @@ def fig13b(study, frame):
         xlabel="shared, of the weights kept (%)",
         xlim=(0, widest if widest > 45 else 45),
     )
-    baselines.set(ylim=(len(NAMES) + 4.5, -0.5))
+    baselines.set(ylim=(len(NAMES) + 5.5, -0.5))
     baselines.set_yticks(range(len(NAMES)), NAMES)
     layers = [layer for layer in dict.fromkeys(table["layer"]) if layer != "all"]
     for place, name in enumerate(NAMES):
@@ -381,9 +386,7 @@ def fig13c(study, frame):
     import pandas as pd
 
     sheet = figures.Sheet(
-        study,
-        f"Figure 13c. Pixels that the first layer still reads, at {100 * AT:g}% density or the next below",
-        rows=2,
+        study, f"Figure 13c. Pixels that the first layer still reads, at about {100 * AT:g}% density", rows=2
     )
     chains = {
         "t1_on_s1": "Task 1, mask found on half S1", "t2_on_s2": "Task 1, mask found on half S2",
@@ -397,7 +400,7 @@ def fig13c(study, frame):
         if not there:
             axis.set_axis_off()
             continue
-        below = {k for u in study.units if u.arm == arm for k in u.levels if u.config.density(k) <= AT * 1.01}
+        below = {k for u in study.units if u.arm == arm for k in u.levels if u.config.density(k) <= AT * NEAR}
         level = min(there & below, default=max(there))
         kept = [mask["fc1"].mean(0) for mask in known[arm, level].values()]
         share = 100 * np.mean(kept, axis=0)
@@ -414,6 +417,7 @@ STYLES = {
     **{arm: style for arm, style in task1.STYLES.items() if arm in OF["task1"][1]},
     REORDERED: ("T1 on S1, other batch order", "sky", "o"),
     **{arm: style for arm, style in task3.STYLES.items() if arm in OF["task3"][1]},
+    **{arm: style for arm, style in transfer.STYLES.items() if arm in OF["transfer"][1]},
 }
 
 OVERLAP = Experiment(
@@ -431,6 +435,7 @@ OVERLAP = Experiment(
         "t1_on_s1_spared": "Task 2: T1 on 0-4, output layer unpruned",
         "t2_on_s2_spared": "Task 2: T2 on 5-9, output layer unpruned",
         **{arm: f"Task 3: {STYLES[arm][0]}" for arm in OF["task3"][1]},
+        **{arm: f"09: {transfer.FULL_LABELS[arm]}, output layer unpruned" for arm in OF["transfer"][1]},
     },
     figures={"fig13a_overlap": fig13a, "fig13b_overlap_baselines": fig13b, "fig13c_pixels": fig13c},
 )
