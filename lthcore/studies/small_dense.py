@@ -359,11 +359,7 @@ SMALL_DENSE_LENET5 = Experiment(
     parameters={"experiment": "small_dense_lenet5"},
     copy="15_what_it_costs_lenet5",
     settings=LENET5.settings,
-    presets={
-        "report": {"replicates": 5, "controls": 4},
-        "quick": {"levels": (0, *KINDS["lenet5"].levels)},  # its replicates are no other study's at this preset
-        "smoke": LENET5.presets["smoke"],
-    },
+    presets={"report": {"replicates": 5, "controls": 4}, "smoke": LENET5.presets["smoke"]},
     fixed=("model",),
     first=3,
     arms=arms,
