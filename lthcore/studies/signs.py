@@ -2,7 +2,7 @@
 
 The masks are those of the MLP's tickets. Under each, all combinations of two signs (theta0's, fresh ones) and three
 sizes (theta0's, fresh ones, one for the whole layer) are trained as the ticket is, theta0's signs also with its kept
-sizes permuted, and theta0 also with the pruned weights frozen at their initial values in place of 0.
+sizes permuted, and theta0 also with the pruned weights frozen at their initial values instead of set to 0.
 """
 
 from collections.abc import Iterator

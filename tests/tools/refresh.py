@@ -339,8 +339,8 @@ def masks_text():
     half, again = table.loc[overlap.OTHER_HALF], table.loc[overlap.ORDER, "overlap"]
     share, both, chance = (f"{100 * half[name]:.1f}%" for name in ("overlap", "by_both", "chance"))
     return filled(
-        f"Masks found on two halves of the data share {share} of their weights at {100 * overlap.AT:g}% density, on",
-        f"one half in two batch orders {100 * again:.1f}%; pixels and sizes explain {both}, chance {chance}",
+        f"Masks of two halves of the data share {share} of their weights at {100 * overlap.AT:g}% density, those",
+        f"of one half in two batch orders {100 * again:.1f}%; pixels and sizes explain {both}, chance {chance}",
         f"(13; n = {half['n']:.0f}).",
     )
 
