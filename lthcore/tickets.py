@@ -298,16 +298,14 @@ def _model(layers):
 
 
 def _of_other_sizes(layers):
-    """The name of the model that has these layers, if it is an MLP or a LeNet-5 of other sizes: list of str."""
+    """The name of the model with these layers, where it is an MLP or a LeNet-5 of other sizes: list of str."""
     hidden = {"mlp": [f"fc{i}" for i in range(1, len(layers))], "lenet5": list(ARCHITECTURES["lenet5"].weights)[:-1]}
     biases = {name: parts["bias"].shape for name, parts in layers.items() if "bias" in parts}
-    return [
-        name
-        for kind, names in hidden.items()
-        if {*names, "head"} == set(biases) and all(len(shape) == 1 for shape in biases.values())
-        for name in ["_".join([kind, *(str(biases[layer][0]) for layer in names)])]
-        if name in ARCHITECTURES
-    ]
+    if not all(len(shape) == 1 for shape in biases.values()):
+        return []
+    kinds = [(kind, names) for kind, names in hidden.items() if {*names, "head"} == set(biases)]
+    found = ["_".join([kind, *(str(biases[layer][0]) for layer in names)]) for kind, names in kinds]
+    return [name for name in found if name in ARCHITECTURES]
 
 
 def _check_numbers(names):
