@@ -190,7 +190,7 @@ def main(argv=None):
         if not NOTEBOOKS.is_dir():
             raise RuntimeError(f"{ROOT} is not a checkout of the study: notebooks/ is missing")
         if options.command in OTHERS:
-            return _call(options.command, more, options.dry_run)
+            return _other(options.command, more, options.dry_run)
         return run(options)
     except (ValueError, RuntimeError, FloatingPointError, OSError) as error:
         print(f"run_all.sh: {error}", file=sys.stderr)
@@ -202,7 +202,7 @@ def main(argv=None):
         return 130
 
 
-def _call(command, more, dry_run):
+def _other(command, more, dry_run):
     """Run the tests, the benchmark or JupyterLab with options of their own: exit status."""
     lab = ["-m", "jupyterlab"]
     if not any(re.match(r"--(ip|ServerApp\.ip)(=|$)", word) for word in more):  # which it takes once
@@ -392,9 +392,9 @@ def execute(job, given, folder):
         OMP_NUM_THREADS="1",  # as many notebooks at once as there are processors
         MPLBACKEND="module://matplotlib_inline.backend_inline",
     )
-    status, errors = _call(command, environment)
+    status, errors = _execute(command, environment)
     if notebooks.NEVER_BEGAN in errors and not ENDED.is_set():  # another process was faster to take one of its ports
-        status, errors = _call(command, environment)
+        status, errors = _execute(command, environment)
     if status:
         why = notebooks.why_it_failed(status, errors)
         raise RuntimeError(f"{job.name} failed; the partial notebook: {_short(partial)}; {why}")
@@ -405,7 +405,7 @@ def execute(job, given, folder):
     return time.monotonic() - started
 
 
-def _call(command, environment):
+def _execute(command, environment):
     """Run a process that ends with the user's interruption: its exit status, and what it wrote to stderr."""
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
