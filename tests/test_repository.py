@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import nbformat
@@ -298,6 +299,16 @@ def test_ruff_finds_nothing():
     for command in (["check"], ["format", "--check"]):
         done = subprocess.run([sys.executable, "-m", "ruff", *command, "."], capture_output=True, text=True, cwd=ROOT)
         assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", [*MODULES, *sorted((ROOT / "tests").rglob("*.py"))], ids=lambda path: path.name)
+def test_no_name_is_defined_twice(path):
+    """A second function of a name replaces the first without a word; of two tests with one name, one never runs."""
+    for scope in ast.walk(ast.parse(path.read_text())):
+        if isinstance(scope, ast.Module | ast.ClassDef):
+            defined = [node for node in scope.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+            plain = [node for node in defined if not any(isinstance(d, ast.Attribute) for d in node.decorator_list)]
+            assert [name for name, n in Counter(node.name for node in plain).items() if n > 1] == []
 
 
 @pytest.mark.slow
