@@ -35,8 +35,11 @@ class Study:
 
     @cached_property
     def units(self):
-        """All units, replicate after replicate: list of Unit."""
-        first, count = self.experiment.first, self.config.replicates
+        """All units, replicate after replicate: list of Unit.
+
+        From replicate 0 on where nothing is judged: those are trained by other studies as well.
+        """
+        first, count = self.experiment.first if self.config.preset == "report" else 0, self.config.replicates
         return [unit for r in range(first, first + count) for unit in self.experiment.arms(self.config, r) or ()]
 
     @property
