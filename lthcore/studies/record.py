@@ -78,7 +78,8 @@ class Experiment:
     fixed : tuple of str
         Settings that nobody may change.
     first : int
-        Number of its first replicate at the preset ``report``. Those before it chose the levels of a rule by which this study is judged.
+        Number of its first replicate at the preset ``report``. Those before it chose the levels of a rule by which this
+        study is judged.
     decides : tuple of str
         Claims of the report that it decides, since it stores what the experiment named in their rule does not.
     smallest : float
