@@ -6,7 +6,7 @@ import pytest
 
 from lthcore import cli
 from lthcore.config import Config, configure
-from lthcore.studies import experiments, names
+from lthcore.studies import REGISTRY, experiments, names
 from lthcore.unit import MaskOf, Unit
 
 BEYOND = names("extended", "named")  # the report
@@ -41,6 +41,21 @@ def test_every_extended_study_has_units_of_its_own(name, preset):
     units = experiments.study(name, preset).units
     assert len({unit.key for unit in units}) == len(units) > 0
     assert all(level in unit.chain.levels for unit in units for level in unit.levels)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_only_where_it_is_judged_does_a_study_skip_the_replicates_that_chose_its_levels(name):
+    for preset in ("smoke", "quick", "report"):
+        study = experiments.study(name, preset, replicates=2)
+        first = REGISTRY[name].first * (preset == "report")
+        assert {unit.replicate for unit in study.units} == {first, first + 1}
+
+
+def test_at_quick_tickets_are_compared_that_another_study_trains():
+    mlp, lenet5 = (experiments.study(name, "quick") for name in ("mlp", "lenet5"))
+    for name, there in {"signs": mlp, "small_dense": mlp, "at_init": mlp, "small_dense_lenet5": lenet5}.items():
+        tickets = {unit.key for unit in experiments.study(name, "quick").units if unit.arm == "ticket"}
+        assert tickets == {unit.key for unit in there.units if unit.arm == "ticket"}, name
 
 
 @pytest.mark.parametrize(
