@@ -131,9 +131,7 @@ def parser():
     p.add_argument(
         "--replicates", type=_whole, default=0, metavar="N", help="independent repetitions; by default the preset's"
     )
-    p.add_argument(
-        "--extended", action="store_true", help="also what goes beyond the report: notebooks 06 to 11 and 13 to 17"
-    )
+    p.add_argument("--extended", action="store_true", help="also what goes beyond the report: notebooks 06 to 17")
     p.add_argument("--wide", dest="extended", action="store_true", help=argparse.SUPPRESS)  # its earlier name
     p.add_argument("--no-controls", action="store_true", help="leave out random reinitialisation and random masks")
     p.add_argument(
