@@ -214,15 +214,19 @@ def found(results):
     known = table[table["explained by"] != ""] if len(table) else table
     if known.empty:
         return "Nothing is concluded before two replicates are finished."
-    public, correct = (known["explained by"].str.contains(f"the {step} step") for step in ("public", "correct"))
+    small = "" if results.study.config.preset == "report" else " At this scale that is a first look, not a result."
+    return f"Of the {len(known)} numbers of the report in the table below, {counted(known)}.{small}"
+
+
+def counted(table):
+    """How many of a table's numbers lie within the intervals of either step, both or neither, in words: str."""
+    public, correct = (table["explained by"].str.contains(f"the {step} step") for step in ("public", "correct"))
     counts = {
         "the public step's prediction intervals alone": public & ~correct,
         "the correct step's alone": correct & ~public, "both": public & correct, "neither": ~public & ~correct,
     }  # fmt: skip
-    counted = {name: int(there.sum()) for name, there in counts.items()}
-    text = ", ".join(f"{count} {'lies' if count == 1 else 'lie'} within {name}" for name, count in counted.items())
-    small = "" if results.study.config.preset == "report" else " At this scale that is a first look, not a result."
-    return f"Of the {len(known)} numbers of the report in the table below, {text}.{small}"
+    found = {name: int(there.sum()) for name, there in counts.items()}
+    return ", ".join(f"{count} {'lies' if count == 1 else 'lie'} within {name}" for name, count in found.items())
 
 
 class Seen(NamedTuple):

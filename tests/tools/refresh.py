@@ -24,7 +24,7 @@ from lthcore import config  # noqa: E402
 from lthcore.explore.notebooks import COLLAPSED, FOLDED, KERNEL, LANGUAGE  # noqa: E402
 from lthcore.results import measures, rules, statistics  # noqa: E402
 from lthcore.runs import sweep  # noqa: E402
-from lthcore.studies import REGISTRY, at_init, claims, experiments, overlap, signs  # noqa: E402
+from lthcore.studies import REGISTRY, at_init, claims, experiments, overlap, public_step, signs  # noqa: E402
 
 FIGURES = ROOT / "figures"
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
@@ -403,6 +403,16 @@ def masks_table():
     return "\n".join(lines)
 
 
+def step_table():
+    """Markdown: which of the report's numbers the step of a public repository explains, which the correct step."""
+    names = "public_step", "public_step_lenet5"
+    table = public_step.in_short([experiments.load(experiments.study(name, "report")) for name in names])
+    lines = [filled(f"Of the {len(table)} numbers, {public_step.counted(table)}."), ""]
+    heads = "report", *table.columns
+    lines += [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(map(str, row))} |" for row in table.itertuples())])
+
+
 def filled(*sentences):
     """A paragraph."""
     return textwrap.fill(" ".join(sentences), 120, break_on_hyphens=False)
@@ -723,6 +733,7 @@ PARTS = {
     "cause": sevens_cause,
     "special": special_text,
     "sgd": sgd_text,
+    "step": step_table,
     "overlap": masks_table,
     "heads": heads_text,
     "times": times_table,
