@@ -99,6 +99,7 @@ PROBES = {
     "smaller": "lthcore.probes.filters:measure",
     "fit": "lthcore.probes.fit:measure",
     "signs": "lthcore.probes.signs:measure",
+    "clear_signs": "lthcore.probes.signs:clearly",
 }
 DRAW_EARLY = "lthcore.probes.early_bird:draw"
 FAULT = "lthcore.runs.sending:fault"  # what makes no sense in a record that is not built in

@@ -453,7 +453,8 @@ def test_a_unit_that_makes_no_sense_is_refused_in_one_line():
         ({"mask": RandomLike(Unit(lenet5, "ticket", 0))}, "mask: must be one of 'mlp', not of 'lenet5'"),
         (
             {"probes": ("speed",)},
-            "probes: 'speed' must be one of 'collapse', 'order', 'dense', 'deletion', 'smaller', 'fit', 'signs'",
+            "probes: 'speed' must be one of 'collapse', 'order', 'dense', 'deletion', 'smaller', 'fit', 'signs', "
+            "'clear_signs'",
         ),
     )
     for how, described in cases:

@@ -118,6 +118,24 @@ def test_signs_are_counted_at_the_start_and_after_every_epoch():
     )
 
 
+def test_clear_signs_are_those_of_weights_below_a_thousandth():
+    config = replace(configure("public_step", "smoke"), max_steps=0, epochs=2, batch_size=20_000, levels=(), rounds=0)
+    (trained,) = lottery.find_ticket(Unit(config, "adam", 0, probes=("clear_signs",)), data.load)
+    rows = [row for row in trained.rows if row[3].startswith("clearly_negative_share:")]
+    assert len(rows) == 3 * 3
+    for step, _, _, metric, value in rows:
+        array = dict(trained.epochs)[step][f"{metric.partition(':')[2]}.weight"].numpy()
+        assert value == pytest.approx(100 * np.count_nonzero(array < -0.001) / array.size) and 0 < value < 51
+
+
+def test_the_dense_networks_whose_signs_are_counted_are_those_of_the_chains():
+    """The same training: one of them tells of the sign, the other of how far from 0 the weights are."""
+    for name in ("task3_adam", "task3_adam_without_everything"):
+        chain, alone = units()[name], units()[name.replace("adam", "adam_dense")]
+        one, other = ({k: v for k, v in u.identity.items() if k not in ("beside", "path")} for u in (chain, alone))
+        assert alone.levels == (0,) and one == other
+
+
 def test_an_interval_that_is_too_wide_explains_nothing():
     assert public_step.within("96.14", 95.2, 97.1) and not public_step.within("96.14", 95.0, 97.1)
 

@@ -262,7 +262,7 @@ CRITERIA = Experiment(
     notebook="08_pruning_criteria",
     # short enough for a CPU to finish in an hour
     settings={**PROTOCOL, "epochs": 9, "prune_rate": 0.5, "output_rate": 0.25, "rounds": 6, "frequent_epochs": 0},
-    presets={"quick": {"levels": (0, 2, 5)}, "smoke": {"rounds": 15, "levels": (0, 1, 2, 15)}},
+    presets={"quick": {"replicates": 1, "levels": (0, 2, 5)}, "smoke": {"rounds": 15, "levels": (0, 1, 2, 15)}},
     by_margin=True,
     arms=arms,
     styles=STYLES,

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..config import Config
+from ..probes.signs import CLEARLY
 from ..results.later import figures, statistics
 from ..runs import presets
 from ..unit import MaskOf, Unit
@@ -51,6 +52,9 @@ def arms(config: Config, replicate: int) -> Iterator[Unit]:
         yield from _transferred(without, replicate, "task1", "half1", "half2", suffix=suffix)
         yield Unit(without, f"task3_adam{suffix}", replicate, probes=("signs",))
         yield Unit(replace(without, **MOMENTUM), f"task3_momentum{suffix}", replicate)
+    for suffix, off in (("", {}), ("_without_everything", OFF["everything"])):
+        dense = replace(config, levels=(0,), **off)
+        yield Unit(dense, f"task3_adam_dense{suffix}", replicate, probes=("clear_signs",))
 
 
 def reset_weights(unit, level, before, load):
@@ -337,10 +341,12 @@ STYLES = {
     "task3_sgd": ("plain SGD", "red", "s"),
     "task3_momentum": ("SGD, momentum 0.9", "purple", "D"),
 }
+STYLES["task3_adam_dense"] = ("Adam, dense", "blue", "o")
 _TURNED_OFF = {"task1_s1": "Task 1, ", "task1_s2": "Task 1, ", "task3_adam": "Task 3, ", "task3_momentum": "Task 3, "}
 for _part, _text in WITHOUT.items():
     for _arm in _TURNED_OFF:
         STYLES[f"{_arm}_without_{_part}"] = (f"{STYLES[_arm][0]}, {_text}", *STYLES[_arm][1:])
+STYLES["task3_adam_dense_without_everything"] = (f"Adam, dense, {WITHOUT['everything']}", "blue", "o")
 
 
 def fig12a(study, frame):
@@ -409,18 +415,23 @@ def _level(frame, arm):
 
 
 def fig12c(study, frame):
-    """The share of negative weights in each layer while the dense network trains, by either step."""
+    """The share of weights below -0.001, and below 0, in each layer while the dense network trains, by either step."""
     sheet = figures.Sheet(study, "Figure 12c. Negative weights while the dense network of Task 3 trains (Adam)")
-    for axis, arm in zip(sheet.axes, ("task3_adam", "task3_adam_without_everything"), strict=True):
-        title = "the public step" if arm == "task3_adam" else "the correct step"
-        rows = frame[(frame["arm"] == arm) & (frame["level"] == 0)]
+    kinds = {"clearly_negative_share": ("_dense", {}), "negative_share": ("", {"ls": ":", "lw": 1.2, "band": False})}
+    for axis, (suffix, title) in zip(sheet.axes, _STEPS.items(), strict=True):
         for layer, colour in (("fc1", "blue"), ("fc2", "red"), ("head", "green")):
-            found = rows[rows["metric"] == f"negative_share:{layer}"]
-            table = [(epoch, *figures.mean_and_band(v)) for epoch, v in found.groupby("epoch")["value"]]
-            table = statistics.pd.DataFrame(table, columns=["epoch", *figures.BAND]).assign(arm=arm, layer=layer)
-            sheet.line(axis, table, "epoch", layer, figures.OKABE_ITO[colour], title)
-        axis.set(title=title, xlabel="epoch", ylabel="negative weights (%)", ylim=(0, 60))
-    return sheet.done(legend_on=(0, 1), where="center right")
+            for metric, (of, options) in kinds.items():
+                arm = f"task3_adam{of}{suffix}"
+                rows = frame[(frame["arm"] == arm) & (frame["level"] == 0) & (frame["metric"] == f"{metric}:{layer}")]
+                table = [(epoch, *figures.mean_and_band(v)) for epoch, v in rows.groupby("epoch")["value"]]
+                table = statistics.pd.DataFrame(table, columns=["epoch", *figures.BAND]).assign(arm=arm, layer=layer)
+                label = f"{layer}, below 0" if options else f"{layer}, below -{CLEARLY:g}"
+                sheet.line(axis, table, "epoch", label, figures.OKABE_ITO[colour], title, **options)
+        axis.set(title=title, xlabel="epoch", ylabel="share of the layer's weights (%)", ylim=(0, 100))
+    return sheet.done(legend_on=(0, 1), where="upper right")
+
+
+_STEPS = {"": "the public step", "_without_everything": "the correct step"}
 
 
 def fig12d(study, frame):
@@ -461,7 +472,7 @@ PUBLIC_STEP = Experiment(
 PUBLIC_STEP_LENET5 = Experiment(
     name="public_step_lenet5",
     title="The step of a public repository: LeNet-5",
-    group="extended",
+    group="named",
     notebook="12_what_the_report_ran",
     parameters={"experiment": "public_step_lenet5"},
     copy="12_what_the_report_ran_lenet5",

@@ -132,10 +132,7 @@ REWIND = Experiment(
     group="extended",
     notebook="07_rewinding_and_stability",
     settings={**PROTOCOL, "epochs": 11, "max_steps": 10_000, "rounds": 16},
-    presets={
-        "quick": {"epochs": 2, "replicates": 1, "levels": (0, 3, 7, 10, 13, 16)},
-        "smoke": {"levels": (0, 1, 2, 16)},
-    },
+    presets={"quick": {"epochs": 2, "replicates": 1}, "smoke": {"levels": (0, 1, 2, 16)}},
     by_margin=True,
     arms=arms,
     styles=STYLES,
