@@ -213,17 +213,22 @@ def in_short(studies):
 
 
 def found(results):
-    """How many of the report's numbers either step explains, in a sentence: str."""
+    """How many of the table's rows, a number of the report each, either step explains, in a sentence: str."""
     table = explained(results)
     known = table[table["explained by"] != ""] if len(table) else table
     if known.empty:
         return "Nothing is concluded before two replicates are finished."
     small = "" if results.study.config.preset == "report" else " At this scale that is a first look, not a result."
-    return f"Of the {len(known)} numbers of the report in the table below, {counted(known)}.{small}"
+    twice = " (Task 3's numbers have two each, for SGD with momentum and without)" * _has_both(known)
+    return f"Of the {len(known)} rows in the table below{twice}, {counted(known)}.{small}"
+
+
+def _has_both(table):
+    return table["task"].str.startswith("Task 3").sum() == 4
 
 
 def counted(table):
-    """How many of a table's numbers lie within the intervals of either step, both or neither, in words: str."""
+    """In how many rows of a table the number lies within the interval of either step, both or neither, in words: str."""
     public, correct = (table["explained by"].str.contains(f"the {step} step") for step in ("public", "correct"))
     counts = {
         "the public step's prediction intervals alone": public & ~correct,
@@ -428,7 +433,7 @@ def fig12c(study, frame):
                 label = f"{layer}, below 0" if options else f"{layer}, below -{CLEARLY:g}"
                 sheet.line(axis, table, "epoch", label, figures.OKABE_ITO[colour], title, **options)
         axis.set(title=title, xlabel="epoch", ylabel="share of the layer's weights (%)", ylim=(0, 100))
-    return sheet.done(legend_on=(0, 1), where="upper right")
+    return sheet.done(legend_on=(1,), where="lower right")
 
 
 _STEPS = {"": "the public step", "_without_everything": "the correct step"}
