@@ -219,16 +219,13 @@ def found(results):
     if known.empty:
         return "Nothing is concluded before two replicates are finished."
     small = "" if results.study.config.preset == "report" else " At this scale that is a first look, not a result."
-    twice = " (Task 3's numbers have two each, for SGD with momentum and without)" * _has_both(known)
+    both = known["task"].str.startswith("Task 3").sum() == 4
+    twice = " (Task 3's numbers have two each, for SGD with momentum and without)" if both else ""
     return f"Of the {len(known)} rows in the table below{twice}, {counted(known)}.{small}"
 
 
-def _has_both(table):
-    return table["task"].str.startswith("Task 3").sum() == 4
-
-
 def counted(table):
-    """In how many rows of a table the number lies within the interval of either step, both or neither, in words: str."""
+    """How many rows' numbers lie within the intervals of one step, of both or of neither, in words: str."""
     public, correct = (table["explained by"].str.contains(f"the {step} step") for step in ("public", "correct"))
     counts = {
         "the public step's prediction intervals alone": public & ~correct,
