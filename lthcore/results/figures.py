@@ -163,7 +163,7 @@ class Sheet:
         if not len(steps):
             axis.annotate("at no level do all replicates reach it", (0.03, 0.5), xycoords="axes fraction", **SMALL)
 
-    def reported(self, axis, arms, va="bottom"):
+    def reported(self, axis, arms, va="bottom", ha="left"):
         """The accuracies that the report gives for these arms, as lines with a label above them or below.
 
         Of several, the highest is labelled above its line and the others below theirs.
@@ -175,8 +175,8 @@ class Sheet:
             label, colour, _ = self.style(arm)
             axis.axhline(number, color=colour, lw=1.2, ls=":")
             side = va if len(numbers) == 1 else "bottom" if number == max(numbers.values()) else "top"
-            where = SMALL | {"xycoords": ("axes fraction", "data"), "va": side, "color": colour}
-            axis.annotate(f"report, {label}: {number:g}", (0.01, number), **where)
+            where = SMALL | {"xycoords": ("axes fraction", "data"), "va": side, "ha": ha, "color": colour}
+            axis.annotate(f"report, {label}: {number:g}", (0.01 if ha == "left" else 0.99, number), **where)
 
     def full_and_near(self, frame, arms, metric="accuracy"):
         """The first two panels: the curves against density, and their part near the dense network."""
