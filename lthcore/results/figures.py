@@ -173,6 +173,7 @@ class Sheet:
         numbers = {arm: number for arm, number in numbers.items() if number is not None and low < number < high}
         for arm, number in numbers.items():
             label, colour, _ = self.style(arm)
+            label = label.partition(",")[0]  # of SGD the report says no more than that
             axis.axhline(number, color=colour, lw=1.2, ls=":")
             side = va if len(numbers) == 1 else "bottom" if number == max(numbers.values()) else "top"
             where = SMALL | {"xycoords": ("axes fraction", "data"), "va": side, "ha": ha, "color": colour}

@@ -161,7 +161,7 @@ def explained(results, others=()):
     The numbers of a task are read at one level and by one of ``READINGS``, of either step at the pair where most of
     them lie within, and of such pairs the nearest. At how many pairs all numbers of the task lie within, of how many
     that were tried, is in the table. ``< 80`` is tried at the first level beyond 95% pruned alone. Both steps have the
-    same replicates, since an interval is the wider the fewer there are.
+    same replicates, since fewer of them give a wider interval.
 
     Parameters
     ----------
@@ -218,21 +218,24 @@ def found(results):
     known = table[table["explained by"] != ""] if len(table) else table
     if known.empty:
         return "Nothing is concluded before two replicates are finished."
-    small = "" if results.study.config.preset == "report" else " At this scale that is a first look, not a result."
-    both = known["task"].str.startswith("Task 3").sum() == 4
-    twice = " (Task 3's numbers have two each, for SGD with momentum and without)" if both else ""
-    return f"Of the {len(known)} rows in the table below{twice}, {counted(known)}.{small}"
+    judged = results.study.config.preset == "report"
+    end = "Explained means compatible, not shown." if judged else "At this scale that is a first look, not a result."
+    return f"Of the {len(known)} rows of the table of the report's numbers, {counted(known)}. {end}"
 
 
 def counted(table):
-    """How many rows' numbers lie within the intervals of one step, of both or of neither, in words: str."""
+    """How many rows are explained by one step alone, by either or by neither, and which of them, in words: str."""
     public, correct = (table["explained by"].str.contains(f"the {step} step") for step in ("public", "correct"))
-    counts = {
-        "the public step's prediction intervals alone": public & ~correct,
-        "the correct step's alone": correct & ~public, "both": public & correct, "neither": ~public & ~correct,
+    kinds = {
+        "the public step alone": public & ~correct, "the correct step alone": correct & ~public,
+        "either": public & correct, "neither": ~public & ~correct,
     }  # fmt: skip
-    found = {name: int(there.sum()) for name, there in counts.items()}
-    return ", ".join(f"{count} {'lies' if count == 1 else 'lie'} within {name}" for name, count in found.items())
+    found = []
+    for name, there in kinds.items():
+        rows = [f"{row.report}, {row.task}" for row in table[there].itertuples()]
+        named = f" ({'; '.join(rows)})" if rows and name != "either" else ""
+        found.append(f"{len(rows)} {'is' if len(rows) == 1 else 'are'} explained by {name}{named}")
+    return ", ".join(found)
 
 
 class Seen(NamedTuple):

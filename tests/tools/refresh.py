@@ -407,7 +407,8 @@ def step_table():
     """Markdown: which of the report's numbers the step of a public repository explains, which the correct step."""
     names = "public_step", "public_step_lenet5"
     table = public_step.in_short([experiments.load(experiments.study(name, "report")) for name in names])
-    lines = [filled(f"Of the {len(table)} rows (Task 3's numbers have two each), {public_step.counted(table)}."), ""]
+    text = public_step.counted(table.reset_index())
+    lines = [filled(f"Of the {len(table)} rows, in which Task 3's numbers stand twice, {text}."), ""]
     heads = "report", *table.columns
     lines += [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     return "\n".join([*lines, *(f"| {' | '.join(map(str, row))} |" for row in table.itertuples())])
