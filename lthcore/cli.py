@@ -391,7 +391,8 @@ def execute(job, given, folder):
         MPLBACKEND="module://matplotlib_inline.backend_inline",
     )
     status, errors = _execute(command, environment)
-    if notebooks.NEVER_BEGAN in errors and not ENDED.is_set():  # another process was faster to take one of its ports
+    crossed = notebooks.NEVER_BEGAN in errors or notebooks.NOT_FOR_IT in partial.read_text(errors="replace")
+    if crossed and not ENDED.is_set():  # another process was faster to take one of its ports
         status, errors = _execute(command, environment)
     if status:
         why = notebooks.why_it_failed(status, errors)

@@ -85,7 +85,11 @@ def test_a_probe_says_itself_that_it_needs_every_epoch(monkeypatch):
     every_epoch.each_epoch = False
     next(lottery.find_ticket(unit, data.load))
     assert seen == [2, 0]  # at the start and at the end of a training that is cut within its first epoch
-    assert [name for name in PROBES if getattr(function(PROBES[name]), "each_epoch", False)] == ["fit", "signs"]
+    assert [name for name in PROBES if getattr(function(PROBES[name]), "each_epoch", False)] == [
+        "fit",
+        "signs",
+        "clear_signs",
+    ]
 
 
 def test_a_claim_is_decided_by_one_study_on_replicates_that_chose_nothing():

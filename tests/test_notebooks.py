@@ -775,6 +775,17 @@ def test_a_kernel_that_dies_before_it_answers_is_started_once_more(times, job, t
     assert (tmp_path / "begun").read_text() == "xx"
 
 
+@pytest.mark.slow
+def test_a_kernel_that_was_sent_what_is_for_another_one_is_started_once_more(job, tmp_path):
+    """Its port was another's for a moment: what it says of that does not belong into the executed copy."""
+    said = repr(notebooks.NOT_FOR_IT).replace(" ", "' ' ")  # the cell itself does not have these words
+    code = f"import pathlib, sys\nbegun = pathlib.Path({str(tmp_path / 'begun')!r})\nfirst = not begun.exists()\n"
+    code += f"begun.open('a').write('x')\nprint({said} if first else 'well', file=sys.stderr)"
+    cli.execute(job(tiny(code)), {"preset": "smoke"}, tmp_path / "figures")
+    (copy,) = (tmp_path / "figures/executed").glob("*.ipynb")
+    assert (tmp_path / "begun").read_text() == "xx" and notebooks.NOT_FOR_IT not in copy.read_text()
+
+
 def test_an_executed_copy_holds_no_times(tmp_path):
     """What papermill notes of a run goes, what it was given stays, and a second look changes nothing."""
     path = tmp_path / "copy.ipynb"

@@ -20,6 +20,7 @@ from ..studies import WHEN_ASKED
 
 HERE = Path(__file__).resolve().parents[2]  # the checkout that this module is of
 NEVER_BEGAN = "Kernel died before replying to kernel_info"  # what jupyter_client says
+NOT_FOR_IT = "Uncaught exception in ZMQStream callback"  # what a kernel says of a message for another process's kernel
 INJECTED = "# Parameters"  # the first line of the cell that papermill puts behind the parameters
 ALWAYS = "preset"  # a parameter that every notebook has: the cell that assigns it is the cell of the parameters
 KINDS = {"str": (str,), "bool": (bool,), "int": (int,), "float": (int, float), "dict": (dict,), "list": (list,)}
