@@ -230,4 +230,6 @@ def test_every_level_is_in_tables_of_at_most_six_arms_by_their_labels():
     last = shown.text.split("<table")[-1]  # of a schedule of its own
     assert "<th>d</th>" in last and "<td>81%</td>" in last and "<td>49%</td>" not in last and "<th>c</th>" not in last
     nothing = SimpleNamespace(study=study, frame=pd.DataFrame([], columns=names))
+    lines = answers._in_two_lines("15.81 ± 5.21 (one class: 2)").split(" ")
+    assert [line.split() for line in lines] == [["15.81", "±", "5.21"], ["(one", "class:", "2)"]]
     assert answers.every_level(nothing).text == repr(answers.every_level(nothing)) == ""

@@ -210,12 +210,17 @@ def every_level(results, columns=6):
     for arms in _of_one_schedule(density.reindex(table.columns)):
         for first in range(0, len(arms), columns):
             block = table[arms[first : first + columns]]
-            block = block[(block != "").any(axis=1)].map(lambda text: text.replace(" ", "\N{NO-BREAK SPACE}"))
+            block = block[(block != "").any(axis=1)].map(_in_two_lines)
             kept = density.loc[arms].bfill().iloc[0][block.index]
             block.columns = [full_label(arm, record.styles, record.full_labels) for arm in block.columns]
             block.insert(0, "density", [f"{d:.3g}%" for d in kept])
             blocks.append(block.rename_axis(columns=None))
     return Shown("".join(b.to_html() for b in blocks), "\n\n".join(b.to_string() for b in blocks))
+
+
+def _in_two_lines(text):
+    """A cell that breaks nowhere but before what stands in parentheses."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}").replace("\N{NO-BREAK SPACE}(", " (")
 
 
 def _of_one_schedule(density):
