@@ -172,7 +172,7 @@ def test_numbers_in_prose_are_the_codes():
     once = {REGISTRY[name].notebook[:2] for name, n in quick.items() if n == 1}
     assert once == {f"{k:02}" for k in range(6, 13)} and set(quick.values()) == {1, 3}
     assert not once & {REGISTRY[name].notebook[:2] for name, n in quick.items() if n == 3}
-    assert "one replicate of 06 to 12 is trained, of the others three" in notebooks
+    assert "06 to 12 train one replicate, the others three" in notebooks
     assert f"needs {constant('MEMORY') / 1e9:g} GB" in cluster
     assert f"more than {100 * constant('ROW_DENSITY'):.0f}% of the MLP's first layer" in results
     assert f"waited for, {constant('LATE'):.0f} s at most" in cluster

@@ -777,7 +777,7 @@ def test_a_kernel_that_dies_before_it_answers_is_started_once_more(times, job, t
 
 @pytest.mark.slow
 def test_a_kernel_that_was_sent_what_is_for_another_one_is_started_once_more(job, tmp_path):
-    """Its port was another's for a moment: what it says of that does not belong into the executed copy."""
+    """Its port was another's for a moment: what it says of that does not belong in the executed copy."""
     said = repr(notebooks.NOT_FOR_IT).replace(" ", "' ' ")  # the cell itself does not have these words
     code = f"import pathlib, sys\nbegun = pathlib.Path({str(tmp_path / 'begun')!r})\nfirst = not begun.exists()\n"
     code += f"begun.open('a').write('x')\nprint({said} if first else 'well', file=sys.stderr)"

@@ -1,8 +1,6 @@
 """What share of the kept weights is negative, layer by layer, while a network is trained."""
 
-CLEARLY = (
-    0.001  # below minus this a weight is clearly negative; the MLP's theta0 has standard deviations of 0.04 to 0.13
-)
+CLEARLY = 0.001  # a weight below minus this is clearly negative: theta0's standard deviations are 0.04 to 0.13 (MLP)
 
 
 def measure(unit, trained, data):

@@ -224,17 +224,17 @@ def found(results):
 
 
 def counted(table):
-    """How many rows are explained by one step alone, by either or by neither, and which of them, in words: str."""
+    """How many rows one step alone explains, both or neither, and which rows these are, in words: str."""
     public, correct = (table["explained by"].str.contains(f"the {step} step") for step in ("public", "correct"))
     kinds = {
-        "the public step alone": public & ~correct, "the correct step alone": correct & ~public,
-        "either": public & correct, "neither": ~public & ~correct,
+        "the public step alone explains": public & ~correct, "the correct step alone": correct & ~public,
+        "both explain": public & correct, "neither explains": ~public & ~correct,
     }  # fmt: skip
     found = []
-    for name, there in kinds.items():
+    for text, there in kinds.items():
         rows = [f"{row.report}, {row.task}" for row in table[there].itertuples()]
-        named = f" ({'; '.join(rows)})" if rows and name != "either" else ""
-        found.append(f"{len(rows)} {'is' if len(rows) == 1 else 'are'} explained by {name}{named}")
+        named = f" ({'; '.join(rows)})" if rows and not text.startswith("both") else ""
+        found.append(f"{text} {len(rows)}{named}")
     return ", ".join(found)
 
 
@@ -367,7 +367,7 @@ def fig12a(study, frame):
         _with_the_correct_step(sheet, axis, frame, names, title)
     labels = ("task1_s1", "task1_s2"), ("task2_s1", "task2_s2"), ("task3_adam", "task3_momentum")
     for axis, arms in zip(sheet.axes, labels, strict=False):
-        sheet.reported(axis, arms, ha="right")  # the curves begin at these numbers
+        sheet.reported(axis, arms, ha="right", words={"task3_momentum": "SGD"})  # at the left the curves begin
     figures.threshold(sheet.axes[3], 80)
     return sheet.done(legend_on=range(4), where="lower left")
 
