@@ -163,10 +163,10 @@ class Sheet:
         if not len(steps):
             axis.annotate("at no level do all replicates reach it", (0.03, 0.5), xycoords="axes fraction", **SMALL)
 
-    def reported(self, axis, arms, va="bottom", ha="left", words=()):
+    def reported(self, axis, arms, va="bottom", ha="left", names=()):
         """The accuracies that the report gives for these arms, as lines with a label above them or below.
 
-        Of several, the highest is labelled above its line and the others below theirs. `words` are the report's own for
+        Of several, the highest is labelled above its line and the others below theirs. `names` are the report's own for
         an arm, as a dict, where it says less than the arm's label.
         """
         low, high = axis.get_ylim()
@@ -174,7 +174,7 @@ class Sheet:
         numbers = {arm: number for arm, number in numbers.items() if number is not None and low < number < high}
         for arm, number in numbers.items():
             label, colour, _ = self.style(arm)
-            label = dict(words).get(arm, label)
+            label = dict(names).get(arm, label)
             axis.axhline(number, color=colour, lw=1.2, ls=":")
             side = va if len(numbers) == 1 else "bottom" if number == max(numbers.values()) else "top"
             where = SMALL | {"xycoords": ("axes fraction", "data"), "va": side, "ha": ha, "color": colour}

@@ -367,7 +367,7 @@ def fig12a(study, frame):
         _with_the_correct_step(sheet, axis, frame, names, title)
     labels = ("task1_s1", "task1_s2"), ("task2_s1", "task2_s2"), ("task3_adam", "task3_momentum")
     for axis, arms in zip(sheet.axes, labels, strict=False):
-        sheet.reported(axis, arms, ha="right", words={"task3_momentum": "SGD"})  # at the left the curves begin
+        sheet.reported(axis, arms, ha="right", names={"task3_momentum": "SGD"})  # at the left the curves begin
     figures.threshold(sheet.axes[3], 80)
     return sheet.done(legend_on=range(4), where="lower left")
 

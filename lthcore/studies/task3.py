@@ -82,7 +82,7 @@ def _own_and_transferred(study, frame, title, trainers):
         full, near, gain = sheet.axes[column :: len(trainers)]
         sheet.against_density(full, frame, arms, title=f"trained by {trainer}")
         sheet.against_density(near, frame, arms, title=f"by {trainer}, enlarged", zoom=zoom)
-        sheet.reported(near, arms, words={"adam": "Adam", "sgd": "SGD"})
+        sheet.reported(near, arms, names={"adam": "Adam", "sgd": "SGD"})
         sheet.differences(gain, frame, pairs, f"by {trainer}: paired differences", (-declared.MARGIN, declared.MARGIN))
     return sheet.done(legend_on=range(len(trainers)), where="lower left")
 
