@@ -22,7 +22,7 @@ from scipy import stats
 from lthcore.config import configure
 from lthcore.results import rules
 from lthcore.runs import store
-from lthcore.studies import experiments
+from lthcore.studies import REGISTRY, experiments
 from lthcore.train import evaluation_steps
 
 REPORT = {rule.id: rule for rule in rules.REPORT}
@@ -878,7 +878,7 @@ def fresh(name):
     A replicate that is stored before the others of its study is not shown yet.
     """
     there = sorted(int(path.stem[1:]) for path in (store.FIGURES / "archive" / name).glob("r*.zip"))
-    first = SEEN[name] if name in OF_THEIR_OWN else 0
+    first = REGISTRY[name].first
     return [r for r in there if SEEN[name] <= r < first + configure(name, "report").replicates][:5]
 
 
