@@ -73,7 +73,7 @@ def numbers(version):
 
 
 old, unsafe = [], []
-for line in open("requirements.txt"):
+for line in pathlib.Path("requirements.txt").read_text().splitlines():
     if not (found := re.match(r"([\w.-]+)>=([\d.]+)\S*", line)):
         continue
     try:

@@ -291,6 +291,7 @@ def run(options):
     if options.check:
         return 0
     print("looking for what is finished", flush=True)  # packages take seconds to import, and it more to be read
+    os.environ["MPLBACKEND"] = "agg"  # no window is opened here, and the user's own may be none that there is
     from .runs import progress, store, sweep
     from .studies import experiments  # here, so that --help and --check need no package
 
@@ -314,8 +315,12 @@ def run(options):
     if options.dry_run:
         print(f"would train {len(plan.missing)} levels and execute {', '.join(job.name for job in [*jobs, *READERS])}")
         return 0
-    for each in {s.folder for s in studies} if part[1] == 1 else ():  # a shard may never draw
-        store.check_figures(each)
+    given_to_each = [(job, given_to(job, given, options)) for job in jobs]
+    if part[1] == 1:  # a shard may never draw
+        for each in {s.folder for s in studies}:
+            store.check_figures(each)
+        for job, values in [*given_to_each, *((job, every) for job in READERS)]:
+            _prepared(job, values, folder)
     started = time.monotonic()
     where = {"workers": options.workers, "scheduler": options.scheduler, "shard": part}
     experiments.run(*studies, **where, log=progress.shown(options.verbose))
@@ -330,8 +335,8 @@ def run(options):
     takes = sweep.duration(first + each * len(jobs))
     print(f"executing {len(jobs) + len(READERS)} notebooks, about {takes}", flush=True)
     with ThreadPoolExecutor(sweep.default_workers("cpu")) as pool, _ending_what_executes():
-        running = {job.name: pool.submit(execute, job, given_to(job, given, options), by_name[job.experiment].folder)
-                   for job in jobs}  # fmt: skip
+        running = {job.name: pool.submit(execute, job, values, by_name[job.experiment].folder)
+                   for job, values in given_to_each}  # fmt: skip
         explorer = pool.submit(execute, EXPLORER, every, folder)
         seconds = {}
         for name, notebook in running.items():
@@ -362,20 +367,13 @@ def execute(job, given, folder):
     RuntimeError
         If a cell fails; ends with the cell's own error.
     """
-    sys.modules.setdefault("rfc3987_syntax", None)  # a grammar for jsonschema: 1.7 s to import, and of no use here
+    started, target = time.monotonic(), folder / "executed" / f"{job.name}.ipynb"
+    notebook, values = _prepared(job, given, folder)
     import nbformat
     import yaml
 
     from .runs import store
 
-    started, source = time.monotonic(), ROOT / "notebooks" / f"{job.notebook}.ipynb"
-    values = {**given, **job.parameters}
-    target = folder / "executed" / f"{job.name}.ipynb"
-    notebook = notebooks.normalised(source, target.parent)
-    known = notebooks.parameters(notebook)
-    for name in values:
-        if name not in known:
-            raise ValueError(f"{job.notebook} has no parameter {name!r}: {methods.one_of(name, known, str)}")
     partial = target.with_name(f"{job.name}.partial-{secrets.token_hex(4)}.ipynb")  # ids repeat across machines
     with store.writing(lambda: folder):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -402,6 +400,17 @@ def execute(job, given, folder):
         os.replace(partial, target)
         write(target.with_suffix(".html"), notebooks.page(target))  # its pictures are in it
     return time.monotonic() - started
+
+
+def _prepared(job, given, folder):
+    """A notebook as it will be executed, and its parameters; ValueError where it lacks one or cannot be read."""
+    sys.modules.setdefault("rfc3987_syntax", None)  # a grammar for jsonschema: 1.7 s to import, and of no use here
+    notebook = notebooks.normalised(ROOT / "notebooks" / f"{job.notebook}.ipynb", folder / "executed")
+    values, known = {**given, **job.parameters}, notebooks.parameters(notebook)
+    for name in values:
+        if name not in known:
+            raise ValueError(f"{job.notebook} has no parameter {name!r}: {methods.one_of(name, known, str)}")
+    return notebook, values
 
 
 def _execute(command, environment):

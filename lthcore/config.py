@@ -197,8 +197,7 @@ class Config(Prune, Train, Data, Scale):
         if needs := criterion.supports(self):
             self._refuse("criterion", needs)
         if self.early_bird and criterion.when == "start":
-            mask = f"criterion = {self.criterion!r}, whose mask is drawn before the training"
-            self._refuse("early_bird", f"must be 0 with {mask}")
+            self._refuse("early_bird", f"must be 0 with criterion = {self.criterion!r}, which scores before training")
 
     @property
     def convolutions(self) -> list[str]:

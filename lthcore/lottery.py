@@ -56,14 +56,12 @@ def find_ticket(chain: Unit, load: Load) -> Iterator[TrainedLevel]:
     TrainedLevel
         Its sparse network is (`mask`, `start`); whether that is a winning ticket is not decided here.
     """
-    mask = dense_mask(chain.config.model)
-    previous = None
+    mask, previous = dense_mask(chain.config.model), None
     for level in chain.levels:
         (trained,) = train_level([chain], level, [mask], load, [previous])
         pruned = prune_level(chain, trained, load(chain))
         yield pruned
-        mask = pruned.next_mask
-        previous = pruned.weights
+        mask, previous = pruned.next_mask, pruned.weights
 
 
 def train_level(
@@ -152,7 +150,11 @@ def starting_values(unit: Unit, level: int, load: Load | None, before: Tensors |
         return drawn(unit, "reinit", level, *further_draw), 0
     rule = find("rewind", unit.chain.config.rewind)
     call = function(rule.values) if level and (unit.prunes or rule.for_others) else reset
-    values, first = call(unit, level, before and {name: v.clone() for name, v in before.items()}, load)
+    given = call(unit, level, before and {name: v.clone() for name, v in before.items()}, load)
+    values, first = given if isinstance(given, tuple) and len(given) == 2 else (None, 0)
+    shapes = {name: tuple(v.shape) for name, v in drawn(unit, "theta0").items()}
+    if not isinstance(values, dict) or {name: tuple(getattr(v, "shape", ())) for name, v in values.items()} != shapes:
+        raise ValueError(f"rewind = {unit.chain.config.rewind!r}: must give weights and biases {shapes}, and a step")
     if isinstance(unit.start, Altered):
         values = function(f"{unit.start.module}:{unit.start.name}")(unit, level, values)
     return values, first
@@ -169,8 +171,7 @@ def reset(unit: Unit, level: int, before: Tensors | None, load: Load | None) -> 
 
     For a later step (weight rewinding; Renda et al. 2020) the dense network is trained again up to it.
     """
-    chain = unit.chain
-    theta0 = drawn(unit, "theta0")
+    chain, theta0 = unit.chain, drawn(unit, "theta0")
     k = unit.config.rewind_step if level else 0
     if k == 0:
         return theta0, 0

@@ -31,6 +31,7 @@ def test_how_the_cost_grows_is_measured_drawn_and_written(monkeypatch, tmp_path)
     monkeypatch.setattr(growth, "PROCESSES", (1,))
     monkeypatch.setattr(growth, "WIDTHS", growth.WIDTHS[:2])
     monkeypatch.setattr(growth, "SECONDS", 0.5)
+    monkeypatch.setattr(growth, "LOADING", 5.0)
     assert growth.main(["--repeats", "1", "--steps", "1", "--out", str(tmp_path)]) is None
     rows = list(csv.DictReader((tmp_path / "growth.csv").open()))
     assert {row["part"] for row in rows} == {"kept weights", "batch", "width", "processes"}

@@ -73,6 +73,11 @@ def _directory(path):
     (path / "something").touch()
 
 
+def _pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
 def _link(target):
     def damage(path):
         path.unlink()
@@ -99,6 +104,7 @@ DAMAGES = {
     "a directory": _directory,
     "a dangling link": _link(lambda path: path.parent / "nowhere"),
     "a link to itself": _link(lambda path: path),
+    "a pipe without a writer": _pipe,
     "without its folder": lambda path: shutil.rmtree(path.parent),
 }
 
@@ -230,6 +236,14 @@ def test_it_can_be_forgotten(tiny):
     spec.loader.exec_module(module)
     module.double.recompile()
     assert not call(tiny)
+
+
+@pytest.mark.slow
+def test_without_numbas_compiler_the_engine_says_so_in_one_line():
+    command = [sys.executable, "-c", "import lthcore.engines.sparse"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.stderr.splitlines()[-1].startswith("RuntimeError: NUMBA_DISABLE_JIT = 1: must be unset")
 
 
 @pytest.mark.slow

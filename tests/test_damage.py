@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import resource
+import shutil
 import signal
 import struct
 import sys
@@ -372,6 +373,28 @@ def test_figures_that_cannot_be_written_are_named_before_anything_is_trained(fol
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"run_all.sh: {folders / 'figures' / 'smoke'} cannot be written ({os.strerror(number)})")
     assert not (folders / "figures").exists()
+
+
+@pytest.mark.parametrize("name", ["figures", "figures/smoke", "figures/smoke/executed"])
+def test_a_file_where_figures_go_is_named_before_anything_is_trained(folders, monkeypatch, capsys, name):
+    path = folders / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("mine")
+    monkeypatch.setattr(experiments, "run", lambda *_, **__: pytest.fail("trained"))
+    assert cli.main(["smoke", "--only", "mlp"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"run_all.sh: {folders / 'figures' / 'smoke'} cannot be written (Not a directory)")
+    assert path.read_text() == "mine"
+
+
+def test_a_notebook_that_cannot_be_read_is_named_before_anything_is_trained(folders, monkeypatch, capsys):
+    shutil.copytree(store.ROOT / "notebooks", folders / "notebooks")
+    (folders / "notebooks" / "00_scorecard.ipynb").write_text("<<<<<<< HEAD")
+    monkeypatch.setattr(cli, "ROOT", folders)
+    monkeypatch.setattr(experiments, "run", lambda *_, **__: pytest.fail("trained"))
+    assert cli.main(["smoke", "--only", "mlp"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "00_scorecard.ipynb cannot be read as a notebook" in line
 
 
 def test_figures_whose_disk_fills_while_they_are_drawn_are_named(folders, monkeypatch):

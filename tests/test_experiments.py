@@ -196,6 +196,14 @@ def test_what_stopped_a_run_is_what_is_raised(monkeypatch, error):
     assert caught.value is error
 
 
+@pytest.mark.parametrize("given", [(), ("mlp",), ([],)], ids=str)
+def test_what_is_no_study_is_refused_in_one_line(given):
+    with pytest.raises(
+        ValueError, match=r"^run\([^\n]*\): must be given studies, as study\(\) makes them, one or more$"
+    ):
+        experiments.run(*given)
+
+
 # ------------------------------------------------------------------------------------------------------ tidy tables
 
 

@@ -139,6 +139,22 @@ def test_scores_of_another_shape_are_said_with_the_criterions_name(scores, messa
     assert refusal(list, find_ticket(chain, load)) == f"criterion = 'mine': {message}"
 
 
+@pytest.mark.parametrize(
+    "start",
+    [
+        lambda values: ({}, 0), lambda values: None, lambda values: values, lambda values: (list(values), 0),
+        lambda values: ({name: v[:-1] for name, v in values.items()}, 0),
+        lambda values: (values | {"fc1.bias": 0.0}, 0),
+    ],
+    ids=["nothing", "None", "no step", "a list", "other shapes", "a number"],
+)  # fmt: skip
+def test_what_a_rule_gives_that_is_no_start_is_said_with_its_name(start):
+    methods.REWINDS["mine"] = lambda unit, level, before, load: start(before)
+    text = refusal(list, find_ticket(Unit(tiny(rewind="mine"), "x", 0), load))
+    assert text.startswith("rewind = 'mine': must give weights and biases {'fc1.weight': (300, 784), ")
+    assert text.endswith(", and a step")
+
+
 def test_what_is_no_function_is_refused_by_its_name():
     methods.CRITERIA["mine"] = 3
     text = "criterion = 'mine': must be registered with a function, not 3"

@@ -609,6 +609,7 @@ FROM_ELSEWHERE = {
     "tags that are null": cells_have(metadata={"tags": None}),
     "tags in a word": cells_have(metadata={"tags": "parameters"}),
     "outputs and attachments that are null": cells_have(outputs=None, attachments=None),
+    "half a character": lambda book: book["cells"].insert(0, {"cell_type": "markdown", "source": "\ud83d alone"}),
     "an unknown kind of cell": lambda book: book["cells"].insert(0, {"cell_type": "sql", "source": "SELECT"}),
     "nbformat 3": old_format,
     **{f"minor {number}": minor(number) for number in range(6)},
@@ -622,6 +623,7 @@ def test_a_notebook_from_elsewhere_becomes_a_valid_one(kind, tmp_path):
     (tmp_path / "foreign.ipynb").write_text(json.dumps(book))
     found = notebooks.normalised(tmp_path / "foreign.ipynb")
     nbformat.validate(found)
+    nbformat.write(found, tmp_path / "written.ipynb")
     assert found.metadata == {"kernelspec": notebooks.KERNEL, "language_info": notebooks.LANGUAGE}
     assert notebooks.parameters(found) == ["preset"]
     assert not any(cell.get("outputs") for cell in found.cells)
@@ -664,6 +666,16 @@ NONE = [
     b"[" * 99999, b'{"nbformat": 4, "cells": [{}], "metadata": {}}', b'{"nbformat": 9, "cells": []}',
     b'{"nbformat": 4, "cells": 3}',
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("attachments", [{"a.png": {"image/png": 5}}, {"a.png": 5}])
+def test_an_attachment_that_is_none_is_said_in_one_line(attachments, tmp_path):
+    book = tiny()
+    book["cells"].insert(0, {"cell_type": "markdown", "source": "x", "metadata": {}, "attachments": attachments})
+    (tmp_path / "none.ipynb").write_text(json.dumps(book))
+    with pytest.raises(ValueError) as caught:
+        notebooks.normalised(tmp_path / "none.ipynb")
+    assert len(str(caught.value).splitlines()) == 1 and "none.ipynb cannot be read as a notebook (" in str(caught.value)
 
 
 @pytest.mark.parametrize("content", NONE)

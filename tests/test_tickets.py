@@ -542,6 +542,47 @@ def test_a_setting_that_is_none_is_refused_before_anything_is_trained(study):
         experiments.compare(made("mlp"), lr=0)
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [{"rounds": 3}, {"prune_rate": 0.9}, {"criterion": "random"}, {"rewind": "final"}, {"experiment": "task1"}],
+    ids=str,
+)
+def test_a_setting_that_chooses_a_mask_is_refused_for_a_ticket_that_has_one(setting):
+    ((name, value),) = setting.items()
+    with pytest.raises(ValueError, match=f"^{name} = {value!r}: must be left out, since the ticket's mask is given$"):
+        experiments.compare(made("mlp"), "smoke", 1, **setting)
+
+
+def _changed(part, name, change):
+    ticket = made("mlp")
+    values = dict(getattr(ticket, part))
+    changed = change(values.pop(name))
+    return ticket._replace(**{part: values if changed is None else values | {name: changed}})
+
+
+@pytest.mark.parametrize(
+    ("ticket", "message"),
+    [
+        (_changed("mask", "head", lambda m: None), "ticket.mask: head is missing, must be (10, 100)"),
+        (_changed("mask", "fc2", lambda m: m.T), "ticket.mask: fc2 is (300, 100), must be (100, 300)"),
+        (_changed("values", "fc1.bias", lambda v: v[:5]), "ticket.values: fc1.bias is (5,), must be (300,)"),
+        ("ticket.safetensors", "ticket = 'ticket.safetensors': must be a ticket, as lthcore.tickets.read(path) gives"),
+    ],
+)
+def test_what_is_no_ticket_of_its_model_is_refused_in_one_line(ticket, message):
+    with pytest.raises(ValueError) as caught:
+        experiments.compare(ticket, "smoke", 1)
+    assert str(caught.value).startswith(message) and len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_ticket_of_another_precision_is_trained(dtype):
+    ticket = made("mlp")
+    ticket = ticket._replace(values={name: torch.tensor(v).to(dtype) for name, v in ticket.values.items()})
+    frame = experiments.compare(ticket, "smoke", 1, lambda line: None, max_steps=3, test_images=100, controls=0)
+    assert set(frame["level"]) == {0, 1}
+
+
 def test_an_empty_ticket_answers_one_class():
     frame = experiments.compare(made("mlp", ["nothing"]), "smoke", 1, lambda line: None, test_images=300, controls=0)
     answered = frame[(frame["metric"] == "answered_classes") & (frame["level"] == 1)]

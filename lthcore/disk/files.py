@@ -65,7 +65,7 @@ def _sync(folder):
 
 def try_out(folder):
     """Write a megabyte into a folder, or the next above it that is there, and keep nothing; OSError if that fails."""
-    folder = next(place for place in (folder, *folder.parents) if place.is_dir())
+    folder = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
     with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
         file.write(bytes(1 << 20))
 

@@ -15,11 +15,14 @@ DAMAGED += (SafetensorError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)  # 
 MAX_BYTES = 1 << 28  # bytes: no file of the store and no member of a pack is nearly as large
 
 
-def read_file(path):
-    """A plain file's bytes, but no endless ones; a pipe or a device is refused at once."""
+def read_file(path, allowed=lambda facts: True):
+    """A plain file's bytes, but no endless ones; a pipe or a device is refused at once, and what its stat forbids."""
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as f:
-        if not stat.S_ISREG(os.fstat(f.fileno()).st_mode):
+        facts = os.fstat(f.fileno())
+        if not stat.S_ISREG(facts.st_mode):
             raise ValueError(f"{path} is not a plain file")
+        if not allowed(facts):
+            raise ValueError(f"{path} may be another user's")
         content = f.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise ValueError(f"{path} is larger than any file of the store")

@@ -20,6 +20,7 @@ from numba import njit
 from numba.core import caching
 
 from ..disk.files import set_aside, write
+from ..disk.tensors import read_file
 
 FLAGS = ("reassoc", "contract", "nsz")
 FOLDER = "machine-code"  # in each of numba's places, so that its mode is ours to choose
@@ -94,8 +95,8 @@ class _Files:
 
     def load(self, key):
         """The machine code, or None."""
-        with contextlib.suppress(OSError), open(self._path(key), "rb") as file:
-            content = file.read() if trusted(os.fstat(file.fileno())) else b""
+        with contextlib.suppress(OSError, ValueError):
+            content = read_file(self._path(key), trusted)
             if content[:SUM] == self._sum(key, content[SUM:]):
                 return pickle.loads(content[SUM:])
         return None

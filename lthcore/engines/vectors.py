@@ -5,12 +5,14 @@ Left to itself, LLVM keeps in memory the sums that belong in registers. All runs
 
 from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
-from numba import types
+from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .compiled import FLAGS
 
+if config.DISABLE_JIT:  # as in debuggers and some continuous integration
+    raise RuntimeError("NUMBA_DISABLE_JIT = 1: must be unset, since the sparse engine has to be compiled")
 LANES = 8
 # (lanes of a vector, vectors at once) of `combine`, whose sums are the same to the last bit in any: where the
 # processor has vectors of sixteen and 32 registers, they take a third of the time off a sparse step.

@@ -257,7 +257,7 @@ def normalised(path, folder=None):
             tags = cell.get("metadata", {}).get("tags")
             tags = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
             metadata = ({"tags": tags} if tags else {}) | (FOLDED if COLLAPSED in tags else {})
-            kept = makers.get(cell.cell_type, v4.new_raw_cell)(source=cell.source, metadata=metadata)
+            kept = makers.get(cell.cell_type, v4.new_raw_cell)(source=_encodable(cell.source), metadata=metadata)
             name = str(cell.get("id", ""))
             taken = {c.id for c in cells}
             kept.id = name if re.fullmatch(r"[\w-]{1,64}", name, re.A) and name not in taken else f"cell-{n}-of-copy"
@@ -274,7 +274,15 @@ def normalised(path, folder=None):
         if cell.cell_type == "markdown":
             there = os.path.relpath(Path(path).parent.parent, folder).replace(os.sep, "/")
             cell.source = re.sub(r"\]\(\.\./(?=[^)\s])", f"]({there}/", cell.source)
-    return v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL, "language_info": LANGUAGE})
+    try:
+        return v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL, "language_info": LANGUAGE})
+    except nbformat.ValidationError as error:
+        raise ValueError(f"{path} cannot be read as a notebook ({str(error).splitlines()[0][:200]})") from None
+
+
+def _encodable(text):
+    """A text without halves of characters, which no file can hold."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def parameters(notebook):

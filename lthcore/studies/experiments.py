@@ -2,13 +2,14 @@
 
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache, partial
 
 import numpy as np
 import pandas as pd
 
-from ..config import Config
+from .. import tickets
+from ..config import Config, Prune
 from ..methods import function
 from ..results import rules, statistics
 from ..results.loading import COLUMNS, load
@@ -170,6 +171,8 @@ def run(*studies, workers=0, log=None, scheduler="", shard=(1, 1)):
     """
     if type(workers) is not int or workers < 0:
         raise ValueError(f"workers = {workers!r}: must be a whole number from 0 (one per core) on")
+    if not studies or not all(isinstance(s, Study) for s in studies):
+        raise ValueError(f"run{studies!r}: must be given studies, as study() makes them, one or more")
     log = log or progress_bar.shown()
     store.clear_up(s.folder for s in studies)
     try:
@@ -185,6 +188,10 @@ def run(*studies, workers=0, log=None, scheduler="", shard=(1, 1)):
 def finished(study):
     """The tidy table of a study's finished levels, ``load(study).frame``: :class:`lthcore.results.loading.Results`."""
     return load(study).frame
+
+
+# settings that only choose a mask, or what its survivors start from: `compare` is given both
+GIVEN = {f.name for f in fields(Prune)} - {"rewind_step", "retrain_epochs", "retrain_lr"}
 
 
 def _tidy(rows, unit, level, density):
@@ -207,18 +214,28 @@ def compare(ticket, preset="quick", replicates=3, log=print, **settings):
     log : callable
         Called with a line per network.
     **settings
-        Of :class:`lthcore.config.Config`: ``dataset="fashion"``, ``lr``, ``epochs``, ...; ``rewind_step`` is the step
-        that the ticket's values belong to, from which it is trained on.
+        Of :class:`lthcore.config.Config`: ``dataset="fashion"``, ``lr``, ``epochs``, ..., but for those that choose a
+        mask; ``rewind_step`` is the step that the ticket's values belong to, from which it is trained on.
 
     Returns
     -------
     pandas.DataFrame
         A tidy table as of :func:`finished`: level 0 is the dense network, level 1 the ticket and its controls.
+
+    Raises
+    ------
+    ValueError
+        If it is no ticket, a part of it does not fit its model, or a setting is not allowed or only for masks.
     """
     import torch
 
     from .. import data, lottery, pruning
 
+    if not isinstance(ticket, tickets.Ticket):
+        raise ValueError(f"ticket = {ticket!r}: must be a ticket, as lthcore.tickets.read(path) gives it")
+    for name in settings:
+        if name == "experiment" or name in GIVEN:
+            raise ValueError(f"{name} = {settings[name]!r}: must be left out, since the ticket's mask is given")
     model = ticket.facts["model"]
     usual = "lenet5" if any(m.ndim == 4 for m in ticket.mask.values()) else "mlp"
     experiment = model if model in presets.EXPERIMENTS else usual
@@ -228,7 +245,8 @@ def compare(ticket, preset="quick", replicates=3, log=print, **settings):
     if device != "cpu":
         kinds = gpu.kinds([(Unit(config, "ticket", 0), level) for level in (0, 1)])
         _, device = gpu.or_on_the_cpu(lambda where: where == "cpu" or log(gpu.check(kinds, where).line()), device, log)
-    mask, values = ({name: torch.tensor(v) for name, v in part.items()} for part in (ticket.mask, ticket.values))
+    mask = _of_shapes("mask", ticket.mask, pruning.dense_mask(model), torch.bool)
+    values = _of_shapes("values", ticket.values, lottery.initial(model, 0, "theta0", 0), torch.float32)
     frames = []
     for r in range(replicates):
         chain = Unit(config, "ticket", r)
@@ -250,6 +268,18 @@ def compare(ticket, preset="quick", replicates=3, log=print, **settings):
                 name = unit.arm if level else "dense"
                 log(f"{name} r{r}: density {100 * density:.3g}%, test accuracy {accuracy:.2f}%")
     return pd.concat(frames, ignore_index=True)[COLUMNS]
+
+
+def _of_shapes(what, given, there, dtype):
+    """A part of a ticket as tensors of this dtype, by name; ValueError where one is missing or has another shape."""
+    import torch
+
+    out = {name: torch.as_tensor(v).to(dtype) for name, v in given.items()}
+    for name in dict.fromkeys([*there, *out]):
+        found, wanted = (tuple(t[name].shape) if name in t else None for t in (out, there))
+        if found != wanted:
+            raise ValueError(f"ticket.{what}: {name} is {found or 'missing'}, must be {wanted or 'left out'}")
+    return out
 
 
 def rivals(study, unit, level):

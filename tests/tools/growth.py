@@ -22,6 +22,7 @@ BATCHES = (15, 30, 60, 120, 240, 480)
 WIDTHS = ((100, 30), (200, 70), (300, 100), (600, 200), (1200, 400))  # of the MLP's hidden layers
 PROCESSES = (1, 2, 4)
 SECONDS = 2.0  # of each measurement with processes
+LOADING = 20.0  # and before the first one of a density: each process loads the data and compiles
 
 
 def points():
@@ -64,7 +65,7 @@ def measure(repeats, steps, log):
                 table.add(part, line, 1e3 * run(steps, r), "ms a step", x)
             for density in TWO:
                 for processes in PROCESSES:
-                    until = time.time() + SECONDS + 20 * (r == 0)  # the first time it loads and compiles
+                    until = time.time() + SECONDS + LOADING * (r == 0)
                     futures = [pool.submit(steps_in, density, until + 1) for _ in range(processes)]
                     rate = sum(future.result() for future in futures) / SECONDS
                     table.add("processes", f"MLP, {100 * density:g}% density", rate, "steps a second", processes)
