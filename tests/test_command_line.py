@@ -354,6 +354,7 @@ def test_every_job_has_its_notebook_and_every_experiment_its_job():
     [
         (KeyboardInterrupt(), 130, "finished levels are kept"),
         (FloatingPointError("unit: level 3, step 5: nan"), 1, "level 3, step 5"),
+        (ImportError("libtorch_cuda.so: failed to map segment"), 1, "failed to map segment"),
         (RuntimeError("its process died"), 1, "its process died"),
         (ValueError("no CUDA"), 1, "no CUDA"),
     ],

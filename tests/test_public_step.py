@@ -231,6 +231,8 @@ def test_falling_below_80_is_tried_at_the_first_level_beyond_95_percent(accuraci
 @pytest.mark.slow
 def test_numbers_that_it_gives_are_explained_and_others_are_not(module_folders, finish, monkeypatch):
     study = experiments.study("public_step", "smoke", replicates=3, overrides=FEW)
+    four = ("task1_s1", "task1_s2", "task3_adam", "task3_sgd")
+    vars(study)["units"] = [unit for unit in study.units if unit.arm in four]
     results = experiments.load(finish(study))
     seen = public_step.read(results.frame)["last epoch"]
     given = {arm: f"{seen.loc[arm, 1].mean():.2f}" for arm in ("task1_s1", "task1_s2")}
