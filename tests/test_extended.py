@@ -86,12 +86,12 @@ def test_extended_notebooks_are_run_on_request_alone(capsys):
     report = ["mlp", "lenet5", "task1", "task2", "task3"]
     assert asked("quick") == report
     extended = ["paper", "fashion_conv2", "rewind", "criteria", "transfer", "early_bird", "collapse"]
-    extended += ["public_step", "overlap", "signs", "small_dense", "small_dense_lenet5"]
-    extended += ["mlp_fit", "task3_sgd", "at_init"]
+    extended += ["public_step", "public_step_lenet5", "overlap", "signs", "small_dense", "small_dense_lenet5"]
+    extended += ["mlp_fit", "lenet5_relu", "task3_sgd", "at_init"]
     assert asked("quick", "--extended") == asked("quick", "--wide") == [*report, *extended]
     assert asked("quick", "--only", "conv2") == ["conv2"]
     assert asked("quick", "--only", "06_lottery_ticket_paper") == ["paper", "fashion_conv2"]
-    open_ones = ["lenet5_fit", "lenet5_relu", "introduction", "public_step_lenet5"]
+    open_ones = ["lenet5_fit", "introduction"]
     assert [asked("smoke", "--only", name) for name in open_ones] == [[name] for name in open_ones]
     assert [s.config.experiment for s in experiments.every(preset="report")] == report
     for name in ("extended", "wide"):  # its earlier name

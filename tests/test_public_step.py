@@ -228,6 +228,29 @@ def test_falling_below_80_is_tried_at_the_first_level_beyond_95_percent(accuraci
     assert row["public step: pairs that fit"].endswith(" of 3") and row["report"] == "< 80"
 
 
+def test_both_sentences_on_a_network_by_hand(monkeypatch):
+    """Beyond 90% pruned the MLP is compared with its dense network, replicate by replicate, and beyond 95% with 80%."""
+    density = {0: 1.0, 6: 0.12, 7: 0.08, 8: 0.06, 9: 0.04, 10: 0.03}
+    others = dict.fromkeys((6, 8), [90.0] * 3)  # neither is a level that is named
+    values = {0: [98.0, 97.0, 96.0], 7: [97.5, 96.0, 96.1], 9: [81.0, 79.9, 85.0], 10: [70.0] * 3} | others
+    frame = made_up({"mlp": values}, density)
+    monkeypatch.setattr(public_step, "_archived", lambda experiment, *others: None)
+    (row,) = public_step.keeps_and_falls(Results(frame)).to_dict("records")
+    changes = np.array([-0.5, -1.0, 0.1])
+    half = stats.t.ppf(0.975, 2) * changes.std(ddof=1) / 3**0.5
+    mean = changes.mean()
+    assert row["minus dense, beyond 85% pruned (MLP: 90%)"] == (
+        f"{mean:.2f} [{mean - half:.2f}, {mean + half:.2f}] pp at 8% density"
+    )
+    assert row["accuracy beyond 95% pruned"].endswith("% at 4% density")
+    assert row["replicates below 80% there"] == "1 of 3" and row["mean below 80% from"] == "3% density"
+    assert (row["network"], row["step"]) == ("MLP", "public")
+    values[10] = [80.1] * 3
+    (row,) = public_step.keeps_and_falls(Results(made_up({"mlp": values}, density))).to_dict("records")
+    assert row["mean below 80% from"] == "never"
+    assert public_step.keeps_and_falls(Results(made_up({"mlp": {0: [98.0] * 2, 1: [97.0] * 2}}))).empty
+
+
 @pytest.mark.slow
 def test_numbers_that_it_gives_are_explained_and_others_are_not(module_folders, finish, monkeypatch):
     study = experiments.study("public_step", "smoke", replicates=3, overrides=FEW)

@@ -325,6 +325,15 @@ def threshold(axis, percent):
     axis.annotate(f"{percent:g}%", (0.01, percent + 0.5), xycoords=("axes fraction", "data"), **SMALL)
 
 
+def marks(axis, densities, height=0.5):
+    """Labelled lines at densities on the axis: pairs of density and text, which stands at a height in [0, 1]."""
+    for density, text in densities:
+        if density > axis.get_xlim()[1]:  # the axis decreases: its end is its least density
+            axis.axvline(density, color="0.5", lw=1, ls=":")
+            options = {"rotation": 90, "fontsize": 8, "color": "0.4", "ha": "right", "va": "center"}
+            axis.annotate(text, (density, height), xycoords=("data", "axes fraction"), **options)
+
+
 def zoom(frame, arms, metric="accuracy"):
     """Limits for the upper part of an accuracy panel: from a little below the dense accuracy to its top."""
     top = statistics.at_end(frame, metric)

@@ -18,7 +18,8 @@ from .lenet5 import LENET5, LENET5_RELU
 from .mlp import MLP
 from .overlap import OVERLAP
 from .paper import PAPER
-from .public_step import PUBLIC_STEP, PUBLIC_STEP_LENET5
+from .public_step import PUBLIC_STEP
+from .public_step_lenet5 import PUBLIC_STEP_LENET5
 from .record import Experiment
 from .rewind import REWIND
 from .signs import SIGNS

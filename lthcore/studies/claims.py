@@ -44,7 +44,7 @@ NAMES = {
     "mlp-cliff": "MLP: below 80% at 1.4% density",
     "mlp-at-95": "MLP: below 80% as soon as 95% is pruned",
     "lenet-cliff": "LeNet-5: below 80% at its last level",
-    "lenet-relu-cliff": "LeNet-5 with ReLU and max pooling: below 80%",
+    "lenet-relu-cliff": "LeNet-5: below 80% with ReLU and max pooling",
     "lenet-at-95": "LeNet-5: below 80% as soon as 95% is pruned",
     **{
         f"{id}-{claim}": f"{network}: {text}"

@@ -57,12 +57,16 @@ def fig16c(study, frame):
 LENET5_RELU = Experiment(
     name="lenet5_relu",
     title="LeNet-5 with ReLU and max pooling",
-    group="named",
+    group="extended",
     notebook="16_left_open",
     parameters={"experiment": "lenet5_relu"},
     copy="16_left_open_lenet5_relu",
     settings={**LENET5.settings, "activation": "relu", "pool": "max"},
-    presets={"report": {"replicates": 7}, "smoke": LENET5.presets["smoke"]},  # 0 and 1 are exploratory
+    presets={
+        "report": {"replicates": 7},  # 0 and 1 are exploratory
+        "quick": {"replicates": 1, "levels": (*range(0, 14, 2), *range(14, 21))},
+        "smoke": LENET5.presets["smoke"],
+    },
     fixed=("model", "activation", "pool"),
     arms=ticket_alone,
     styles={"ticket": STYLES["ticket"]},

@@ -31,11 +31,7 @@ def accuracy_vs_density(study, frame, number, name, marks):
     controls = [("ticket", f"ticket - {sheet.style(arm)[0]}", arm) for arm in ("random_reinit", "random_mask")]
     sheet.differences(sheet.axes[3], frame, controls, "minus its controls")
     for axis in sheet.axes[:2]:
-        for density, text in marks:
-            if density > axis.get_xlim()[1]:  # the axis decreases: its end is its least density
-                axis.axvline(density, color="0.5", lw=1, ls=":")
-                options = {"rotation": 90, "fontsize": 8, "color": "0.4", "ha": "right", "va": "center"}
-                axis.annotate(text, (density, 0.5), xycoords=("data", "axes fraction"), **options)
+        figures.marks(axis, marks)
     figures.threshold(sheet.axes[0], 80)
     return sheet.done(where="lower left")
 
