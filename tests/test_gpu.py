@@ -16,7 +16,7 @@ import pytest
 import torch
 from stand_ins import FakePool, InlinePool, numbers, runs_in, tasks_of, tiny_study
 
-from lthcore import lottery
+from lthcore import lottery, tickets
 from lthcore.config import configure
 from lthcore.data import Split
 from lthcore.engines.batched import Lockstep, activations
@@ -458,9 +458,7 @@ def test_a_ticket_is_compared_on_the_cpu_where_the_gpu_fails(monkeypatch):
     monkeypatch.setattr(sweep, "resolve", lambda device, log: STAND_IN)
     monkeypatch.setattr(lottery, "train_level", broken)
     values = {name: v.numpy() for name, v in initial("mlp", 0, "theta0", 0).items()}
-    ticket = SimpleNamespace(
-        facts={"model": "mlp"}, mask={n: m.numpy() for n, m in dense_mask("mlp").items()}, values=values
-    )
+    ticket = tickets.Ticket({"model": "mlp"}, {n: m.numpy() for n, m in dense_mask("mlp").items()}, values)
     frame = experiments.compare(ticket, "smoke", 1, said.append, max_steps=3, test_images=50)
     assert calls == [STAND_IN, STAND_IN, *["cpu"] * (len(calls) - 2)] and set(frame["level"]) == {0, 1}
     assert len([line for line in said if "the GPU failed" in line]) == 1

@@ -64,7 +64,7 @@ LENET5_RELU = Experiment(
     settings={**LENET5.settings, "activation": "relu", "pool": "max"},
     presets={
         "report": {"replicates": 7},  # 0 and 1 are exploratory
-        "quick": {"replicates": 1, "levels": (*range(0, 14, 2), *range(14, 21))},
+        "quick": {"replicates": 1, "levels": (0, 4, 8, 12, 14, 16, 18, 19, 20)},
         "smoke": LENET5.presets["smoke"],
     },
     fixed=("model", "activation", "pool"),
