@@ -190,7 +190,7 @@ def main(argv=None):
         if options.command in OTHERS:
             return _other(options.command, more, options.dry_run)
         return run(options)
-    except (ValueError, RuntimeError, FloatingPointError, OSError, ImportError) as error:  # a library that won't load
+    except (ValueError, RuntimeError, FloatingPointError, OSError, ImportError) as error:  # a library does not load
         print(f"run_all.sh: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
