@@ -737,13 +737,7 @@ def test_the_tool_says_in_one_line_what_is_missing(tool, monkeypatch, tmp_path, 
 @pytest.mark.slow
 def test_the_tool_measures_every_part_on_a_stand_in(tool, tmp_path, monkeypatch):
     """On two replicates at most, and few steps: how fast the machine is, no test asks."""
-    text = (ROOT / "tests/tools/gpu.py").read_text()
-    for whole, part in {
-        "REPLICATES = (1, 4, 16, 64)": "REPLICATES = (1, 2)",
-        "for u in study.units]": "for u in study.units if u.config.model not in ('conv4', 'conv6')]",  # half a minute
-    }.items():
-        assert text.count(whole) == 1
-        text = text.replace(whole, part)
+    text = (ROOT / "tests/tools/gpu.py").read_text().replace("REPLICATES = (1, 4, 16, 64)", "REPLICATES = (1, 2)")
     (tmp_path / "tests" / "tools").mkdir(parents=True)
     (tmp_path / "tests" / "tools" / "gpu.py").write_text(text)  # a copy of the checkout with no figures and no git
     for name in ("lthcore", "data"):

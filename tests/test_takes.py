@@ -188,6 +188,7 @@ def test_every_setting_works_to_the_end_beside_others(store_of_all, finish, expe
         ("lenet5", {"criterion": "snip", "scope": "global"}),
         ("lenet5", {"criterion": "snip", "structure": "filters"}),
         ("task2", {"criterion": "initial_magnitude", "rewind": "final"}),
+        ("collapse", {"criterion": "snip"}),
     ],
 )  # fmt: skip
 def test_every_criterion_works_to_the_end(store_of_all, finish, experiment, settings):

@@ -221,9 +221,9 @@ def keeps_and_falls(results, others=()):
             changes, there, means = last[at[0]] - last[0], last[at[1]], last.groupby("level").mean()
             texts = [statistics.in_brackets(*statistics.interval(values)[1:]) for values in (changes, there)]
             fallen = [f"{100 * density[level]:.2g}% density" for level in means.index[means < 80]]
-            form = results.study.experiment.styles[arm][0]
+            network, form = figures.MODELS[results.study.config.model], results.study.experiment.styles[arm][0]
             rows.append({
-                "network": form if arm == "mlp" else f"LeNet-5, {form}", "step": step,
+                "network": form if form == network else f"{network}, {form}", "step": step,
                 "minus dense, beyond 85% pruned (MLP: 90%)": f"{texts[0]} pp at {100 * density[at[0]]:.2g}% density",
                 "accuracy beyond 95% pruned": f"{texts[1]}% at {100 * density[at[1]]:.2g}% density",
                 "replicates below 80% there": f"{(there < 80).sum()} of {len(there)}",
@@ -241,7 +241,7 @@ def in_short(studies):
     """
     import pandas as pd
 
-    ours = [results for results in studies if results.study.config.experiment.startswith(PUBLIC_STEP.name)]
+    ours = [results for results in studies if STEP.items() <= vars(results.study.config).items()]  # by that step
     tables = [explained(results, studies) for results in ours]
     tables = [table for table in tables if len(table) and (table["explained by"] != "").all()]
     columns = ["report", "task", "network", "public step", "correct step", "explained by"]
