@@ -415,8 +415,8 @@ def step_table():
     lines += markdown_table(table.reset_index())
     both = pd.concat(map(public_step.keeps_and_falls, studies))
     (n,) = {results.frame["replicate"].nunique() for results in studies}
-    text = "The report says two things of each network: it keeps almost the dense network's accuracy beyond 85% pruned"
-    lines += ["", filled(f"{text} (MLP: 90%), and falls below 80% beyond 95%. By either step (n = {n}):"), ""]
+    text = "The report says two things about each network: it keeps almost the dense network's accuracy beyond 85%"
+    lines += ["", filled(f"{text} pruned (MLP: 90%), and falls below 80% beyond 95%. By either step (n = {n}):"), ""]
     return "\n".join([*lines, *markdown_table(both)])
 
 
@@ -478,8 +478,8 @@ def relu_cliff():
         rules.UNRESOLVED: "with ReLU and max pooling this is open",
     }[verdict.partition(",")[0]]
     return filled(
-        "The report does not say which activation and pooling its LeNet-5 used. With ReLU and max pooling, as most",
-        f'code has it, the verdict on `lenet-relu-cliff` is "{verdict}": LeNet-5 reaches',
+        "The report does not say which activation and pooling its LeNet-5 used. With ReLU and max pooling, as in",
+        f'most code, the verdict on `lenet-relu-cliff` is "{verdict}": LeNet-5 reaches',
         f"{at('lenet5_relu', 'ticket', 14)}, {at('lenet5_relu', 'ticket', rule.parts[0].first[1])}",
         f"({of_whom('lenet5_relu')}), and the first disconnected output appears at level {dead}. So {so}.",
     )
