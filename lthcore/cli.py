@@ -342,11 +342,12 @@ def run(options):
         for name, notebook in running.items():
             seconds[name] = notebook.result()
             print(f"[{len(seconds):>2}/{len(jobs) + len(READERS)}] {name}: {seconds[name]:.0f} s", flush=True)
-        seconds[SCORECARD.name] = execute(SCORECARD, every, folder)  # when the others' figures are there
+        scorecard = pool.submit(execute, SCORECARD, every, folder)  # when the others' figures are there
         seconds[EXPLORER.name] = explorer.result()
-    from .explore import offline  # here, so that what is refused need not wait for it
+        from .explore import offline  # here, so that what is refused need not wait for it
 
-    drawn = offline.write(experiments.every(**every), folder)
+        drawn = offline.write(experiments.every(**every), folder)
+        seconds[SCORECARD.name] = scorecard.result()
     _closing_table(studies, jobs, seconds, folder, trained)
     if drawn:
         print(f"to look into, in any browser: {_short(drawn)}")

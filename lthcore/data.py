@@ -4,15 +4,17 @@ To add one, write a function that gives its bytes and add a line to `methods.DAT
 """
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 
 from .config import Config
 from .methods import DATASETS, SUBSETS, forget_replaced, function
 from .schedule import CLASSES, apportion
 from .unit import Unit, draw_seed
+
+if TYPE_CHECKING:  # which images there are is asked without torch, which takes long to load
+    import torch
 
 Array = np.ndarray
 READ = "lthcore.runs.download:read_checked"  # where the bytes come from: the core knows no disk
@@ -24,7 +26,7 @@ class Split(NamedTuple):
     train: tuple  # (images, labels): all there are, shared by every subset and replicate
     validation: tuple | None  # held out of the training subset; None where nothing is
     test: tuple
-    chosen: torch.Tensor | None = None  # (n,) int64, the places in `train` that are trained on; None: all of them
+    chosen: "torch.Tensor | None" = None  # (n,) int64, the places in `train` that are trained on; None: all of them
 
     @property
     def trained_on(self) -> int:
@@ -35,13 +37,13 @@ class Split(NamedTuple):
 @lru_cache(maxsize=2)
 def whole(dataset: str = "mnist", device: str = "cpu") -> dict[str, tuple]:
     """All of a data set: dict, ``train`` and ``test`` -> (images, labels) as in :class:`Split`."""
-    mean, std = (torch.tensor(x).view(-1, 1, 1).to(device) for x in (DATASETS[dataset].mean, DATASETS[dataset].std))
+    import torch
 
-    def normalised(pixels: np.ndarray, labels: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-        pixels, labels = (torch.from_numpy(x.copy()).to(device) for x in (pixels, labels))
-        return (pixels / 255 - mean) / std, labels.long()
-
-    return {part: normalised(*arrays) for part, arrays in function(READ)(dataset).items()}
+    mean, std = (torch.tensor(x, device=device).view(-1, 1, 1) for x in (DATASETS[dataset].mean, DATASETS[dataset].std))
+    return {
+        part: ((torch.tensor(pixels, device=device) / 255 - mean) / std, torch.tensor(labels, device=device).long())
+        for part, (pixels, labels) in function(READ)(dataset).items()
+    }
 
 
 def split_indices(
@@ -77,6 +79,8 @@ def split_indices(
 @lru_cache(maxsize=8)
 def split(config: Config, subset: str, replicate: int, device: str = "cpu") -> Split:
     """The images that `subset` trains and is tested on, for one replicate: :class:`Split`."""
+    import torch
+
     everything = whole(config.dataset, device)
     (images, labels), (test_images, test_labels) = everything["train"], everything["test"]
     keys = config.validation, config.seed, config.experiment, replicate

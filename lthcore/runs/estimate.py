@@ -6,6 +6,7 @@ from concurrent.futures.process import BrokenProcessPool
 import numpy as np
 
 from ..config import Config
+from ..schedule import evaluation_steps, total_steps
 from ..unit import FrozenOutside
 from . import download, gpu, limits
 
@@ -40,8 +41,6 @@ def _measure_all(kinds, device):
 
 def seconds_per_level(unit, level, device="cpu"):
     """Seconds for one level of this unit on one thread, or alone on a GPU, from measured steps and evaluations."""
-    from .. import train
-
     config = unit.config.at(level)
     if (kind := (_kind(config), device)) not in TIMES:
         (TIMES[kind],) = _measure_all([kind[0]], device)
@@ -50,9 +49,9 @@ def seconds_per_level(unit, level, device="cpu"):
     densities = [density, *(others[probe] for probe in unit.probes if probe in others)]
     step, image = (sum(np.interp(densities, DENSITIES, times)) for times in TIMES[kind])
     n_train, n_validation, n_test = download.sizes(config, unit.subset)
-    validation, test = train.evaluation_steps(config, n_train)
+    validation, test = evaluation_steps(config, n_train)
     evaluated = n_validation * len(validation) + n_test * (len(test) + 1)
-    return float(OVERHEAD + step * train.total_steps(config, n_train) + image * evaluated)
+    return float(OVERHEAD + step * total_steps(config, n_train) + image * evaluated)
 
 
 @limits.one_thread()

@@ -9,7 +9,9 @@ import contextlib
 import dataclasses
 import gc
 import math
+import sys
 import warnings
+from pathlib import Path
 from typing import NamedTuple
 
 from ..config import DATASETS
@@ -32,6 +34,7 @@ NOISE = 5
 COPIES = 10
 SPARE = 0.3e9  # bytes for the libraries' workspaces
 SHARE = 0.8  # of the free memory that is planned with: the rest is lost between the blocks
+DRIVERS = "nvidia*", "nvhost*", "nvmap", "nvgpu*", "dxg", "kfd"  # files in /dev: NVIDIA, Jetson, WSL, AMD
 
 
 class Lost(RuntimeError):
@@ -117,11 +120,18 @@ def or_on_the_cpu(call, device, log):
     return call("cpu"), "cpu"
 
 
+def possible():
+    """Whether this machine may have a GPU, without loading torch: on Linux, every driver of one has a file in /dev."""
+    return sys.platform != "linux" or any(any(Path("/dev").glob(name)) for name in DRIVERS)
+
+
 def find():
     """Whether torch finds a CUDA device, and in one line what it complained about: (bool, str).
 
     An old driver is a warning there, and no device.
     """
+    if "torch" not in sys.modules and not possible():
+        return False, ""
     import torch
 
     with warnings.catch_warnings(record=True) as caught:

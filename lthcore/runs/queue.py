@@ -52,7 +52,7 @@ def run(units, device="auto", workers=0, log=print, scheduler=""):
         log(f"all {len(plan.tasks)} levels of {len(plan.units)} units found, nothing to train")
         return
     if not scheduler:
-        device = processes.resolve(device, log)  # only now, since it loads torch
+        device = processes.resolve(device, log)  # only now, since it may load torch
         workers = workers or min(processes.default_workers(device), plan.worth())
         those = (
             f"{workers} process{'es' * (workers > 1)} on {device} in {processes.memory(workers) / 1e9:.1f} GB of memory"
