@@ -245,21 +245,48 @@ def test_better_at_the_level_that_validation_chooses(experiment, points, expecte
 
 
 LTH = [
-    (0, 0, "holds"), (1, -200, "holds"), (-0.1, 0, "holds"), (-0.3, 0, "does not hold"), (0, 200, "does not hold"),
-    (-0.2, 0, "unresolved"), (0, None, "unresolved"), (-5, None, "does not hold"), (-0.2, 500, "does not hold"),
+    (0, (1, 1, 1), "holds"), (1, (0.5, 0.5, 0.5), "holds"), (-0.1, (1, 1, 1), "holds"),
+    (-0.3, (1, 1, 1), "does not hold"), (0, (2, 2, 2), "does not hold"), (-0.2, (1, 1, 1), "unresolved"),
+    (0, (0.5, 1, 2), "unresolved"), (-5, (0.5, 1, 2), "does not hold"), (-0.2, (2, 2, 2.5), "does not hold"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("points", "steps", "expected"), LTH)
-def test_the_hypothesis(points, steps, expected):
-    late = [1000, 2000, 3000]
-    moved = [500, 2000, 3500] if steps is None else [s + steps for s in late]
-    early = {("ticket", 0): (late, SAME), ("ticket", 4): (moved, plus(points))}
-    at = {("ticket", 4): plus(-30)}  # the end of training is not what it is about
-    rows = judged(chain_and_controls("paper", at, {("ticket", 4): 98.7}, early), "paper", "paper-lth")
+@pytest.mark.parametrize(("points", "times", "expected"), LTH)
+def test_the_hypothesis(points, times, expected):
+    frame = chain_and_controls("paper", {("ticket", 8): plus(points)})
+    of_ticket = (frame["arm"] == "ticket") & (frame["level"] == 8) & (frame["split"] == "validation")
+    reaching = of_ticket & (frame["step"] == 100)  # where the validation accuracy first is above 97%
+    frame.loc[reaching, "step"] = [round(100 * x) for x in times]
+    frame["replicate"] += 3  # fresh ones
+    rows = judged(frame, "paper", "paper-lth")
     assert rows.loc[0, "verdict"] == expected
-    assert rows["ours"].tolist() == pytest.approx([points, np.mean(moved) - 2000])
-    assert all("level 4" in text for text in rows["measured"])
+    judging = rows[rows["role"] == "judged"]
+    assert judging["ours"].tolist() == pytest.approx([points, stats.gmean(times)])
+    assert all("level 8" in text for text in rows["measured"])
+
+
+def test_replicates_that_had_been_seen_decide_nothing_where_there_are_others():
+    values = [97.0, 97.1, 97.2, *(98.0 + x for x in (0.1, 0.2, 0.3, 0.4, 0.5, -9, -9))]
+    dense = [98.0] * 10
+
+    def of(replicates, **settings):
+        arms = {"finetune": {0: dense[:replicates], 4: values[:replicates], 1: dense[:replicates]}}
+        return judged(tidy("criteria", arms), "criteria", "criteria-twelfth", **settings).loc[0]
+
+    seen = of(3)
+    assert seen["verdict"] == "does not hold, exploratory" and seen["n"] == 3 and math.isnan(seen["p"])
+    assert seen["ours"] == pytest.approx(-0.9) and math.isnan(seen["exploratory_n"])
+    assert of(5)["verdict"] == "not judged (n = 2)"
+    fresh = of(8)
+    assert fresh["verdict"] == "holds" and fresh["n"] == 5 and fresh["ours"] == pytest.approx(0.3)
+    assert fresh["p"] == pytest.approx(stats.ttest_1samp([0.1, 0.2, 0.3, 0.4, 0.5], -0.5, alternative="greater").pvalue)
+    assert (fresh["exploratory_n"], fresh["pooled_n"]) == (3, 8) and math.isnan(fresh["later_n"])
+    assert fresh["exploratory"] == pytest.approx(-0.9) and fresh["pooled"] == pytest.approx(np.mean(values[:8]) - 98)
+    more = of(10)  # a second look decides nothing
+    assert (more["verdict"], more["n"], more["later_n"], more["pooled_n"]) == ("holds", 5, 7, 10)
+    another = of(10, seed=1)  # of which none had been seen
+    assert another["verdict"] == "unresolved" and another["n"] == 10 and math.isnan(another["exploratory_n"])
+    assert another["n_needed"] == rules.needed([x - 98 for x in values], -0.5) > 10
 
 
 @given(st.lists(st.floats(-1, 1, allow_subnormal=False), min_size=3, max_size=6))

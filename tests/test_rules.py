@@ -801,8 +801,11 @@ def test_holm_over_the_table():
     weak = judged(study(networks=dense_and(7, *[x - 0.35 for x in (0.1, 0.0, 0.05, -0.08, 0.02)])))
     assert verdict(weak, "mlp-90") == "holds" and 0.05 / len(family) < weak["p"].iloc[0] < 0.025
     assert verdict(rules.holm(weak), "mlp-90") == "holds, not after Holm"
-    alone = rules.holm(weak, [REPORT["mlp-90"]])
+    alone = rules.holm(weak, ["mlp-90"])
     assert verdict(alone, "mlp-90") == "holds"
+    others = rules.holm(weak, [*"abc", "mlp-90"], ["d"])  # families are corrected apart from one another
+    assert others["p_holm"].iloc[0] == pytest.approx(4 * weak["p"].iloc[0])
+    assert math.isnan(rules.holm(weak, ["a", "b"])["p_holm"].iloc[0])  # in none of them: not corrected
     assert verdict(rules.holm(judged(pd.DataFrame(columns=experiments.COLUMNS))), "mlp-90") == "not run"
 
 

@@ -16,6 +16,10 @@ from ..runs import presets
 from ..runs.presets import configure
 from ..studies import claims, experiments, plots
 
+UNCORRECTED = (
+    "These verdicts are not corrected for multiple comparisons: notebook 00 applies Holm's procedure to all published "
+    "claims together."
+)
 COUNTED = (rules.HOLDS, rules.REFUTED, rules.UNRESOLVED, "not judged", "not run")
 LEFT = 'style="text-align:left;vertical-align:top"'  # of a cell of a table
 _judged = WeakKeyDictionary()
@@ -95,6 +99,8 @@ def answer(results, found="No claim is judged about this experiment: its figures
     number, rest = _number(row), _tally(verdicts(results))
     if verdict.endswith(rules.NOT_AFTER_HOLM):
         rest = f"Among all claims of the report this verdict does not survive Holm's correction at 5%. {rest}"
+    if verdict.endswith(rules.EXPLORATORY):
+        rest = f"Exploratory: these replicates had been seen when the claim was written down. {rest}"
     colour, _, icon = forest.style(verdict)
     parts = f'<div style="font-size:1.15em;font-weight:600;margin-bottom:.4em">{html.escape(sentence)}</div>'
     parts += f"<div>claim <b>{html.escape(row['claim'])}</b> {plots.chip(verdict)}&ensp;{html.escape(number)}</div>"
@@ -133,7 +139,7 @@ def _about(results):
     rows, known = _rows(results), results.study.experiment.answer
     if rows is None:
         return "", ""
-    verdict = rows["verdict"].iloc[0].removesuffix(rules.NOT_AFTER_HOLM)
+    verdict = rules.plain(rows["verdict"].iloc[0])
     if known and rows["claim"].iloc[0] == known.claim:
         return chosen(known, verdict)
     return (f"{rows['text'].iloc[0]}: {verdict}.", "") if verdict in forest.STYLES else ("", "")
@@ -195,8 +201,9 @@ def claims_table(results):
     heads = "".join(f"<th {LEFT}>{name}</th>" for name in head)
     everything = claims.show(table)
     folded = f"<details><summary>all numbers, replicates and rules</summary>{everything.to_html(na_rep='–')}</details>"
-    text = f"<table><thead><tr>{heads}</tr></thead><tbody>{cells}</tbody></table>{folded}"
-    return Shown(text, everything.to_string())
+    note = UNCORRECTED if set(table["claim"]) & {*claims.PUBLISHED} else ""
+    text = f"<table><thead><tr>{heads}</tr></thead><tbody>{cells}</tbody></table>{note and f'<p>{note}</p>'}{folded}"
+    return Shown(text, "\n".join([everything.to_string(), *([note] if note else [])]))
 
 
 def every_level(results, columns=6):
@@ -243,7 +250,7 @@ def _cells(row):
     alone = html.escape(row["alone"])
     about = [alone, ""]
     if row["verdict"]:  # that of the claim; a part of several may have another
-        same = row["verdict"].removesuffix(rules.NOT_AFTER_HOLM) == row["alone"]
+        same = rules.plain(row["verdict"]) == row["alone"]
         about = [plots.chip(row["verdict"]) + (f"<br>this part: {alone}" if alone and not same else ""), _quoted(row)]
     unbroken = [f'<span style="white-space:nowrap">{html.escape(text)}</span>' for text in (ours, row["side"])]
     return [*about, html.escape(row["measured"]), *unbroken]

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from .figures import RC, sns
-from .judging import HOLDS, NOT_AFTER_HOLM, REFUTED, UNRESOLVED
+from .judging import EXPLORATORY, HOLDS, NOT_AFTER_HOLM, REFUTED, UNRESOLVED, plain
 
 COLUMNS = [
     "claim", "name", "measured", "unit", "above", "below", "published", "n", "mean", "low", "high", "number",
@@ -28,7 +28,7 @@ GAP, TOP, BOTTOM = 0.56, 0.85, 0.2  # inches: below a panel, above all, below al
 
 def style(verdict):
     """Colour, marker and character of a verdict."""
-    return STYLES.get(verdict.removesuffix(NOT_AFTER_HOLM), OTHER)
+    return STYLES.get(plain(verdict), OTHER)
 
 
 def forest(table, title, stamp, lines=2):
@@ -160,10 +160,10 @@ def _text(axis, y, row, lines):
 
 def _legend(figure, table, y):
     """What the marks mean: only those that are there."""
-    verdicts = set(table["verdict"].str.removesuffix(NOT_AFTER_HOLM))
+    verdicts = set(table["verdict"].map(plain))
     handles = [_mark(style(v), v) for v in STYLES if v in verdicts]
-    if table["verdict"].str.endswith(NOT_AFTER_HOLM).any():
-        handles.append(_mark(("0.3", "o", ""), "hollow: not after Holm", "white"))
+    if hollow := [end for end in (NOT_AFTER_HOLM, EXPLORATORY) if table["verdict"].str.endswith(end).any()]:
+        handles.append(_mark(("0.3", "o", ""), f"hollow: {' or '.join(end[2:] for end in hollow)}", "white"))
     if verdicts - {*STYLES, "no claim"}:
         handles.append(_mark(OTHER, "not judged", "white"))
     if table["published"].notna().any():

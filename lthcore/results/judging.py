@@ -15,6 +15,12 @@ HOLDS = "holds"
 REFUTED = "does not hold"
 UNRESOLVED = "unresolved"
 NOT_AFTER_HOLM = ", not after Holm"
+EXPLORATORY = ", exploratory"  # of a verdict on replicates that were seen before the rule
+
+
+def plain(verdict):
+    """A verdict without what is added behind it: str."""
+    return verdict.removesuffix(NOT_AFTER_HOLM).removesuffix(EXPLORATORY)
 
 
 class Sample(NamedTuple):
@@ -181,6 +187,7 @@ def adjusted(p_values):
     return out
 
 
+FAMILY = tuple(rule.id for rule in REPORT if not rule.count)  # the report's claims; those by count stand outside
 COLUMNS = [
     "claim", "section", "quotation", "role", "measured", "quantity", "unit", "density", "side", "above", "below",
     "replicates", "n", "estimate", "low", "high", "alone", "p_holds", "p_refuted", "note", "n_needed", "pairing",
@@ -247,28 +254,26 @@ def another(config):
     return f"other {', '.join(changed)}" if changed else ""
 
 
-def holm(verdicts, rules=None):
-    """Holm's procedure over a table of claims: what does not survive says so.
+def holm(verdicts, *families):
+    """Holm's procedure over each of some families of claims: what does not survive says so.
 
-    The family is the whole table except claims judged by count. Claims of it that are not judged count with p = 1, so
-    that nobody chooses the family by what is run.
+    Claims of a family that are not judged count with p = 1, so that nobody chooses it by what is run.
 
     Parameters
     ----------
     verdicts : DataFrame
         Of :func:`judge`, of one or several experiments together.
-    rules : tuple of Rule
-        The table; by default ``REPORT``.
+    *families : collection of str
+        Names of claims; by default one, ``FAMILY``.
 
     Returns
     -------
     DataFrame
         A copy with a column ``p_holm`` after ``p``, and ", not after Holm" behind the verdicts that do not survive.
     """
-    rules = REPORT if rules is None else rules
-    family = [rule.id for rule in rules if not rule.count]
-    p_values = verdicts.dropna(subset="p").set_index("claim")["p"].reindex(family).fillna(1.0)
-    corrected = pd.Series(adjusted(p_values), index=family)
+    known, corrected = verdicts.dropna(subset="p").set_index("claim")["p"], {}
+    for family in families or (FAMILY,):
+        corrected |= dict(zip(family, adjusted(known.reindex(list(family)).fillna(1.0)), strict=True))
     out = verdicts.copy()
     out.insert(out.columns.get_loc("p") + 1, "p_holm", out["claim"].map(corrected).where(out["p"].notna()))
     lost = out["p_holm"].gt(LEVEL) & out["verdict"].isin([HOLDS, REFUTED])

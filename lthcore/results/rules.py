@@ -13,6 +13,8 @@ a second look. Intervals are over replicates; the sampling of the test images is
 from .declared import BEYOND_95, CLIFF, COMMIT, NAMED, REPORT, B, L
 from .judging import (
     COLUMNS,
+    EXPLORATORY,
+    FAMILY,
     HOLDS,
     NOT_AFTER_HOLM,
     REFUTED,
@@ -26,6 +28,7 @@ from .judging import (
     holm,
     judge,
     needed,
+    plain,
 )  # fmt: skip
 from .measures import (
     COUNTS,
@@ -45,8 +48,8 @@ from .measures import (
 )  # fmt: skip
 
 __all__ = [
-    "BEYOND_95", "CLIFF", "COLUMNS", "COMMIT", "COUNTS", "DECIDING", "FEWEST", "HOLDS", "KEYS", "LEVEL", "NAMED",
-    "NOT_AFTER_HOLM", "QUANTITIES", "REFUTED", "REPORT", "UNRESOLVED", "B", "Comparison", "L", "Outcome", "Quantity",
-    "Rule", "adjusted", "another", "at_one_class", "combine", "constant", "decide", "declare_levels", "gap", "holm",
-    "judge", "last_fifth", "needed", "steps_to",
+    "BEYOND_95", "CLIFF", "COLUMNS", "COMMIT", "COUNTS", "DECIDING", "EXPLORATORY", "FAMILY", "FEWEST", "HOLDS",
+    "KEYS", "LEVEL", "NAMED", "NOT_AFTER_HOLM", "QUANTITIES", "REFUTED", "REPORT", "UNRESOLVED", "B", "Comparison", "L",
+    "Outcome", "Quantity", "Rule", "adjusted", "another", "at_one_class", "combine", "constant", "decide",
+    "declare_levels", "gap", "holm", "judge", "last_fifth", "needed", "plain", "steps_to",
 ]  # fmt: skip

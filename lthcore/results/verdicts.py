@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .judging import HOLDS, REFUTED, UNRESOLVED, constant, decide
+from .judging import HOLDS, REFUTED, UNRESOLVED, Outcome, constant, decide, needed
 from .measures import PERCENT, PP, RATIO
 from .statistics import at_end, density_at, interval, paired
 
@@ -73,8 +73,15 @@ class Measure:
 
     def p_values(self):
         """One-sided p-values for ``holds`` and for ``does not hold``: they tell which of several parts decides."""
-        bounds = [self._scaled(bound) for bound in (self.above, self.below)]
-        return decide(self._scaled(self.values), *bounds)[1:]
+        return decide(*self._scaled_with_bounds())[1:]
+
+    def outcome(self):
+        """Verdict and p-values: :class:`lthcore.results.judging.Outcome`."""
+        return Outcome(self.verdict(), *self.p_values())
+
+    def needed(self):
+        """Replicates that would resolve it, see :func:`lthcore.results.judging.needed`; NaN where it is resolved."""
+        return needed(*self._scaled_with_bounds()) if self.verdict() == UNRESOLVED else math.nan
 
     def verdict(self):
         """``holds``, ``does not hold`` or ``unresolved``; empty if it is only shown."""
@@ -88,6 +95,9 @@ class Measure:
         if high < (self.above if self.fails_below is None else self.fails_below) or low > self.below:
             return REFUTED
         return UNRESOLVED
+
+    def _scaled_with_bounds(self):
+        return [self._scaled(x) for x in (self.values, self.above, self.below)]
 
     def _scaled(self, values):
         """Values or a bound on the scale of the t-interval: of ratios the logarithm, infinities as they are."""

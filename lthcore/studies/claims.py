@@ -70,6 +70,14 @@ OURS = "nothing"  # what is published of a claim that is this study's own
 ORDER = sorted(rules.REPORT, key=lambda rule: names("report").index(rule.experiment.partition("_")[0]))
 ORDER = {rule.id: place for place, rule in enumerate(ORDER)}
 DECIDED_IN = {claim: name for name, record in REGISTRY.items() for claim in record.decides}
+# others' claims, a family of their own in Holm's procedure: claim -> experiment
+PUBLISHED = {
+    claim.id: record.name
+    for record in REGISTRY.values()
+    if record.group == "extended"
+    for claim in record.claims
+    if claim.published != OURS
+}
 # what shows the report's claims
 PLACES = {
     name: {"figure": next(iter(REGISTRY[name].figures)), "notebook": REGISTRY[name].notebook}
@@ -107,15 +115,14 @@ def judge(frame, config):
         measured, unit, density : what is compared, and at which density in [0, 1]
         side, above, below : the claim's side of the bound, in words and numbers
         published : the number that was published for this measure, if there is one
-        n, ours, low, high : replicates, mean and 95% interval; of a claim of the report, of the confirmatory
-            replicates alone
+        n, ours, low, high : replicates that decide, the first `rules.DECIDING` confirmatory ones; mean and 95% interval
         exploratory*, pooled*, later* : the same of the exploratory replicates, of all, and, if there are more than
-            decide, of all confirmatory ones: claims of the report only
+            decide, of all confirmatory ones; NaN where all replicates are of one kind
         note, n_needed : counts and bounds; the replicates it would take to resolve what is unresolved
         alone, p_holds, p_refuted : the measure's own verdict, and its one-sided p-values
         p, verdict : the claim's, on its first row: ``holds`` if all its measures do, ``does not hold`` if one does not,
-            else ``unresolved``; ``not judged (...)`` below the preset ``report``, below 3 replicates or without a
-            validation set
+            else ``unresolved``, with ", exploratory" behind it where no replicate is confirmatory; ``not judged (...)``
+            below the preset ``report``, below 3 replicates or without a validation set
         rule : the commit in which the rule was written down
         figure, notebook : what shows it
     """
@@ -125,27 +132,56 @@ def judge(frame, config):
 
 
 def _published(frame, config):
-    """Rows of the claims that others have published."""
+    """Rows of the claims that others have published, and of the study's own."""
     experiment = REGISTRY[config.experiment]
+    of_group = _by_group(frame, config)
+    explored = "" not in of_group
     for claim in experiment.claims:
         about = {"claim": claim.id, "text": claim.text, "report": claim.published}
         about |= {"figure": claim.figure, "notebook": experiment.notebook}
-        parts = claim.measures(frame, config) if len(frame) else []
+        groups = {name: claim.measures(rows, config) for name, rows in of_group.items() if len(rows)}
+        parts = groups.pop("exploratory" if explored else "", [])
         if experiment.group == "own":
             _check_networks(claim, parts, config)
-        verdict = _verdict(parts, config)
-        final = verdict in ("holds", "does not hold", "unresolved")
-        numbers = ("n", "ours", "low", "high")
+        verdict, p = _verdict(parts, config)
+        final = p == p
+        of_claim = {"verdict": verdict + rules.EXPLORATORY * (final and explored), "p": math.nan if explored else p}
         for i, m in enumerate(parts):
-            found = dict(zip(numbers, m.estimate(), strict=True)) | {"note": m.note}
+            found = _estimate("", m) | {"note": m.note}
             found |= {"measured": m.what, "density": m.density, "role": "judged" if m.judged else "shown"}
             found |= {"unit": m.unit, "above": m.above, "below": m.below, "published": m.published}
+            for name, others in groups.items():
+                found |= _estimate(name, others[i])
             if m.judged:
                 found |= {"side": measures.side(m.above, m.below)}
                 found |= dict(zip(("p_holds", "p_refuted"), m.p_values(), strict=True))
-            yield about | found | {"alone": m.verdict() if final else "", "verdict": "" if i else verdict}
+            found |= {"alone": m.verdict(), "n_needed": m.needed()} if final else {"alone": ""}
+            yield about | found | ({"verdict": ""} if i else of_claim)
         if not parts:
             yield about | {"measured": "", "n": 0, "alone": "", "verdict": verdict}
+
+
+def _by_group(frame, config):
+    """The rows of the replicates that decide, under an empty name, and those of each of ``GROUPS``: dict.
+
+    Of the committed schedule alone replicates were seen when its claims were written down. Where there are no others,
+    nothing is under the empty name.
+    """
+    experiment, there = REGISTRY[config.experiment], sorted(frame["replicate"].unique())
+    seen = [] if rules.another(config) or config.seed else [r for r in there if r < experiment.exploratory]
+    later = [r for r in there if r not in seen]
+    if not seen:
+        return {"": frame}
+    if not later:
+        return {"exploratory": frame}
+    groups = {"": later[: rules.DECIDING], "exploratory": seen, "pooled": there}
+    groups |= {"later": later} if len(later) > rules.DECIDING else {}
+    return {name: frame[frame["replicate"].isin(replicates)] for name, replicates in groups.items()}
+
+
+def _estimate(group, measure):
+    """The numbers of a group of replicates, by their columns: dict."""
+    return {_column(group, name): x for name, x in zip(("n", "ours", "low", "high"), measure.estimate(), strict=True)}
 
 
 def _check_networks(claim, parts, config):
@@ -184,22 +220,21 @@ def _by_rule(frame, config):
 
 
 def _verdict(parts, config):
+    """The verdict of a claim that is no rule's, and the smaller of its one-sided p-values, NaN where there is none."""
     judged = [m for m in parts if m.judged]
     n = min((len(m.values) for m in judged), default=0)
+    reason = (
+        config.preset if config.preset != "report"
+        else f"n = {n}" if n < REPORT_REPLICATES
+        else "no validation set" if not config.validation
+        else rules.another(config)
+    )  # fmt: skip
     if not parts or n == 0:
-        return "not run"
-    if config.preset != "report":
-        return f"not judged ({config.preset})"
-    if n < REPORT_REPLICATES:
-        return f"not judged (n = {n})"
-    if not config.validation:
-        return "not judged (no validation set)"
-    if reason := rules.another(config):
-        return f"not judged ({reason})"
-    each = [m.verdict() for m in judged]
-    if all(v == "holds" for v in each):
-        return "holds"
-    return "does not hold" if "does not hold" in each else "unresolved"
+        return "not run", math.nan
+    if reason:
+        return f"not judged ({reason})", math.nan
+    whole = rules.combine([m.outcome() for m in judged])
+    return whole.verdict, min(whole.p_holds, whole.p_refuted)
 
 
 def decisive(rows):
@@ -208,7 +243,7 @@ def decisive(rows):
     Where all parts hold, or one is unresolved, that is the weakest part, whose p-value for ``holds`` is the largest;
     where a part does not hold, the part that is refuted most clearly.
     """
-    verdict = rows["verdict"].iloc[0].removesuffix(rules.NOT_AFTER_HOLM)
+    verdict = rules.plain(rows["verdict"].iloc[0])
     same = rows[(rows["role"] == "judged") & (rows["alone"] == verdict)]
     if same.empty:
         return rows.iloc[0]
@@ -333,14 +368,13 @@ def show(verdicts):
     out["holds if"] = verdicts["side"]
     out["confirmatory" if ruled else "ours"] = [number(row) for row in records]
     out["n"] = verdicts["n"]
-    for group in GROUPS if ruled else ():
+    for group in GROUPS:
         if (verdicts[f"{group}_n"] > 0).any():
             numbers = [number(row, group) and f"{number(row, group)}, n = {row[f'{group}_n']:.0f}" for row in records]
             out[group] = numbers
     out["alone"] = verdicts["alone"]
-    if ruled:
-        out["note"] = [_remark(row) for row in records]
-        out["p"] = [f"{p:.2g}" if p == p else "" for p in verdicts["p"]]
+    out["note"] = [_remark(row) for row in records]
+    out["p"] = [f"{p:.2g}" if p == p else "" for p in verdicts["p"]]
     out["verdict"] = verdicts["verdict"]
     if ruled:
         out["rule"] = verdicts["rule"]

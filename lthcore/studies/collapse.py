@@ -190,6 +190,7 @@ COLLAPSE = Experiment(
     # prune_rate, rounds and scope stand for none of the arms
     settings={"model": "mlp", "batch_size": 60, "epochs": 3, "prune_rate": 0.3, "rounds": 20},
     presets={"quick": {"replicates": 1}, "smoke": {"levels": (0, 1, 2, 20)}},
+    exploratory=3,
     arms=arms,
     full_labels={known.arm: known.label for known in FACTS},
     facts={known.arm: known for known in (*FACTS, _TASK2)},

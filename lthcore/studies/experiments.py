@@ -400,7 +400,8 @@ def verdicts(*studies):
     """Every claim about these studies, as far as their levels are finished; see :func:`lthcore.studies.claims.judge`.
 
     Holm's procedure is over the whole table of the report's claims: those about its other experiments are judged as
-    well, of the same seed, though they are not in what is returned.
+    well, of the same seed, though they are not in what is returned. Over the published claims it is where the studies
+    of all of them are given.
 
     Parameters
     ----------
@@ -410,12 +411,15 @@ def verdicts(*studies):
     everything = [load(s) for s in studies]
     configs = [results.study.config for results in everything]
     judged = [claims.judge(results.frame, config) for results, config in zip(everything, configs, strict=True)]
-    if any(table["p"].notna().any() for table in judged):
-        here = {config.experiment for config in configs}
+    here = {config.experiment for config in configs}
+    if any(table.loc[table["rule"] != "", "p"].notna().any() for table in judged):
         others = [study(name, "report", seed=configs[0].seed) for name in claims.PLACES if name not in here]
         judged += [claims.judge(load(s).frame, s.config) for s in others]
     rows = [row for table in judged for row in table.itertuples(index=False, name=None)]
-    table = rules.holm(pd.DataFrame(rows, columns=claims.COLUMNS))  # pandas 2 warns where tables of NaN are joined
+    published = {*claims.PUBLISHED.values()} <= here
+    families = (rules.FAMILY, tuple(claims.PUBLISHED) if published else ())
+    table = pd.DataFrame(rows, columns=claims.COLUMNS)  # pandas 2 warns where tables of NaN are joined
+    table = rules.holm(table, *families)
     asked = table.iloc[: sum(map(len, judged[: len(studies)]))]
     return asked.sort_values("claim", key=lambda ids: ids.map(claims.ORDER).fillna(len(claims.ORDER)), kind="stable")
 

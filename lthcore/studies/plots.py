@@ -90,7 +90,7 @@ def tiles(studies, verdicts=None):
     """How many of the report's claims hold, do not hold, and are open, at a glance: HTML."""
     table = _verdicts(studies, verdicts)
     verdicts = claims.in_short(table[table["rule"] != ""])["verdict"]
-    verdict, open_to_holm = verdicts.str.removesuffix(rules.NOT_AFTER_HOLM), verdicts.str.endswith(rules.NOT_AFTER_HOLM)
+    verdict, open_to_holm = verdicts.map(rules.plain), verdicts.str.endswith(rules.NOT_AFTER_HOLM)
     counts = {
         "hold": verdict == rules.HOLDS,
         "do not hold": verdict == rules.REFUTED,

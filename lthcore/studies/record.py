@@ -80,6 +80,9 @@ class Experiment:
     first : int
         Number of its first replicate at the preset ``report``. Those before it chose the levels of a rule by which this
         study is judged.
+    exploratory : int
+        How many of its first replicates had been seen when its claims were written down. Where there are others, those
+        alone decide; else the verdicts say so.
     decides : tuple of str
         Claims of the report that it decides, since it stores what the experiment named in their rule does not.
     smallest : float
@@ -115,6 +118,7 @@ class Experiment:
     presets: dict = field(default_factory=dict)
     fixed: tuple = ()
     first: int = 0
+    exploratory: int = 0
     decides: tuple[str, ...] = ()
     smallest: float = 1.0
     by_margin: bool = False

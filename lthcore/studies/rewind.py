@@ -133,6 +133,7 @@ REWIND = Experiment(
     notebook="07_rewinding_and_stability",
     settings={**PROTOCOL, "epochs": 11, "max_steps": 10_000, "rounds": 16},
     presets={"quick": {"epochs": 2, "replicates": 1}, "smoke": {"levels": (0, 1, 2, 16)}},
+    exploratory=3,
     by_margin=True,
     arms=arms,
     styles=STYLES,

@@ -7,6 +7,7 @@ Run ``python tests/tools/refresh.py`` after changing ``[project.urls]`` or after
 
 import csv
 import json
+import math
 import os
 import re
 import subprocess
@@ -297,30 +298,35 @@ def published():
 
 def published_table():
     """Markdown: two rows per claim that others have published, its words and its number, under the same count."""
-    text = ["| | claim | published | figure | verdict |", "|---" * 5 + "|"]
-    numbers = ["| | holds if | density | n | ours |", "|---" * 5 + "|"]
+    text = ["| | claim | published | figure |", "|---" * 4 + "|"]
+    numbers = ["| | holds if | density | n | ours | n needed | verdict |", "|---" * 7 + "|"]
     links = {}
     for i, (first, row) in enumerate(published(), 1):
         figure = first["figure"].partition("_")[0]
         if (FIGURES / f"{first['figure']}.png").exists():
             links[f"[{figure}]"] = f"{first['figure']}.png"
             figure = f"[{figure}]"
-        cells = [f"{i}", first["text"], first["report"], figure, first["verdict"]]
+        cells = [f"{i}", first["text"], first["report"], figure]
         text.append(f"| {' | '.join(cells)} |")
+        cells = [""] * 5
         if row["n"]:
-            cells = [f"{i}", holds_if(row), f"{100 * row['density']:.3g}%", f"{row['n']}", claims.number(row)]
-            numbers.append(f"| {' | '.join(cells)} |")
+            needed = "" if math.isnan(row["n_needed"]) else f"{row['n_needed']:.0f}".replace("inf", "> 10,000")
+            cells = [holds_if(row), f"{100 * row['density']:.3g}%", f"{row['n']}", claims.number(row), needed]
+        numbers.append(f"| {' | '.join([f'{i}', *cells, first['verdict']])} |")
     return "\n".join([*text, "", *numbers, "", *(f"{name}: {where}" for name, where in sorted(links.items()))])
 
 
 def beyond_text():
     """How many published claims came out how."""
     claimed = [first for first, _ in published()]
-    n = Counter(c["verdict"] for c in claimed)
+    n = Counter(rules.plain(c["verdict"]) for c in claimed)
+    added = rules.EXPLORATORY, rules.NOT_AFTER_HOLM
+    explored, lost = (sum(c["verdict"].endswith(end) for c in claimed) for end in added)
     others = sum(c["report"] != claims.OURS for c in claimed)
     return filled(
         f"Of {len(claimed)} claims, {others} from papers (bounds are ours), {n['holds']} hold, {n['does not hold']} do",
-        f"not, {n['unresolved']} are unresolved (without Holm's correction), {n['not run']} were not run.",
+        f"not, {n['unresolved']} are unresolved, {n['not run']} were not run (CIFAR-10); {explored} are exploratory,",
+        f"{lost} do not survive Holm's correction.",
     )
 
 
