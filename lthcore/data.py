@@ -4,7 +4,7 @@ To add one, write a function that gives its bytes and add a line to `methods.DAT
 """
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,9 +12,6 @@ from .config import Config
 from .methods import DATASETS, SUBSETS, forget_replaced, function
 from .schedule import CLASSES, apportion
 from .unit import Unit, draw_seed
-
-if TYPE_CHECKING:  # which images there are is asked without torch, which takes long to load
-    import torch
 
 Array = np.ndarray
 READ = "lthcore.runs.download:read_checked"  # where the bytes come from: the core knows no disk
@@ -26,7 +23,7 @@ class Split(NamedTuple):
     train: tuple  # (images, labels): all there are, shared by every subset and replicate
     validation: tuple | None  # held out of the training subset; None where nothing is
     test: tuple
-    chosen: "torch.Tensor | None" = None  # (n,) int64, the places in `train` that are trained on; None: all of them
+    chosen: Any = None  # tensor (n,) int64, the places in `train` that are trained on; None: all of them
 
     @property
     def trained_on(self) -> int:
@@ -37,7 +34,7 @@ class Split(NamedTuple):
 @lru_cache(maxsize=2)
 def whole(dataset: str = "mnist", device: str = "cpu") -> dict[str, tuple]:
     """All of a data set: dict, ``train`` and ``test`` -> (images, labels) as in :class:`Split`."""
-    import torch
+    import torch  # here: which images there are is asked without it
 
     mean, std = (torch.tensor(x, device=device).view(-1, 1, 1) for x in (DATASETS[dataset].mean, DATASETS[dataset].std))
     return {
@@ -79,13 +76,11 @@ def split_indices(
 @lru_cache(maxsize=8)
 def split(config: Config, subset: str, replicate: int, device: str = "cpu") -> Split:
     """The images that `subset` trains and is tested on, for one replicate: :class:`Split`."""
-    import torch
-
     everything = whole(config.dataset, device)
     (images, labels), (test_images, test_labels) = everything["train"], everything["test"]
     keys = config.validation, config.seed, config.experiment, replicate
     chosen = split_indices(labels.cpu(), test_labels.cpu(), subset, *keys)
-    train, held_out, test = (torch.from_numpy(i).to(device) for i in chosen)
+    train, held_out, test = (labels.new_tensor(i) for i in chosen)
     if config.test_images:
         test = test[: config.test_images]
     validation = (images[held_out], labels[held_out]) if len(held_out) else None

@@ -249,7 +249,8 @@ def outcome(name, accuracies, epoch):
     def worth(arm, level):
         return accuracies.get("random_mask" if arm.startswith("random_mask") else arm, 98)
 
-    return study, table(study, worth, lambda level: masks_seen(level, epoch))
+    frame = table(study, worth, lambda level: masks_seen(level, epoch))
+    return study, frame.assign(replicate=frame["replicate"] + study.experiment.exploratory)  # nobody had seen them
 
 
 STUDIES = ("transfer", "early_bird")
