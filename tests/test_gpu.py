@@ -203,6 +203,29 @@ def test_a_gpu_that_torch_cannot_use_is_said_in_one_line(monkeypatch, available,
     assert said[0].startswith("the GPU is not used: ") and said[0].endswith("; training continues on the CPU")
 
 
+WITHOUT_TORCH = """
+import sys
+from lthcore.runs import estimate, gpu, processes, sweep
+from lthcore.studies import experiments
+gpu.DRIVERS = ("no-such-driver*",)
+assert processes.resolve("auto") == "cpu" and gpu.find() == (False, "")
+study = experiments.study("task1", "smoke")
+for unit in study.units:
+    estimate.TIMES[estimate._kind(unit.config), "cpu"] = [0.001] * 10, [0.0001] * 10
+assert sweep.Plan(study.units).seconds(2) > 0
+assert "torch" not in sys.modules
+gpu.DRIVERS = ("null",)
+processes.resolve("auto")
+assert "torch" in sys.modules
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="drivers have files in /dev on Linux")
+def test_the_driver_loads_torch_only_where_a_gpu_may_be(tmp_path):
+    environment = {**os.environ, "LTH_RUNS": str(tmp_path), "LTH_ARCHIVE": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", WITHOUT_TORCH], check=True, env=environment)
+
+
 def test_no_gpu_and_none_asked_for_is_not_worth_a_line(monkeypatch):
     said = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
