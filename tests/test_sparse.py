@@ -290,3 +290,15 @@ def test_sums_are_the_same_in_vectors_of_any_width(monkeypatch, run):
         combine(out[-1], x, offset, weight, np.uint64(run))
     expected = 1 + weight.astype(np.float64) @ x.reshape(30, run)[offset]
     assert np.array_equal(*out) and np.allclose(out[0], expected, atol=1e-4)
+
+
+def test_images_that_are_used_again_and_again_are_listed_once(monkeypatch):
+    monkeypatch.setattr(sparse, "LISTED", {})
+    images = [np.full((2, 784), i, np.float32) for i in range(20)]
+    first = sparse.list_pixels(images[0], np.float32(0), np.float32(0))
+    for other in images[1:]:
+        sparse.list_pixels(other, np.float32(0), np.float32(0))
+        assert sparse.list_pixels(images[0], np.float32(0), np.float32(0)) is first
+    assert len(sparse.LISTED) == 8
+    again = sparse.list_pixels(images[1], np.float32(0), np.float32(0))  # which had to go
+    assert again.value.tolist() == [1.0] * 2 * 784 and again.starts.tolist() == [0, 784, 2 * 784]

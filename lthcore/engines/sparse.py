@@ -252,15 +252,17 @@ def _list(images, background, offset, starts, pixel, value):
     return found
 
 
-LISTED = {}  # what has been listed last: a process trains level after level on the same images
+LISTED = {}  # what has been used last, in this order: a process trains level after level on the same images
 
 
 def list_pixels(images, background, offset):
     """:class:`Pixels` of images, (N, 784) array: those that differ from `background`, minus an offset."""
     key = images.ctypes.data, images.shape, images.dtype.str, background, offset
-    if key not in LISTED:
+    if key in LISTED:
+        LISTED[key] = LISTED.pop(key)  # what was used last is the last to go
+    else:
         if len(LISTED) >= 8:
-            LISTED.clear()
+            del LISTED[next(iter(LISTED))]
         starts, none = np.zeros(len(images) + 1, np.uint64), np.zeros(0, images.dtype)
         count = int(_list(images, background, offset, starts, none.astype(np.uint16), none))
         pixels = Pixels(background, starts, np.zeros(count, np.uint16), np.zeros(count, images.dtype))
