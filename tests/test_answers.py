@@ -233,3 +233,16 @@ def test_every_level_is_in_tables_of_at_most_six_arms_by_their_labels():
     lines = answers._in_two_lines("15.81 ± 5.21 (one class: 2)").split(" ")
     assert [line.split() for line in lines] == [["15.81", "±", "5.21"], ["(one", "class:", "2)"]]
     assert answers.every_level(nothing).text == repr(answers.every_level(nothing)) == ""
+
+
+@pytest.mark.slow
+def test_what_is_exploratory_is_said_and_what_is_not_corrected():
+    explored, fresh = (experiments.load(experiments.study(name, "report")) for name in ("rewind", "signs"))
+    plain = repr(answers.answer(explored))
+    assert plain.startswith("Exploratory: ") and "analysed before the claim's rule was final" in plain
+    assert repr(answers.conclusion(explored)).startswith("So: if fresh replicates find the same, ")
+    assert answers.UNCORRECTED not in repr(answers.claims_table(explored))  # since it stays so in any table
+    assert not repr(answers.answer(fresh)).startswith("Exploratory") and "if fresh" not in repr(
+        answers.conclusion(fresh)
+    )
+    assert answers.UNCORRECTED in repr(answers.claims_table(fresh))

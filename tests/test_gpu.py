@@ -207,15 +207,23 @@ WITHOUT_TORCH = """
 import sys
 from lthcore.runs import estimate, gpu, processes, sweep
 from lthcore.studies import experiments
-gpu.DRIVERS = ("no-such-driver*",)
-assert processes.resolve("auto") == "cpu" and gpu.find() == (False, "")
+gpu.TRACES, gpu.NVIDIA = ("/dev/no-such-driver*",), "no such vendor"
+assert processes.resolve("auto") == "cpu"
 study = experiments.study("task1", "smoke")
 for unit in study.units:
     estimate.TIMES[estimate._kind(unit.config), "cpu"] = [0.001] * 10, [0.0001] * 10
 assert sweep.Plan(study.units).seconds(2) > 0
 assert "torch" not in sys.modules
-gpu.DRIVERS = ("null",)
-processes.resolve("auto")
+for trace in ({"TRACES": ("/dev/nul?",)}, {"VENDORS": "/proc/sys/kernel/ostype", "NVIDIA": "Linux"}):
+    before = {name: getattr(gpu, name) for name in trace}
+    vars(gpu).update(trace)
+    assert gpu.possible()
+    vars(gpu).update(before)
+assert not gpu.possible()
+try:
+    processes.resolve("cuda")  # who asks for one is told what torch says
+except ValueError as error:
+    assert "no CUDA device is found here" in str(error)
 assert "torch" in sys.modules
 """
 

@@ -265,6 +265,31 @@ def test_the_hypothesis(points, times, expected):
     assert all("level 8" in text for text in rows["measured"])
 
 
+@pytest.mark.parametrize(
+    ("never", "expected"), [(0, "holds"), (1, "holds"), (2, "not judged (2 of 5 are only bounds)")]
+)
+def test_a_run_that_never_gets_there_counts_with_its_last_step(never, expected):
+    frame = tidy("paper", {"ticket": {k: spread(DENSE, n=5) for k in (0, 8)}})
+    frame["replicate"] += 3  # fresh ones
+    of = (frame["arm"] == "ticket") & (frame["split"] == "validation")
+    frame.loc[of & (frame["level"] == 8) & (frame["step"] == 100), "step"] = 50
+    late = of & (frame["level"] == 8) & (frame["replicate"] < 3 + never)
+    frame.loc[late & (frame["value"] > 90), "value"] = 90.0
+    rows = judged(frame, "paper", "paper-lth")
+    steps = rows[rows["measured"].str.startswith("steps to 97%")].iloc[0]
+    assert steps["n"] == 5 and steps["ours"] == pytest.approx(stats.gmean([3] * never + [0.5] * (5 - never)))
+    assert ("only bounds" in steps["note"]) == bool(never)
+    assert rows.loc[0, "verdict"] == ("unresolved" if never == 1 else expected)
+
+
+def test_measures_that_a_group_of_replicates_lacks_are_left_out():
+    arms = {f"rewind_{k}": {0: spread(DENSE, n=8), 10: spread(DENSE, n=8)} for k in (0, 100, 1000)}
+    frame = tidy("rewind", arms, without=[("rewind_1000", k, r) for k in (0, 10) for r in range(3)])
+    rows = judged(frame, "rewind", "rewind")
+    assert rows.loc[0, "verdict"] == "holds" and rows["n"].tolist() == [5, 5]
+    assert rows["exploratory_n"].iloc[0] == 3 and math.isnan(rows["exploratory_n"].iloc[1])
+
+
 def test_replicates_that_had_been_seen_decide_nothing_where_there_are_others():
     values = [97.0, 97.1, 97.2, *(98.0 + x for x in (0.1, 0.2, 0.3, 0.4, 0.5, -9, -9))]
     dense = [98.0] * 10
@@ -276,7 +301,13 @@ def test_replicates_that_had_been_seen_decide_nothing_where_there_are_others():
     seen = of(3)
     assert seen["verdict"] == "does not hold, exploratory" and seen["n"] == 3 and math.isnan(seen["p"])
     assert seen["ours"] == pytest.approx(-0.9) and math.isnan(seen["exploratory_n"])
-    assert of(5)["verdict"] == "not judged (n = 2)"
+    begun = of(5)  # two fresh ones are too few
+    assert (begun["verdict"], begun["n"], begun["pooled_n"]) == ("does not hold, exploratory", 3, 5)
+    assert begun["pooled"] == pytest.approx(np.mean(values[:5]) - 98) and math.isnan(begun["exploratory_n"])
+    lacking = tidy(
+        "criteria", {"finetune": {0: dense[:8], 4: values[:8]}}, without=[("finetune", 4, r) for r in range(4)]
+    )
+    assert judged(lacking, "criteria", "criteria-twelfth").loc[0, ["verdict", "n"]].tolist() == ["holds", 4]
     fresh = of(8)
     assert fresh["verdict"] == "holds" and fresh["n"] == 5 and fresh["ours"] == pytest.approx(0.3)
     assert fresh["p"] == pytest.approx(stats.ttest_1samp([0.1, 0.2, 0.3, 0.4, 0.5], -0.5, alternative="greater").pvalue)

@@ -806,6 +806,9 @@ def test_holm_over_the_table():
     others = rules.holm(weak, [*"abc", "mlp-90"], ["d"])  # families are corrected apart from one another
     assert others["p_holm"].iloc[0] == pytest.approx(4 * weak["p"].iloc[0])
     assert math.isnan(rules.holm(weak, ["a", "b"])["p_holm"].iloc[0])  # in none of them: not corrected
+    twice = rules.holm(pd.concat([table, weak]))  # as of two seeds: each by itself
+    first = twice[twice["claim"] == "mlp-90"]["p_holm"].dropna().tolist()
+    assert first == pytest.approx([p * len(family), weak["p"].iloc[0] * len(family)])
     assert verdict(rules.holm(judged(pd.DataFrame(columns=experiments.COLUMNS))), "mlp-90") == "not run"
 
 

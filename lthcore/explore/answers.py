@@ -95,12 +95,13 @@ def answer(results, found="No claim is judged about this experiment: its figures
     if rows is None:
         return Shown(f'<div role="note" style="{_box(forest.OTHER[0])}">{html.escape(found)}</div>', found)
     row, verdict = claims.decisive(rows), rows["verdict"].iloc[0]
-    sentence = _about(results)[0] or _not_judged(results, verdict)
+    explored = verdict.endswith(rules.EXPLORATORY)
+    sentence = "Exploratory: " * explored + (_about(results)[0] or _not_judged(results, verdict))
     number, rest = _number(row), _tally(verdicts(results))
     if verdict.endswith(rules.NOT_AFTER_HOLM):
         rest = f"Among all claims of the report this verdict does not survive Holm's correction at 5%. {rest}"
-    if verdict.endswith(rules.EXPLORATORY):
-        rest = f"Exploratory: these replicates had been seen when the claim was written down. {rest}"
+    if explored:
+        rest = f"These replicates had been analysed before the claim's rule was final. {rest}"
     colour, _, icon = forest.style(verdict)
     parts = f'<div style="font-size:1.15em;font-weight:600;margin-bottom:.4em">{html.escape(sentence)}</div>'
     parts += f"<div>claim <b>{html.escape(row['claim'])}</b> {plots.chip(verdict)}&ensp;{html.escape(number)}</div>"
@@ -116,6 +117,8 @@ def conclusion(results, found=""):
     small = results.study.config.preset != "report"
     nothing = f"nothing is concluded {'at this scale' if small else 'before the claim is judged'}."
     text = _about(results)[1] or nothing
+    if _rows(results)["verdict"].iloc[0].endswith(rules.EXPLORATORY):
+        text = f"if fresh replicates find the same, {text}"
     return Shown(f"<p><b>So:</b> {html.escape(text)}</p>", f"So: {text}")
 
 
@@ -160,9 +163,8 @@ def _number(row):
         if number := claims.number(row, group):
             n = row[f"{group}_n" if group else "n"]
             bound = f"; holds if {row['side']}" if row["side"] else ""
-            counted = (
-                "" if " of " in number or " in all " in number else f" (mean and 95% interval, n = {n:.0f}{whose})"
-            )
+            kind = "mean and 95% interval, " if "[" in number else ""
+            counted = "" if " of " in number or " in all " in number else f" ({kind}n = {n:.0f}{whose})"
             value, among, rest = number.partition(" in all ")
             unit, replicates = _unit(row["unit"]), f"{among}{rest} replicates" if among else ""
             return f"{row['measured']} = {value}{unit}{replicates}{counted}{bound}"
@@ -201,7 +203,7 @@ def claims_table(results):
     heads = "".join(f"<th {LEFT}>{name}</th>" for name in head)
     everything = claims.show(table)
     folded = f"<details><summary>all numbers, replicates and rules</summary>{everything.to_html(na_rep='–')}</details>"
-    note = UNCORRECTED if set(table["claim"]) & {*claims.PUBLISHED} else ""
+    note = UNCORRECTED if table.loc[table["claim"].isin(claims.PUBLISHED), "p"].notna().any() else ""
     text = f"<table><thead><tr>{heads}</tr></thead><tbody>{cells}</tbody></table>{note and f'<p>{note}</p>'}{folded}"
     return Shown(text, "\n".join([everything.to_string(), *([note] if note else [])]))
 

@@ -99,7 +99,7 @@ class Sheet:
         if zoom:
             axis.set_ylim(*zoom)
 
-    def differences(self, axis, frame, pairs, title, bound=None, metric="accuracy", series=None):
+    def differences(self, axis, frame, pairs, title, bound=None, series=None):
         """Paired differences in accuracy against density, with the bounds by which claims about them are judged.
 
         Parameters
@@ -111,9 +111,10 @@ class Sheet:
         bound : float, tuple of float or dict of str to float, optional
             Of all of them, or by label: then the legend has each one's.
         series : Series, optional
-            What is compared, over (arm, level, replicate); by default the metric at the last step.
+            What is compared, over (arm, level, replicate); by default what claims are judged by, the mean accuracy
+            over the last fifth of training.
         """
-        values, seen = statistics.at_end(frame, metric) if series is None else series, []
+        values, seen = measures.last_fifth(frame) if series is None else series, []
         by_label = bound if isinstance(bound, dict) else {}
         shared = () if bound is None or isinstance(bound, dict) else np.atleast_1d(bound)
         pairs = [pair for pair in pairs if {pair[0], pair[2]} <= {None, *frame["arm"]}]
@@ -138,7 +139,8 @@ class Sheet:
         every = all(any(abs(x) <= 6 for x in means) for means in seen)  # else a curve would be nowhere to be seen
         near = [x for means in seen for x in means if abs(x) <= 6 or not every] + [-1, 1]
         axis.set_ylim(min(near) - 0.6, max(near) + 0.6)
-        axis.set(ylabel="difference in accuracy (pp)", title=title)
+        over = ",\nlast fifth of training" if series is None else ""
+        axis.set(ylabel=f"difference in accuracy{over} (pp)", title=title)
         if seen:
             axis.legend(loc="best")
 

@@ -15,7 +15,7 @@ HOLDS = "holds"
 REFUTED = "does not hold"
 UNRESOLVED = "unresolved"
 NOT_AFTER_HOLM = ", not after Holm"
-EXPLORATORY = ", exploratory"  # of a verdict on replicates that were seen before the rule
+EXPLORATORY = ", exploratory"  # of a verdict on replicates that had been analysed before the rule was final
 
 
 def plain(verdict):
@@ -153,7 +153,7 @@ def needed(values, above=-math.inf, below=math.inf, limit=10_000):
     Returns
     -------
     float
-        ``inf`` above `most`; NaN for fewer than two values.
+        ``inf`` above `limit`; NaN for fewer than two values.
     """
     values = np.asarray(values, float)
     if len(values) < 2:
@@ -271,11 +271,15 @@ def holm(verdicts, *families):
     DataFrame
         A copy with a column ``p_holm`` after ``p``, and ", not after Holm" behind the verdicts that do not survive.
     """
-    known, corrected = verdicts.dropna(subset="p").set_index("claim")["p"], {}
-    for family in families or (FAMILY,):
-        corrected |= dict(zip(family, adjusted(known.reindex(list(family)).fillna(1.0)), strict=True))
+    known = verdicts.reset_index(drop=True).dropna(subset="p")
+    corrected = pd.Series(math.nan, range(len(verdicts)))
+    for _, once in known.groupby(known.groupby("claim").cumcount()):  # of two seeds each claim is there twice
+        for family in families or (FAMILY,):
+            p_of = once.set_index("claim")["p"].reindex(list(family)).fillna(1.0)
+            found = once["claim"].map(dict(zip(family, adjusted(p_of), strict=True)))
+            corrected.update(found)
     out = verdicts.copy()
-    out.insert(out.columns.get_loc("p") + 1, "p_holm", out["claim"].map(corrected).where(out["p"].notna()))
+    out.insert(out.columns.get_loc("p") + 1, "p_holm", corrected.to_numpy())
     lost = out["p_holm"].gt(LEVEL) & out["verdict"].isin([HOLDS, REFUTED])
     out.loc[lost, "verdict"] += NOT_AFTER_HOLM
     return out

@@ -39,6 +39,8 @@ class Measure:
         Of the values, as an axis says it.
     networks : tuple of (str, int)
         Arm and level of each network that it compares, where they are known.
+    only_bounds : int
+        How many of the values are only bounds, since a run never reaches what is counted and has its last step.
     """
 
     what: str
@@ -53,6 +55,7 @@ class Measure:
     published: float = math.nan
     unit: str = PP
     networks: tuple = ()
+    only_bounds: int = 0
 
     def __post_init__(self):
         if self.ratio:
@@ -67,9 +70,11 @@ class Measure:
 
     @property
     def note(self):
-        """The count that stands in for an interval where all values are equal, else an empty str."""
+        """The count that stands in for an interval where all values are equal, and how many are only bounds: str."""
         n = len(self.values)
-        return f"{n} of {n} are {self.values.iloc[0]:.6g}" if constant(self.values) else ""
+        equal = f"{n} of {n} are {self.values.iloc[0]:.6g}" if constant(self.values) else ""
+        bounds = f"{self.only_bounds} of {n} are only bounds: a run never gets there and counts with its last step"
+        return "; ".join(part for part in (equal, bounds if self.only_bounds else "") if part)
 
     def p_values(self):
         """One-sided p-values for ``holds`` and for ``does not hold``: they tell which of several parts decides."""

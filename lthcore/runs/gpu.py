@@ -11,6 +11,7 @@ import gc
 import math
 import sys
 import warnings
+from glob import glob
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +35,10 @@ NOISE = 5
 COPIES = 10
 SPARE = 0.3e9  # bytes for the libraries' workspaces
 SHARE = 0.8  # of the free memory that is planned with: the rest is lost between the blocks
-DRIVERS = "nvidia*", "nvhost*", "nvmap", "nvgpu*", "dxg", "kfd"  # files in /dev: NVIDIA, Jetson, WSL, AMD
+# What a GPU leaves on Linux: a driver's files, which may come only when it is first called, or the card itself
+TRACES = "/dev/nvidia*", "/dev/nvhost*", "/dev/nvmap", "/dev/nvgpu*", "/dev/dxg", "/dev/kfd", "/proc/driver/nvidia"
+VENDORS = "/sys/bus/pci/devices/*/vendor"
+NVIDIA = "0x10de"
 
 
 class Lost(RuntimeError):
@@ -121,8 +125,12 @@ def or_on_the_cpu(call, device, log):
 
 
 def possible():
-    """Whether this machine may have a GPU, without loading torch: on Linux, every driver of one has a file in /dev."""
-    return sys.platform != "linux" or any(any(Path("/dev").glob(name)) for name in DRIVERS)
+    """Whether this machine may have a GPU, without loading torch, which takes seconds."""
+    if sys.platform != "linux" or any(glob(name) for name in TRACES):
+        return True
+    with contextlib.suppress(OSError):
+        return any(Path(vendor).read_text().strip() == NVIDIA for vendor in glob(VENDORS))
+    return True
 
 
 def find():
@@ -130,8 +138,6 @@ def find():
 
     An old driver is a warning there, and no device.
     """
-    if "torch" not in sys.modules and not possible():
-        return False, ""
     import torch
 
     with warnings.catch_warnings(record=True) as caught:

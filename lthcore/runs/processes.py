@@ -135,6 +135,8 @@ def resolve(device, log=print):
     """
     if device not in ("auto", "cuda"):
         return device
+    if device == "auto" and "torch" not in sys.modules and not gpu.possible():
+        return "cpu"
     there, complaint = gpu.find()
     if there:
         return "cuda"

@@ -74,7 +74,7 @@ DECIDED_IN = {claim: name for name, record in REGISTRY.items() for claim in reco
 PUBLISHED = {
     claim.id: record.name
     for record in REGISTRY.values()
-    if record.group == "extended"
+    if record.group in ("extended", "named")
     for claim in record.claims
     if claim.published != OURS
 }
@@ -135,12 +135,13 @@ def _published(frame, config):
     """Rows of the claims that others have published, and of the study's own."""
     experiment = REGISTRY[config.experiment]
     of_group = _by_group(frame, config)
-    explored = "" not in of_group
     for claim in experiment.claims:
         about = {"claim": claim.id, "text": claim.text, "report": claim.published}
         about |= {"figure": claim.figure, "notebook": experiment.notebook}
         groups = {name: claim.measures(rows, config) for name, rows in of_group.items() if len(rows)}
-        parts = groups.pop("exploratory" if explored else "", [])
+        fresh = groups.pop("", [])
+        explored = "exploratory" in groups and _fewest(fresh) < REPORT_REPLICATES
+        parts = groups.pop("exploratory") if explored else fresh
         if experiment.group == "own":
             _check_networks(claim, parts, config)
         verdict, p = _verdict(parts, config)
@@ -151,7 +152,7 @@ def _published(frame, config):
             found |= {"measured": m.what, "density": m.density, "role": "judged" if m.judged else "shown"}
             found |= {"unit": m.unit, "above": m.above, "below": m.below, "published": m.published}
             for name, others in groups.items():
-                found |= _estimate(name, others[i])
+                found |= next((_estimate(name, other) for other in others if other.what == m.what), {})
             if m.judged:
                 found |= {"side": measures.side(m.above, m.below)}
                 found |= dict(zip(("p_holds", "p_refuted"), m.p_values(), strict=True))
@@ -164,8 +165,7 @@ def _published(frame, config):
 def _by_group(frame, config):
     """The rows of the replicates that decide, under an empty name, and those of each of ``GROUPS``: dict.
 
-    Of the committed schedule alone replicates were seen when its claims were written down. Where there are no others,
-    nothing is under the empty name.
+    Only of the committed schedule replicates had been analysed before the rules were final.
     """
     experiment, there = REGISTRY[config.experiment], sorted(frame["replicate"].unique())
     seen = [] if rules.another(config) or config.seed else [r for r in there if r < experiment.exploratory]
@@ -221,20 +221,26 @@ def _by_rule(frame, config):
 
 def _verdict(parts, config):
     """The verdict of a claim that is no rule's, and the smaller of its one-sided p-values, NaN where there is none."""
+    n, another = _fewest(parts), rules.another(config)
+    if not parts or (n == 0 and not another):
+        return "not run", math.nan
     judged = [m for m in parts if m.judged]
-    n = min((len(m.values) for m in judged), default=0)
+    whole = rules.combine([m.outcome() for m in judged])
+    bounds = max(m.only_bounds for m in judged)
     reason = (
         config.preset if config.preset != "report"
-        else f"n = {n}" if n < REPORT_REPLICATES
+        else f"n = {n}" if 0 < n < REPORT_REPLICATES
         else "no validation set" if not config.validation
-        else rules.another(config)
+        else another or f"{bounds} of {n} are only bounds" * (bounds > 1 and whole.verdict != rules.REFUTED)
     )  # fmt: skip
-    if not parts or n == 0:
-        return "not run", math.nan
     if reason:
         return f"not judged ({reason})", math.nan
-    whole = rules.combine([m.outcome() for m in judged])
     return whole.verdict, min(whole.p_holds, whole.p_refuted)
+
+
+def _fewest(parts):
+    """Of the measures that are judged, the fewest replicates: int."""
+    return min((len(m.values) for m in parts if m.judged), default=0)
 
 
 def decisive(rows):

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ..config import Config
-from ..results.later import figures, statistics, verdicts
+from ..results.later import figures, measures, statistics, verdicts
 from ..unit import Unit
 from .record import Answer, Claim, Experiment
 
@@ -156,25 +156,21 @@ def fig11c(study, frame):
     return sheet.done(legend_on=(0, 2), where="lower left")
 
 
+SPARED = "mlp layer 0.3 spared"
+# where the mean of the exploratory replicates is first below 80%, and where the other chain is first as sparse
+FALLEN = {(SPARED, 15): "output layer unpruned", ("mlp layer 0.3 same", 13): "as pruned"}
+
+
 def _collapse(frame, config):
     """The MLP as the report pruned it, where its mean falls below 80%, and the same with the head unpruned."""
-    first = statistics.first_below(frame, "mlp layer 0.3 same", 80)
-    at = {"level": first, "density": statistics.density_at(frame, "mlp layer 0.3 same", first)}
-    there = statistics.levels(frame, "mlp layer 0.3 spared") if first is not None else []
-    level = next((k for k in there if statistics.density_at(frame, "mlp layer 0.3 spared", k) <= at["density"]), None)
-    at["unit"] = "test accuracy (%)"
-    end = statistics.at_end(frame)
-    return [
-        verdicts.Measure(
-            f"output layer unpruned, level {level}",
-            values=statistics.paired(end, "mlp layer 0.3 spared", level),
-            above=80,
-            **at,
-        ),
-        verdicts.Measure(
-            f"as pruned, level {first}", values=statistics.paired(end, "mlp layer 0.3 same", first), judged=False, **at
-        ),
-    ]
+    accuracy, about = measures.last_fifth(frame), {"unit": "test accuracy (%)"}
+    found = []
+    for (arm, level), what in FALLEN.items():
+        judged = {"above": 80} if arm == SPARED else {"judged": False}
+        at = {"level": level, "density": statistics.density_at(frame, arm, level)} | about | judged
+        values = statistics.paired(accuracy, arm, level)
+        found.append(verdicts.Measure(f"{what}, level {level}", values=values, **at))
+    return found
 
 
 CLAIMS = (

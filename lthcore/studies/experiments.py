@@ -400,8 +400,8 @@ def verdicts(*studies):
     """Every claim about these studies, as far as their levels are finished; see :func:`lthcore.studies.claims.judge`.
 
     Holm's procedure is over the whole table of the report's claims: those about its other experiments are judged as
-    well, of the same seed, though they are not in what is returned. Over the published claims it is where the studies
-    of all of them are given.
+    well, of the same seed, though they are not in what is returned. Over the published claims it is applied only if
+    the studies of all of them are given.
 
     Parameters
     ----------

@@ -81,8 +81,8 @@ class Experiment:
         Number of its first replicate at the preset ``report``. Those before it chose the levels of a rule by which this
         study is judged.
     exploratory : int
-        How many of its first replicates had been seen when its claims were written down. Where there are others, those
-        alone decide; else the verdicts say so.
+        How many of its first replicates had been analysed before the rules on its claims were final. Where there are
+        others, those alone decide; else the verdicts say so.
     decides : tuple of str
         Claims of the report that it decides, since it stores what the experiment named in their rule does not.
     smallest : float

@@ -115,7 +115,7 @@ def fig14a(study, frame):
     if near:
         sheet.axes[0].set_ylim(min(near) - 3, max(near) + 1)  # at the next level outputs are disconnected in all arms
     pairs = [(arm, STYLES[arm][0], "fresh") for arm in STARTS if arm != "fresh"]
-    sheet.differences(sheet.axes[1], frame, pairs, "minus fresh values under the same mask")
+    sheet.differences(sheet.axes[1], frame, pairs, "minus fresh values under the same mask", series=end)
     return _done(sheet, frame, where="lower left")
 
 
@@ -143,7 +143,7 @@ def fig14c(study, frame):
         sheet.axes[0].set_ylim(min(near) - 3, max(near) + 1)
     pairs = [(arm, STYLES[arm][0], "theta0") for arm in VARIED]
     bound = {STYLES["frozen"][0]: 0}
-    sheet.differences(sheet.axes[1], frame, pairs, "minus theta0 with pruned weights at 0", bound)
+    sheet.differences(sheet.axes[1], frame, pairs, "minus theta0 with pruned weights at 0", bound, end)
     gaps = [statistics.paired(end, arm, AT, "theta0") for arm in VARIED]
     near = [gap.mean() for gap in gaps if len(gap)]
     if near:

@@ -7,7 +7,6 @@ Run ``python tests/tools/refresh.py`` after changing ``[project.urls]`` or after
 
 import csv
 import json
-import math
 import os
 import re
 import subprocess
@@ -296,6 +295,11 @@ def published():
         yield rows.iloc[0], claims.decisive(rows)
 
 
+def most_needed(first):
+    """Replicates that would resolve the claim of this row: of those that its parts need, the most."""
+    return committed_verdicts(extended=True).query("claim == @first.claim")["n_needed"].max()
+
+
 def published_table():
     """Markdown: two rows per claim that others have published, its words and its number, under the same count."""
     text = ["| | claim | published | figure |", "|---" * 4 + "|"]
@@ -310,7 +314,8 @@ def published_table():
         text.append(f"| {' | '.join(cells)} |")
         cells = [""] * 5
         if row["n"]:
-            needed = "" if math.isnan(row["n_needed"]) else f"{row['n_needed']:.0f}".replace("inf", "> 10,000")
+            unresolved = rules.plain(first["verdict"]) == rules.UNRESOLVED
+            needed = f"{most_needed(first):,.0f}".replace("inf", "> 10,000") if unresolved else ""
             cells = [holds_if(row), f"{100 * row['density']:.3g}%", f"{row['n']}", claims.number(row), needed]
         numbers.append(f"| {' | '.join([f'{i}', *cells, first['verdict']])} |")
     return "\n".join([*text, "", *numbers, "", *(f"{name}: {where}" for name, where in sorted(links.items()))])
