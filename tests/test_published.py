@@ -270,7 +270,7 @@ def test_every_claim_beyond_the_report_judged_by_hand():
     document = (ROOT / "figures/README.md").read_text()
     lines = document.partition("<!-- published -->")[2].partition("<!-- /published -->")[0].splitlines()
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if re.match(r"\| \d", line)]
-    words = {row[0]: row[1] for row in cells if len(row) == 4}
+    texts = {row[0]: row[1] for row in cells if len(row) == 4}
     ids = {c.text: c.id for record in REGISTRY.values() for c in record.claims}
-    shown = {ids[words[row[0]]]: row[-1] for row in cells if len(row) == 7}
+    shown = {ids[texts[row[0]]]: row[-1] for row in cells if len(row) == 7}
     assert shown == found
