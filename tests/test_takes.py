@@ -1,6 +1,8 @@
 """A setting is accepted where it works to the end, and nowhere else: every setting in every experiment."""
 
+import re
 from itertools import product
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
@@ -209,3 +211,18 @@ def accepted(experiment):
                 break
             assert "\n" not in found
     return works
+
+
+def test_the_committed_log_has_every_experiment_and_the_documents_numbers():
+    """What tests/tools/settings.py printed: every setting of every experiment, and pairs; nothing failed."""
+    here = Path(__file__).resolve().parent
+    text = (here / "tools/settings.log").read_text()
+    for part in ("every setting", r"pairs \(\d+ refused: .*\)"):
+        assert re.findall(rf"^== (\w+), {part}$", text, re.M) == HERE
+    asked, work, failed = (
+        sum(map(int, re.findall(rf"^-- .*?(\d+) {what}", text, re.M))) for what in ("asked", "work", "failed")
+    )
+    refused, without = (len(re.findall(f"^{what}", text, re.M)) for what in ("refused", "no data"))
+    assert failed == 0 and not re.findall("^FAILED", text, re.M) and work + refused + without == asked
+    numbers = f"{asked:,} sets: {work:,} work, {refused} are refused, {without} lacks its data, none fails"
+    assert numbers in (here / "README.md").read_text()
