@@ -37,10 +37,10 @@ def whole(dataset: str = "mnist", device: str = "cpu") -> dict[str, tuple]:
     import torch  # here: which images there are is asked without it
 
     mean, std = (torch.tensor(x, device=device).view(-1, 1, 1) for x in (DATASETS[dataset].mean, DATASETS[dataset].std))
-    return {
-        part: ((torch.tensor(pixels, device=device) / 255 - mean) / std, torch.tensor(labels, device=device).long())
-        for part, (pixels, labels) in function(READ)(dataset).items()
+    parts = {
+        name: [torch.tensor(x.copy(), device=device) for x in both] for name, both in function(READ)(dataset).items()
     }
+    return {name: ((pixels / 255 - mean) / std, labels.long()) for name, (pixels, labels) in parts.items()}
 
 
 def split_indices(

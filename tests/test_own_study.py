@@ -160,9 +160,9 @@ def test_a_level_that_is_not_trained_yet_or_left_out_at_a_smaller_scale_is_no_mi
     claim = Claim("mine", "", "", "fig", measures)
     record = Experiment("own", one_arm, settings=SMALL, claims=(claim,), figures={"fig": None})
     rows = [("own", "mlp", "ticket", 0, 0, 1.0, 30, 1.0, "test", "accuracy", 90.0)]
-    for given in ({}, {"rounds": 1}):
+    for given, verdict in (({}, "not run"), ({"rounds": 1}, "not judged (other rounds)")):
         config = experiments.study(record, "report", overrides=given).config
-        assert claims.judge(pd.DataFrame(rows, columns=COLUMNS), config)["verdict"].tolist() == ["not run"]
+        assert claims.judge(pd.DataFrame(rows, columns=COLUMNS), config)["verdict"].tolist() == [verdict]
 
 
 def test_its_figures_name_what_its_record_has_set(forgotten):

@@ -76,7 +76,7 @@ def figure_of(studies, experiment, name, frame=None):
     return figure, table
 
 
-DIFFERENCE = "difference in accuracy (pp)"
+DIFFERENCE = "difference in accuracy,\nlast fifth of training (pp)"
 
 
 def of_arms(figure):

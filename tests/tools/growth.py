@@ -65,9 +65,12 @@ def measure(repeats, steps, log):
                 table.add(part, line, 1e3 * run(steps, r), "ms a step", x)
             for density in TWO:
                 for processes in PROCESSES:
-                    until = time.time() + SECONDS + LOADING * (r == 0)
-                    futures = [pool.submit(steps_in, density, until + 1) for _ in range(processes)]
-                    rate = sum(future.result() for future in futures) / SECONDS
+                    taken = [0]
+                    while not all(taken):  # again, where one was not ready in time
+                        until = time.time() + SECONDS + LOADING * (r == 0)
+                        futures = [pool.submit(steps_in, density, until + 1) for _ in range(processes)]
+                        taken = [future.result() for future in futures]
+                    rate = sum(taken) / SECONDS
                     table.add("processes", f"MLP, {100 * density:g}% density", rate, "steps a second", processes)
     return table
 
