@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from .judging import HOLDS, REFUTED, UNRESOLVED, Outcome, constant, decide, needed
-from .measures import PERCENT, PP, RATIO
+from .measures import PERCENT, PP, RATIO, last_fifth
 from .statistics import at_end, density_at, interval, paired
 
 EARLY = {"metric": "early_accuracy"}  # at minimum validation loss, where the paper takes its numbers
@@ -111,8 +111,8 @@ class Measure:
         return np.log(values)
 
 
-def difference(frame, what, one, other, metric="accuracy", series=None, **bounds):
-    """One network minus another, at the last step or by another number of each.
+def difference(frame, what, one, other, metric="", series=None, **bounds):
+    """One network minus another, in accuracy over the last fifth of training or by another number of each.
 
     Parameters
     ----------
@@ -123,12 +123,15 @@ def difference(frame, what, one, other, metric="accuracy", series=None, **bounds
     one, other : (str, int)
         Arm and level.
     metric : str
+        If given, what is compared at the last step, in the place of that mean accuracy.
     series : Series, optional
-        What is compared, over (arm, level, replicate); by default the metric at the last step.
+        If given, what is compared, over (arm, level, replicate).
     **bounds
         ``above``, ``below``, ``judged`` and ``published`` of :class:`Measure`.
     """
-    values = paired(at_end(frame, metric) if series is None else series, *one, *other)
+    if series is None:
+        series = at_end(frame, metric) if metric else last_fifth(frame)
+    values = paired(series, *one, *other)
     return Measure(what, one[1], density_at(frame, *one), values, networks=(one, other), **bounds)
 
 

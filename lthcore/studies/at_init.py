@@ -143,9 +143,8 @@ def in_short(frame):
 
 def _measures(frame, pairs, **about):
     """A measure for each pair (label, arm, other) at level `AT`: the arm minus the other, over the last fifth."""
-    accuracy = measures.last_fifth(frame)
     return [
-        verdicts.difference(frame, f"{label}, level {AT}", (arm, AT), (other, AT), series=accuracy, **about)
+        verdicts.difference(frame, f"{label}, level {AT}", (arm, AT), (other, AT), **about)
         for label, arm, other in pairs
     ]
 
@@ -174,8 +173,8 @@ def _lost_after_training(frame, config):
 
 
 def _as_dense(frame, config):
-    networks, accuracy = (("snip", AT), ("snip", 0)), measures.last_fifth(frame)
-    return [verdicts.difference(frame, f"SNIP - dense, level {AT}", *networks, series=accuracy, above=-config.margin)]
+    networks = ("snip", AT), ("snip", 0)
+    return [verdicts.difference(frame, f"SNIP - dense, level {AT}", *networks, above=-config.margin)]
 
 
 # Lee et al. 2019, abstract: "extremely sparse networks with virtually the same accuracy as the reference network on the

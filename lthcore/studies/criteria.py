@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from ..config import Config
-from ..results.later import figures, measures, statistics, verdicts
+from ..results.later import figures, statistics, verdicts
 from ..unit import Fresh, MaskOf, Unit
 from .common import PROTOCOL, STYLES
 from .record import Answer, Claim, Experiment
@@ -149,14 +149,12 @@ _DESCRIPTIONS = {  # of the arms, in a line
 
 def _better_than(frame, config, *, pairs, levels=(5,), slack=0):
     """The first arm of each pair is better than the second; with `slack` 1, not worse by more than the margin."""
-    accuracy = measures.last_fifth(frame)
     return [
         verdicts.difference(
             frame,
             f"{_DESCRIPTIONS[one]} - {_DESCRIPTIONS[other]}, level {k}",
             (one, k),
             (other, k),
-            series=accuracy,
             above=-slack * config.margin,
         )
         for k in levels
@@ -166,12 +164,10 @@ def _better_than(frame, config, *, pairs, levels=(5,), slack=0):
 
 def _still_dense(frame, config, *, arm, level, **published):
     """An arm at a level is at most the margin below its own dense network; also shown: the gain at the first level."""
-    accuracy, title = measures.last_fifth(frame), _DESCRIPTIONS[arm]
-    judged = {"series": accuracy, "above": -config.margin, **published}
+    title, judged = _DESCRIPTIONS[arm], {"above": -config.margin, **published}
     found = [verdicts.difference(frame, f"{title} - dense, level {level}", (arm, level), (arm, 0), **judged)]
     if level > 1:  # the dense network itself is not trained on
-        shown = {"series": accuracy, "judged": False}
-        found.append(verdicts.difference(frame, f"{title}, level 1 - dense", (arm, 1), (arm, 0), **shown))
+        found.append(verdicts.difference(frame, f"{title}, level 1 - dense", (arm, 1), (arm, 0), judged=False))
     return found
 
 

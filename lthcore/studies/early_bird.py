@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from ..config import Config
-from ..results.later import figures, measures, statistics, verdicts
+from ..results.later import figures, statistics, verdicts
 from ..unit import RandomLike, Unit
 from .common import SPARED, STYLES
 from .record import Answer, Claim, Experiment
@@ -122,11 +122,10 @@ def _saved(frame, arm, level, **bounds):
 
 def _early_mask(frame, config, *, levels):
     """The early mask is as good as the last one, and was drawn before the last epoch."""
-    accuracy = measures.last_fifth(frame)
     out = [_saved(frame, "early", k, above=0, fails_below=1e-9) for k in levels]
     for one, k in [("early", k) for k in levels] + [("early_strict", k) for k in levels if k > 1]:
         what, bounds = f"{one} - whole, level {k}", {"above": -config.margin, "judged": one == "early"}
-        out.append(verdicts.difference(frame, what, (one, k), ("whole", k), series=accuracy, **bounds))
+        out.append(verdicts.difference(frame, what, (one, k), ("whole", k), **bounds))
     return out
 
 
@@ -136,9 +135,9 @@ def _early_when(frame, config):
 
 
 def _early_random(frame, config):
-    about, other = {"series": measures.last_fifth(frame), "above": 0}, ("random_mask", 6)
+    other = "random_mask", 6
     return [
-        verdicts.difference(frame, f"{arm} - random mask, level 6", (arm, 6), other, judged=judged, **about)
+        verdicts.difference(frame, f"{arm} - random mask, level 6", (arm, 6), other, above=0, judged=judged)
         for arm, judged in (("early", True), ("whole", False))
     ]
 

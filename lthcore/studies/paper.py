@@ -77,7 +77,7 @@ def _dense(frame, config):
 def _compared(frame, what, one, other, **bounds):
     """One network minus another: over the last fifth of training, and, unjudged, where the paper reads its numbers."""
     return [
-        verdicts.difference(frame, what, one, other, series=measures.last_fifth(frame), **bounds),
+        verdicts.difference(frame, what, one, other, **bounds),
         verdicts.difference(frame, f"{what}, {_BY_LOSS}", one, other, **verdicts.EARLY, judged=False),
     ]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ..config import Config
-from ..results.later import figures, measures, statistics, verdicts
+from ..results.later import figures, statistics, verdicts
 from ..unit import MaskOf, RandomLike, Unit
 from .common import PROTOCOL
 from .record import Answer, Claim, Experiment
@@ -91,7 +91,7 @@ def fig7b(study, frame):
 
 def _rewinding(frame, config):
     level, arms = 10, sorted({a for a in frame["arm"] if a.startswith("rewind_")}, key=lambda a: int(a[7:]))
-    same = {"above": -config.margin, "below": config.margin, "series": measures.last_fifth(frame)}
+    same = {"above": -config.margin, "below": config.margin}
     return [
         verdicts.difference(
             frame, f"rewound to step {arm[7:]} - to step 0, level {level}", (arm, level), (arms[0], level), **same

@@ -167,7 +167,7 @@ def _untrained(frame):
 
 def _frozen(frame, config):
     what = f"pruned weights frozen at theta0 - at 0, level {AT}"
-    return [verdicts.difference(frame, what, ("frozen", AT), ("theta0", AT), below=0)]
+    return [verdicts.difference(frame, what, ("frozen", AT), ("theta0", AT), "accuracy", below=0)]
 
 
 def _half_of_the_lead(arm, **bounds):
@@ -180,7 +180,7 @@ def _half_of_the_lead(arm, **bounds):
         what = f"{STYLES[arm][0]} - midpoint of theta0 and fresh values, level {AT}"
         density = statistics.density_at(frame, "theta0", AT)
         networks = (("theta0", AT), ("fresh", AT))
-        lead = verdicts.difference(frame, f"theta0 - fresh values, level {AT}", *networks, judged=False)
+        lead = verdicts.difference(frame, f"theta0 - fresh values, level {AT}", *networks, "accuracy", judged=False)
         return [verdicts.Measure(what, AT, density, values.dropna(), **bounds), lead]
 
     return measured

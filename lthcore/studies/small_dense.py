@@ -298,11 +298,11 @@ def _in_words(table, level, way):
 
 def _better(frame, config):
     moved = placed(frame, config)
-    accuracy, found, level = measures.last_fifth(moved), [], KINDS[_of(config)].judged
+    found, level = [], KINDS[_of(config)].judged
     for arm in ARMS[:-1]:
         what = f"{STYLES[arm][0]} - smaller dense network, level {level}"
         judged = {"above": 0} if arm == "ticket" else {"judged": False}
-        found.append(verdicts.difference(moved, what, (arm, level), ("smaller", level), series=accuracy, **judged))
+        found.append(verdicts.difference(moved, what, (arm, level), ("smaller", level), **judged))
     return found
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from ..config import Config
-from ..results.later import figures, measures, verdicts
+from ..results.later import figures, verdicts
 from ..unit import Altered, Fresh, MaskOf, RandomLike, Unit
 from .common import SPARED, STYLES, by_sgd
 from .record import Answer, Claim, Experiment
@@ -168,7 +168,6 @@ _SHOWN = 7  # 1.2% density: shown beside that
 
 def _transferred(frame, config, *, pairs, **bounds):
     """One arm minus another, at the level of judgement and, unjudged, at the last one."""
-    bounds["series"] = measures.last_fifth(frame)
     return [
         verdicts.difference(frame, f"{title}, level {k}", (one, k), (other, k), judged=k == _TRANSFER, **bounds)
         for k in (_TRANSFER, _SHOWN)
