@@ -13,6 +13,8 @@ import os
 import re
 import signal
 import sys
+import threading
+from functools import lru_cache
 from pathlib import Path
 
 from ..methods import meant
@@ -33,6 +35,7 @@ LANGUAGE = {
 COLLAPSED = "hide-input"  # the tag of a cell whose code is folded away, here and in exported pages
 FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}}  # the same for Colab and JupyterLab
 LIVE = "skip-execution"  # the tag of a cell that shows something in a live notebook alone
+EXPORTING = threading.Lock()  # pages are made in several threads
 PAGE = """{% extends 'lab/index.html.j2' %}
 {% block data_png %}{% set alt = output | get_metadata('alt', 'image/png') %}
 {%- if alt %}{{ super() | replace('<img ', '<img alt="' ~ (alt | escape_html) ~ '" ', 1) }}
@@ -313,8 +316,6 @@ def page(path):
     Without the code that is folded away, the cells that need a kernel, and the widgets whose state is not in it.
     """
     import nbformat
-    from nbconvert import HTMLExporter
-    from nbconvert.preprocessors import TagRemovePreprocessor
 
     notebook = nbformat.read(path, 4)
     kept = notebook.metadata.get("widgets")
@@ -329,9 +330,19 @@ def page(path):
             if view is not None and not (isinstance(view, dict) and view.get("model_id") in models):
                 del output.data[WIDGET_VIEW]
     notebook.cells = [c for c in notebook.cells if c.get("outputs") or LIVE not in c.metadata.get("tags", ())]
+    with EXPORTING:
+        return _exporter().from_notebook_node(notebook, {"metadata": {"name": Path(path).stem}})[0]
+
+
+@lru_cache
+def _exporter():
+    """What makes pages: one for all, since its templates take as long to compile as a page to write."""
+    from nbconvert import HTMLExporter
+    from nbconvert.preprocessors import TagRemovePreprocessor
+
     exporter = HTMLExporter(raw_template=PAGE)
     exporter.register_preprocessor(TagRemovePreprocessor(remove_input_tags={COLLAPSED}), enabled=True)
-    return exporter.from_notebook_node(notebook, {"metadata": {"name": Path(path).stem}})[0]
+    return exporter
 
 
 def why_it_failed(status, errors):
