@@ -252,7 +252,11 @@ CRITERIA = Experiment(
     notebook="08_pruning_criteria",
     # short enough for a CPU to finish in an hour
     settings={**PROTOCOL, "epochs": 9, "prune_rate": 0.5, "output_rate": 0.25, "rounds": 6, "frequent_epochs": 0},
-    presets={"quick": {"replicates": 1, "levels": (0, 2, 5)}, "smoke": {"rounds": 15, "levels": (0, 1, 2, 15)}},
+    presets={
+        "report": {"replicates": 8},
+        "quick": {"replicates": 1, "levels": (0, 2, 5)},
+        "smoke": {"rounds": 15, "levels": (0, 1, 2, 15)},
+    },
     exploratory=3,
     by_margin=True,
     arms=arms,

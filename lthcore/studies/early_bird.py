@@ -163,6 +163,7 @@ EARLY_BIRD = Experiment(
     notebook="10_early_bird",
     settings={**SPARED, "epochs": 40, "rounds": 6},
     presets={
+        "report": {"replicates": 8},
         "quick": {"replicates": 1, "controls": 1, "epochs": 6},  # of which the last five must agree
         "smoke": {"rounds": 15, "levels": (0, 1, 2, 15)},
     },
