@@ -323,7 +323,8 @@ def kernel(tmp_path, environment):
 @pytest.mark.parametrize("seconds", [0.05, 5])
 def test_an_interrupted_run_ends_in_one_line_and_leaves_no_worker(kernel, seconds):
     setup, parameters, study, run, *_ = code(NOTEBOOKS[2])
-    for cell in (setup, f"{parameters}\npreset = 'smoke'", study):
+    longer = "overrides = {'max_steps': 5000}"  # than it takes until it is interrupted
+    for cell in (setup, f"{parameters}\npreset = 'smoke'\n{longer}", study):
         kernel(cell)
     outputs = kernel(run, lambda: (time.sleep(seconds), kernel.interrupt()))
     says = "KeyboardInterrupt: interrupted; finished levels are kept, the same cell continues from them"
