@@ -331,7 +331,7 @@ def run(options):
             "the same command without --shard draws the figures"
         )
         return 0
-    first, each = (20, 13) if options.command == "report" else (15, 9)  # seconds on two cores
+    first, each = (12, 5) if options.command == "report" else (10, 4)  # seconds on two cores
     takes = sweep.duration(first + each * len(jobs))
     print(f"executing {len(jobs) + len(READERS)} notebooks, about {takes}", flush=True)
     with ThreadPoolExecutor(sweep.default_workers("cpu")) as pool, _ending_what_executes():
