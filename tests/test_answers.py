@@ -240,7 +240,9 @@ def test_what_is_exploratory_is_said_and_what_is_not_corrected():
     explored, fresh = (experiments.load(experiments.study(name, "report")) for name in ("rewind", "signs"))
     plain = repr(answers.answer(explored))
     assert plain.startswith("Exploratory: ") and "analysed before the claim's rule was final" in plain
-    assert repr(answers.conclusion(explored)).startswith("So: if fresh replicates find the same, ")
+    confirmed = repr(answers.conclusion(experiments.load(experiments.study("collapse", "report"))))
+    assert confirmed.startswith("So: if fresh replicates confirm it, ")
+    assert "if fresh" not in repr(answers.conclusion(explored))  # where nothing is resolved, nothing is to be confirmed
     assert answers.UNCORRECTED not in repr(answers.claims_table(explored))  # since it stays so in any table
     assert not repr(answers.answer(fresh)).startswith("Exploratory") and "if fresh" not in repr(
         answers.conclusion(fresh)

@@ -117,8 +117,9 @@ def conclusion(results, found=""):
     small = results.study.config.preset != "report"
     nothing = f"nothing is concluded {'at this scale' if small else 'before the claim is judged'}."
     text = _about(results)[1] or nothing
-    if _rows(results)["verdict"].iloc[0].endswith(rules.EXPLORATORY):
-        text = f"if fresh replicates find the same, {text}"
+    verdict = _rows(results)["verdict"].iloc[0]
+    if verdict.endswith(rules.EXPLORATORY) and rules.plain(verdict) != rules.UNRESOLVED:
+        text = f"if fresh replicates confirm it, {text}"
     return Shown(f"<p><b>So:</b> {html.escape(text)}</p>", f"So: {text}")
 
 

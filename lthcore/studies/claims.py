@@ -120,9 +120,10 @@ def judge(frame, config):
             decide, of all confirmatory ones; NaN where all replicates are of one kind
         note, n_needed : counts and bounds; the replicates it would take to resolve what is unresolved
         alone, p_holds, p_refuted : the measure's own verdict, and its one-sided p-values
-        p, verdict : the claim's, on its first row: ``holds`` if all its measures do, ``does not hold`` if one does not,
-            else ``unresolved``, with ", exploratory" behind it where no replicate is confirmatory; ``not judged (...)``
-            below the preset ``report``, below 3 replicates or without a validation set
+        p, verdict : the claim's, on its first row, and no p of what is exploratory: ``holds`` if all its measures do,
+            ``does not hold`` if one does not, else ``unresolved``, with ", exploratory" behind it where no replicate
+            is confirmatory; ``not judged (...)`` below the preset ``report``, below 3 replicates or without a
+            validation set
         rule : the commit in which the rule was written down
         figure, notebook : what shows it
     """
@@ -170,12 +171,12 @@ def _by_group(frame, config):
     experiment, there = REGISTRY[config.experiment], sorted(frame["replicate"].unique())
     seen = [] if rules.another(config) or config.seed else [r for r in there if r < experiment.exploratory]
     later = [r for r in there if r not in seen]
-    if not seen:
-        return {"": frame}
     if not later:
-        return {"exploratory": frame}
-    groups = {"": later[: rules.DECIDING], "exploratory": seen, "pooled": there}
+        return {"exploratory" if seen else "": frame}
+    groups = {"": later[: rules.DECIDING]}
+    groups |= {"exploratory": seen} if seen else {}
     groups |= {"later": later} if len(later) > rules.DECIDING else {}
+    groups |= {"pooled": there} if len(groups) > 1 else {}
     return {name: frame[frame["replicate"].isin(replicates)] for name, replicates in groups.items()}
 
 
@@ -221,10 +222,9 @@ def _by_rule(frame, config):
 
 def _verdict(parts, config):
     """The verdict of a claim that is no rule's, and the smaller of its one-sided p-values, NaN where there is none."""
-    n, another = _fewest(parts), rules.another(config)
-    if not parts or (n == 0 and not another):
-        return "not run", math.nan
-    judged = [m for m in parts if m.judged]
+    n, another, judged = _fewest(parts), rules.another(config), [m for m in parts if m.judged]
+    if not judged or (n == 0 and not another):
+        return "not judged (it has no measure that is)" if parts and not judged else "not run", math.nan
     whole = rules.combine([m.outcome() for m in judged])
     bounds = max(m.only_bounds for m in judged)
     reason = (

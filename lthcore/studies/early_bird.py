@@ -56,7 +56,7 @@ def fig10a(study, frame):
             picture = axis.imshow(square / by, vmin=0, vmax=limit, cmap="viridis_r", extent=extent)
             axis.grid(False)
             epochs = [statistics.drawn(frame, one, level)[0] for one in (arm, "early")]
-            epoch = (epochs[0] if len(epochs[0]) else epochs[1]).mean()
+            epoch = (epochs[0] if len(epochs[0]) else epochs[1]).median()
             if epoch < end:
                 axis.axvline(epoch, color="black", lw=2.4, alpha=0.5)  # seen on yellow as well as on blue
                 axis.axvline(epoch, color="white", lw=1.2, ls="--")

@@ -101,7 +101,7 @@ def _in_steps(frame, one, other, what, **bounds):
 
 
 def _to_97(frame, one, other, what, **bounds):
-    """The ratio of two networks' steps to 97% validation accuracy; who never gets there counts with the last step."""
+    """The ratio of two networks' steps to 97% validation accuracy; one that never gets there has its last step."""
     found = measures.steps_to(frame, 97)
     ratio = statistics.paired(found["step"], *one) / statistics.paired(found["step"], *other)
     sure = [statistics.paired(found["reached"].astype(float), *network) for network in (one, other)]
@@ -229,7 +229,7 @@ PAPER = Experiment(
     answer=Answer(
         "paper-lth",
         (
-            "Yes: at the level of the best validation accuracy, the ticket trains no more slowly than the dense "
+            "Yes: at the level that is judged, the ticket trains no more slowly than the dense "
             "network and is at most 0.2 pp less accurate.",
             "this agrees with the hypothesis for LeNet-300-100 on MNIST.",
         ),
