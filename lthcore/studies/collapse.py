@@ -156,20 +156,20 @@ def fig11c(study, frame):
     return sheet.done(legend_on=(0, 2), where="lower left")
 
 
-SPARED = "mlp layer 0.3 spared"
 # where the mean of the exploratory replicates is first below 80%, and where the other chain is first as sparse
-FALLEN = {(SPARED, 15): "output layer unpruned", ("mlp layer 0.3 same", 13): "as pruned"}
+FALLEN = (
+    ("mlp layer 0.3 spared", 15, "output layer unpruned", {"above": 80}),
+    ("mlp layer 0.3 same", 13, "as pruned", {"judged": False}),
+)
 
 
 def _collapse(frame, config):
     """The MLP as the report pruned it, where its mean falls below 80%, and the same with the head unpruned."""
-    accuracy, about = measures.last_fifth(frame), {"unit": "test accuracy (%)"}
-    found = []
-    for (arm, level), what in FALLEN.items():
-        judged = {"above": 80} if arm == SPARED else {"judged": False}
-        at = {"level": level, "density": statistics.density_at(frame, arm, level)} | about | judged
+    accuracy, found = measures.last_fifth(frame), []
+    for arm, level, what, bound in FALLEN:
+        at = {"level": level, "density": statistics.density_at(frame, arm, level), "unit": verdicts.PERCENT}
         values = statistics.paired(accuracy, arm, level)
-        found.append(verdicts.Measure(f"{what}, level {level}", values=values, **at))
+        found.append(verdicts.Measure(f"{what}, level {level}", values=values, **at, **bound))
     return found
 
 
