@@ -163,6 +163,8 @@ def test_a_level_that_is_not_trained_yet_or_left_out_at_a_smaller_scale_is_no_mi
     for given, verdict in (({}, "not run"), ({"rounds": 1}, "not judged (other rounds)")):
         config = experiments.study(record, "report", overrides=given).config
         assert claims.judge(pd.DataFrame(rows, columns=COLUMNS), config)["verdict"].tolist() == [verdict]
+    quick = experiments.study(record, "quick").config
+    assert claims.judge(pd.DataFrame(rows, columns=COLUMNS), quick)["verdict"].tolist() == ["not run"]
 
 
 def test_its_figures_name_what_its_record_has_set(forgotten):

@@ -223,7 +223,7 @@ def _by_rule(frame, config):
 def _verdict(parts, config):
     """The verdict of a claim that is no rule's, and the smaller of its one-sided p-values, NaN where there is none."""
     n, another, judged = _fewest(parts), rules.another(config), [m for m in parts if m.judged]
-    if not judged or (n == 0 and not another):
+    if not judged or (n == 0 and another in ("", config.preset)):  # of other settings the level may not be there
         return "not judged (it has no measure that is)" if parts and not judged else "not run", math.nan
     whole = rules.combine([m.outcome() for m in judged])
     bounds = max(m.only_bounds for m in judged)
